@@ -1,0 +1,304 @@
+"""What every figure shares: its lines and their labels, colours, markers, axes, and saving.
+
+Colours tell the backbones apart and markers with line styles the samplers, so a line can be read
+in greyscale and by a colour-blind reader. Sizes are those of the final print, in inches and points.
+"""
+
+import math
+import os
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from dlm_bench.errors import ResultsError
+from dlm_bench.results.record import Point, Record
+
+COLUMN_WIDTH = 3.3  # inches: one column of a two-column paper
+TEXT_WIDTH = 6.9  # inches: both columns
+SMALL = 6  # points: captions, equations
+GREY = "#555555"
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same everywhere
+    "font.size": 7,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "legend.borderaxespad": 0.2,
+    "legend.labelspacing": 0.3,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e2e2e2",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default Type 3
+    "svg.hashsalt": "dlm-bench",  # the same identifiers in every run
+}
+
+BACKBONE_NAMES = {
+    "diffutran": "DiffuTran",
+    "diffumamba": "DiffuMamba",
+    "diffumamba-h": "DiffuMamba-H",
+    "ar-transformer": "AR Transformer",
+    "ar-mamba": "AR Mamba-2",
+}
+SAMPLER_NAMES = {
+    "full": "full sequence",
+    "fast-dllm": "Fast-dLLM",
+    "block-cache": "block cache",
+    "ar": "autoregressive",
+}
+
+# Paul Tol's high-contrast triple, whose lightness differs most among the three that share samplers,
+# with black and a light blue. Okabe-Ito's blue, vermilion and green are one grey on paper.
+BACKBONE_COLOURS = {
+    "diffutran": "#004488",
+    "diffumamba": "#BB5566",
+    "diffumamba-h": "#DDAA33",
+    "ar-transformer": "#000000",
+    "ar-mamba": "#66AABB",
+}
+_MORE_COLOURS = ["#228833", "#AA3377", "#999999", "#663333", "#88AA00"]
+
+
+class LineStyle(NamedTuple):
+    """Marker and dashes of a line, in matplotlib's notation."""
+
+    marker: str
+    dashes: str | tuple[float, tuple[float, ...]]
+
+
+SAMPLER_STYLES = {
+    "full": LineStyle("o", "-"),
+    "fast-dllm": LineStyle("s", (0, (4, 1.5))),
+    "block-cache": LineStyle("^", (0, (6, 1.2, 1.2, 1.2))),
+    "ar": LineStyle("D", (0, (1.2, 1.2))),
+}
+_MORE_DASHES = [(0, (2.5, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1))]
+_MORE_MARKERS = "vPX<>*ph8d"
+
+_SETTINGS = ("size", "batch", "dtype", "device", "hardware")
+_MEASURED = {"mean_seconds", "tokens_per_second", "ms_per_pass"}
+_NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *_SETTINGS, *_MEASURED}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw in the project's look, whatever the user's own matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
+        yield
+
+
+def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
+    """The colour of each backbone; a user's own backbones get the spare ones, by name."""
+    unknown = sorted(set(backbones) - set(BACKBONE_COLOURS))
+    spare = {name: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, name in enumerate(unknown)}
+    return BACKBONE_COLOURS | spare
+
+
+def variant_styles(variants: Iterable[tuple[str, str]]) -> dict[str, LineStyle]:
+    """The line style of each variant, from (sampler, variant) pairs in drawing order.
+
+    A sampler's first variant has the sampler's own style; the others (say, its other commits)
+    keep the dashes and take a spare marker.
+    """
+    styles: dict[str, LineStyle] = {}
+    samplers = dict(SAMPLER_STYLES)
+    markers = 0
+    seen: set[str] = set()
+    for sampler, variant in dict.fromkeys(variants):
+        if sampler not in samplers:
+            number = len(samplers) - len(SAMPLER_STYLES)
+            dashes = _MORE_DASHES[number % len(_MORE_DASHES)]
+            samplers[sampler] = LineStyle("", dashes)
+        own = samplers[sampler]
+        if sampler in seen or not own.marker:
+            own = LineStyle(_MORE_MARKERS[markers % len(_MORE_MARKERS)], own.dashes)
+            markers += 1
+        seen.add(sampler)
+        styles[variant] = own
+    return styles
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a figure draws as one line: the ok records that differ in nothing but their length.
+
+    `settings` holds the sampler's options, size, batch, dtype, device and hardware; `rows` one
+    record a length, ascending (the last one where a point was measured again). `variant` names
+    the sampler and what sets the line apart from others of it, `label` the whole line.
+    """
+
+    backbone: str
+    sampler: str
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    variant: str = ""
+    label: str = ""
+
+
+def lines(frame: pd.DataFrame, hidden: Iterable[str] = ()) -> list[Line]:
+    """The lines of a results frame, in the order of BACKBONE_NAMES and SAMPLER_NAMES.
+
+    Labels leave out the settings in `hidden`, which the figure shows otherwise. Raises
+    ResultsError, saying what there is instead, if no record is ok.
+    """
+    options = [column for column in frame.columns if column not in _NOT_OPTIONS]
+    found: dict[str, Line] = {}
+    for row in frame.to_dict("records"):
+        if row["status"] != "ok" or pd.isna(row["ms_per_pass"]):
+            continue
+        names = [name for name in (*options, *_SETTINGS) if not pd.isna(row.get(name))]
+        line = Line(row["backbone"], row["sampler"], {name: row[name] for name in names}, [])
+        found.setdefault(repr(line), line).rows.append(row)
+    if not found:
+        counts = frame["status"].value_counts() if len(frame) else {}
+        there = ", ".join(f"{count} {status}" for status, count in counts.items())
+        raise ResultsError(f"nothing to draw: no record with status ok ({there or 'no records'})")
+    order = [*BACKBONE_NAMES, *SAMPLER_NAMES]
+    rank = {name: place for place, name in enumerate(order)}
+    ordered = sorted(
+        found.values(), key=lambda line: [rank.get(x, 99) for x in (line.backbone, line.sampler)]
+    )
+    return [_finished(line, ordered, hidden) for line in ordered]
+
+
+def _finished(line: Line, among: list[Line], hidden: Iterable[str]) -> Line:
+    """`line` with its rows one a length and its labels, which say what differs in `among`."""
+    same = [other for other in among if other.sampler == line.sampler]
+    shown = []
+    for name in line.settings.keys() - set(hidden):
+        others = among if name in _SETTINGS else same
+        # Commit costs up to half of all passes more: never silent (DESIGN.md).
+        if name == "commit" or len({other.settings.get(name) for other in others}) > 1:
+            shown.append(name)
+    if "hardware" in shown and "device" in shown:
+        shown.remove("device")
+    texts = [setting_text(name, line.settings[name]) for name in line.settings if name in shown]
+    sampler = SAMPLER_NAMES.get(line.sampler, line.sampler)
+    backbone = BACKBONE_NAMES.get(line.backbone, line.backbone)
+    named = [sampler] if len(same) < len(among) else []
+    by_length = {row["length"]: row for row in line.rows}
+    return replace(
+        line,
+        rows=[by_length[length] for length in sorted(by_length)],
+        variant=", ".join([sampler, *texts]),
+        label=", ".join([backbone, *named, *texts]),
+    )
+
+
+def setting_text(name: str, value: Any) -> str:
+    """A setting as a label shows it: p=8, cache=dual, 1.3b, bfloat16."""
+    if name in ("size", "dtype", "device", "hardware"):
+        return str(value)
+    short = {"tokens_per_step": "p", "block_size": "B"}.get(name, name)
+    return f"{short}={value}" if isinstance(value, str) else f"{short}={value:g}"
+
+
+def shared_settings(drawn: list[Line]) -> str:
+    """What all lines have in common, for the caption: hardware, dtype, size, p, B, batch."""
+    texts = []
+    for name in ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size", "batch"):
+        values = {line.settings[name] for line in drawn if name in line.settings}
+        if len(values) == 1:
+            texts.append(setting_text(name, values.pop()))
+    return ", ".join(texts)
+
+
+def short_number(value: float) -> str:
+    """A tick label: 0.1, 20, 4k, 131k, 2M. Powers of two read as the thousands they stand for."""
+    for unit, suffix in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            scaled = value / unit
+            whole = round(scaled)
+            near = abs(scaled - whole) <= 0.05 * scaled
+            return f"{whole}{suffix}" if near else f"{scaled:.1f}{suffix}"
+    return f"{value:g}"
+
+
+def length_axis(axes: Axes, lengths: Iterable[float], most: int) -> None:
+    """A logarithmic x axis over `lengths` (tokens) with at most `most` ticks, powers of two."""
+    low, high = min(lengths), max(lengths)
+    margin = max(0.05 * math.log2(high / low), 0.3)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(low * 2**-margin, high * 2**margin)
+    powers = [2.0**n for n in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    # One power of two is no scale; measured lengths then say more.
+    ticks = powers if len(powers) > 1 else sorted({low, high})
+    axes.xaxis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / most)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+
+
+def value_axis(axis: Axis, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis that spans low..high: decades, or 1-2-5 where those are few."""
+    subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 1.7 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def panels(count: int, panel_height: float, extra_height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels that share both axes: one column wide for one, else the page.
+
+    `extra_height` (inches) is added for what stands above and below the panels.
+    """
+    columns = min(count, 2 if count in (2, 4) else 3)
+    rows = math.ceil(count / columns)
+    width = COLUMN_WIDTH if count == 1 else TEXT_WIDTH
+    figure = Figure(figsize=(width, rows * panel_height + extra_height), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[count:]:
+        axes.remove()
+    for axes in grid.flat[max(count - columns, 0) : count]:
+        axes.xaxis.set_tick_params(labelbottom=True)
+    return figure, list(grid.flat[:count])
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Put `text` in small type above the panels, wrapped to the figure's width."""
+    characters = int(figure.get_figwidth() * 72 / (SMALL * 0.58))
+    wrapped = "\n".join(textwrap.wrap(text, characters))
+    figure.suptitle(wrapped, fontsize=SMALL, color=GREY, x=0.01, ha="left")
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
+    """Write `path`.pdf and `path`.png (300 dpi), the same bytes in every run; returns both paths.
+
+    Folders are created. Raises ResultsError if a file cannot be written.
+    """
+    base = Path(path)
+    files = [base.with_name(base.name + suffix) for suffix in (".pdf", ".png")]
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        with look():
+            figure.savefig(files[0], metadata={"CreationDate": None})
+            figure.savefig(files[1], dpi=300)
+    except OSError as error:
+        raise ResultsError(f"figure {str(base)!r}: {error.strerror}") from None
+    return files

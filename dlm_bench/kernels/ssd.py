@@ -1,0 +1,177 @@
+"""The Mamba-2 state space duality scan (Dao & Gu, arXiv 2405.21060): one group, scalar A per head.
+
+    S_i = exp(dt_i A) S_{i-1} + dt_i x_i B_i^T        y_i = S_i C_i + D x_i
+
+`ssd_recurrent` is that recurrence word for word; `ssd_chunked` computes the same by matrix
+products over chunks; `ssd_scan` is what the mixers call.
+
+Shapes: x (batch, length, heads, headdim); dt (batch, length, heads), after softplus; A and D
+(heads,), A negative; B and C (batch, length, d_state); states (batch, heads, headdim, d_state) in
+float32, whatever the dtype of x.
+"""
+
+import torch
+from torch import Tensor
+
+# Measured by bench/ssd_chunk.py on 2 cores: short chunks keep the (chunk, chunk) matrices of all
+# chunks of a segment in the caches; bfloat16 matmuls need longer ones to pay their conversions.
+CHUNK = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}
+MIXING_ELEMENTS = 1 << 16  # so few heads at a time that their (chunk, chunk) matrices stay in L2
+SEGMENT = 1024  # tokens between two carries of the state: memory stays flat in the length
+
+
+def ssd_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    initial_state: Tensor | None = None,
+    at: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What the mixers call. Returns (y like x, the state after all tokens or the first `at`).
+
+    `at` is (1,) int64 on the device; `initial_state` None stands for zeros.
+    """
+    if x.shape[1] == 1 and at is None and initial_state is not None:
+        y, state = ssd_step(x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, initial_state)
+        return y[:, None], state
+    return ssd_chunked(x, dt, A, B, C, D, initial_state, state_at=None if at is None else int(at))
+
+
+def ssd_recurrent(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The reference: one step a token. Returns (y like x, final state)."""
+    batch, length, heads, headdim = x.shape
+    state = (
+        torch.zeros(batch, heads, headdim, B.shape[-1], device=x.device)
+        if initial_state is None
+        else initial_state
+    )
+    y = torch.empty_like(x)
+    for i in range(length):
+        y[:, i], state = ssd_step(x[:, i], dt[:, i], A, B[:, i], C[:, i], D, state)
+    return y, state
+
+
+def ssd_step(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One token of the recurrence: x (batch, heads, headdim), dt (batch, heads), B and C
+    (batch, d_state). Returns (y like x, new state)."""
+    dt = dt.float()
+    decay = torch.exp(dt * A.float())[..., None, None]  # (batch, heads, 1, 1)
+    dtx = (dt[..., None] * x.float())[..., None]  # (batch, heads, headdim, 1)
+    state = torch.addcmul(state * decay, dtx, B.float()[:, None, None, :])
+    y = state @ C.float()[:, None, :, None]  # (batch, heads, headdim, 1)
+    return (y[..., 0] + D.float()[:, None] * x.float()).to(x.dtype), state
+
+
+def ssd_chunked(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    initial_state: Tensor | None = None,
+    *,
+    state_at: int | None = None,
+    chunk: int | None = None,
+    segment: int = SEGMENT,
+) -> tuple[Tensor, Tensor]:
+    """The scan by chunks of matrix products. Returns (y like x, state).
+
+    The state returned is the one after all tokens, or after the first `state_at` of them.
+    """
+    batch, length, heads, headdim = x.shape
+    d_state = B.shape[-1]
+    chunk = chunk or CHUNK[x.dtype]
+    at = length if state_at is None else state_at
+    dt, A, D = dt.float(), A.float(), D.float()
+    # The state's inner layout, (batch, d_state, heads * headdim), is that of B^T x for all heads.
+    if initial_state is None:
+        state = torch.zeros(batch, d_state, heads * headdim, device=x.device)
+    else:
+        state = initial_state.permute(0, 3, 1, 2).reshape(batch, d_state, heads * headdim)
+    kept = state
+    y = torch.empty_like(x)
+    for start, stop, q in _spans(length, at, chunk, segment):
+        s = slice(start, stop)
+        state = _scan_span(x[:, s], dt[:, s], A, B[:, s], C[:, s], D, state, q, y[:, s])
+        if stop == at:
+            kept = state
+    kept = kept.view(batch, d_state, heads, headdim).permute(0, 2, 3, 1)
+    return y, kept.contiguous()
+
+
+def _spans(length: int, at: int, chunk: int, segment: int) -> list[tuple[int, int, int]]:
+    """Cut the sequence at `at` and into segments of whole chunks: (start, stop, chunk length)."""
+    spans = []
+    segment = max(chunk, segment // chunk * chunk)
+    for low, high in ((0, at), (at, length)):
+        whole = low + (high - low) // chunk * chunk
+        spans += [(i, min(i + segment, whole), chunk) for i in range(low, whole, segment)]
+        if whole < high:
+            spans.append((whole, high, high - whole))
+    return spans
+
+
+def _scan_span(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    state: Tensor,
+    q: int,
+    y: Tensor,
+) -> Tensor:
+    """Scan a span of whole chunks of q tokens from `state`, write y, return the state after it."""
+    batch, length, heads, headdim = x.shape
+    chunks = length // q
+    n = batch * chunks
+    width = heads * headdim
+    x, dt = x.reshape(n, q, heads, headdim), dt.reshape(n, q, heads)
+    B, C = B.reshape(n, q, -1), C.reshape(n, q, -1)
+    decay = torch.cumsum(dt * A, dim=1)  # log of the decay from the chunk's start through i
+    total = decay[:, -1:]  # (n, 1, heads)
+
+    # What each chunk adds to the state: sum_j exp(total - decay_j) dt_j B_j x_j^T.
+    weight = torch.exp(total - decay).mul_(dt)
+    weighted = (x * weight[..., None]).to(x.dtype).view(n, q, width)
+    added = torch.bmm(B.transpose(1, 2), weighted).view(batch, chunks, -1, width)
+
+    # The state before each chunk, carried in float32.
+    carried = torch.exp(total).view(batch, chunks, 1, heads, 1)
+    carried = carried.expand(-1, -1, -1, -1, headdim).reshape(batch, chunks, 1, width)
+    before = torch.empty_like(added)
+    for i in range(chunks):
+        before[:, i] = state
+        state = torch.addcmul(added[:, i].float(), state, carried[:, i])
+
+    # y_i = exp(decay_i) S C_i + sum_{j<=i} exp(decay_i - decay_j) dt_j (C_i . B_j) x_j + D x_i
+    out = torch.bmm(C, before.view(n, -1, width)).float().view(n, q, heads, headdim)
+    out.mul_(torch.exp(decay)[..., None])
+    out.addcmul_(x.float(), D[:, None])
+    scores = torch.bmm(C, B.transpose(1, 2)).float()  # (n, q, q)
+    decay, dt = decay.transpose(1, 2).contiguous(), dt.transpose(1, 2).contiguous()
+    group = max(1, MIXING_ELEMENTS // (n * q * q))
+    for low in range(0, heads, group):
+        h = slice(low, low + group)
+        # exp overflows above the diagonal, where tril_ then writes zeros.
+        mixing = (decay[:, h, :, None] - decay[:, h, None, :]).exp_().tril_()  # (n, group, q, q)
+        mixing.mul_(scores[:, None]).mul_(dt[:, h, None, :])
+        inside = torch.matmul(mixing.to(x.dtype), x[:, :, h].transpose(1, 2))
+        out[:, :, h] += inside.transpose(1, 2)
+    y.copy_(out.view(batch, length, heads, headdim))
+    return state

@@ -1,0 +1,1 @@
+"""The backbones: DiffuTran, DiffuMamba, DiffuMamba-H and the two autoregressive baselines."""

@@ -1,0 +1,137 @@
+"""The Mamba-2 mixer of DiffuMamba: one forward scan and one over the reversed sequence, added.
+
+Each direction is a whole Mamba-2 layer (arXiv 2405.21060) with its own weights, which are stacked
+along a leading axis. With one direction it is the mixer of the autoregressive baseline.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
+from dlm_bench.kernels.ssd import ssd_scan
+from dlm_bench.models.cache import MambaCache, Window
+from dlm_bench.models.config import ModelConfig
+
+
+class BiMamba(nn.Module):
+    """The mixer: x (batch, len, d_model) to the same shape."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.d_inner, self.d_state = config.d_inner, config.d_state
+        self.heads, self.reach = config.ssm_heads, config.d_conv - 1
+        self.directions = config.directions
+        channels = config.d_inner + 2 * config.d_state  # x, B and C go through the convolution
+        width = config.d_inner + channels + config.ssm_heads  # z, xBC, dt
+
+        def stacked(*shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
+            return nn.Parameter(torch.empty(config.directions, *shape, dtype=dtype))
+
+        self.in_proj = stacked(width, config.d_model)
+        self.conv_weight = stacked(channels, config.d_conv)
+        self.conv_bias = stacked(channels)
+        self.dt_bias = stacked(config.ssm_heads, dtype=torch.float32)
+        self.A_log = stacked(config.ssm_heads, dtype=torch.float32)
+        self.D = stacked(config.ssm_heads, dtype=torch.float32)
+        self.norm_weight = stacked(config.d_inner)
+        self.out_proj = stacked(config.d_model, config.d_inner)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Mamba-2's initial A in [1, 16] and dt in [0.001, 0.1]; the projections small normal."""
+        for weight in (self.in_proj, self.out_proj):
+            weight.normal_(std=0.02, generator=generator)
+        bound = 1 / math.sqrt(self.reach + 1)
+        self.conv_weight.uniform_(-bound, bound, generator=generator)
+        self.conv_bias.uniform_(-bound, bound, generator=generator)
+        dt = self.dt_bias.uniform_(math.log(1e-3), math.log(1e-1), generator=generator).exp_()
+        dt.add_(torch.log(-torch.expm1(-dt)))  # softplus inverted
+        self.A_log.uniform_(1, 16, generator=generator).log_()
+        self.D.fill_(1)
+        self.norm_weight.fill_(1)
+
+    def forward(
+        self, x: Tensor, window: Window | None = None, cache: MambaCache | None = None
+    ) -> Tensor:
+        if window is None or cache is None:
+            out = self._scan(0, x)[0]
+            return out + self._reversed(x)[0] if self.directions == 2 else out
+        if window.edges is not None:
+            return self._refresh(x, window.edges, cache)
+        return self._continue(x, window, cache)
+
+    def _refresh(self, x: Tensor, edges: tuple[Tensor, Tensor], cache: MambaCache) -> Tensor:
+        """The whole sequence anew, keeping the states at the block's edges."""
+        start, stop = edges
+        out, state, tail = self._scan(0, x, at=start)
+        cache.states[0].copy_(state)
+        cache.tails[0].copy_(tail)
+        # The suffix state is needed only where the next passes are confined to the block.
+        keep_reverse = len(cache.states) == 2
+        reverse, state, tail = self._reversed(x, at=x.shape[1] - stop if keep_reverse else None)
+        if keep_reverse:
+            cache.states[1].copy_(state)
+            cache.tails[1].copy_(tail)
+        return out + reverse
+
+    def _continue(self, x: Tensor, window: Window, cache: MambaCache) -> Tensor:
+        """Segment by segment from the cached states."""
+        state, tail = cache.states[0], cache.tails[0]
+        outs = []
+        for part, segment in enumerate(x.split(window.segments, dim=1)):
+            out, state, tail = self._scan(0, segment, state, tail)
+            if self.directions == 2:
+                after = (cache.states[1], cache.tails[1]) if len(cache.states) == 2 else ()
+                out = out + self._reversed(segment, *after)[0]
+            if part == 0 and window.advance:
+                cache.states[0].copy_(state)
+                cache.tails[0].copy_(tail)
+            outs.append(out)
+        return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
+
+    def _reversed(
+        self,
+        x: Tensor,
+        state: Tensor | None = None,
+        tail: Tensor | None = None,
+        at: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        out, state, tail = self._scan(1, x.flip(1), state, tail, at)
+        return out.flip(1), state, tail
+
+    def _scan(
+        self,
+        direction: int,
+        x: Tensor,
+        state: Tensor | None = None,
+        tail: Tensor | None = None,
+        at: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One Mamba-2 layer over x in its order, from a state and conv tail (zeros if None).
+
+        Returns the output and the state and tail after the first `at` tokens (all if None).
+        """
+        batch, length, _ = x.shape
+        z, xbc, dt = F.linear(x, self.in_proj[direction]).split(
+            (self.d_inner, self.d_inner + 2 * self.d_state, self.heads), dim=-1
+        )
+        end = torch.full((1,), length, device=x.device) if at is None else at
+        new_tail = conv_tail(xbc, tail, end, self.reach)
+        xbc = causal_conv_silu(xbc, self.conv_weight[direction], self.conv_bias[direction], tail)
+        u, B, C = xbc.split((self.d_inner, self.d_state, self.d_state), dim=-1)
+        y, state = ssd_scan(
+            u.unflatten(-1, (self.heads, -1)),  # (batch, len, heads, headdim)
+            F.softplus(dt.float() + self.dt_bias[direction]),
+            -torch.exp(self.A_log[direction]),
+            B,
+            C,
+            self.D[direction],
+            state,
+            at,
+        )
+        gated = y.flatten(2) * F.silu(z)
+        normed = F.rms_norm(gated, (self.d_inner,), self.norm_weight[direction], eps=1e-5)
+        return F.linear(normed, self.out_proj[direction]), state, new_tail

@@ -1,0 +1,116 @@
+"""What the layers keep between passes, and where a pass stands relative to it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlm_bench.models.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the query tokens of a cached pass stand, and what they see and leave behind.
+
+    start: (1,) int64 on the device, the position of the first query token.
+    segments: lengths of the consecutive parts of the query. A part's tokens see each other both
+        ways and the parts before them; its reverse Mamba scan starts anew at its end.
+    whole_context: attention sees the whole sequence in the cache (Fast-dLLM), else only what
+        ends with its own segment (block cache, AR).
+    edges: in a refresh (a pass over the whole sequence that fills every cache), the block's first
+        position and the one after its last, (1,) int64 each: where the Mamba states are kept.
+    advance: the forward Mamba state moves on past the first segment (a commit).
+    """
+
+    start: Tensor
+    segments: tuple[int, ...]
+    whole_context: bool = False
+    edges: tuple[Tensor, Tensor] | None = None
+    advance: bool = False
+
+    def positions(self) -> Tensor:
+        """Positions of the query tokens, (query_len,) int64."""
+        return self.start + torch.arange(sum(self.segments), device=self.start.device)
+
+
+class AttentionCache:
+    """Keys (after rotary) and values of every position: (batch, heads, length, head_dim)."""
+
+    def __init__(
+        self, config: ModelConfig, batch: int, length: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (batch, config.heads, length, config.head_dim)
+        self.k = torch.zeros(shape, device=device, dtype=dtype)
+        self.v = torch.zeros(shape, device=device, dtype=dtype)
+        self.filled = False
+
+    def write(self, positions: Tensor, k: Tensor, v: Tensor) -> None:
+        """Store the keys and values of these positions."""
+        self.k.index_copy_(2, positions, k)
+        self.v.index_copy_(2, positions, v)
+
+    def reset(self) -> None:
+        """Nothing to do: a pass never reads a position that was not written before it."""
+
+    def fill(self, generator: torch.Generator) -> None:
+        """Random keys and values, once: what a pass in mid-decode is timed on."""
+        if not self.filled:
+            self.k.normal_(generator=generator)
+            self.v.normal_(generator=generator)
+            self.filled = True
+
+
+class MambaCache:
+    """State (batch, heads, headdim, d_state) in float32 and conv tail of each direction.
+
+    The forward ones belong to the block's start, the reverse ones (None where the reverse scan
+    always starts anew, as in a block cache) to its end.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        directions: int,
+    ) -> None:
+        state = (batch, config.ssm_heads, config.headdim, config.d_state)
+        tail = (batch, config.d_conv - 1, config.d_inner + 2 * config.d_state)
+        self.states = [torch.zeros(state, device=device) for _ in range(directions)]
+        self.tails = [torch.zeros(tail, device=device, dtype=dtype) for _ in range(directions)]
+
+    def reset(self) -> None:
+        """The states before the first token: zeros."""
+        for buffer in (*self.states, *self.tails):
+            buffer.zero_()
+
+    def fill(self, generator: torch.Generator) -> None:
+        """Random states and tails: what a pass in mid-decode is timed on."""
+        for buffer in (*self.states, *self.tails):
+            buffer.normal_(generator=generator)
+
+
+Cache = AttentionCache | MambaCache
+
+
+def new_caches(
+    config: ModelConfig,
+    batch: int,
+    length: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    reverse_state: bool = False,
+) -> list[Cache]:
+    """One cache a layer, for a decode of `length` tokens.
+
+    `reverse_state`: the reverse Mamba scans continue from a state too (Fast-dLLM's dual cache).
+    """
+    directions = 2 if reverse_state else 1
+    return [
+        AttentionCache(config, batch, length, device, dtype)
+        if config.is_attention(layer)
+        else MambaCache(config, batch, device, dtype, directions)
+        for layer in range(config.layers)
+    ]

@@ -1,0 +1,146 @@
+"""Backbones and sizes, in the paper's notation (arXiv 2511.15927, Tables 5 and 6)."""
+
+from dataclasses import dataclass
+
+from dlm_bench.errors import ConfigError, check_int, unknown
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What tells one architecture from another.
+
+    `attention_every`: layer i is attention where i % attention_every == 0, else Mamba-2; 0 means
+    no attention. `denoiser`: bidirectional, with adaLN from the timestep; the others are causal.
+    """
+
+    title: str
+    attention_every: int
+    mlp_ratio: int
+    denoiser: bool
+
+
+# The MLP ratios are the ones that give the paper's parameter counts.
+BACKBONES = {
+    "diffutran": Backbone("DiffuTran", attention_every=1, mlp_ratio=4, denoiser=True),
+    "diffumamba": Backbone("DiffuMamba", attention_every=0, mlp_ratio=2, denoiser=True),
+    "diffumamba-h": Backbone("DiffuMamba-H", attention_every=5, mlp_ratio=2, denoiser=True),
+    "ar-transformer": Backbone("AR Transformer", attention_every=1, mlp_ratio=4, denoiser=False),
+    "ar-mamba": Backbone("AR Mamba-2", attention_every=0, mlp_ratio=2, denoiser=False),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Dimensions shared by all backbones of one size.
+
+    The vocabulary's last two ids are the end-of-text token (an AR decode starts from it) and MASK.
+    """
+
+    layers: int
+    d_model: int
+    heads: int
+    vocab_size: int = 50258  # GPT-2's 50257 and MASK
+    d_state: int = 128
+    headdim: int = 64
+
+
+SIZES = {
+    # Bytes, end of text and MASK; small enough to test a decode against a recomputation.
+    "tiny": Size(layers=3, d_model=64, heads=4, vocab_size=258, d_state=16, headdim=16),
+    # 6 layers, so that DiffuMamba-H has two of attention; the vocabulary keeps the head's share of
+    # the FLOPs near that of 1.3b, where GPT-2's would make it most of the pass.
+    "small": Size(layers=6, d_model=256, heads=8, vocab_size=4098, d_state=64, headdim=64),
+    # 12 layers: the paper's Table 5 prints 24, which gives 0.38 B instead of its 0.24 B.
+    "240m": Size(layers=12, d_model=960, heads=24),
+    "0.5b": Size(layers=36, d_model=960, heads=24),
+    "1.3b": Size(layers=24, d_model=1920, heads=24),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A backbone in a size: all that fixes the shapes of its parameters and caches."""
+
+    backbone: str
+    size: str
+    denoiser: bool
+    layers: int
+    d_model: int
+    heads: int
+    vocab_size: int
+    mlp_ratio: int
+    attention_every: int
+    d_state: int
+    headdim: int
+    expand: int = 2
+    d_conv: int = 4
+    time_dim: int = 128
+
+    @property
+    def mask_id(self) -> int:
+        """The absorbing state's token id, the last of the vocabulary; never decoded."""
+        return self.vocab_size - 1
+
+    @property
+    def bos_id(self) -> int:
+        """The token an autoregressive decode starts from (GPT-2's end of text)."""
+        return self.vocab_size - 2
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.heads
+
+    @property
+    def d_inner(self) -> int:
+        """Width of one direction of the Mamba-2 mixer."""
+        return self.expand * self.d_model
+
+    @property
+    def ssm_heads(self) -> int:
+        """Heads of one direction of the Mamba-2 mixer."""
+        return self.d_inner // self.headdim
+
+    @property
+    def directions(self) -> int:
+        """Scans of a Mamba mixer: forward and reverse in a denoiser, forward alone in AR."""
+        return 2 if self.denoiser else 1
+
+    def is_attention(self, layer: int) -> bool:
+        """Whether this layer's mixer is attention (else Mamba-2)."""
+        return self.attention_every > 0 and layer % self.attention_every == 0
+
+
+def model_config(
+    backbone: str, size: str, *, layers: int | None = None, heads: int | None = None
+) -> ModelConfig:
+    """The configuration of a named backbone and size.
+
+    `layers` and `heads` override the size's (the paper contradicts itself on both). Raises
+    ConfigError for an unknown name or an override that does not divide the width.
+    """
+    if backbone not in BACKBONES:
+        raise unknown("backbone", backbone, BACKBONES)
+    if size not in SIZES:
+        raise unknown("size", size, SIZES)
+    kind, dims = BACKBONES[backbone], SIZES[size]
+    layers = check_int("layers", dims.layers if layers is None else layers)
+    heads = check_int("heads", dims.heads if heads is None else heads)
+    if dims.d_model % heads or (dims.d_model // heads) % 2:
+        raise ConfigError(
+            f"heads: {heads} is not allowed; must split d_model {dims.d_model} into heads of even "
+            "width (rotary embedding turns pairs)"
+        )
+    return ModelConfig(
+        backbone=backbone,
+        size=size,
+        denoiser=kind.denoiser,
+        layers=layers,
+        d_model=dims.d_model,
+        heads=heads,
+        vocab_size=dims.vocab_size,
+        mlp_ratio=kind.mlp_ratio,
+        attention_every=kind.attention_every,
+        d_state=dims.d_state,
+        headdim=dims.headdim,
+    )

@@ -1,0 +1,114 @@
+"""The whole network: embedding, timestep, blocks, final norm, and the LM head's weight."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlm_bench.models.attention import rotary_angles
+from dlm_bench.models.bimamba import BiMamba
+from dlm_bench.models.block import Block, modulate, per_token
+from dlm_bench.models.cache import Cache, Window
+from dlm_bench.models.config import ModelConfig
+
+FREQUENCIES = 256  # width of the sinusoidal embedding of t, as in DiT and MDLM
+
+
+class TimestepEmbedding(nn.Module):
+    """t (batch, segments) in [0, 1] to (batch, segments, time_dim)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(FREQUENCIES, config.time_dim)
+        self.down = nn.Linear(config.time_dim, config.time_dim)
+
+    def forward(self, t: Tensor) -> Tensor:
+        half = FREQUENCIES // 2
+        index = torch.arange(half, device=t.device, dtype=torch.float32)
+        # DiT's frequencies are made for t in [0, 1000].
+        angles = 1000 * t.float()[..., None] * torch.exp(-math.log(10000) / half * index)
+        waves = torch.cat((angles.cos(), angles.sin()), dim=-1).to(self.up.weight.dtype)
+        return self.down(F.silu(self.up(waves)))
+
+
+class Denoiser(nn.Module):
+    """A backbone of any kind; the autoregressive ones take no timestep and are causal.
+
+    `model(tokens, t)` is one pass over a whole sequence; with a `window` and `caches` it is a pass
+    over part of one (see `dlm_bench.models.cache`). Both return the hidden states the LM head
+    works on, (batch, len, d_model); logits are left to the caller, because (len, vocabulary) of
+    them must never exist at once in a long decode.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.d_model
+        self.embedding = nn.Embedding(config.vocab_size, width)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.final_norm = nn.LayerNorm(width, elementwise_affine=not config.denoiser)
+        self.head = nn.Linear(width, config.vocab_size, bias=False)
+        if config.denoiser:
+            self.time_embedding = TimestepEmbedding(config)
+            # adaLN of all layers in one matmul: 6 vectors each, then the final shift and scale.
+            self.adaln = nn.Linear(config.time_dim, (6 * config.layers + 2) * width)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Small normal weights, zero biases, gates around 1 so that every layer counts."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight.normal_(std=0.02, generator=generator)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+                module.weight.fill_(1)
+                module.bias.zero_()
+            elif isinstance(module, BiMamba):
+                module.init_weights(generator)
+        if self.config.denoiser:
+            layers = self.adaln.bias[: 6 * self.config.layers * self.config.d_model]
+            layers.view(self.config.layers, 6, -1)[:, [2, 5]] = 1
+
+    def forward(
+        self,
+        tokens: Tensor,
+        t: Tensor | None = None,
+        window: Window | None = None,
+        caches: list[Cache] | None = None,
+    ) -> Tensor:
+        """One pass.
+
+        tokens (batch, len) int64; t the masked fraction, (batch, segments) or (batch, 1), None in
+        an autoregressive model. Returns (batch, len, d_model).
+        """
+        config, length = self.config, tokens.shape[1]
+        if window is None:
+            positions, segments = torch.arange(length, device=tokens.device), (length,)
+        else:
+            positions, segments = window.positions(), window.segments
+        angles = rotary_angles(positions, config.head_dim)
+        modulations = self._modulations(t)
+        x = self.embedding(tokens)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, angles, modulations[layer], window, caches[layer] if caches else None)
+        x = self.final_norm(x)
+        if modulations[-1] is None:
+            return x
+        shift, scale = per_token(modulations[-1], segments).chunk(2, dim=-1)
+        return modulate(x, shift, scale)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., d_model) to (..., vocabulary). For short sequences and tests."""
+        return self.head(hidden)
+
+    def _modulations(self, t: Tensor | None) -> list[Tensor | None]:
+        """One (batch, segments, 6 d_model) a layer, then the final (batch, segments, 2 d_model)."""
+        config = self.config
+        if not config.denoiser:
+            return [None] * (config.layers + 1)
+        if t is None:
+            raise TypeError("a denoiser's pass needs t, the masked fraction")
+        widths = [6 * config.d_model] * config.layers + [2 * config.d_model]
+        return list(self.adaln(F.silu(self.time_embedding(t))).split(widths, dim=-1))

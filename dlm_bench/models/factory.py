@@ -1,0 +1,74 @@
+"""Build a random-weight model: the real mathematics of a backbone, untrained."""
+
+import torch
+
+from dlm_bench.errors import ConfigError, check_int, unknown
+from dlm_bench.models.config import model_config
+from dlm_bench.models.denoiser import Denoiser
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """A dtype from its name. Raises ConfigError for one the models do not run in."""
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise unknown("dtype", dtype, DTYPES)
+        return DTYPES[dtype]
+    if dtype not in DTYPES.values():
+        raise unknown("dtype", str(dtype).removeprefix("torch."), DTYPES)
+    return dtype
+
+
+def parse_device(device: str | torch.device) -> torch.device:
+    """A device that is there. Raises ConfigError if it is not."""
+    try:
+        parsed = torch.device(device)
+    except RuntimeError:
+        raise unknown("device", device, ("cpu", "cuda", "cuda:N", "meta")) from None
+    if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device: {str(device)!r} is not here; this machine has "
+            f"{torch.cuda.device_count()} CUDA devices"
+        )
+    if parsed.type not in ("cpu", "cuda", "meta"):
+        raise unknown("device", device, ("cpu", "cuda", "cuda:N", "meta"))
+    return parsed
+
+
+def build_model(
+    backbone: str,
+    size: str = "small",
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = torch.float32,
+    seed: int = 0,
+    *,
+    layers: int | None = None,
+    heads: int | None = None,
+) -> Denoiser:
+    """A backbone with random weights, in inference mode.
+
+    device="meta" builds the shapes alone, in no memory. `layers` and `heads` override the size's.
+    The weights depend on the seed and on the kind of device. Raises ConfigError for an unknown
+    backbone, size, dtype or device.
+    """
+    config = model_config(backbone, size, layers=layers, heads=heads)
+    place, kind = parse_device(device), parse_dtype(dtype)
+    check_int("seed", seed, minimum=0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(kind)
+    try:
+        # Born on meta, so that no memory is touched twice and nn's own initialisers cost nothing.
+        with torch.device("meta"):
+            model = Denoiser(config)
+    finally:
+        torch.set_default_dtype(before)
+    if place.type != "meta":
+        model.to_empty(device=place)
+        model.init_weights(torch.Generator(place).manual_seed(seed))
+    return model.eval().requires_grad_(False)
+
+
+def count_parameters(model: Denoiser) -> int:
+    """Number of parameters, embedding and head included."""
+    return sum(parameter.numel() for parameter in model.parameters())

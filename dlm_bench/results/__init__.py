@@ -1,0 +1,1 @@
+"""Measured records and the append-only file that keeps them."""

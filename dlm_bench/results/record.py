@@ -1,0 +1,101 @@
+"""The record of one measured point: what was asked, what was run, and every repeat's time."""
+
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "oom", "error", "timeout", "skipped"]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Point(BaseModel):
+    """One thing to measure. `options` are the sampler's options, defaults included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str
+    size: str
+    sampler: str
+    options: dict[str, int | float | str] = {}
+    length: PositiveInt
+    batch: PositiveInt = 1
+    dtype: str = "bfloat16"
+    device: str = "cpu"
+
+    def describe(self) -> str:
+        """A short name for progress lines, e.g. `diffumamba small block-cache p=8 L=4096`."""
+        parts = [self.backbone, self.size, self.sampler]
+        short = {"tokens_per_step": "p", "block_size": "B"}
+        parts += [f"{short.get(k, k)}={v}" for k, v in self.options.items()]
+        parts.append(f"L={self.length}")
+        if self.batch > 1:
+            parts.append(f"batch={self.batch}")
+        return " ".join(parts)
+
+
+class PassTiming(BaseModel):
+    """Times of one pass of the schedule (sampled mode): seconds[i] belongs to repeat i."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    query_len: PositiveInt
+    context_len: NonNegativeInt
+    pass_index: NonNegativeInt
+    seconds: list[float]
+
+
+class Record(BaseModel):
+    """A measured point.
+
+    `seconds` holds the time of one whole decode per repeat, measured in exact mode and
+    integrated over the schedule in sampled mode. `error_estimate` is the sampled mode's
+    estimate of its own relative error. `telemetry` holds what the hardware reported.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    point: Point
+    status: Status
+    message: str = ""
+    mode: Literal["exact", "sampled"]
+    warmup: NonNegativeInt
+    repeats: PositiveInt
+    seed: int = 0
+    nfe: NonNegativeInt | None = None
+    query_tokens: NonNegativeInt | None = None
+    seconds: list[float] = []
+    passes: list[PassTiming] = []
+    error_estimate: float | None = None
+    peak_memory_bytes: NonNegativeInt | None = None
+    parameters: NonNegativeInt | None = None
+    model: dict[str, Any] = {}
+    kernels: dict[str, str] = {}
+    telemetry: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+    measured_at: str = Field(default_factory=_now)
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """Mean seconds of one decode over the repeats; None where nothing was timed."""
+        return fmean(self.seconds) if self.seconds else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Generated tokens (batch × length) per second of the mean decode."""
+        mean = self.mean_seconds
+        return self.point.batch * self.point.length / mean if mean else None
+
+    @property
+    def ms_per_pass(self) -> float | None:
+        """Milliseconds of the mean decode per forward pass (time / NFE)."""
+        mean = self.mean_seconds
+        return 1e3 * mean / self.nfe if mean and self.nfe else None
