@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Point, Record
@@ -28,25 +28,23 @@ TEXT_WIDTH = 6.9  # inches: both columns
 SMALL = 6  # points: captions, equations
 GREY = "#555555"
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same everywhere
-    "font.size": 7,
+    "font.size": 7,  # ticks and legends
     "axes.labelsize": 7.5,
     "axes.titlesize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.title_fontsize": 7,
     "legend.frameon": False,
     "legend.borderaxespad": 0.2,
     "legend.labelspacing": 0.3,
+    "legend.handlelength": 2.9,  # a whole period of the longest dashes
+    "legend.handletextpad": 0.6,
+    "legend.columnspacing": 1.2,
     "lines.linewidth": 1.1,
     "lines.markersize": 3.8,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "axes.axisbelow": True,
     "grid.color": "#e2e2e2",
     "grid.linewidth": 0.5,
     "xtick.major.width": 0.6,
@@ -87,17 +85,17 @@ class LineStyle(NamedTuple):
     """Marker and dashes of a line, in matplotlib's notation."""
 
     marker: str
-    dashes: str | tuple[float, tuple[float, ...]]
+    dashes: tuple[float, tuple[float, ...]]
 
 
 SAMPLER_STYLES = {
-    "full": LineStyle("o", "-"),
+    "full": LineStyle("o", (0, ())),
     "fast-dllm": LineStyle("s", (0, (4, 1.5))),
     "block-cache": LineStyle("^", (0, (6, 1.2, 1.2, 1.2))),
     "ar": LineStyle("D", (0, (1.2, 1.2))),
 }
-_MORE_DASHES = [(0, (2.5, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1))]
-_MORE_MARKERS = "vPX<>*ph8d"
+MORE_DASHES = [(0, (2.5, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1, 1, 1))]
+MORE_MARKERS = "vPX<>*ph8d"
 
 _SETTINGS = ("size", "batch", "dtype", "device", "hardware")
 _MEASURED = {"mean_seconds", "tokens_per_second", "ms_per_pass"}
@@ -120,30 +118,6 @@ def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
     return BACKBONE_COLOURS | spare
 
 
-def variant_styles(variants: Iterable[tuple[str, str]]) -> dict[str, LineStyle]:
-    """The line style of each variant, from (sampler, variant) pairs in drawing order.
-
-    A sampler's first variant has the sampler's own style; the others (say, its other commits)
-    keep the dashes and take a spare marker.
-    """
-    styles: dict[str, LineStyle] = {}
-    samplers = dict(SAMPLER_STYLES)
-    markers = 0
-    seen: set[str] = set()
-    for sampler, variant in dict.fromkeys(variants):
-        if sampler not in samplers:
-            number = len(samplers) - len(SAMPLER_STYLES)
-            dashes = _MORE_DASHES[number % len(_MORE_DASHES)]
-            samplers[sampler] = LineStyle("", dashes)
-        own = samplers[sampler]
-        if sampler in seen or not own.marker:
-            own = LineStyle(_MORE_MARKERS[markers % len(_MORE_MARKERS)], own.dashes)
-            markers += 1
-        seen.add(sampler)
-        styles[variant] = own
-    return styles
-
-
 @dataclass(frozen=True)
 class Line:
     """What a figure draws as one line: the ok records that differ in nothing but their length.
@@ -161,54 +135,61 @@ class Line:
     label: str = ""
 
 
-def lines(frame: pd.DataFrame, hidden: Iterable[str] = ()) -> list[Line]:
-    """The lines of a results frame, in the order of BACKBONE_NAMES and SAMPLER_NAMES.
-
-    Labels leave out the settings in `hidden`, which the figure shows otherwise. Raises
-    ResultsError, saying what there is instead, if no record is ok.
-    """
+def identity_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that tell lines apart: backbone, sampler, then its options and the settings."""
     options = [column for column in frame.columns if column not in _NOT_OPTIONS]
-    found: dict[str, Line] = {}
+    return ["backbone", "sampler", *options, *_SETTINGS]
+
+
+def lines(frame: pd.DataFrame) -> list[Line]:
+    """The lines of a results frame, unlabelled, in the order of BACKBONE_NAMES, SAMPLER_NAMES.
+
+    Raises ResultsError, saying what there is instead, if no record is ok.
+    """
+    identity = identity_columns(frame)
+    found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
     for row in frame.to_dict("records"):
         if row["status"] != "ok" or pd.isna(row["ms_per_pass"]):
             continue
-        names = [name for name in (*options, *_SETTINGS) if not pd.isna(row.get(name))]
-        line = Line(row["backbone"], row["sampler"], {name: row[name] for name in names}, [])
-        found.setdefault(repr(line), line).rows.append(row)
+        settings = tuple((name, row[name]) for name in identity[2:] if not pd.isna(row[name]))
+        found.setdefault((row["backbone"], row["sampler"], settings), {})[row["length"]] = row
     if not found:
         counts = frame["status"].value_counts() if len(frame) else {}
         there = ", ".join(f"{count} {status}" for status, count in counts.items())
         raise ResultsError(f"nothing to draw: no record with status ok ({there or 'no records'})")
-    order = [*BACKBONE_NAMES, *SAMPLER_NAMES]
-    rank = {name: place for place, name in enumerate(order)}
-    ordered = sorted(
-        found.values(), key=lambda line: [rank.get(x, 99) for x in (line.backbone, line.sampler)]
-    )
-    return [_finished(line, ordered, hidden) for line in ordered]
+    rank = {name: place for place, name in enumerate([*BACKBONE_NAMES, *SAMPLER_NAMES])}
+    return [
+        Line(backbone, sampler, dict(settings), [rows[length] for length in sorted(rows)])
+        for (backbone, sampler, settings), rows in sorted(
+            found.items(), key=lambda item: [rank.get(name, 99) for name in item[0][:2]]
+        )
+    ]
 
 
-def _finished(line: Line, among: list[Line], hidden: Iterable[str]) -> Line:
-    """`line` with its rows one a length and its labels, which say what differs in `among`."""
+def labelled(drawn: list[Line], hidden: Iterable[str] = ()) -> list[Line]:
+    """`drawn` with labels that say what tells each line from the others, and no more.
+
+    Settings in `hidden` are left out: the figure shows them otherwise.
+    """
+    return [_labelled(line, drawn, hidden) for line in drawn]
+
+
+def _labelled(line: Line, among: list[Line], hidden: Iterable[str]) -> Line:
     same = [other for other in among if other.sampler == line.sampler]
-    shown = []
+    shown = set()
     for name in line.settings.keys() - set(hidden):
         others = among if name in _SETTINGS else same
         # Commit costs up to half of all passes more: never silent (DESIGN.md).
         if name == "commit" or len({other.settings.get(name) for other in others}) > 1:
-            shown.append(name)
-    if "hardware" in shown and "device" in shown:
-        shown.remove("device")
-    texts = [setting_text(name, line.settings[name]) for name in line.settings if name in shown]
+            shown.add(name)
+    if "hardware" in shown:
+        shown.discard("device")
+    texts = [setting_text(name, value) for name, value in line.settings.items() if name in shown]
     sampler = SAMPLER_NAMES.get(line.sampler, line.sampler)
     backbone = BACKBONE_NAMES.get(line.backbone, line.backbone)
     named = [sampler] if len(same) < len(among) else []
-    by_length = {row["length"]: row for row in line.rows}
-    return replace(
-        line,
-        rows=[by_length[length] for length in sorted(by_length)],
-        variant=", ".join([sampler, *texts]),
-        label=", ".join([backbone, *named, *texts]),
-    )
+    variant, label = ", ".join([sampler, *texts]), ", ".join([backbone, *named, *texts])
+    return replace(line, variant=variant, label=label)
 
 
 def setting_text(name: str, value: Any) -> str:
@@ -240,7 +221,7 @@ def short_number(value: float) -> str:
     return f"{value:g}"
 
 
-def length_axis(axes: Axes, lengths: Iterable[float], most: int) -> None:
+def length_axis(axes: Axes, lengths: list[int], most: int) -> None:
     """A logarithmic x axis over `lengths` (tokens) with at most `most` ticks, powers of two."""
     low, high = min(lengths), max(lengths)
     margin = max(0.05 * math.log2(high / low), 0.3)
@@ -248,35 +229,41 @@ def length_axis(axes: Axes, lengths: Iterable[float], most: int) -> None:
     axes.set_xlim(low * 2**-margin, high * 2**margin)
     powers = [2.0**n for n in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
     # One power of two is no scale; measured lengths then say more.
-    ticks = powers if len(powers) > 1 else sorted({low, high})
+    ticks = powers if len(powers) > 1 else sorted({float(low), float(high)})
     axes.xaxis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / most)]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
 def value_axis(axis: Axis, low: float, high: float) -> None:
-    """Ticks of a logarithmic axis that spans low..high: decades, or 1-2-5 where those are few."""
-    subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 1.7 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    """Ticks of a logarithmic axis that spans low..high, the denser the fewer decades those are."""
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 1.7 else (1.0, 3.0) if decades < 2.8 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=10))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
-    axis.set_minor_formatter(NullFormatter())
 
 
-def panels(count: int, panel_height: float, extra_height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels that share both axes: one column wide for one, else the page.
+def panels(
+    count: int, height: float, extra: float, xlabel: str, ylabel: str
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels that share both axes: one column wide for one, else the page.
 
-    `extra_height` (inches) is added for what stands above and below the panels.
+    `height` (inches) is that of a row of panels, `extra` what stands above and below them all.
     """
     columns = min(count, 2 if count in (2, 4) else 3)
     rows = math.ceil(count / columns)
     width = COLUMN_WIDTH if count == 1 else TEXT_WIDTH
-    figure = Figure(figsize=(width, rows * panel_height + extra_height), layout="constrained")
+    figure = Figure(figsize=(width, rows * height + extra), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[count:]:
         axes.remove()
     for axes in grid.flat[max(count - columns, 0) : count]:
-        axes.xaxis.set_tick_params(labelbottom=True)
+        axes.xaxis.set_tick_params(labelbottom=True)  # also above a gap in the last row
+    for axes in grid.flat[(rows - 1) * columns : count]:
+        axes.set_xlabel(xlabel)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(ylabel)
     return figure, list(grid.flat[:count])
 
 

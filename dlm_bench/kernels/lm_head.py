@@ -10,7 +10,7 @@ def predict(
     hidden: Tensor,
     weight: Tensor,
     mask_id: int,
-    needed: Tensor,
+    needed: Tensor | None = None,
     *,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
@@ -18,14 +18,17 @@ def predict(
     """The token of each row and its softmax probability, MASK excluded.
 
     hidden (rows, d_model), weight (vocabulary, d_model), needed (rows,) bool: rows that are not
-    needed are skipped and come back as token 0 with probability 0. At temperature 0 the token is
+    needed are skipped and come back as token 0 with probability 0; None stands for all. At temperature 0 the token is
     the argmax; else a sample of softmax(logits / temperature) by the Gumbel-max trick. Returns
     tokens (rows,) int64 and probabilities (rows,) float32, of softmax(logits) in float32.
     """
     rows = hidden.shape[0]
     tokens = torch.zeros(rows, dtype=torch.int64, device=hidden.device)
     probability = torch.zeros(rows, device=hidden.device)
-    index = needed.nonzero()[:, 0]
+    if needed is None:
+        index = torch.arange(rows, device=hidden.device)
+    else:
+        index = needed.nonzero()[:, 0]
     for part in index.split(max(1, LOGIT_ELEMENTS // weight.shape[0])):
         logits = (hidden[part] @ weight.t()).float()  # (part, vocabulary)
         logits[:, mask_id] = -torch.inf

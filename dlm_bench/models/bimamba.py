@@ -41,9 +41,9 @@ class BiMamba(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Mamba-2's initial A in [1, 16] and dt in [0.001, 0.1]; the projections small normal."""
+        """Mamba-2's initial A in [1, 16] and dt in [0.001, 0.1]; normal projections."""
         for weight in (self.in_proj, self.out_proj):
-            weight.normal_(std=0.02, generator=generator)
+            weight.normal_(std=weight.shape[-1] ** -0.5, generator=generator)
         bound = 1 / math.sqrt(self.reach + 1)
         self.conv_weight.uniform_(-bound, bound, generator=generator)
         self.conv_bias.uniform_(-bound, bound, generator=generator)

@@ -47,9 +47,9 @@ class Size:
 SIZES = {
     # Bytes, end of text and MASK; small enough to test a decode against a recomputation.
     "tiny": Size(layers=3, d_model=64, heads=4, vocab_size=258, d_state=16, headdim=16),
-    # 6 layers, so that DiffuMamba-H has two of attention; the vocabulary keeps the head's share of
-    # the FLOPs near that of 1.3b, where GPT-2's would make it most of the pass.
-    "small": Size(layers=6, d_model=256, heads=8, vocab_size=4098, d_state=64, headdim=64),
+    # 5 layers: one of attention in DiffuMamba-H, near 1.3b's 5 of 24. GPT-2's vocabulary would make
+    # the head most of a pass of this width; with 2050 it is a fifth.
+    "small": Size(layers=5, d_model=128, heads=4, vocab_size=2050, d_state=64, headdim=64),
     # 12 layers: the paper's Table 5 prints 24, which gives 0.38 B instead of its 0.24 B.
     "240m": Size(layers=12, d_model=960, heads=24),
     "0.5b": Size(layers=36, d_model=960, heads=24),

@@ -56,11 +56,14 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Small normal weights, zero biases, gates around 1 so that every layer counts."""
+        """Normal weights of gain 1, zero biases, gates around 1: every layer counts, so that the
+        untrained network's tokens depend on each other and on their places."""
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                module.weight.normal_(std=0.02, generator=generator)
-                if isinstance(module, nn.Linear) and module.bias is not None:
+            if isinstance(module, nn.Embedding):
+                module.weight.normal_(generator=generator)
+            elif isinstance(module, nn.Linear):
+                module.weight.normal_(std=module.in_features**-0.5, generator=generator)
+                if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
                 module.weight.fill_(1)

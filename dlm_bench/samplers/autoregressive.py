@@ -1,0 +1,44 @@
+"""The autoregressive baseline: one token a pass, with a real KV cache or recurrent state."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from dlm_bench.kernels.lm_head import predict
+from dlm_bench.models.cache import Cache, Window
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.samplers.sampler import Sampler, model_caches
+from dlm_bench.samplers.schedule import PlannedPass
+from dlm_bench.samplers.state import DecodeState
+
+
+@dataclass(frozen=True)
+class Autoregressive(Sampler):
+    """Pass i takes token i - 1 (end of text at first) and decodes token i."""
+
+    name: ClassVar[str] = "ar"
+    for_denoisers: ClassVar[bool] = False
+
+    def plan(self, length: int) -> Iterator[PlannedPass]:
+        for i in range(length):
+            yield PlannedPass("decode", 1, i, i, 1, 1, 1, 0.0)
+
+    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+        return model_caches(model, length, batch)
+
+    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+        position = state.now("block_start")
+        previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
+        token = torch.where(position == 0, state.config.bos_id, previous)
+        hidden = model(token, None, Window(position, (1,), advance=True), state.caches)
+        tokens, _ = predict(
+            hidden[:, 0],
+            model.head.weight,
+            state.config.mask_id,
+            temperature=self.temperature,
+            generator=state.generator,
+        )
+        state.tokens.index_copy_(1, position, tokens[:, None])
+        state.next_pass()

@@ -1,0 +1,79 @@
+"""Block-autoregressive denoising with cache reuse (the paper's Figure 2 c, d).
+
+Blocks go from left to right. A block's tokens see each other both ways and all blocks before
+them: attention through its keys and values, Mamba through the forward state, both cached; the
+reverse scan lives inside the block.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from dlm_bench.errors import unknown
+from dlm_bench.models.cache import Window
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.samplers.sampler import BlockSampler
+from dlm_bench.samplers.schedule import PlannedPass, blocks, reveals
+from dlm_bench.samplers.state import DecodeState
+from dlm_bench.samplers.unmask import unmask
+
+COMMITS = ("separate", "fused", "none")
+
+
+@dataclass(frozen=True)
+class BlockCache(BlockSampler):
+    """`commit` says how a finished block enters the cache.
+
+    separate: by a pass of its own over the clean block at t = 0 (not after the last block).
+    fused: the next block's first pass carries the clean block in front, at its own t.
+    none: not at all; the cache of the block's last denoising pass stays (the paper's wording).
+    """
+
+    name: ClassVar[str] = "block-cache"
+
+    commit: str = "separate"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.commit not in COMMITS:
+            raise unknown("commit", self.commit, COMMITS)
+
+    def plan(self, length: int) -> Iterator[PlannedPass]:
+        size = self.block_size
+        for start, block_len in blocks(length, size):
+            tail = "" if block_len == size else f":{block_len}"
+            last_block = start + block_len == length
+            for masked, reveal in reveals(block_len, self.tokens_per_step):
+                kind, query, context = f"denoise{tail}", block_len, start
+                if self.commit == "fused" and masked == block_len and start > 0:
+                    kind, query, context = f"fused{tail}", size + block_len, start - size
+                elif self.commit == "none" and masked == reveal and not last_block:
+                    kind = "keep"
+                t = masked / block_len
+                yield PlannedPass(kind, query, context, start, block_len, masked, reveal, t)
+            if self.commit == "separate" and not last_block:
+                yield PlannedPass("commit", size, start, start, size, 0, 0, 0.0)
+
+    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+        query_len, block_len = state.shapes[kind]
+        start, t = state.now("block_start"), state.now("t")[None]
+        clean = query_len - block_len  # of a fused pass
+        if clean:
+            window = Window(start - clean, (clean, block_len), advance=True)
+            t = torch.cat((torch.zeros_like(t), t), dim=1)
+        else:
+            window = Window(start, (query_len,), advance=kind in ("commit", "keep"))
+        query = state.tokens.index_select(1, window.positions())
+        hidden = model(query, t, window, state.caches)
+        if kind != "commit":
+            unmask(
+                model,
+                state,
+                hidden[:, clean:],
+                rule=self.unmask,
+                temperature=self.temperature,
+                at_most=self.tokens_per_step,
+            )
+        state.next_pass()

@@ -1,0 +1,81 @@
+"""Fast-dLLM (arXiv 2505.22618): a refresh of every cache per block, then cheaper passes.
+
+The caches a refresh leaves are stale for the rest of the block: they hold the keys, values and
+Mamba states of the tokens as they were at its first pass.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from dlm_bench.errors import unknown
+from dlm_bench.models.cache import Cache, Window
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.samplers.sampler import BlockSampler, model_caches
+from dlm_bench.samplers.schedule import PlannedPass, blocks, reveals
+from dlm_bench.samplers.state import DecodeState
+from dlm_bench.samplers.unmask import unmask
+
+CACHES = ("dual", "prefix")
+
+
+@dataclass(frozen=True)
+class FastDLLM(BlockSampler):
+    """`cache` dual: passes after the refresh take the block alone, its context the cache of all
+    other tokens. `prefix`: they take the block and all that follows, after the cached prefix.
+
+    In a Mamba layer the forward scan restarts from the state at the block's start; the reverse
+    scan from the one at the block's end (dual), or anew at the end of the sequence (prefix).
+    """
+
+    name: ClassVar[str] = "fast-dllm"
+
+    cache: str = "dual"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cache not in CACHES:
+            raise unknown("cache", self.cache, CACHES)
+
+    def plan(self, length: int) -> Iterator[PlannedPass]:
+        for start, block_len in blocks(length, self.block_size):
+            tail = "" if block_len == self.block_size else f":{block_len}"
+            for masked, reveal in reveals(block_len, self.tokens_per_step):
+                if masked == block_len:
+                    kind, query, context = f"refresh{tail}", length, 0
+                elif self.cache == "dual":
+                    kind, query, context = f"denoise{tail}", block_len, length - block_len
+                else:
+                    query, context = length - start, start
+                    kind = f"denoise:{query}"
+                t = (masked + length - start - block_len) / length
+                yield PlannedPass(kind, query, context, start, block_len, masked, reveal, t)
+
+    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+        return model_caches(model, length, batch, reverse_state=self.cache == "dual")
+
+    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+        query_len, block_len = state.shapes[kind]
+        start = state.now("block_start")
+        t = state.now("t")[None]
+        if kind.startswith("refresh"):
+            edges = (start, start + block_len)
+            window = Window(torch.zeros_like(start), (query_len,), whole_context=True, edges=edges)
+            hidden = model(state.tokens, t, window, state.caches)
+            rows = start + torch.arange(block_len, device=start.device)
+            hidden = hidden.index_select(1, rows)
+        else:
+            window = Window(start, (query_len,), whole_context=True)
+            query = state.tokens.index_select(1, window.positions())
+            hidden = model(query, t, window, state.caches)[:, :block_len]
+        unmask(
+            model,
+            state,
+            hidden,
+            rule=self.unmask,
+            temperature=self.temperature,
+            at_most=self.tokens_per_step,
+        )
+        state.next_pass()

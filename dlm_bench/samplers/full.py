@@ -1,0 +1,34 @@
+"""Full-sequence denoising: every pass sees and may unmask every token; T = ceil(L / p) passes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.samplers.sampler import DenoisingSampler
+from dlm_bench.samplers.schedule import PlannedPass, reveals
+from dlm_bench.samplers.state import DecodeState
+from dlm_bench.samplers.unmask import unmask
+
+
+@dataclass(frozen=True)
+class Full(DenoisingSampler):
+    """The paper's baseline sampler (its Figure 2 a, b): no cache."""
+
+    name: ClassVar[str] = "full"
+
+    def plan(self, length: int) -> Iterator[PlannedPass]:
+        for masked, reveal in reveals(length, self.tokens_per_step):
+            yield PlannedPass("denoise", length, 0, 0, length, masked, reveal, masked / length)
+
+    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+        hidden = model(state.tokens, state.now("t")[None])
+        unmask(
+            model,
+            state,
+            hidden,
+            rule=self.unmask,
+            temperature=self.temperature,
+            at_most=self.tokens_per_step,
+        )
+        state.next_pass()

@@ -1,0 +1,70 @@
+"""The static buffers of a decode: a captured pass reads and writes these and nothing else."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dlm_bench.models.cache import Cache
+from dlm_bench.models.config import ModelConfig
+from dlm_bench.samplers.schedule import PlannedPass
+
+
+@dataclass
+class DecodeState:
+    """A decode under way.
+
+    tokens: (batch, length) int64, MASK where nothing is decoded yet.
+    filler: (batch, length) random token ids that stand for decoded ones after a seek.
+    priority: (batch, length) random order in which `random` unmasking takes positions.
+    index: (1,) int64 on the device, the next pass; each step adds one to it.
+    table: what the passes need, (passes,) each, read at `index` on the device.
+    shapes: (query_len, block_len) of each kind of pass, known on the host.
+    """
+
+    config: ModelConfig
+    plan: list[PlannedPass]
+    tokens: Tensor
+    filler: Tensor
+    priority: Tensor
+    index: Tensor
+    generator: torch.Generator
+    caches: list[Cache]
+    table: dict[str, Tensor] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def now(self, name: str) -> Tensor:
+        """A column of the table at the current pass, (1,)."""
+        return self.table[name].index_select(0, self.index)
+
+    def next_pass(self) -> None:
+        """Move the device's counter on."""
+        self.index += 1
+
+
+def new_state(
+    config: ModelConfig,
+    plan: list[PlannedPass],
+    length: int,
+    batch: int,
+    seed: int,
+    device: torch.device,
+    caches: list[Cache],
+) -> DecodeState:
+    """All buffers of a decode, with every token MASK and the counter at the first pass."""
+    generator = torch.Generator(device).manual_seed(seed)
+    shape = (batch, length)
+    columns = ("block_start", "reveal", "t")
+    return DecodeState(
+        config=config,
+        plan=plan,
+        tokens=torch.full(shape, config.mask_id, device=device),
+        # Real, distinct ids: neither end of text nor MASK.
+        filler=torch.randint(config.bos_id, shape, generator=generator, device=device),
+        priority=torch.rand(shape, generator=generator, device=device),
+        index=torch.zeros(1, dtype=torch.int64, device=device),
+        generator=generator,
+        caches=caches,
+        table={c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns},
+        shapes={p.kind: (p.query_len, p.block_len) for p in plan},
+    )
