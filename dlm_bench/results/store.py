@@ -107,6 +107,6 @@ def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
             row["mean_seconds"] = record.mean_seconds
             row["tokens_per_second"] = record.tokens_per_second
             row["ms_per_pass"] = record.ms_per_pass
-            row["hardware"] = record.environment.get("gpu") or record.environment.get("cpu")
+            row["hardware"] = record.environment.get("hardware")
             rows.append(row)
     return pd.DataFrame(rows)

@@ -45,7 +45,7 @@ def record(backbone, sampler, length, *, p=8, noise=0.02, point=None, hardware=C
         "mode": "exact",
         "nfe": passes,
         "seconds": (passes * per_pass * (1 + noise * random.standard_normal(5))).tolist(),
-        "environment": {"gpu" if gpu else "cpu": hardware},
+        "environment": {"hardware": hardware},
     }
     where = Point(backbone=backbone, sampler=sampler, length=length, **fields)
     return Record(point=where, warmup=3, repeats=5, **(defaults | more))

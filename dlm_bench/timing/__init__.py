@@ -1,0 +1,1 @@
+"""Timing a decode: whole, or pass by pass and integrated over the schedule."""

@@ -1,0 +1,71 @@
+"""What a number depends on besides the code: hardware, driver, library versions, commit."""
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-attn")
+
+
+@cache
+def environment(device_type: str, index: int = 0) -> dict[str, Any]:
+    """The environment of a device ("cpu" or "cuda"), as it goes into every record.
+
+    `hardware` names the GPU or the CPU; libraries that are not installed are left out.
+    """
+    facts: dict[str, Any] = {
+        "hardware": cpu_name(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "dlm-bench": version("dlm-bench"),
+        "commit": commit(),
+    }
+    for library in LIBRARIES:
+        try:
+            facts[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    if device_type == "cuda":
+        properties = torch.cuda.get_device_properties(index)
+        facts["hardware"] = facts["gpu"] = properties.name
+        facts["gpu_memory_bytes"] = properties.total_memory
+        facts["cuda"] = torch.version.cuda
+        facts["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return facts
+
+
+def cpu_name() -> str:
+    """The CPU's model and the cores this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def commit() -> str | None:
+    """The source checkout's commit, with `-dirty` if tracked files differ; None outside one."""
+    here = str(Path(__file__).resolve().parent)
+    if not _output("git", "-C", here, "ls-files", __file__):
+        return None  # installed inside some other project's checkout
+    return _output("git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12")
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[0] if lines else None

@@ -1,0 +1,102 @@
+"""Measure one point: warm up, time the repeats, and write down all that the number depends on."""
+
+from dataclasses import asdict
+
+import torch
+
+from dlm_bench.errors import check_int, unknown
+from dlm_bench.kernels import chosen_kernels
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.factory import count_parameters
+from dlm_bench.results.record import Point, Record
+from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.state import DecodeState
+from dlm_bench.timing.clocks import seconds_of
+from dlm_bench.timing.environment import environment
+from dlm_bench.timing.estimate import estimate
+from dlm_bench.timing.memory import peak_memory, reset_peak_memory
+
+MODES = ("exact", "sampled")
+MOST_NODES = 5
+
+
+def point_of(model: Denoiser, sampler: Sampler, length: int, batch: int) -> Point:
+    """The point that a model, a sampler and a length make."""
+    weight = model.head.weight
+    return Point(
+        backbone=model.config.backbone,
+        size=model.config.size,
+        sampler=sampler.name,
+        options=sampler.options(),
+        length=length,
+        batch=batch,
+        dtype=str(weight.dtype).removeprefix("torch."),
+        device=str(weight.device),
+    )
+
+
+@torch.inference_mode()
+def measure(
+    model: Denoiser,
+    sampler: Sampler,
+    length: int,
+    mode: str = "exact",
+    warmup: int = 3,
+    repeats: int = 5,
+    batch: int = 1,
+    seed: int = 0,
+    nodes: int = MOST_NODES,
+) -> Record:
+    """Time the decoding of `length` tokens.
+
+    mode "exact" runs whole decodes, `warmup` untimed and `repeats` timed ones (the paper's
+    protocol: 3 and 5). "sampled" times passes at up to `nodes` places of each role and integrates
+    over the schedule. Allocation, seeking and the drawing of tokens are never timed. Raises
+    ConfigError for a value that is not allowed.
+    """
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
+    check_int("warmup", warmup, minimum=0)
+    check_int("repeats", repeats)
+    check_int("nodes", nodes, minimum=2)
+    device = model.head.weight.device
+    state = sampler.prepare(model, length, batch, seed)
+    reset_peak_memory(device)
+    record = Record(
+        point=point_of(model, sampler, length, batch),
+        status="ok",
+        mode=mode,
+        warmup=warmup,
+        repeats=repeats,
+        seed=seed,
+        nfe=len(state.plan),
+        query_tokens=sum(p.query_len for p in state.plan),
+        parameters=count_parameters(model),
+        model=asdict(model.config),
+        kernels=chosen_kernels(device.type),
+        environment=environment(device.type, device.index or 0),
+    )
+    if mode == "exact":
+        record.seconds = time_decodes(model, sampler, state, warmup, repeats)
+    else:
+        found = estimate(
+            model, sampler, state, warmup=warmup, repeats=repeats, most_nodes=nodes
+        )
+        record.seconds, record.passes = found.seconds, found.passes
+        record.error_estimate = found.relative_error
+    record.peak_memory_bytes = peak_memory(device)
+    return record
+
+
+def time_decodes(
+    model: Denoiser, sampler: Sampler, state: DecodeState, warmup: int, repeats: int
+) -> list[float]:
+    """Seconds of each timed whole decode."""
+
+    def decode() -> float:
+        sampler.seek(state, 0)
+        return seconds_of(lambda: sampler.run(model, state), state.tokens.device)
+
+    for _ in range(warmup):
+        decode()
+    return [decode() for _ in range(repeats)]
