@@ -18,17 +18,15 @@ def predict(
     """The token of each row and its softmax probability, MASK excluded.
 
     hidden (rows, d_model), weight (vocabulary, d_model), needed (rows,) bool: rows that are not
-    needed are skipped and come back as token 0 with probability 0; None stands for all. At temperature 0 the token is
-    the argmax; else a sample of softmax(logits / temperature) by the Gumbel-max trick. Returns
-    tokens (rows,) int64 and probabilities (rows,) float32, of softmax(logits) in float32.
+    needed are skipped and come back as token 0 with probability 0; None stands for all. At
+    temperature 0 the token is the argmax; else a sample of softmax(logits / temperature) by the
+    Gumbel-max trick. Returns tokens (rows,) int64 and probabilities (rows,) float32, of softmax(logits) in float32.
     """
     rows = hidden.shape[0]
     tokens = torch.zeros(rows, dtype=torch.int64, device=hidden.device)
     probability = torch.zeros(rows, device=hidden.device)
-    if needed is None:
-        index = torch.arange(rows, device=hidden.device)
-    else:
-        index = needed.nonzero()[:, 0]
+    every = torch.arange(rows, device=hidden.device)
+    index = every if needed is None else every[needed]
     for part in index.split(max(1, LOGIT_ELEMENTS // weight.shape[0])):
         logits = (hidden[part] @ weight.t()).float()  # (part, vocabulary)
         logits[:, mask_id] = -torch.inf

@@ -114,7 +114,7 @@ class BiMamba(nn.Module):
 
         Returns the output and the state and tail after the first `at` tokens (all if None).
         """
-        batch, length, _ = x.shape
+        length = x.shape[1]
         z, xbc, dt = F.linear(x, self.in_proj[direction]).split(
             (self.d_inner, self.d_inner + 2 * self.d_state, self.heads), dim=-1
         )

@@ -88,9 +88,10 @@ class Denoiser(nn.Module):
         """
         config, length = self.config, tokens.shape[1]
         if window is None:
-            positions, segments = torch.arange(length, device=tokens.device), (length,)
+            positions = torch.arange(length, device=tokens.device)
         else:
-            positions, segments = window.positions(), window.segments
+            positions = window.positions()
+        segments = window.segments if window is not None else (length,)
         angles = rotary_angles(positions, config.head_dim)
         modulations = self._modulations(t)
         x = self.embedding(tokens)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 SCHEMA_VERSION = 1
 
+Mode = Literal["exact", "sampled"]
 Status = Literal["ok", "oom", "error", "timeout", "skipped"]
 
 
@@ -66,7 +67,7 @@ class Record(BaseModel):
     point: Point
     status: Status
     message: str = ""
-    mode: Literal["exact", "sampled"]
+    mode: Mode
     warmup: NonNegativeInt
     repeats: PositiveInt
     seed: int = 0

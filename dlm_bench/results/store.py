@@ -1,7 +1,9 @@
 """Append-only JSONL: one record a line, so that a crash can tear the last line and no other."""
 
+import json
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,9 +75,7 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
 
 
 def _newer_schema(line: bytes) -> int | None:
-    """The line's schema version if it is JSON of a newer one (unknown fields are then no damage)."""
-    import json
-
+    """The line's schema version if it is a newer one: its unknown fields are then no damage."""
     try:
         version = json.loads(line).get("schema_version")
     except (ValueError, AttributeError):
@@ -97,16 +97,20 @@ def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
     `mean_seconds`, `tokens_per_second`, `ms_per_pass` and `seconds` (the list of repeats).
     Raises `ResultsError` as `read_records` does.
     """
+    return frame_of(record for path in paths for record in read_records(path))
+
+
+def frame_of(records: Iterable[Record]) -> "pandas.DataFrame":
+    """The DataFrame that `load_results` describes, of records at hand."""
     import pandas as pd
 
     rows = []
-    for path in paths:
-        for record in read_records(path):
-            row = record.model_dump(exclude={"point", "passes"})
-            row |= record.point.model_dump(exclude={"options"}) | record.point.options
-            row["mean_seconds"] = record.mean_seconds
-            row["tokens_per_second"] = record.tokens_per_second
-            row["ms_per_pass"] = record.ms_per_pass
-            row["hardware"] = record.environment.get("hardware")
-            rows.append(row)
+    for record in records:
+        row = record.model_dump(exclude={"point", "passes"})
+        row |= record.point.model_dump(exclude={"options"}) | record.point.options
+        row["mean_seconds"] = record.mean_seconds
+        row["tokens_per_second"] = record.tokens_per_second
+        row["ms_per_pass"] = record.ms_per_pass
+        row["hardware"] = record.environment.get("hardware")
+        rows.append(row)
     return pd.DataFrame(rows)

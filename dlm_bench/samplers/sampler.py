@@ -74,9 +74,7 @@ class Sampler(ABC):
         """The empty caches of a decode; none unless a sampler says otherwise."""
         return []
 
-    def prepare(
-        self, model: Denoiser, length: int, batch: int = 1, seed: int = 0
-    ) -> DecodeState:
+    def prepare(self, model: Denoiser, length: int, batch: int = 1, seed: int = 0) -> DecodeState:
         """Allocate all buffers of a decode: tokens (all MASK), caches, device-side counter.
 
         Raises ConfigError for a backbone this sampler cannot use, or a length or batch below 1.
@@ -177,4 +175,3 @@ def check_temperature(value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type, operator]
         raise ConfigError(f"temperature: {value!r} is not allowed; must be a finite number >= 0")
-

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 
-class Pass(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Pass:
     """`count` forward evaluations in a row of `query_len` tokens over `context_len` cached ones.
 
     Passes of one kind have one shape: a kind is what a CUDA graph is captured for. What follows a
@@ -63,13 +65,8 @@ class PlannedPass(NamedTuple):
 
 def run_lengths(length: int, plan: Iterable[PlannedPass]) -> Schedule:
     """The schedule of a plan: equal neighbours are counted."""
-    passes: list[Pass] = []
-    for step in plan:
-        if passes and passes[-1][:3] == step[:3]:
-            passes[-1] = passes[-1]._replace(count=passes[-1].count + 1)
-        else:
-            passes.append(Pass(step.kind, step.query_len, step.context_len))
-    return Schedule(length, tuple(passes))
+    runs = groupby(plan, key=lambda step: (step.kind, step.query_len, step.context_len))
+    return Schedule(length, tuple(Pass(*shape, count=len(list(run))) for shape, run in runs))
 
 
 def blocks(length: int, block_size: int) -> Iterator[tuple[int, int]]:

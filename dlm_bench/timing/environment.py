@@ -37,7 +37,9 @@ def environment(device_type: str, index: int = 0) -> dict[str, Any]:
         facts["hardware"] = facts["gpu"] = properties.name
         facts["gpu_memory_bytes"] = properties.total_memory
         facts["cuda"] = torch.version.cuda
-        facts["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        facts["driver"] = _output(
+            "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
+        )
     return facts
 
 

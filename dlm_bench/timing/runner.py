@@ -1,6 +1,7 @@
 """Measure one point: warm up, time the repeats, and write down all that the number depends on."""
 
 from dataclasses import asdict
+from typing import get_args
 
 import torch
 
@@ -8,7 +9,7 @@ from dlm_bench.errors import check_int, unknown
 from dlm_bench.kernels import chosen_kernels
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import count_parameters
-from dlm_bench.results.record import Point, Record
+from dlm_bench.results.record import Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import seconds_of
@@ -16,7 +17,6 @@ from dlm_bench.timing.environment import environment
 from dlm_bench.timing.estimate import estimate
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 
-MODES = ("exact", "sampled")
 MOST_NODES = 5
 
 
@@ -40,7 +40,7 @@ def measure(
     model: Denoiser,
     sampler: Sampler,
     length: int,
-    mode: str = "exact",
+    mode: Mode = "exact",
     warmup: int = 3,
     repeats: int = 5,
     batch: int = 1,
@@ -54,8 +54,8 @@ def measure(
     over the schedule. Allocation, seeking and the drawing of tokens are never timed. Raises
     ConfigError for a value that is not allowed.
     """
-    if mode not in MODES:
-        raise unknown("mode", mode, MODES)
+    if mode not in get_args(Mode):
+        raise unknown("mode", mode, get_args(Mode))
     check_int("warmup", warmup, minimum=0)
     check_int("repeats", repeats)
     check_int("nodes", nodes, minimum=2)
@@ -79,9 +79,7 @@ def measure(
     if mode == "exact":
         record.seconds = time_decodes(model, sampler, state, warmup, repeats)
     else:
-        found = estimate(
-            model, sampler, state, warmup=warmup, repeats=repeats, most_nodes=nodes
-        )
+        found = estimate(model, sampler, state, warmup=warmup, repeats=repeats, most_nodes=nodes)
         record.seconds, record.passes = found.seconds, found.passes
         record.error_estimate = found.relative_error
     record.peak_memory_bytes = peak_memory(device)

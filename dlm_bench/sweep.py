@@ -1,0 +1,141 @@
+"""A sweep file: lines of points in TOML, checked whole before anything runs."""
+
+import difflib
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.models.config import model_config
+from dlm_bench.results.record import Mode, Point
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Lengths = Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class _Line(BaseModel):
+    """One [[lines]] table. Keys that are not fields are options of the sampler; lists multiply."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    backbone: Names
+    sampler: Names
+    size: Names | None = None
+    lengths: Lengths | None = None
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    size: Names
+    lengths: Lengths
+    device: str = "cpu"
+    dtype: str = "bfloat16"
+    mode: Mode = "exact"
+    warmup: Annotated[int, Field(ge=0)] = 3
+    repeats: PositiveInt = 5
+    nodes: Annotated[int, Field(ge=2)] = 5
+    batch: PositiveInt = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    lines: Annotated[list[_Line], Field(min_length=1)]
+
+
+class Sweep(BaseModel):
+    """A valid sweep: the points in the order of the file, and how to measure them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    points: list[Point]
+    mode: Mode
+    warmup: int
+    repeats: int
+    nodes: int
+    seed: int
+
+
+def load_sweep(path: str | Path, *, device: str | None = None) -> Sweep:
+    """Read and check a sweep file; `device` overrides the file's.
+
+    Raises ConfigError naming the field, the value and what is allowed.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
+    if device is not None:
+        content["device"] = device
+    try:
+        file = _File.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from None
+    from dlm_bench.models.factory import parse_device, parse_dtype
+
+    try:
+        parse_device(file.device)
+        parse_dtype(file.dtype)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    points: dict[str, Point] = {}
+    for number, line in enumerate(file.lines):
+        try:
+            for point in _expand(file, line):
+                points[point.model_dump_json()] = point
+        except ConfigError as error:
+            raise ConfigError(f"{path}: lines[{number}]: {error}") from None
+    shared = file.model_dump(include=set(Sweep.model_fields))
+    return Sweep(points=list(points.values()), **shared)
+
+
+def _expand(file: _File, line: _Line) -> list[Point]:
+    """The points of a line: the product of all its lists, lengths running fastest."""
+    from dlm_bench.samplers import build_sampler
+
+    axes = {key: _as_list(value) for key, value in (line.model_extra or {}).items()}
+    for key, values in axes.items():
+        if not values:
+            raise ConfigError(f"{key}: an empty list is not allowed")
+    points = []
+    names = itertools.product(line.size or file.size, line.backbone, line.sampler)
+    for (size, backbone, name), *values in itertools.product(names, *axes.values()):
+        sampler = build_sampler(name, **dict(zip(axes, values, strict=True)))
+        sampler.check_backbone(backbone)
+        model_config(backbone, size)
+        for length in line.lengths or file.lengths:
+            point = Point(
+                backbone=backbone,
+                size=size,
+                sampler=name,
+                options=sampler.options(),
+                length=length,
+                batch=file.batch,
+                dtype=file.dtype,
+                device=file.device,
+            )
+            points.append(point)
+    return points
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing wrong with a file, as one line."""
+    first: Any = error.errors()[0]
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])[1:]
+    if first["type"] == "extra_forbidden":
+        allowed = list(_File.model_fields)
+        close = difflib.get_close_matches(place, allowed, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"{place}: no such key{hint}; allowed: {', '.join(allowed)}"
+    if first["type"] == "missing":
+        return f"{place}: missing; every sweep needs it"
+    return f"{place}: {first['input']!r} is not allowed; {first['msg'].lower()}"
