@@ -13,9 +13,10 @@ float32, whatever the dtype of x.
 import torch
 from torch import Tensor
 
-# Measured by bench/ssd_chunk.py on 2 cores: short chunks keep the (chunk, chunk) matrices of all
-# chunks of a segment in the caches; bfloat16 matmuls need longer ones to pay their conversions.
-CHUNK = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}
+# Measured by bench/ssd_chunk.py on 2 cores: shorter chunks carry the state more often, longer ones
+# have more (chunk, chunk) work. A span is cast to float32 whatever the dtype: without hardware
+# for them, bfloat16 matmuls are some ten times slower than the cast and a float32 matmul.
+CHUNK = 64
 MIXING_ELEMENTS = 1 << 16  # so few heads at a time that their (chunk, chunk) matrices stay in L2
 SEGMENT = 1024  # tokens between two carries of the state: memory stays flat in the length
 
@@ -85,7 +86,7 @@ def ssd_chunked(
     initial_state: Tensor | None = None,
     *,
     state_at: int | None = None,
-    chunk: int | None = None,
+    chunk: int = CHUNK,
     segment: int = SEGMENT,
 ) -> tuple[Tensor, Tensor]:
     """The scan by chunks of matrix products. Returns (y like x, state).
@@ -94,7 +95,6 @@ def ssd_chunked(
     """
     batch, length, heads, headdim = x.shape
     d_state = B.shape[-1]
-    chunk = chunk or CHUNK[x.dtype]
     at = length if state_at is None else state_at
     dt, A, D = dt.float(), A.float(), D.float()
     # The state's inner layout, (batch, d_state, heads * headdim), is that of B^T x for all heads.
@@ -141,14 +141,14 @@ def _scan_span(
     chunks = length // q
     n = batch * chunks
     width = heads * headdim
-    x, dt = x.reshape(n, q, heads, headdim), dt.reshape(n, q, heads)
-    B, C = B.reshape(n, q, -1), C.reshape(n, q, -1)
+    x, dt = x.reshape(n, q, heads, headdim).float(), dt.reshape(n, q, heads)
+    B, C = B.reshape(n, q, -1).float(), C.reshape(n, q, -1).float()
     decay = torch.cumsum(dt * A, dim=1)  # log of the decay from the chunk's start through i
     total = decay[:, -1:]  # (n, 1, heads)
 
     # What each chunk adds to the state: sum_j exp(total - decay_j) dt_j B_j x_j^T.
     weight = torch.exp(total - decay).mul_(dt)
-    weighted = (x * weight[..., None]).to(x.dtype).view(n, q, width)
+    weighted = (x * weight[..., None]).view(n, q, width)
     added = torch.bmm(B.transpose(1, 2), weighted).view(batch, chunks, -1, width)
 
     # The state before each chunk, carried in float32.
@@ -157,13 +157,13 @@ def _scan_span(
     before = torch.empty_like(added)
     for i in range(chunks):
         before[:, i] = state
-        state = torch.addcmul(added[:, i].float(), state, carried[:, i])
+        state = torch.addcmul(added[:, i], state, carried[:, i])
 
     # y_i = exp(decay_i) S C_i + sum_{j<=i} exp(decay_i - decay_j) dt_j (C_i . B_j) x_j + D x_i
-    out = torch.bmm(C, before.view(n, -1, width)).float().view(n, q, heads, headdim)
+    out = torch.bmm(C, before.view(n, -1, width)).view(n, q, heads, headdim)
     out.mul_(torch.exp(decay)[..., None])
-    out.addcmul_(x.float(), D[:, None])
-    scores = torch.bmm(C, B.transpose(1, 2)).float()  # (n, q, q)
+    out.addcmul_(x, D[:, None])
+    scores = torch.bmm(C, B.transpose(1, 2))  # (n, q, q)
     decay, dt = decay.transpose(1, 2).contiguous(), dt.transpose(1, 2).contiguous()
     group = max(1, MIXING_ELEMENTS // (n * q * q))
     for low in range(0, heads, group):
@@ -171,7 +171,7 @@ def _scan_span(
         # exp overflows above the diagonal, where tril_ then writes zeros.
         mixing = (decay[:, h, :, None] - decay[:, h, None, :]).exp_().tril_()  # (n, group, q, q)
         mixing.mul_(scores[:, None]).mul_(dt[:, h, None, :])
-        inside = torch.matmul(mixing.to(x.dtype), x[:, :, h].transpose(1, 2))
+        inside = torch.matmul(mixing, x[:, :, h].transpose(1, 2))
         out[:, :, h] += inside.transpose(1, 2)
     y.copy_(out.view(batch, length, heads, headdim))
     return state
