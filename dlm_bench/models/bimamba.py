@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
+from dlm_bench.kernels.norm import gated_rms_norm
 from dlm_bench.kernels.ssd import ssd_scan
 from dlm_bench.models.cache import MambaCache, Window
 from dlm_bench.models.config import ModelConfig
+
+SPAN = 1024  # tokens that a mixer takes at a time on a CPU
 
 
 class BiMamba(nn.Module):
@@ -114,6 +117,35 @@ class BiMamba(nn.Module):
 
         Returns the output and the state and tail after the first `at` tokens (all if None).
         """
+        if x.device.type != "cpu" or x.shape[1] <= SPAN:
+            return self._scan_span(direction, x, state, tail, at)
+        # A span at a time keeps the wide buffers in the caches and the memory flat in the length.
+        edge = x.shape[1] if at is None else int(at)
+        if state is None:
+            state = x.new_zeros(
+                (x.shape[0], self.heads, self.d_inner // self.heads, self.d_state),
+                dtype=torch.float32,
+            )
+        if tail is None:
+            tail = x.new_zeros((x.shape[0], self.reach, self.d_inner + 2 * self.d_state))
+        kept = state, tail
+        out = torch.empty_like(x)
+        for low, high in ((0, edge), (edge, x.shape[1])):
+            for start in range(low, high, SPAN):
+                span = slice(start, min(start + SPAN, high))
+                out[:, span], state, tail = self._scan_span(direction, x[:, span], state, tail)
+            if high == edge:
+                kept = state, tail
+        return out, *kept
+
+    def _scan_span(
+        self,
+        direction: int,
+        x: Tensor,
+        state: Tensor | None,
+        tail: Tensor | None,
+        at: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         length = x.shape[1]
         z, xbc, dt = F.linear(x, self.in_proj[direction]).split(
             (self.d_inner, self.d_inner + 2 * self.d_state, self.heads), dim=-1
@@ -132,6 +164,5 @@ class BiMamba(nn.Module):
             state,
             at,
         )
-        gated = y.flatten(2) * F.silu(z)
-        normed = F.rms_norm(gated, (self.d_inner,), self.norm_weight[direction], eps=1e-5)
+        normed = gated_rms_norm(y.flatten(2), z, self.norm_weight[direction])
         return F.linear(normed, self.out_proj[direction]), state, new_tail
