@@ -33,9 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
-    warnings.showwarning = _one_line_warning
     try:
-        code = args.command(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line_warning
+            code = args.command(args)
         sys.stdout.flush()
         return code
     except DlmBenchError as error:

@@ -38,9 +38,7 @@ def torch_conv(x, weight, bias, tail):
 def test_the_convolution_is_conv1d_with_silu(length, given):
     x, tail = sequence(length), tail_of(given)
     got = causal_conv_silu(x, *weights(), tail)
-    torch.testing.assert_close(
-        got, torch_conv(x, *weights(), tail), rtol=ROUNDING, atol=ROUNDING
-    )
+    torch.testing.assert_close(got, torch_conv(x, *weights(), tail), rtol=ROUNDING, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -74,8 +74,8 @@ def test_no_initial_state_is_a_state_of_zeros():
             assert torch.equal(got, expected)  # the same operations on the same numbers
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 32, None])
-@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 70])
+@pytest.mark.parametrize("chunk", [1, 7, 32, ssd.CHUNK])
+@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 150])
 @pytest.mark.parametrize("start", [None, initial_state()], ids=["zeros", "state"])
 def test_chunks_compute_the_recurrence(length, chunk, start):
     arguments = inputs(length)
@@ -198,5 +198,3 @@ def test_strided_inputs_compute_the_same():
     expected = ssd.ssd_chunked(x, dt, A, B, C, D)[0]
     got = ssd.ssd_chunked(u.unflatten(-1, (HEADS, -1)), dt, A, B_view, C_view, D)[0]
     assert relative_error(got, expected) < ROUNDING
-
-

@@ -1,0 +1,92 @@
+"""The record and the append-only store."""
+
+import json
+import math
+
+import pytest
+
+from dlm_bench import ResultsError, load_results, read_records
+from dlm_bench.results.record import Point, Record
+from dlm_bench.results.store import TornLineWarning, append_record
+
+
+def record(length=64, **changes):
+    point = Point(
+        backbone="diffutran",
+        size="tiny",
+        sampler="block-cache",
+        options={"tokens_per_step": 8, "block_size": 32, "commit": "separate"},
+        length=length,
+        dtype="float32",
+    )
+    values = {"status": "ok", "mode": "exact", "nfe": 9, "seconds": [1.0, 3.0]} | changes
+    return Record(point=point, warmup=1, repeats=2, **values)
+
+
+def test_what_is_appended_is_read_back_whole(tmp_path):
+    path = tmp_path / "new" / "folder" / "r.jsonl"
+    records = [record(64), record(128, status="oom", seconds=[], message="too big\nfor here")]
+    for each in records:
+        append_record(path, each)
+    assert read_records(path) == records
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_record_derives_throughput_from_the_mean_of_its_repeats():
+    each = record(64)
+    assert each.mean_seconds == 2.0
+    assert each.tokens_per_second == 32.0
+    assert each.ms_per_pass == pytest.approx(2000 / 9)
+
+
+def test_throughput_counts_every_sequence_of_a_batch():
+    each = record(64)
+    batched = each.model_copy(update={"point": each.point.model_copy(update={"batch": 4})})
+    assert batched.tokens_per_second == 4 * each.tokens_per_second
+
+
+def test_a_failed_point_has_no_throughput():
+    each = record(status="error", seconds=[])
+    assert each.tokens_per_second is None
+    assert each.ms_per_pass is None
+
+
+@pytest.mark.parametrize("keep", [1, 40, -2])
+def test_a_torn_last_line_is_skipped_with_a_warning_and_nothing_else_is_lost(tmp_path, keep):
+    path = tmp_path / "r.jsonl"
+    for length in (64, 128, 256):
+        append_record(path, record(length))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:keep])
+    with pytest.warns(TornLineWarning, match=r"r\.jsonl:3: skipped"):
+        assert [r.point.length for r in read_records(path)] == [64, 128]
+    append_record(path, record(512))
+    with pytest.warns(TornLineWarning, match=r"r\.jsonl:3: skipped"):
+        assert [r.point.length for r in read_records(path)] == [64, 128, 512]
+
+
+def test_a_newer_schema_is_refused_and_not_taken_for_damage(tmp_path):
+    path = tmp_path / "r.jsonl"
+    line = json.loads(record().model_dump_json()) | {"schema_version": 99, "new_field": 1}
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(ResultsError, match=r"r\.jsonl:1: schema_version 99 is newer"):
+        read_records(path)
+
+
+def test_a_missing_file_is_an_error_of_one_line(tmp_path):
+    with pytest.raises(ResultsError, match="No such file") as error:
+        load_results(tmp_path / "none.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_the_frame_has_a_row_a_record_and_a_column_an_option(tmp_path):
+    path = tmp_path / "r.jsonl"
+    append_record(path, record(64))
+    append_record(path, record(128, status="error", seconds=[], message="broken"))
+    frame = load_results(path)
+    assert list(frame["length"]) == [64, 128]
+    assert list(frame["tokens_per_step"]) == [8, 8]
+    assert list(frame["commit"]) == ["separate", "separate"]
+    assert frame["tokens_per_second"][0] == 32.0
+    assert math.isnan(frame["tokens_per_second"][1])
+    assert frame["seconds"][0] == [1.0, 3.0]

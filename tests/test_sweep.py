@@ -1,0 +1,110 @@
+"""Sweep files: what they expand to, and what is refused before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.sweep import load_sweep
+
+VALID = """
+name = "test"
+size = "tiny"
+dtype = "float32"
+lengths = [64, 128]
+
+[[lines]]
+backbone = ["diffutran", "diffumamba"]
+sampler = "block-cache"
+tokens_per_step = [8, 16]
+commit = "fused"
+"""
+
+
+def load(tmp_path, text):
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    return load_sweep(path)
+
+
+def test_lists_multiply_and_every_option_is_written_out(tmp_path):
+    sweep = load(tmp_path, VALID)
+    assert len(sweep.points) == 2 * 2 * 2
+    assert {(p.backbone, p.options["tokens_per_step"], p.length) for p in sweep.points} == {
+        (b, p, n) for b in ("diffutran", "diffumamba") for p in (8, 16) for n in (64, 128)
+    }
+    assert all(p.options["commit"] == "fused" for p in sweep.points)
+    assert all(p.options["block_size"] == 32 for p in sweep.points), "defaults are not silent"
+
+
+def test_the_protocol_of_the_paper_is_the_default(tmp_path):
+    sweep = load(tmp_path, VALID)
+    assert (sweep.mode, sweep.warmup, sweep.repeats) == ("exact", 3, 5)
+
+
+def test_a_point_that_two_lines_ask_for_is_measured_once(tmp_path):
+    again = VALID[VALID.index("[[lines]]") :].replace("[8, 16]", "8")
+    assert len(load(tmp_path, VALID + again).points) == 8
+
+
+def test_a_line_may_have_its_own_lengths_and_size(tmp_path):
+    sweep = load(tmp_path, VALID + 'lengths = [32]\nsize = "small"\n')
+    assert {(p.size, p.length) for p in sweep.points} == {("small", 32)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lengths = [64, 128]", "lenghts = [64]\nlengths = [64]", "did you mean 'lengths'"),
+        ("tokens_per_step", "tokens_per_stp", r"lines\[0\]: tokens_per_stp: .*tokens_per_step"),
+        ('"fused"', '"fusd"', r"commit: 'fusd' .*did you mean 'fused'"),
+        ('"diffutran", ', '"diffutan", ', r"backbone: 'diffutan' .*did you mean 'diffutran'"),
+        ('"diffutran", ', '"ar-mamba", ', r"'ar-mamba' does not decode with .*'block-cache'"),
+        ('"block-cache"', '"block-cash"', r"sampler: 'block-cash'"),
+        ("[8, 16]", "[8, 64]", r"tokens_per_step: 64 .*at most block_size \(32\)"),
+        ("[8, 16]", "[]", "tokens_per_step: an empty list"),
+        ("[8, 16]", '"8"', "tokens_per_step: '8' is not allowed"),
+        ("[64, 128]", "[64, -128]", r"lengths\[1\]: -128 is not allowed"),
+        ("[64, 128]", "[]", "lengths"),
+        ("[64, 128]", "[64.5]", r"lengths\[0\]: 64.5 is not allowed"),
+        ('"tiny"', '"huge"', "size: 'huge'"),
+        ('"float32"', '"int8"', "dtype: 'int8'"),
+        ('name = "test"', "", "name: missing"),
+        ('name = "test"', 'name = "test"\nmode = "exakt"', "mode: 'exakt' is not allowed"),
+        ('name = "test"', 'name = "test"\nrepeats = 0', "repeats: 0 is not allowed"),
+        ('name = "test"', 'name = "test"\ndevice = "tpu"', "device: 'tpu'"),
+        ("[[lines]]", "[lines]", "lines"),
+        ("[[lines]]", "[[lines", "not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line_before_anything_runs(tmp_path, old, new, message):
+    assert old in VALID
+    with pytest.raises(ConfigError, match=message) as error:
+        load(tmp_path, VALID.replace(old, new, 1))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted(Path("bench/sweeps").glob("*.toml")), ids=lambda p: p.name)
+def test_the_sweeps_that_ship_are_valid(path):
+    try:
+        assert load_sweep(path, device="cpu").points
+    except ConfigError as error:
+        pytest.fail(str(error))
+
+
+def test_the_demo_covers_what_the_readme_says():
+    points = load_sweep("bench/sweeps/quick.toml").points
+    pairs = {(p.backbone, p.sampler) for p in points}
+    assert pairs == {
+        *(
+            (b, s)
+            for b in ("diffutran", "diffumamba", "diffumamba-h")
+            for s in ("full", "fast-dllm", "block-cache")
+        ),
+        ("ar-transformer", "ar"),
+        ("ar-mamba", "ar"),
+    }
+    for pair in pairs:
+        lengths = {p.length for p in points if (p.backbone, p.sampler) == pair}
+        assert len(lengths) >= 5
+        assert max(lengths) == 8192
