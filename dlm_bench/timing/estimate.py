@@ -22,6 +22,7 @@ from dlm_bench.timing.clocks import seconds_of
 
 LONGEST_UNIT = 64  # passes; a longer run, or one that is the whole decode, is cut into passes
 WARMUP_SECONDS = 1.0  # after one warm-up run of a unit, no further one beyond this
+SHORT_SECONDS = 0.1  # a unit this long is not moved by the state of the caches it starts with
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def estimate(
 ) -> Estimate:
     """Time a decode by its passes.
 
-    `warmup` runs precede the first node of each line and one each of the others; both stop early
-    where a run takes long. The relative error is two standard errors of the mean of the repeats
+    `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and one
+    each of the others where units are short. The relative error is two standard errors of the mean of the repeats
     plus the interpolation's.
     """
     device = state.tokens.device
@@ -118,7 +119,10 @@ def estimate(
         times = np.empty((len(at), repeats))
         for row, place in enumerate(at):
             unit = line[place]
-            runs = warmup if row == 0 else min(warmup, 1)
+            if row == 0:
+                runs = warmup
+            else:  # the line's code and buffers are warm; a short unit's own cache lines are not
+                runs = min(warmup, 1) if times[row - 1].min() < SHORT_SECONDS else 0
             times[row] = _time_unit(model, sampler, state, unit, runs, repeats, device)
             timings.append(
                 PassTiming(
