@@ -31,10 +31,15 @@ class Point(BaseModel):
     device: str = "cpu"
 
     def describe(self) -> str:
-        """A short name for progress lines, e.g. `diffumamba small block-cache p=8 L=4096`."""
+        """A short name for progress lines, e.g. `diffumamba small block-cache p=8 L=4096`.
+
+        Options that say nothing out of the ordinary are left out.
+        """
         parts = [self.backbone, self.size, self.sampler]
         short = {"tokens_per_step": "p", "block_size": "B"}
-        parts += [f"{short.get(k, k)}={v}" for k, v in self.options.items()]
+        ordinary = {("temperature", 0.0), ("unmask", "confidence")}
+        shown = (item for item in self.options.items() if item not in ordinary)
+        parts += [f"{short.get(name, name)}={value}" for name, value in shown]
         parts.append(f"L={self.length}")
         if self.batch > 1:
             parts.append(f"batch={self.batch}")
