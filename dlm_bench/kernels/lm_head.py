@@ -20,7 +20,8 @@ def predict(
     hidden (rows, d_model), weight (vocabulary, d_model), needed (rows,) bool: rows that are not
     needed are skipped and come back as token 0 with probability 0; None stands for all. At
     temperature 0 the token is the argmax; else a sample of softmax(logits / temperature) by the
-    Gumbel-max trick. Returns tokens (rows,) int64 and probabilities (rows,) float32, of softmax(logits) in float32.
+    Gumbel-max trick. Returns tokens (rows,) int64 and probabilities (rows,) float32, those of
+    softmax(logits) in float32.
     """
     rows = hidden.shape[0]
     tokens = torch.zeros(rows, dtype=torch.int64, device=hidden.device)

@@ -102,6 +102,7 @@ class Sampler(ABC):
             )
         place = state.plan[pass_index]
         state.index.fill_(pass_index)
+        state.generator.set_state(state.generator_start)
         state.tokens.fill_(state.config.mask_id)
         state.tokens[:, : place.block_start] = state.filler[:, : place.block_start]
         block = slice(place.block_start, place.block_start + place.block_len)

@@ -14,6 +14,7 @@ from dlm_bench.samplers.schedule import PlannedPass
 class DecodeState:
     """A decode under way.
 
+    generator: draws the noise of a temperature above 0; a seek puts it back to generator_start.
     tokens: (batch, length) int64, MASK where nothing is decoded yet.
     filler: (batch, length) random token ids that stand for decoded ones after a seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
@@ -29,6 +30,7 @@ class DecodeState:
     priority: Tensor
     index: Tensor
     generator: torch.Generator
+    generator_start: Tensor
     caches: list[Cache]
     table: dict[str, Tensor] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -54,16 +56,19 @@ def new_state(
     """All buffers of a decode, with every token MASK and the counter at the first pass."""
     generator = torch.Generator(device).manual_seed(seed)
     shape = (batch, length)
+    # Real, distinct ids: neither end of text nor MASK.
+    filler = torch.randint(config.bos_id, shape, generator=generator, device=device)
+    priority = torch.rand(shape, generator=generator, device=device)
     columns = ("block_start", "reveal", "t")
     return DecodeState(
         config=config,
         plan=plan,
         tokens=torch.full(shape, config.mask_id, device=device),
-        # Real, distinct ids: neither end of text nor MASK.
-        filler=torch.randint(config.bos_id, shape, generator=generator, device=device),
-        priority=torch.rand(shape, generator=generator, device=device),
+        filler=filler,
+        priority=priority,
         index=torch.zeros(1, dtype=torch.int64, device=device),
         generator=generator,
+        generator_start=generator.get_state(),
         caches=caches,
         table={c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns},
         shapes={p.kind: (p.query_len, p.block_len) for p in plan},

@@ -106,8 +106,8 @@ def estimate(
     """Time a decode by its passes.
 
     `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and one
-    each of the others where units are short. The relative error is two standard errors of the mean of the repeats
-    plus the interpolation's.
+    each of the others where units are short. The relative error is two standard errors of the
+    mean of the repeats plus the interpolation's.
     """
     device = state.tokens.device
     totals = np.zeros(repeats)

@@ -1,0 +1,326 @@
+"""Slow, obvious decodes: every pass recomputed from scratch, with no cache, state or counter.
+
+Two ideas stand for every cache of the package. A pass over part of a sequence is the mixer over the
+whole of it, in which the other tokens' inputs are those they had when they were last computed. And
+a sequence is cut into blocks of which each sees itself and all before it: one block is a denoiser's
+whole sequence, blocks of one token are a causal model.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from dlm_bench import build_model
+from dlm_bench.models.attention import Attention
+
+# Both sides are float32 and sum in different orders through three layers: 1.4e-5 of the largest
+# value is measured, 1e-4 allowed. A broken cache is 6e-3 off or more: test_comparison_power.py.
+TOLERANCE = 1e-4
+
+
+class Step(NamedTuple):
+    """One pass: hidden states of its query tokens (batch, query_len, d_model), and all tokens
+    (batch, length) after its unmasking."""
+
+    hidden: torch.Tensor
+    tokens: torch.Tensor
+
+
+@functools.cache
+def lively_model(backbone, size="tiny", layers=None):
+    """A network in which no parameter is at a value that hides it (biases of 0, scales of 1), and
+    whose attention is sharp enough that tokens depend on their places."""
+    model = build_model(backbone, size, layers=layers)
+    generator = torch.Generator().manual_seed(5)
+    for name, weight in model.named_parameters():
+        if "qkv" in name:
+            weight.mul_(3)
+        elif weight.std() == 0 or "adaln.bias" in name:
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.3)
+    return model
+
+
+# The package's side.
+
+
+def package_steps(sampler, model, length, batch=1, seed=0, before_pass=None):
+    """Decode by the schedule; returns the steps and the final state. `before_pass(state)` may
+    meddle with the state."""
+    hidden, steps = [], []
+    hook = model.register_forward_hook(lambda module, inputs, output: hidden.append(output))
+    try:
+        state = sampler.prepare(model, length, batch, seed)
+        for run in sampler.schedule(length):
+            for _ in range(run.count):
+                if before_pass is not None:
+                    before_pass(state)
+                sampler.step(model, state, run.kind)
+                steps.append(Step(hidden[-1], state.tokens.clone()))
+                assert hidden[-1].shape[1] == run.query_len
+    finally:
+        hook.remove()
+    assert len(hidden) == len(steps)
+    return steps, state
+
+
+def assert_same_decode(steps, expected):
+    """Every pass has the same hidden states and leaves the same tokens."""
+    assert len(steps) == len(expected)
+    for i, (step, wanted) in enumerate(zip(steps, expected, strict=True)):
+        assert step.hidden.shape == wanted.hidden.shape, f"pass {i}"
+        assert relative_error(step.hidden, wanted.hidden) < TOLERANCE, f"pass {i}"
+        assert torch.equal(step.tokens, wanted.tokens), f"pass {i}"
+
+
+def relative_error(got, expected):
+    return ((got - expected).abs().max() / expected.abs().max()).item()
+
+
+# The network, over a sequence from its first token on.
+
+
+def network(model, tokens, times, mix):
+    """Hidden states (batch, n, d_model) of tokens (batch, n), each at its own time (n,) (None in
+    an autoregressive model); mix(layer, mixer, x) mixes the tokens."""
+    x = model.embedding(tokens)
+    if times is not None:
+        embedded = model.time_embedding(torch.tensor(times)[None])  # (1, n, time_dim)
+        vectors = model.adaln(F.silu(embedded)).split(model.config.d_model, dim=-1)
+    for layer, block in enumerate(model.blocks):
+        if times is None:
+            x = x + mix(layer, block.mixer, block.norm1(x))
+            x = x + mlp(block, block.norm2(x))
+        else:
+            shift1, scale1, gate1, shift2, scale2, gate2 = vectors[6 * layer : 6 * layer + 6]
+            x = x + gate1 * mix(layer, block.mixer, block.norm1(x) * (1 + scale1) + shift1)
+            x = x + gate2 * mlp(block, block.norm2(x) * (1 + scale2) + shift2)
+    x = model.final_norm(x)
+    if times is None:
+        return x
+    shift, scale = vectors[-2:]
+    return x * (1 + scale) + shift
+
+
+def mlp(block, x):
+    x = block.up(x)
+    cube = x + 0.044715 * x**3
+    return block.down(0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * cube)))
+
+
+def mixed(mixer, x, spans):
+    """The mixer over a whole sequence x (batch, n, d_model), cut into spans (start, stop)."""
+    return attention(mixer, x, spans) if isinstance(mixer, Attention) else mamba(mixer, x, spans)
+
+
+def attention(mixer, x, spans):
+    """softmax(Q K^T / sqrt(head_dim)) V, where a token sees its span and those before it."""
+    batch, length, width = x.shape
+    head_dim = width // mixer.heads
+    span = torch.cat([torch.full((stop - start,), i) for i, (start, stop) in enumerate(spans)])
+    visible = span[None, :] <= span[:, None]  # (query, key)
+    q, k, v = (
+        part.view(batch, length, mixer.heads, head_dim).transpose(1, 2)
+        for part in (x @ mixer.qkv.weight.t()).split(width, dim=-1)
+    )
+    q, k = rotary(q), rotary(k)
+    scores = (q @ k.transpose(2, 3) / math.sqrt(head_dim)).masked_fill(~visible, -math.inf)
+    heads = torch.softmax(scores, dim=-1) @ v
+    return heads.transpose(1, 2).reshape(batch, length, width) @ mixer.out.weight.t()
+
+
+def rotary(x):
+    """Turn the pair (x_k, x_{k + head_dim/2}) at position n by n 10000^(-2k/head_dim)."""
+    length, head_dim = x.shape[2:]
+    rate = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+    turn = torch.polar(torch.ones(()), torch.arange(length)[:, None] * rate)
+    turned = torch.complex(*x.chunk(2, dim=-1)) * turn
+    return torch.cat((turned.real, turned.imag), dim=-1)
+
+
+def mamba(mixer, x, spans):
+    """The forward scan over all of x, plus in a denoiser the reverse scan within each span."""
+    out = mamba_layer(mixer, 0, x)
+    if mixer.directions == 1:
+        return out
+    reverse = [mamba_layer(mixer, 1, x[:, a:b].flip(1)).flip(1) for a, b in spans]
+    return out + torch.cat(reverse, dim=1)
+
+
+def mamba_layer(mixer, direction, x):
+    """Mamba-2 in its quadratic form (arXiv 2405.21060, eq. 16): attention without a softmax."""
+    length, state = x.shape[1], mixer.d_state
+    z, xbc, dt = (x @ mixer.in_proj[direction].t()).split(
+        (mixer.d_inner, mixer.d_inner + 2 * state, mixer.heads), dim=-1
+    )
+    padded = F.pad(xbc, (0, 0, mixer.reach, 0))
+    taps = mixer.conv_weight[direction].unbind(dim=-1)
+    conv = sum(padded[:, k : k + length] * tap for k, tap in enumerate(taps))
+    u, B, C = F.silu(conv + mixer.conv_bias[direction]).split((mixer.d_inner, state, state), dim=-1)
+    u = u.unflatten(-1, (mixer.heads, -1))  # (batch, n, heads, headdim)
+    dt = F.softplus(dt + mixer.dt_bias[direction])  # (batch, n, heads)
+    decay = torch.cumsum(-torch.exp(mixer.A_log[direction]) * dt, dim=1)
+    passed = decay[:, :, None] - decay[:, None]  # (batch, i, j, heads)
+    causal = torch.ones(length, length, dtype=torch.bool).tril()[..., None]
+    weight = torch.exp(passed.masked_fill(~causal, -math.inf)) * (C @ B.transpose(1, 2))[..., None]
+    y = torch.einsum("bijh,bjh,bjhp->bihp", weight, dt, u) + mixer.D[direction][:, None] * u
+    gated = y.flatten(2) * F.silu(z)
+    normed = gated / torch.sqrt(gated.square().mean(-1, keepdim=True) + 1e-5)
+    return normed * mixer.norm_weight[direction] @ mixer.out_proj[direction].t()
+
+
+# The unmasking.
+
+# Probabilities this close are a tie that rounding decides: in DiffuTran all tokens of a sequence of
+# MASKs have one hidden state, because without another token rotary attention tells no place.
+NEAR = 1e-5
+
+
+def deal(tokens, per_step):
+    """Tokens to unmask in each pass: dealt out one by one to ceil(tokens / per_step) passes."""
+    counts = [0] * math.ceil(tokens / per_step)
+    for i in range(tokens):
+        counts[i % len(counts)] += 1
+    return counts
+
+
+def masked_fraction(model, tokens):
+    counts = (tokens == model.config.mask_id).sum(dim=1).tolist()
+    assert len(set(counts)) == 1  # every sequence of a batch has as many
+    return counts[0] / tokens.shape[1]
+
+
+def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
+    """Unmask in place `count` of the tokens at start, start + 1, ... of these hidden states: those
+    of the largest probability, or of the largest priority (batch, length); ties to the left, but
+    near ties of probability as in `witness`, the tokens of another decode after this pass."""
+    mask_id = model.config.mask_id
+    logits = model.logits(hidden)
+    logits[..., mask_id] = -math.inf
+    probabilities = torch.softmax(logits, dim=-1)
+    for row in range(len(tokens)):
+        score, token = {}, {}
+        for place in range(hidden.shape[1]):
+            position = start + place
+            if tokens[row, position] == mask_id:
+                probability, best = probabilities[row, place].max(dim=-1)
+                score[position] = (
+                    probability if priority is None else priority[row, position]
+                ).item()
+                token[position] = best.item()
+        ranked = sorted(score, key=lambda position: (-score[position], position))
+        if witness is not None and priority is None:
+            least = score[ranked[count - 1]]
+            certain = [i for i in ranked if score[i] > least + NEAR]
+            tied = [i for i in ranked if abs(score[i] - least) <= NEAR]
+            tied.sort(key=lambda i: (witness[row, i] == mask_id).item())  # stable
+            ranked = certain + tied
+        for position in ranked[:count]:
+            tokens[row, position] = token[position]
+
+
+# The samplers, as generators of passes: after each, its tokens are unmasked by `reference_steps`.
+
+
+class Evaluated(NamedTuple):
+    """A pass's hidden states, of which those from `offset` on, `block_len` of them, belong to the
+    tokens at `start`, of which `count` are unmasked."""
+
+    hidden: torch.Tensor
+    offset: int
+    start: int
+    block_len: int
+    count: int
+
+
+def reference_steps(sampler, model, length, batch=1, priority=None, witness=None):
+    """The decode by definition. `priority` (batch, length) is the order of `random` unmasking,
+    `witness` the steps of a decode that settles near ties."""
+    passes = {
+        "full": full_passes,
+        "fast-dllm": fast_dllm_passes,
+        "block-cache": block_cache_passes,
+        "ar": autoregressive_passes,
+    }[sampler.name]
+    tokens = torch.full((batch, length), model.config.mask_id)
+    steps = []
+    for hidden, offset, start, block_len, count in passes(sampler, model, tokens):
+        if count:
+            settled = None if witness is None else witness[len(steps)].tokens
+            block = hidden[:, offset : offset + block_len]
+            reveal(model, tokens, block, start, count, priority, settled)
+        steps.append(Step(hidden, tokens.clone()))
+    return steps
+
+
+def block_spans(length, size):
+    return [(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def full_passes(sampler, model, tokens):
+    length = tokens.shape[1]
+    for count in deal(length, sampler.tokens_per_step):
+        times = [masked_fraction(model, tokens)] * length
+        hidden = network(model, tokens, times, lambda _, mixer, x: mixed(mixer, x, [(0, length)]))
+        yield Evaluated(hidden, 0, 0, length, count)
+
+
+def fast_dllm_passes(sampler, model, tokens):
+    length = tokens.shape[1]
+    stale = {}  # layer -> the mixer's inputs at the block's first pass
+
+    def refresh(layer, mixer, x):
+        stale[layer] = x
+        return mixed(mixer, x, [(0, length)])
+
+    def continued(layer, mixer, x):
+        whole = stale[layer].clone()
+        whole[:, rows] = x
+        return mixed(mixer, whole, [(0, length)])[:, rows]
+
+    for start, stop in block_spans(length, sampler.block_size):
+        for i, count in enumerate(deal(stop - start, sampler.tokens_per_step)):
+            if i == 0:
+                rows, mix = slice(0, length), refresh
+            else:
+                rows = slice(start, stop if sampler.cache == "dual" else length)
+                mix = continued
+            times = [masked_fraction(model, tokens)] * (rows.stop - rows.start)
+            hidden = network(model, tokens[:, rows], times, mix)
+            yield Evaluated(hidden, start - rows.start, start, stop - start, count)
+
+
+def block_cache_passes(sampler, model, tokens):
+    length, size = tokens.shape[1], sampler.block_size
+    spans = block_spans(length, size)
+    past, past_times = tokens[:, :0], []  # what the cache of the blocks before was made from
+    for number, (start, stop) in enumerate(spans):
+
+        def block_causal(inputs, times, visible=spans[: number + 1]):
+            return network(model, inputs, times, lambda _, mixer, x: mixed(mixer, x, visible))
+
+        for i, count in enumerate(deal(stop - start, sampler.tokens_per_step)):
+            block = tokens[:, start:stop]
+            times = past_times + [masked_fraction(model, block)] * (stop - start)
+            inputs = torch.cat((past, block), dim=1)
+            hidden = block_causal(inputs, times)
+            clean = size if sampler.commit == "fused" and i == 0 and number > 0 else 0
+            yield Evaluated(hidden[:, start - clean :], clean, start, stop - start, count)
+        if sampler.commit == "none":
+            past, past_times = inputs, times
+            continue
+        past, past_times = tokens[:, :stop].clone(), [0.0] * stop
+        if sampler.commit == "separate" and stop < length:
+            yield Evaluated(block_causal(past, past_times)[:, start:], 0, start, stop - start, 0)
+
+
+def autoregressive_passes(sampler, model, tokens):
+    batch, length = tokens.shape
+    start_of_text = torch.full((batch, 1), model.config.bos_id)
+    for i in range(length):
+        inputs = torch.cat((start_of_text, tokens[:, :i]), dim=1)
+        spans = block_spans(i + 1, 1)
+        hidden = network(model, inputs, None, lambda _, mixer, x, s=spans: mixed(mixer, x, s))
+        yield Evaluated(hidden[:, -1:], 0, i, 1, 1)
