@@ -33,7 +33,7 @@ def predict(
         logits[:, mask_id] = -torch.inf
         if temperature > 0:
             noise = torch.empty_like(logits).exponential_(generator=generator)
-            chosen = torch.argmax(logits / temperature - noise.log(), dim=-1)
+            chosen = torch.argmax(logits - temperature * noise.log(), dim=-1)
         else:
             chosen = torch.argmax(logits, dim=-1)
         top = logits.gather(-1, chosen[:, None])[:, 0]
