@@ -121,6 +121,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     plot.set_defaults(command=_plot)
 
+    cost = commands.add_parser(
+        "cost", help="what decoding must cost", description="FLOPs, memory, roofline bounds."
+    )
+    cost.add_argument("--size", default="1.3b", help="model size (default: %(default)s)")
+    cost.add_argument("-L", "--length", type=int, default=8192, help="default: %(default)s")
+    cost.add_argument("--tokens-per-step", type=int, default=8, help="default: %(default)s")
+    cost.add_argument("--block-size", type=int, default=32, help="default: %(default)s")
+    cost.add_argument("--hardware", default="h100-sxm", help="a GPU (default: h100-sxm), measured")
+    cost.add_argument("--format", default="text", help="text (default), markdown or latex")
+    cost.set_defaults(command=_cost)
+
     env = commands.add_parser(
         "env", help="show hardware, versions and kernels", description="What numbers depend on."
     )
@@ -244,6 +255,16 @@ def _plot(args: argparse.Namespace) -> int:
             print(path)
     if not drawn:
         raise ResultsError("no figure can be drawn from these results")
+    return 0
+
+
+def _cost(args: argparse.Namespace) -> int:
+    from dlm_bench.analysis.cost_table import cost_report
+    from dlm_bench.analysis.roofline import find_hardware
+
+    names = ("size", "length", "tokens_per_step", "block_size")
+    options = {name: getattr(args, name) for name in names}
+    print(cost_report(find_hardware(args.hardware), style=args.format, **options))
     return 0
 
 

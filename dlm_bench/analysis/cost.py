@@ -1,0 +1,245 @@
+"""FLOPs and bytes of the passes of a decode, from the configuration and the sampler's plan alone.
+
+FLOPs are those of the matrix products, a multiply-add being 2: projections, MLP, q k^T and its
+product with v, the scan, the timestep's MLP and adaLN, and the LM head on the rows it is run on
+(the masked ones; a commit has none). Elementwise work (norms, convolution, rotary, softmax, gates)
+is left out: it is about 1 % of the arithmetic, and none of it runs on tensor cores.
+
+Bytes are each weight once a pass (of the embedding the rows looked up, the head only where it is
+run), what a pass reads of the caches that earlier passes left, and what it leaves in them.
+Activations are not counted, in passes over the whole sequence either: how often they go through
+memory is decided by the fusion of the kernels and by the size of the last-level cache, not by the
+model, and without them the bytes are a floor that no kernel can pass. Keys and values that a pass
+computes for itself are activations too.
+
+The scan (arXiv 2405.21060), per token, layer and direction, with n = d_state: the recurrence adds
+dt x B^T to a state of d_inner × n numbers and reads it with C, two products of 2 d_inner n FLOPs
+each, so 4 d_inner n. Every algorithm does at least that, whatever the machine, and it is what is
+counted by default. The chunked form also multiplies within a chunk of q tokens: C B^T, 2 q² n, and
+its product with x, 2 q² d_inner (whole squares: half of each is masked). `chunk` adds that, cut as
+`dlm_bench.kernels.ssd` cuts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlm_bench.errors import check_int
+from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.denoiser import FREQUENCIES
+from dlm_bench.models.factory import parse_dtype
+from dlm_bench.samplers.fast_dllm import FastDLLM
+from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import PlannedPass
+
+Array = NDArray[np.float64]
+
+FLOAT32_BYTES = 4
+ADVANCING = ("commit", "keep", "fused", "decode")  # roles that move the Mamba state on
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What passes must compute and move: floats, or arrays (passes,) with one entry a pass.
+
+    flops: of the matrix products, a multiply-add being 2.
+    weight_bytes: each weight the pass uses, once.
+    cache_read_bytes: keys and values of the context, and the Mamba states continued from.
+    cache_write_bytes: keys and values of the query, and the Mamba states kept.
+    """
+
+    flops: float | Array
+    weight_bytes: float | Array
+    cache_read_bytes: float | Array
+    cache_write_bytes: float | Array
+
+    @property
+    def bytes(self) -> float | Array:
+        """All bytes moved."""
+        return self.weight_bytes + self.cache_read_bytes + self.cache_write_bytes
+
+    @property
+    def intensity(self) -> float | Array:
+        """Arithmetic intensity, FLOPs per byte."""
+        return self.flops / self.bytes
+
+    def total(self) -> "Cost":
+        """The sum over the passes, as floats."""
+        return Cost(*(float(np.sum(getattr(self, field.name))) for field in fields(self)))
+
+
+def parameter_bytes(config: ModelConfig, dtype: str = "bfloat16") -> int:
+    """Bytes of all parameters. Mamba's dt_bias, A_log and D stay in float32 in any dtype."""
+    head = config.vocab_size * config.d_model
+    return 2 * head * parse_dtype(dtype).itemsize + _body_bytes(config, dtype)
+
+
+def cache_bytes(
+    config: ModelConfig, sampler: Sampler, length: int, batch: int = 1, dtype: str = "bfloat16"
+) -> int:
+    """Bytes of the caches that decoding `length` tokens keeps; 0 for a sampler without any."""
+    if not _keeps_caches(sampler):
+        return 0
+    tokens = length * _token_cache_bytes(config, dtype)
+    return batch * (tokens + _state_cache_bytes(config, sampler, dtype))
+
+
+def pass_costs(
+    config: ModelConfig,
+    sampler: Sampler,
+    plan: Iterable[PlannedPass],
+    *,
+    batch: int = 1,
+    dtype: str = "bfloat16",
+    chunk: int | None = None,
+) -> Cost:
+    """The cost of each pass of a plan (at least one pass), as arrays (passes,).
+
+    `plan` is `sampler.plan(length)` or any passes of that sampler; `chunk` is the scan's chunk
+    length in tokens, None for the recurrence. Raises ConfigError for a dtype, batch or chunk that
+    is not allowed.
+    """
+    check_int("batch", batch)
+    if chunk is not None:
+        check_int("chunk", chunk)
+    kinds, *numbers = zip(*plan, strict=True)
+    query, context, start, block, masked = (np.array(n, dtype=np.float64) for n in numbers[:5])
+    # A fused pass has two segments: the clean block, and the next one, which sees it.
+    clean = np.where(_are(kinds, "fused"), query - block, 0)
+    last = query - clean
+    refresh = _are(kinds, "refresh")
+
+    attention, mamba = _layers(config)
+    pairs = clean * (context + clean) + last * (context + query)  # (query, key) of one layer
+    flops = query * _token_flops(config)
+    flops += attention * 4 * config.d_model * pairs
+    flops += masked * 2 * config.d_model * config.vocab_size
+    if chunk is not None:
+        stop = start + block
+        forward = np.where(
+            refresh,
+            _squares(start, chunk) + _squares(query - start, chunk),
+            _squares(clean, chunk) + _squares(last, chunk),
+        )
+        reverse = forward
+        if isinstance(sampler, FastDLLM):
+            # A prefix cache keeps no reverse state, so that scan is not cut at the block's end.
+            cut = _squares(stop, chunk) + _squares(query - stop, chunk)
+            kept = cut if sampler.cache == "dual" else _squares(query, chunk)
+            reverse = np.where(refresh, kept, forward)
+        squares = forward + reverse if config.directions == 2 else forward
+        flops += mamba * 2 * (config.d_state + config.d_inner) * squares
+
+    # All sequences of a batch are at the same timestep.
+    flops = batch * flops + (1 + (clean > 0)) * _timestep_flops(config)
+
+    row = config.d_model * parse_dtype(dtype).itemsize
+    weights = _body_bytes(config, dtype) + row * np.minimum(batch * query, config.vocab_size)
+    weights += np.where(masked > 0, row * config.vocab_size, 0)
+
+    read, write = np.zeros_like(query), np.zeros_like(query)
+    if _keeps_caches(sampler):
+        token, state = _token_cache_bytes(config, dtype), _state_cache_bytes(config, sampler, dtype)
+        read += token * context + np.where(refresh, 0, state)
+        write += token * query + np.where(_are(kinds, "refresh", *ADVANCING), state, 0)
+    return Cost(flops, weights, batch * read, batch * write)
+
+
+def decode_cost(
+    config: ModelConfig,
+    sampler: Sampler,
+    length: int,
+    *,
+    batch: int = 1,
+    dtype: str = "bfloat16",
+    chunk: int | None = None,
+) -> Cost:
+    """The cost of decoding `length` tokens (of each of `batch` sequences), summed over its passes.
+
+    Raises ConfigError for a value that is not allowed or a backbone the sampler cannot decode with.
+    """
+    sampler.check_backbone(config.backbone)
+    check_int("length", length)
+    plan = sampler.plan(length)
+    return pass_costs(config, sampler, plan, batch=batch, dtype=dtype, chunk=chunk).total()
+
+
+def _are(kinds: Sequence[str], *roles: str) -> NDArray[np.bool_]:
+    """Which passes have one of these roles, (passes,)."""
+    wanted = {kind for kind in set(kinds) if kind.partition(":")[0] in roles}
+    return np.array([kind in wanted for kind in kinds])
+
+
+def _layers(config: ModelConfig) -> tuple[int, int]:
+    """How many layers mix by attention and how many by Mamba."""
+    attention = sum(config.is_attention(layer) for layer in range(config.layers))
+    return attention, config.layers - attention
+
+
+def _in_width(config: ModelConfig) -> int:
+    """Outputs of a Mamba input projection: z, x, B, C and dt."""
+    return 2 * config.d_inner + 2 * config.d_state + config.ssm_heads
+
+
+def _modulation_width(config: ModelConfig) -> int:
+    """Outputs of adaLN: 6 vectors a layer, and the final shift and scale."""
+    return (6 * config.layers + 2) * config.d_model
+
+
+def _token_flops(config: ModelConfig) -> int:
+    """FLOPs that each query token costs in all layers, whatever the others are."""
+    d = config.d_model
+    attention, mamba = _layers(config)
+    projections = 2 * d * (_in_width(config) + config.d_inner)
+    scan = 4 * config.d_inner * config.d_state
+    mixers = attention * 8 * d * d + mamba * config.directions * (projections + scan)
+    return mixers + config.layers * 4 * config.mlp_ratio * d * d
+
+
+def _timestep_flops(config: ModelConfig) -> int:
+    """FLOPs of one timestep's embedding and modulations."""
+    if not config.denoiser:
+        return 0
+    return 2 * config.time_dim * (FREQUENCIES + config.time_dim + _modulation_width(config))
+
+
+def _squares(length: Array, chunk: int) -> Array:
+    """Sum of the squared lengths of the chunks that `length` tokens are cut into."""
+    return length // chunk * chunk**2 + (length % chunk) ** 2
+
+
+def _body_bytes(config: ModelConfig, dtype: str) -> int:
+    """Bytes of all parameters but the embedding and the head."""
+    d, hidden, time = config.d_model, config.mlp_ratio * config.d_model, config.time_dim
+    channels = config.d_inner + 2 * config.d_state
+    attention, mamba = _layers(config)
+    scan = _in_width(config) * d + (config.d_conv + 1) * channels + config.d_inner * (d + 1)
+    numbers = attention * 4 * d * d + mamba * config.directions * scan
+    numbers += config.layers * (2 * hidden * d + hidden + d)
+    if config.denoiser:
+        numbers += time * (FREQUENCIES + 1) + time * (time + 1)
+        numbers += (time + 1) * _modulation_width(config)
+    else:
+        numbers += (2 * config.layers + 1) * 2 * d  # LayerNorms' weights and biases
+    in_float32 = mamba * config.directions * 3 * config.ssm_heads
+    return numbers * parse_dtype(dtype).itemsize + in_float32 * FLOAT32_BYTES
+
+
+def _keeps_caches(sampler: Sampler) -> bool:
+    return type(sampler).caches is not Sampler.caches
+
+
+def _token_cache_bytes(config: ModelConfig, dtype: str) -> int:
+    """Bytes of one token's keys and values in all attention layers."""
+    return _layers(config)[0] * 2 * config.d_model * parse_dtype(dtype).itemsize
+
+
+def _state_cache_bytes(config: ModelConfig, sampler: Sampler, dtype: str) -> int:
+    """Bytes of the Mamba states (float32) and convolution tails kept, of one sequence."""
+    both = isinstance(sampler, FastDLLM) and sampler.cache == "dual"
+    state = config.d_inner * config.d_state * FLOAT32_BYTES
+    tail = (config.d_conv - 1) * (config.d_inner + 2 * config.d_state)
+    kept = state + tail * parse_dtype(dtype).itemsize
+    return _layers(config)[1] * (2 if both else 1) * kept

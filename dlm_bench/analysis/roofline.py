@@ -1,0 +1,214 @@
+"""The roofline (Williams et al. 2009): how fast a pass can be on given hardware, and how near a
+measured decode came.
+
+A pass takes at least max(FLOPs / peak, bytes / bandwidth), with what `dlm_bench.analysis.cost`
+counts: as if arithmetic and memory overlapped perfectly. That is a floor. Launches, elementwise
+work, activations, and clocks that fall under load come on top, and kernels that run one after the
+other, each bound by one of the two, do not overlap. It can be beaten only where weights and caches
+stay in a last-level cache from pass to pass, as small models do on CPUs, or where the peak is a
+calibration that another matrix product exceeds.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from dlm_bench.analysis.cost import Array, Cost, pass_costs
+from dlm_bench.errors import ConfigError, check_int, unknown
+from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.factory import parse_device, parse_dtype
+from dlm_bench.results.record import Record
+from dlm_bench.samplers import SAMPLERS, build_sampler
+from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.timing.clocks import seconds_of
+
+MEASURED = "measured"
+CALIBRATION_RUNS = 5  # of each piece of work, the fastest of which counts, after one warm-up
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A machine's limits: peak in FLOP/s of dense matrix products in `dtype`, bandwidth of its
+    memory in bytes/s, memory in bytes, and the source of these numbers."""
+
+    name: str
+    peak: float
+    bandwidth: float
+    memory: float
+    source: str
+    dtype: str = "bfloat16"
+
+    @property
+    def ridge(self) -> float:
+        """FLOPs per byte above which a pass is bound by the peak, below by the bandwidth."""
+        return self.peak / self.bandwidth
+
+
+# bfloat16 on tensor cores with float32 accumulation, without sparsity, where sheets print the
+# number with sparsity half of it.
+_SHEETS = (
+    Hardware("h100-sxm", 989.4e12, 3.35e12, 80e9, "NVIDIA H100 Tensor Core GPU datasheet"),
+    Hardware("h100-pcie", 756e12, 2.0e12, 80e9, "NVIDIA H100 Tensor Core GPU datasheet"),
+    Hardware("h200", 989.4e12, 4.8e12, 141e9, "NVIDIA H200 Tensor Core GPU datasheet"),
+    Hardware("a100-sxm-80gb", 312e12, 2.039e12, 80e9, "NVIDIA A100 Tensor Core GPU datasheet"),
+    Hardware("b200", 2250e12, 8.0e12, 180e9, "NVIDIA DGX B200 datasheet, an eighth of the system"),
+    Hardware("l40s", 362.05e12, 0.864e12, 48e9, "NVIDIA L40S datasheet"),
+    Hardware("rtx-4090", 165.2e12, 1.008e12, 24e9, "NVIDIA Ada GPU Architecture whitepaper"),
+)
+HARDWARE: dict[str, Hardware] = {sheet.name: sheet for sheet in _SHEETS}
+
+
+def find_hardware(name: str) -> Hardware:
+    """A sheet by name, or "measured" for a calibration of this machine (its GPU in bfloat16 if
+    there is one, else its CPU in float32). Raises ConfigError for another name."""
+    if name == MEASURED:
+        return measure_hardware("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in HARDWARE:
+        raise unknown("hardware", name, (*HARDWARE, MEASURED))
+    return HARDWARE[name]
+
+
+def measure_hardware(
+    device: str = "cpu",
+    dtype: str | None = None,
+    *,
+    matrix: int | None = None,
+    copied: int | None = None,
+) -> Hardware:
+    """A short calibration (about a second): the rate of a matrix product and of a copy.
+
+    `dtype` is float32 on a CPU and bfloat16 on a GPU unless given; `matrix` is the side of the
+    square matrices, `copied` the bytes copied, which should exceed the last-level cache several
+    times. A copy counts as bytes read plus bytes written. Raises ConfigError for a device that is
+    not here, has no memory of its own (meta), or an unknown dtype.
+    """
+    place = parse_device(device)
+    if place.type == "meta":
+        raise unknown("device", device, ("cpu", "cuda", "cuda:N"))
+    on_cpu = place.type == "cpu"
+    kind = parse_dtype(dtype or ("float32" if on_cpu else "bfloat16"))
+    side = matrix or (1024 if on_cpu else 8192)
+    size = copied or (1 << 28 if on_cpu else 1 << 32)
+
+    a, b = (torch.randn(side, side, device=place).to(kind) for _ in range(2))
+    out = torch.empty_like(a)
+    multiply = _fastest(lambda: torch.mm(a, b, out=out), place)
+    source = torch.ones(size, dtype=torch.uint8, device=place)
+    target = torch.empty_like(source).fill_(0)  # touched: a first write maps the pages
+    copy = _fastest(lambda: target.copy_(source), place)
+
+    if on_cpu:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        memory = torch.cuda.get_device_properties(place).total_memory
+    return Hardware(
+        name=MEASURED,
+        peak=2 * side**3 / multiply,
+        bandwidth=2 * size / copy,
+        memory=memory,
+        source=f"calibration on {device}: product of {side} x {side}, copy of {size:,} bytes",
+        dtype=str(kind).removeprefix("torch."),
+    )
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest run."""
+    work()
+    return min(seconds_of(work, device) for _ in range(CALIBRATION_RUNS))
+
+
+def floor_seconds(costs: Cost, hardware: Hardware) -> float | Array:
+    """Least seconds of each pass: a float, or an array (passes,) for arrays of costs."""
+    floor = np.maximum(costs.flops / hardware.peak, costs.bytes / hardware.bandwidth)
+    return float(floor) if np.ndim(floor) == 0 else floor
+
+
+def decode_floor(
+    config: ModelConfig,
+    sampler: Sampler,
+    length: int,
+    hardware: Hardware,
+    *,
+    batch: int = 1,
+    dtype: str | None = None,
+) -> float:
+    """Least seconds of a decode, the sum over its passes; dtype is the hardware's unless given.
+
+    The passes of a decode wait for each other, so their floors add. Raises ConfigError for a value
+    that is not allowed.
+    """
+    sampler.check_backbone(config.backbone)
+    check_int("length", length)
+    plan = sampler.plan(length)
+    costs = pass_costs(config, sampler, plan, batch=batch, dtype=dtype or hardware.dtype)
+    return float(np.sum(floor_seconds(costs, hardware)))
+
+
+@dataclass(frozen=True)
+class Utilisation:
+    """Fractions of what the hardware allows: mfu of its FLOP/s, mbu of its bandwidth, and
+    roofline = floor / measured seconds, the share of the time that was unavoidable."""
+
+    mfu: float
+    mbu: float
+    roofline: float
+
+
+def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Utilisation:
+    """How much of the hardware a measured decode used.
+
+    `measured` is a Record or a row of `load_results`. Raises ConfigError if nothing was timed, or
+    if the hardware's peak is that of another precision (float16 has bfloat16's).
+    """
+    facts = _facts(measured)
+    if not facts["seconds"] or not facts["seconds"] > 0:  # NaN in a row of a failed point
+        raise ConfigError("seconds: nothing was timed in this record")
+    half = ("bfloat16", "float16")
+    if facts["dtype"] != hardware.dtype and not {facts["dtype"], hardware.dtype} <= set(half):
+        raise ConfigError(
+            f"dtype: {facts['dtype']!r} is not allowed; the peak of hardware "
+            f"{hardware.name!r} is that of {hardware.dtype}"
+        )
+    config, sampler = ModelConfig(**facts["model"]), facts["sampler"]
+    costs = pass_costs(
+        config,
+        sampler,
+        sampler.plan(facts["length"]),
+        batch=facts["batch"],
+        dtype=facts["dtype"],
+    )
+    total, seconds = costs.total(), facts["seconds"]
+    return Utilisation(
+        mfu=float(total.flops / hardware.peak / seconds),
+        mbu=float(total.bytes / hardware.bandwidth / seconds),
+        roofline=float(np.sum(floor_seconds(costs, hardware)) / seconds),
+    )
+
+
+def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
+    """What utilisation needs of a record or of a row, whose options are columns of their own."""
+    if isinstance(measured, Record):
+        row: Mapping[str, Any] = measured.point.model_dump() | measured.point.options
+        seconds, model = measured.mean_seconds, measured.model
+    else:
+        row = measured
+        seconds, model = row["mean_seconds"], row["model"]
+    options = {}
+    for field in fields(SAMPLERS[row["sampler"]]):
+        default: Any = field.default
+        value = row.get(field.name, default)
+        # A column that other samplers lack holds floats, and NaN where they lack it.
+        if value == value:
+            options[field.name] = type(default)(value)
+    return {
+        "seconds": seconds,
+        "model": model,
+        "dtype": row["dtype"],
+        "length": int(row["length"]),
+        "batch": int(row["batch"]),
+        "sampler": build_sampler(row["sampler"], **options),
+    }
