@@ -103,13 +103,15 @@ def ssd_chunked(
     else:
         state = initial_state.permute(0, 3, 1, 2).reshape(batch, d_state, heads * headdim)
     kept = state
-    y = torch.empty_like(x)
+    parts = []
     for start, stop, q in _spans(length, at, chunk, segment):
         s = slice(start, stop)
-        state = _scan_span(x[:, s], dt[:, s], A, B[:, s], C[:, s], D, state, q, y[:, s])
+        y, state = _scan_span(x[:, s], dt[:, s], A, B[:, s], C[:, s], D, state, q)
+        parts.append(y)
         if stop == at:
             kept = state
-    kept = kept.view(batch, d_state, heads, headdim).permute(0, 2, 3, 1)
+    y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    kept = kept.reshape(batch, d_state, heads, headdim).permute(0, 2, 3, 1)
     return y, kept.contiguous()
 
 
@@ -134,10 +136,10 @@ def _scan_span(
     D: Tensor,
     state: Tensor,
     q: int,
-    y: Tensor,
-) -> Tensor:
-    """Scan a span of whole chunks of q tokens from `state`, write y, return the state after it."""
+) -> tuple[Tensor, Tensor]:
+    """Scan a span of whole chunks of q tokens from `state`; returns y and the state after it."""
     batch, length, heads, headdim = x.shape
+    dtype = x.dtype
     chunks = length // q
     n = batch * chunks
     width = heads * headdim
@@ -154,13 +156,14 @@ def _scan_span(
     # The state before each chunk, carried in float32.
     carried = torch.exp(total).view(batch, chunks, 1, heads, 1)
     carried = carried.expand(-1, -1, -1, -1, headdim).reshape(batch, chunks, 1, width)
-    before = torch.empty_like(added)
+    states = added.new_empty(batch, chunks + 1, *added.shape[2:])
+    states[:, 0] = state
     for i in range(chunks):
-        before[:, i] = state
-        state = torch.addcmul(added[:, i], state, carried[:, i])
+        torch.addcmul(added[:, i], states[:, i], carried[:, i], out=states[:, i + 1])
+    before = states[:, :-1].reshape(n, -1, width)
 
     # y_i = exp(decay_i) S C_i + sum_{j<=i} exp(decay_i - decay_j) dt_j (C_i . B_j) x_j + D x_i
-    out = torch.bmm(C, before.view(n, -1, width)).view(n, q, heads, headdim)
+    out = torch.bmm(C, before).view(n, q, heads, headdim)
     out.mul_(torch.exp(decay)[..., None])
     out.addcmul_(x, D[:, None])
     scores = torch.bmm(C, B.transpose(1, 2))  # (n, q, q)
@@ -173,5 +176,4 @@ def _scan_span(
         mixing.mul_(scores[:, None]).mul_(dt[:, h, None, :])
         inside = torch.matmul(mixing, x[:, :, h].transpose(1, 2))
         out[:, :, h] += inside.transpose(1, 2)
-    y.copy_(out.view(batch, length, heads, headdim))
-    return state
+    return out.view(batch, length, heads, headdim).to(dtype), states[:, -1]
