@@ -16,6 +16,7 @@ examples:
   dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl
   dlm-bench plot results/quick.jsonl --output plots/
   dlm-bench fit results/quick.jsonl --sampler full
+  dlm-bench cost --size 1.3b --length 32768 --hardware h200
 
 exit codes: 0 ok, 2 wrong usage or configuration, 3 some points failed
 """

@@ -173,6 +173,8 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
             for low, high in [fit.intervals[name]]
         ]
         crossover = f"{fit.crossover:,.0f}" if fit.quadratic else "never"
+        if fit.quadratic and not fit.linear:
+            crossover = "always"
         table.add_row(line.label, *cells, f"{fit.r2:.4f}", crossover)
     if table.row_count:
         _console().print(table)
