@@ -155,7 +155,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from dlm_bench.models.factory import build_model
-    from dlm_bench.results.store import append_record
+    from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
 
@@ -163,6 +163,8 @@ def _run(args: argparse.Namespace) -> int:
     sampler.check_backbone(args.backbone)
     dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
     sampler.schedule(args.length)  # a wrong length is known before the weights are drawn
+    if args.output:
+        check_writable(args.output)
     model = build_model(args.backbone, args.size, args.device, dtype, args.seed)
     record = measure(
         model,
@@ -200,7 +202,7 @@ def _option(text: str) -> tuple[str, int | float | str]:
 
 def _sweep(args: argparse.Namespace) -> int:
     from dlm_bench.execute import run_sweep
-    from dlm_bench.results.store import append_record
+    from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.sweep import load_sweep
     from dlm_bench.terminal import print_plan, print_throughput, sweep_progress
 
@@ -209,6 +211,7 @@ def _sweep(args: argparse.Namespace) -> int:
         print_plan(sweep)
         return 0
     output = args.output or Path("results") / f"{sweep.name}.jsonl"
+    check_writable(output)
     records = []
     with sweep_progress(sweep) as advance:
         for record in run_sweep(sweep):
@@ -239,7 +242,7 @@ def _plot(args: argparse.Namespace) -> int:
     if args.figure not in (*FIGURES, "all"):
         raise unknown("--figure", args.figure, (*FIGURES, "all"))
     frame = load_results(*args.results)
-    drawn = False
+    problems, drawn = [], False
     for name, draw in FIGURES.items():
         if args.figure not in (name, "all"):
             continue
@@ -247,15 +250,15 @@ def _plot(args: argparse.Namespace) -> int:
         try:
             figure = draw(frame, **options)
         except ResultsError as error:
-            if args.figure != "all":
-                raise
-            print(f"dlm-bench: figure {name!r} not drawn: {error}", file=sys.stderr)
+            problems.append(f"figure {name!r}: {error}")
             continue
         drawn = True
         for path in save(figure, args.output / name):
             print(path)
     if not drawn:
-        raise ResultsError("no figure can be drawn from these results")
+        raise ResultsError(problems[0])
+    for problem in problems:
+        print(f"dlm-bench: not drawn: {problem}", file=sys.stderr)
     return 0
 
 

@@ -24,8 +24,14 @@ def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError
     return ConfigError(f"{field}: {value!r} is not known{hint}; allowed: {', '.join(names)}")
 
 
-def check_int(field: str, value: object, minimum: int = 1) -> int:
-    """Return `value` if it is an integer of at least `minimum`, else raise ConfigError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{field}: {value!r} is not allowed; must be an integer >= {minimum}")
-    return value
+LONGEST = 1 << 24  # tokens: a schedule lists its passes, and this many take seconds to list
+LARGEST_SEED = (1 << 63) - 1
+
+
+def check_int(field: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return `value` if it is an integer within the bounds, else raise ConfigError."""
+    wrong = isinstance(value, bool) or not isinstance(value, int) or value < minimum
+    if wrong or (maximum is not None and value > maximum):  # type: ignore[operator]
+        bounds = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ConfigError(f"{field}: {value!r} is not allowed; must be an integer {bounds}")
+    return value  # type: ignore[return-value]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import LARGEST_SEED, LONGEST, ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Mode, Point
 
@@ -18,7 +18,7 @@ def _as_list(value: object) -> object:
 
 
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-Lengths = Annotated[list[PositiveInt], Field(min_length=1)]
+Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], Field(min_length=1)]
 
 
 class _Line(BaseModel):
@@ -35,7 +35,7 @@ class _Line(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]  # also the default results file's
     size: Names
     lengths: Lengths
     device: str = "cpu"
@@ -45,7 +45,7 @@ class _File(BaseModel):
     repeats: PositiveInt = 5
     nodes: Annotated[int, Field(ge=2)] = 5
     batch: PositiveInt = 1
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     lines: Annotated[list[_Line], Field(min_length=1)]
 
 

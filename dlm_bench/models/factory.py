@@ -2,7 +2,7 @@
 
 import torch
 
-from dlm_bench.errors import ConfigError, check_int, unknown
+from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
 from dlm_bench.models.config import model_config
 from dlm_bench.models.denoiser import Denoiser
 
@@ -54,7 +54,7 @@ def build_model(
     """
     config = model_config(backbone, size, layers=layers, heads=heads)
     place, kind = parse_device(device), parse_dtype(dtype)
-    check_int("seed", seed, minimum=0)
+    check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
     before = torch.get_default_dtype()
     torch.set_default_dtype(kind)
     try:

@@ -24,12 +24,11 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
     """Append one record to `path`, creating the file and its folder.
 
     The line goes out in a single O_APPEND write and is synced before this returns. After a torn
-    last line it starts on a line of its own, so the torn one stays the only loss.
+    last line it starts on a line of its own, so the torn one stays the only loss. Raises
+    ResultsError if the file cannot be opened.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = record.model_dump_json().encode() + b"\n"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    fd = _open_to_append(path)
     try:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
@@ -38,6 +37,22 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Create `path` if it is not there; raise ResultsError if records cannot be appended to it.
+
+    For before a measurement: a sweep of hours must not fail at its first record.
+    """
+    os.close(_open_to_append(path))
+
+
+def _open_to_append(path: str | os.PathLike[str]) -> int:
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise ResultsError(f"results file {str(path)!r}: {error.strerror}") from None
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:

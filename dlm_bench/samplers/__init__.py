@@ -15,7 +15,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 }
 
 
-def build_sampler(name: str, **options: Any) -> Sampler:
+def build_sampler(name: str, /, **options: Any) -> Sampler:
     """A sampler by name with its options; those not given take their defaults.
 
     Raises ConfigError for an unknown sampler, an option it lacks, or a value it does not allow.

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dlm_bench.errors import ConfigError, check_int, unknown
+from dlm_bench.errors import LARGEST_SEED, LONGEST, ConfigError, check_int, unknown
 from dlm_bench.models.cache import Cache, new_caches
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
@@ -50,8 +50,8 @@ class Sampler(ABC):
         return dataclasses.asdict(self)
 
     def schedule(self, length: int) -> Schedule:
-        """The passes of a decode of `length` tokens. Raises ConfigError if length < 1."""
-        check_int("length", length)
+        """The passes of a decode of `length` tokens. Raises ConfigError if it is not allowed."""
+        check_int("length", length, maximum=LONGEST)
         return run_lengths(length, self.plan(length))
 
     def check_backbone(self, backbone: str) -> None:
@@ -80,9 +80,9 @@ class Sampler(ABC):
         Raises ConfigError for a backbone this sampler cannot use, or a length or batch below 1.
         """
         self.check_backbone(model.config.backbone)
-        check_int("length", length)
+        check_int("length", length, maximum=LONGEST)
         check_int("batch", batch)
-        check_int("seed", seed, minimum=0)
+        check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
         device = model.head.weight.device
         if device.type == "meta":
             raise ConfigError("device: a model on 'meta' has shapes but no weights to decode with")
