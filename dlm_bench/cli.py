@@ -154,14 +154,14 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from dlm_bench.models.factory import build_model
+    from dlm_bench.models.factory import build_model, default_dtype, parse_device
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
 
     sampler = build_sampler(args.sampler, **dict(map(_option, args.option)))
     sampler.check_backbone(args.backbone)
-    dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
+    dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
     sampler.schedule(args.length)  # a wrong length is known before the weights are drawn
     if args.output:
         check_writable(args.output)

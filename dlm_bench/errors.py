@@ -1,6 +1,7 @@
 """What a user can get wrong, each with a message that is fit to be shown as one line."""
 
 import difflib
+import operator
 from collections.abc import Iterable
 
 
@@ -25,13 +26,19 @@ def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError
 
 
 LONGEST = 1 << 24  # tokens: a schedule lists its passes, and this many take seconds to list
+LARGEST_BATCH = 1 << 16
+MOST_RUNS = 10_000  # warm-up runs, repeats or nodes of a point
 LARGEST_SEED = (1 << 63) - 1
 
 
 def check_int(field: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
     """Return `value` if it is an integer within the bounds, else raise ConfigError."""
-    wrong = isinstance(value, bool) or not isinstance(value, int) or value < minimum
-    if wrong or (maximum is not None and value > maximum):  # type: ignore[operator]
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # numpy's integers too
+    except TypeError:
+        number = None
+    wrong = number is None or isinstance(value, bool) or number < minimum
+    if wrong or (maximum is not None and number > maximum):  # type: ignore[operator]
         bounds = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         raise ConfigError(f"{field}: {value!r} is not allowed; must be an integer {bounds}")
-    return value  # type: ignore[return-value]
+    return number  # type: ignore[return-value]

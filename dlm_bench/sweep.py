@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from dlm_bench.errors import LARGEST_SEED, LONGEST, ConfigError
+from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Mode, Point
 
@@ -39,12 +39,12 @@ class _File(BaseModel):
     size: Names
     lengths: Lengths
     device: str = "cpu"
-    dtype: str = "bfloat16"
+    dtype: str | None = None
     mode: Mode = "exact"
     warmup: Annotated[int, Field(ge=0)] = 3
     repeats: PositiveInt = 5
     nodes: Annotated[int, Field(ge=2)] = 5
-    batch: PositiveInt = 1
+    batch: Annotated[PositiveInt, Field(le=LARGEST_BATCH)] = 1
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     lines: Annotated[list[_Line], Field(min_length=1)]
 
@@ -80,10 +80,14 @@ def load_sweep(path: str | Path, *, device: str | None = None) -> Sweep:
         file = _File.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}") from None
-    from dlm_bench.models.factory import parse_device, parse_dtype
+    from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
 
     try:
-        parse_device(file.device)
+        place = parse_device(file.device)
+        if place.type == "meta":
+            raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
+        file.device = str(place)
+        file.dtype = file.dtype if file.dtype is not None else default_dtype(place)
         parse_dtype(file.dtype)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -120,7 +124,7 @@ def _expand(file: _File, line: _Line) -> list[Point]:
                 options=sampler.options(),
                 length=length,
                 batch=file.batch,
-                dtype=file.dtype,
+                dtype=file.dtype or "",
                 device=file.device,
             )
             points.append(point)

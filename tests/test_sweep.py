@@ -72,6 +72,7 @@ def test_a_line_may_have_its_own_lengths_and_size(tmp_path):
         ('"tiny"', '"huge"', "size: 'huge'"),
         ('"float32"', '"int8"', "dtype: 'int8'"),
         ('name = "test"', "", "name: missing"),
+        ('name = "test"', 'name = "test"\ndevice = "meta"', "device: 'meta' has no weights"),
         ('name = "test"', 'name = "../test"', "name: '../test' is not allowed"),
         ('name = "test"', 'name = "test"\nmode = "exakt"', "mode: 'exakt' is not allowed"),
         ('name = "test"', 'name = "test"\nrepeats = 0', "repeats: 0 is not allowed"),

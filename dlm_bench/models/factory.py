@@ -33,7 +33,17 @@ def parse_device(device: str | torch.device) -> torch.device:
         )
     if parsed.type not in ("cpu", "cuda", "meta"):
         raise unknown("device", device, ("cpu", "cuda", "cuda:N", "meta"))
-    return parsed
+    # As a tensor on it will name it, so that a device has one name in all records.
+    return (
+        torch.device("cuda", parsed.index or 0)
+        if parsed.type == "cuda"
+        else torch.device(parsed.type)
+    )
+
+
+def default_dtype(device: torch.device) -> str:
+    """float32 on a CPU, which has no fast bfloat16 to count on; else bfloat16."""
+    return "float32" if device.type == "cpu" else "bfloat16"
 
 
 def build_model(

@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime
 from statistics import fmean
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 SCHEMA_VERSION = 1
 
 Mode = Literal["exact", "sampled"]
+Seconds = Annotated[float, Field(gt=1e-12, allow_inf_nan=False)]
 Status = Literal["ok", "oom", "error", "timeout", "skipped"]
 
 
@@ -55,7 +56,7 @@ class PassTiming(BaseModel):
     query_len: PositiveInt
     context_len: NonNegativeInt
     pass_index: NonNegativeInt
-    seconds: list[float]
+    seconds: list[Seconds]
 
 
 class Record(BaseModel):
@@ -78,7 +79,7 @@ class Record(BaseModel):
     seed: int = 0
     nfe: NonNegativeInt | None = None
     query_tokens: NonNegativeInt | None = None
-    seconds: list[float] = []
+    seconds: list[Seconds] = []
     passes: list[PassTiming] = []
     error_estimate: float | None = None
     peak_memory_bytes: NonNegativeInt | None = None

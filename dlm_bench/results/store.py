@@ -33,7 +33,8 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             line = b"\n" + line
-        os.write(fd, line)
+        if os.write(fd, line) != len(line):
+            raise ResultsError(f"results file {str(path)!r}: the disk took only part of a record")
         os.fsync(fd)
     finally:
         os.close(fd)

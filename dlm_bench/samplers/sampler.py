@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dlm_bench.errors import LARGEST_SEED, LONGEST, ConfigError, check_int, unknown
+from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, ConfigError, check_int, unknown
 from dlm_bench.models.cache import Cache, new_caches
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
@@ -41,8 +41,9 @@ class Sampler(ABC):
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
         """Run the next pass, which is of this kind, and its unmasking.
 
-        Reads its place from the device's counter and moves that on: no value of the decode is
-        needed on the host, so the call can be captured once per kind and replayed.
+        Reads its place from the device's counter and moves that on: the sampler needs no value of
+        the decode on the host, so that a step can be captured once per kind and replayed. The
+        PyTorch kernels in use so far do (a cache's length, the masked rows of the head).
         """
 
     def options(self) -> dict[str, int | float | str]:
@@ -81,7 +82,7 @@ class Sampler(ABC):
         """
         self.check_backbone(model.config.backbone)
         check_int("length", length, maximum=LONGEST)
-        check_int("batch", batch)
+        check_int("batch", batch, maximum=LARGEST_BATCH)
         check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
         device = model.head.weight.device
         if device.type == "meta":
@@ -173,6 +174,9 @@ def model_caches(
 
 def check_temperature(value: object) -> None:
     """Raise ConfigError unless `value` is a finite number of at least 0."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type, operator]
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        number = math.inf
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise ConfigError(f"temperature: {value!r} is not allowed; must be a finite number >= 0")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import torch
+from scipy.stats import t as student_t
 
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.results.record import PassTiming
@@ -22,7 +22,7 @@ from dlm_bench.timing.clocks import seconds_of
 
 LONGEST_UNIT = 64  # passes; a longer run, or one that is the whole decode, is cut into passes
 WARMUP_SECONDS = 1.0  # after one warm-up run of a unit, no further one beyond this
-SHORT_SECONDS = 0.1  # a unit this long is not moved by the state of the caches it starts with
+SHORT_SECONDS = 0.1  # a unit this long is not moved by the caches it starts with
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Estimate:
     """Seconds of a whole decode, one an independent repeat, and how far off they may be."""
 
     seconds: list[float]
-    relative_error: float
+    relative_error: float | None
     passes: list[PassTiming]
 
 
@@ -84,14 +84,29 @@ def weights(at: list[int], length: int) -> np.ndarray:
 def interpolation_error(at: list[int], seconds: np.ndarray, weight: np.ndarray) -> float:
     """Seconds that linear interpolation may be off by on one line.
 
-    Each inner node is predicted from its neighbours. Its true distance to that is the error at
-    twice the spacing in use, so about four times the one made (the cost is smooth).
+    Each inner node is predicted from its neighbours. For a smooth cost that misses by four times
+    the largest error at the spacing in use, so by six times the mean one, which is taken to hold
+    for the whole line.
     """
-    error = 0.0
-    for i in range(1, len(at) - 1):
-        guess = np.interp(at[i], [at[i - 1], at[i + 1]], [seconds[i - 1], seconds[i + 1]])
-        error += abs(guess - seconds[i]) / 4 * weight[i]
-    return error
+    if len(at) < 3:
+        return 0.0
+    misses = [
+        abs(np.interp(at[i], [at[i - 1], at[i + 1]], [seconds[i - 1], seconds[i + 1]]) - seconds[i])
+        for i in range(1, len(at) - 1)
+    ]
+    return float(np.average(misses, weights=weight[1:-1]) / 6 * weight.sum())
+
+
+def noise(variances: list[float], repeats: int) -> float:
+    """Half the 95 % interval of a sum of means over `repeats` with these variances of the mean.
+
+    Student's t with Welch and Satterthwaite's degrees of freedom. `repeats` must be 2 or more.
+    """
+    total = sum(variances)
+    if total == 0:
+        return 0.0
+    freedom = total**2 / sum(v**2 / (repeats - 1) for v in variances)
+    return float(student_t.ppf(0.975, freedom) * total**0.5)
 
 
 def estimate(
@@ -105,64 +120,71 @@ def estimate(
 ) -> Estimate:
     """Time a decode by its passes.
 
-    `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and one
-    each of the others where units are short. The relative error is two standard errors of the
-    mean of the repeats plus the interpolation's.
+    `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS. Each
+    repeat then goes through all nodes, so that a machine that drifts shows as their spread. The
+    relative error is that of a 95 % interval of the mean plus the interpolation's; None where one
+    repeat leaves nothing to tell it from.
     """
-    device = state.tokens.device
+    found = [(line, nodes(line, most_nodes)) for line in lines(state.plan)]
+    timer = _UnitTimer(model, sampler, state)
+    for line, at in found:
+        timer.warm_up(line[at[0]], warmup)
+    times = [np.empty((len(at), repeats)) for _, at in found]
+    for repeat in range(repeats):
+        for (line, at), taken in zip(found, times, strict=True):
+            for row, place in enumerate(at):
+                taken[row, repeat] = timer.seconds(line[place])
+
     totals = np.zeros(repeats)
-    variance = interpolated = 0.0
+    variances: list[float] = []
+    interpolated = 0.0
     timings = []
-    for line in lines(state.plan):
-        at = nodes(line, most_nodes)
+    for (line, at), taken in zip(found, times, strict=True):
         weight = weights(at, len(line))
-        times = np.empty((len(at), repeats))
-        for row, place in enumerate(at):
-            unit = line[place]
-            if row == 0:
-                runs = warmup
-            else:  # the line's code and buffers are warm; a short unit's own cache lines are not
-                runs = min(warmup, 1) if times[row - 1].min() < SHORT_SECONDS else 0
-            times[row] = _time_unit(model, sampler, state, unit, runs, repeats, device)
+        totals += weight @ taken
+        interpolated += interpolation_error(at, taken.mean(axis=1), weight)
+        if repeats > 1:
+            variances += list(weight**2 * taken.var(axis=1, ddof=1) / repeats)
+        for unit, each in zip((line[place] for place in at), taken, strict=True):
             timings.append(
                 PassTiming(
                     kind=unit.place.kind,
                     query_len=unit.place.query_len,
                     context_len=unit.place.context_len,
                     pass_index=unit.index,
-                    seconds=(times[row] / unit.count).tolist(),
+                    seconds=(each / unit.count).tolist(),
                 )
             )
-        totals += weight @ times
-        if repeats > 1:
-            variance += float(((weight**2) @ times.var(axis=1, ddof=1)) / repeats)
-        interpolated += interpolation_error(at, times.mean(axis=1), weight)
-    error = (2 * variance**0.5 + interpolated) / totals.mean()
-    return Estimate(totals.tolist(), float(error), timings)
+    error = None
+    if repeats > 1:
+        error = float((noise(variances, repeats) + interpolated) / totals.mean())
+    return Estimate(totals.tolist(), error, timings)
 
 
-def _time_unit(
-    model: Denoiser,
-    sampler: Sampler,
-    state: DecodeState,
-    unit: Unit,
-    warmup: int,
-    repeats: int,
-    device: torch.device,
-) -> list[float]:
-    """Seconds of each repeat of a unit, from the state it would start in."""
+@dataclass
+class _UnitTimer:
+    model: Denoiser
+    sampler: Sampler
+    state: DecodeState
 
-    def run() -> None:
-        for _ in range(unit.count):
-            sampler.step(model, state, unit.place.kind)
+    def warm_up(self, unit: Unit, runs: int) -> None:
+        spent = 0.0
+        for _ in range(runs):
+            spent += self._run(unit)
+            if spent > WARMUP_SECONDS:
+                break
 
-    def timed() -> float:
-        sampler.seek(state, unit.index)
-        return seconds_of(run, device)
+    def seconds(self, unit: Unit) -> float:
+        """Seconds of a unit from the state it would start in. A short one is run twice: in a
+        decode its weights would be in the caches from the pass before."""
+        taken = self._run(unit)
+        return self._run(unit) if taken < SHORT_SECONDS else taken
 
-    spent = 0.0
-    for _ in range(warmup):
-        spent += timed()
-        if spent > WARMUP_SECONDS:
-            break
-    return [timed() for _ in range(repeats)]
+    def _run(self, unit: Unit) -> float:
+        self.sampler.seek(self.state, unit.index)
+
+        def run() -> None:
+            for _ in range(unit.count):
+                self.sampler.step(self.model, self.state, unit.place.kind)
+
+        return seconds_of(run, self.state.tokens.device)

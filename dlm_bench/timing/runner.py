@@ -5,7 +5,7 @@ from typing import get_args
 
 import torch
 
-from dlm_bench.errors import check_int, unknown
+from dlm_bench.errors import MOST_RUNS, check_int, unknown
 from dlm_bench.kernels import chosen_kernels
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import count_parameters
@@ -56,9 +56,9 @@ def measure(
     """
     if mode not in get_args(Mode):
         raise unknown("mode", mode, get_args(Mode))
-    check_int("warmup", warmup, minimum=0)
-    check_int("repeats", repeats)
-    check_int("nodes", nodes, minimum=2)
+    check_int("warmup", warmup, minimum=0, maximum=MOST_RUNS)
+    check_int("repeats", repeats, maximum=MOST_RUNS)
+    check_int("nodes", nodes, minimum=2, maximum=MOST_RUNS)
     device = model.head.weight.device
     state = sampler.prepare(model, length, batch, seed)
     reset_peak_memory(device)

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from dlm_bench import ResultsError, load_results, read_records
 from dlm_bench.results.record import Point, Record
@@ -71,6 +72,12 @@ def test_a_newer_schema_is_refused_and_not_taken_for_damage(tmp_path):
     path.write_text(json.dumps(line) + "\n")
     with pytest.raises(ResultsError, match=r"r\.jsonl:1: schema_version 99 is newer"):
         read_records(path)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, float("inf"), float("nan")])
+def test_a_time_that_cannot_be_is_no_record(seconds):
+    with pytest.raises(ValidationError):
+        record(seconds=[1.0, seconds])
 
 
 def test_a_missing_file_is_an_error_of_one_line(tmp_path):
