@@ -154,6 +154,18 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from dlm_bench.execute import is_out_of_memory
+
+    try:
+        return _measure(args)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"dlm-bench: out of memory: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 3
+
+
+def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.models.factory import build_model, default_dtype, parse_device
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler

@@ -53,15 +53,18 @@ def run_sweep(sweep: Sweep) -> Iterator[Record]:
         _release(point.device)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; a CPU allocation's is a plain RuntimeError."""
+    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return named or "can't allocate memory" in str(error)
+
+
 def _failed(point: Point, sweep: Sweep, error: Exception) -> Record:
-    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "can't allocate memory" in str(error)  # a CPU allocation that fails is a RuntimeError
-    )
     device = torch.device(point.device)
     lines = str(error).splitlines()
     return Record(
         point=point,
-        status="oom" if out_of_memory else "error",
+        status="oom" if is_out_of_memory(error) else "error",
         message=f"{type(error).__name__}: {lines[0] if lines else ''}",
         mode=sweep.mode,
         warmup=sweep.warmup,

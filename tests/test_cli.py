@@ -119,6 +119,15 @@ def test_run_prints_and_keeps_one_record(tmp_path, capsys):
     assert "tokens/s" in capsys.readouterr().out
 
 
+def test_a_run_that_does_not_fit_is_one_line_and_exit_code_3(capsys):
+    # The keys of one layer, 65536 × 65536 × 64 in float32, are 1 TiB.
+    too_much = ["run", "ar-transformer", "ar", "--size", "tiny", "--batch", "65536", "-L", "65536"]
+    assert main(too_much) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("dlm-bench: out of memory: ")
+    assert len(err.splitlines()) == 1
+
+
 def test_env_and_list_name_what_there_is(capsys):
     assert main(["env"]) == 0
     assert main(["list"]) == 0
