@@ -17,7 +17,6 @@ from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import BlockSampler
 from dlm_bench.samplers.schedule import PlannedPass, blocks, reveals
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.samplers.unmask import unmask
 
 COMMITS = ("separate", "fused", "none")
 
@@ -68,12 +67,5 @@ class BlockCache(BlockSampler):
         query = state.tokens.index_select(1, window.positions())
         hidden = model(query, t, window, state.caches)
         if kind != "commit":
-            unmask(
-                model,
-                state,
-                hidden[:, clean:],
-                rule=self.unmask,
-                temperature=self.temperature,
-                at_most=self.tokens_per_step,
-            )
+            self.reveal(model, state, hidden[:, clean:])
         state.next_pass()

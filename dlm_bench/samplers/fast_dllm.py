@@ -16,7 +16,6 @@ from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import BlockSampler, model_caches
 from dlm_bench.samplers.schedule import PlannedPass, blocks, reveals
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.samplers.unmask import unmask
 
 CACHES = ("dual", "prefix")
 
@@ -70,12 +69,5 @@ class FastDLLM(BlockSampler):
             window = Window(start, (query_len,), whole_context=True)
             query = state.tokens.index_select(1, window.positions())
             hidden = model(query, t, window, state.caches)[:, :block_len]
-        unmask(
-            model,
-            state,
-            hidden,
-            rule=self.unmask,
-            temperature=self.temperature,
-            at_most=self.tokens_per_step,
-        )
+        self.reveal(model, state, hidden)
         state.next_pass()

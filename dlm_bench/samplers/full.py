@@ -8,7 +8,6 @@ from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import DenoisingSampler
 from dlm_bench.samplers.schedule import PlannedPass, reveals
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.samplers.unmask import unmask
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,5 @@ class Full(DenoisingSampler):
 
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
         hidden = model(state.tokens, state.now("t")[None])
-        unmask(
-            model,
-            state,
-            hidden,
-            rule=self.unmask,
-            temperature=self.temperature,
-            at_most=self.tokens_per_step,
-        )
+        self.reveal(model, state, hidden)
         state.next_pass()

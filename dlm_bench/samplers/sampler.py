@@ -15,7 +15,7 @@ from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.schedule import PlannedPass, Schedule, run_lengths
 from dlm_bench.samplers.state import DecodeState, new_state
-from dlm_bench.samplers.unmask import RULES
+from dlm_bench.samplers.unmask import RULES, unmask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +141,17 @@ class DenoisingSampler(Sampler):
         check_int("tokens_per_step", self.tokens_per_step)
         if self.unmask not in RULES:
             raise unknown("unmask", self.unmask, RULES)
+
+    def reveal(self, model: Denoiser, state: DecodeState, hidden: Tensor) -> None:
+        """Unmask what this pass is to, given the block's hidden states (batch, block_len, d)."""
+        unmask(
+            model,
+            state,
+            hidden,
+            rule=self.unmask,
+            temperature=self.temperature,
+            at_most=self.tokens_per_step,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,11 @@ from itertools import groupby
 from typing import NamedTuple
 
 
+def role_of(kind: str) -> str:
+    """A kind of pass without its shape."""
+    return kind.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """`count` forward evaluations in a row of `query_len` tokens over `context_len` cached ones.
@@ -22,7 +27,7 @@ class Pass:
     @property
     def role(self) -> str:
         """The kind without its shape: what the pass is for."""
-        return self.kind.partition(":")[0]
+        return role_of(self.kind)
 
 
 @dataclass(frozen=True)

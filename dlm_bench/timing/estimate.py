@@ -16,7 +16,7 @@ from scipy.stats import t as student_t
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.results.record import PassTiming
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import PlannedPass
+from dlm_bench.samplers.schedule import PlannedPass, role_of
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import seconds_of
 
@@ -59,7 +59,7 @@ def lines(plan: list[PlannedPass]) -> list[list[Unit]]:
     """Units whose cost changes smoothly from one to the next, in order."""
     found: dict[tuple[str, int, int], list[Unit]] = {}
     for unit in units(plan):
-        role = unit.place.kind.partition(":")[0]
+        role = role_of(unit.place.kind)
         found.setdefault((role, unit.count, unit.place.block_len), []).append(unit)
     return list(found.values())
 
