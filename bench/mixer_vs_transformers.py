@@ -53,7 +53,7 @@ def mixers(
         mixer.A_log.copy_(ours.A_log[i])
         mixer.D.copy_(ours.D[i])
         mixer.norm.weight.copy_(ours.norm_weight[i])
-        mixer.out_proj.weight.copy_(ours.out_proj[i])
+        mixer.out_proj.weight.copy_(ours.out_proj[:, i])
         theirs.append(mixer)
     return ours, theirs
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dlm_bench.samplers.schedule import Pass, Schedule
     from dlm_bench.timing.runner import measure
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "ConfigError": "dlm_bench.errors",
     "DlmBenchError": "dlm_bench.errors",

@@ -1,4 +1,4 @@
-"""The command line. It parses and prints; torch is imported inside the commands that need it."""
+"""The command line's grammar; what the commands do is in commands.py."""
 
 import argparse
 import os
@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from dlm_bench.errors import ConfigError, DlmBenchError
+from dlm_bench import commands
+from dlm_bench.errors import DlmBenchError
 
 EXAMPLES = """\
 examples:
@@ -59,9 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
+    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
 
-    run = commands.add_parser("run", help="measure one point", description="Measure one point.")
+    run = subparsers.add_parser("run", help="measure one point", description="Measure one point.")
     run.add_argument("backbone", help="a backbone (see dlm-bench list)")
     run.add_argument("sampler", help="a sampler (see dlm-bench list)")
     run.add_argument("-L", "--length", type=int, required=True, help="tokens to generate")
@@ -83,12 +84,13 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--warmup", type=int, default=3, help="untimed runs (default: 3)")
     run.add_argument("--repeats", type=int, default=5, help="timed runs (default: 5)")
     run.add_argument("--nodes", type=int, default=5, help="sampled: places timed per role")
+    _add_cuda(run)
     run.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: 0)")
     run.add_argument("--output", type=Path, metavar="FILE.jsonl", help="append the record here")
     run.add_argument("--json", action="store_true", help="print the record as JSON")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=commands.run)
 
-    sweep = commands.add_parser(
+    sweep = subparsers.add_parser(
         "sweep", help="measure the points of a TOML file", description="Measure many points."
     )
     sweep.add_argument("file", type=Path, metavar="FILE.toml", help="see bench/sweeps/")
@@ -99,19 +101,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="append the records here (default: results/NAME.jsonl)",
     )
     sweep.add_argument("--device", help="instead of the file's")
+    _add_cuda(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="print the points and their NFE")
-    sweep.set_defaults(command=_sweep)
+    sweep.set_defaults(command=commands.sweep)
 
-    fit = commands.add_parser(
+    fit = subparsers.add_parser(
         "fit",
         help="fit the latency law to results",
         description="Fit per-pass latency = a L^2 + b L + c, all >= 0, to each line of results.",
     )
     _add_results(fit)
     fit.add_argument("--sampler", help="only this sampler's lines")
-    fit.set_defaults(command=_fit)
+    fit.set_defaults(command=commands.fit)
 
-    plot = commands.add_parser(
+    plot = subparsers.add_parser(
         "plot", help="draw figures", description="Draw figures, PDF and PNG."
     )
     _add_results(plot)
@@ -120,9 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
     plot.add_argument(
         "--output", type=Path, default=Path("plots"), metavar="DIR", help="default: plots/"
     )
-    plot.set_defaults(command=_plot)
+    plot.set_defaults(command=commands.plot)
 
-    cost = commands.add_parser(
+    cost = subparsers.add_parser(
         "cost", help="what decoding must cost", description="FLOPs, memory, roofline bounds."
     )
     cost.add_argument("--size", default="1.3b", help="model size (default: %(default)s)")
@@ -131,177 +134,51 @@ def build_parser() -> argparse.ArgumentParser:
     cost.add_argument("--block-size", type=int, default=32, help="default: %(default)s")
     cost.add_argument("--hardware", default="h100-sxm", help="a GPU (default: h100-sxm), measured")
     cost.add_argument("--format", default="text", help="text (default), markdown or latex")
-    cost.set_defaults(command=_cost)
+    cost.set_defaults(command=commands.cost)
 
-    env = commands.add_parser(
+    env = subparsers.add_parser(
         "env", help="show hardware, versions and kernels", description="What numbers depend on."
     )
     env.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    env.set_defaults(command=_env)
+    env.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
+    env.add_argument("--size", default="1.3b", help="whose attention heads (default: %(default)s)")
+    _add_kernels(env)
+    env.set_defaults(command=commands.env)
 
-    names = commands.add_parser(
+    names = subparsers.add_parser(
         "list", help="show backbones, sizes, samplers and options", description="What there is."
     )
-    names.set_defaults(command=_list)
+    names.set_defaults(command=commands.list)
     parser.set_defaults(command=None)
     return parser
+
+
+def _add_cuda(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--graphs",
+        metavar="auto|require|off",
+        help="CUDA graphs, one a kind of pass: where possible (auto), or not at all",
+    )
+    _add_kernels(parser)
+
+
+def _add_kernels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--attention", metavar="NAME", help="insist on it, e.g. cudnn, flash or flash-attn"
+    )
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        default=[],
+        metavar="OPERATION=NAME",
+        help="insist on an implementation (dlm-bench env shows them); may be repeated",
+    )
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "results", nargs="+", type=Path, metavar="RESULTS.jsonl", help="one or more results files"
     )
-
-
-def _run(args: argparse.Namespace) -> int:
-    from dlm_bench.execute import is_out_of_memory
-
-    try:
-        return _measure(args)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        print(f"dlm-bench: out of memory: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 3
-
-
-def _measure(args: argparse.Namespace) -> int:
-    from dlm_bench.models.factory import build_model, default_dtype, parse_device
-    from dlm_bench.results.store import append_record, check_writable
-    from dlm_bench.samplers import build_sampler
-    from dlm_bench.timing.runner import measure
-
-    sampler = build_sampler(args.sampler, **dict(map(_option, args.option)))
-    sampler.check_backbone(args.backbone)
-    dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
-    sampler.schedule(args.length)  # a wrong length is known before the weights are drawn
-    if args.output:
-        check_writable(args.output)
-    model = build_model(args.backbone, args.size, args.device, dtype, args.seed)
-    record = measure(
-        model,
-        sampler,
-        args.length,
-        mode=args.mode,
-        warmup=args.warmup,
-        repeats=args.repeats,
-        batch=args.batch,
-        seed=args.seed,
-        nodes=args.nodes,
-    )
-    if args.output:
-        append_record(args.output, record)
-    if args.json:
-        print(record.model_dump_json())
-    else:
-        from dlm_bench.terminal import print_record
-
-        print_record(record)
-    return 0
-
-
-def _option(text: str) -> tuple[str, int | float | str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--option: {text!r} is not allowed; must be NAME=VALUE")
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, value
-
-
-def _sweep(args: argparse.Namespace) -> int:
-    from dlm_bench.execute import run_sweep
-    from dlm_bench.results.store import append_record, check_writable
-    from dlm_bench.sweep import load_sweep
-    from dlm_bench.terminal import print_plan, print_throughput, sweep_progress
-
-    sweep = load_sweep(args.file, device=args.device)
-    if args.dry_run:
-        print_plan(sweep)
-        return 0
-    output = args.output or Path("results") / f"{sweep.name}.jsonl"
-    check_writable(output)
-    records = []
-    with sweep_progress(sweep) as advance:
-        for record in run_sweep(sweep):
-            append_record(output, record)
-            records.append(record)
-            advance(record)
-    print_throughput(records)
-    failed = [record for record in records if record.status != "ok"]
-    print(f"{len(records)} records appended to {output}")
-    if failed:
-        print(f"dlm-bench: {len(failed)} of {len(records)} points failed", file=sys.stderr)
-    return 3 if failed else 0
-
-
-def _fit(args: argparse.Namespace) -> int:
-    from dlm_bench.results.store import load_results
-    from dlm_bench.terminal import print_fits
-
-    print_fits(load_results(*args.results), args.sampler)
-    return 0
-
-
-def _plot(args: argparse.Namespace) -> int:
-    from dlm_bench.errors import ResultsError, unknown
-    from dlm_bench.figures import FIGURES, save
-    from dlm_bench.results.store import load_results
-
-    if args.figure not in (*FIGURES, "all"):
-        raise unknown("--figure", args.figure, (*FIGURES, "all"))
-    frame = load_results(*args.results)
-    problems, drawn = [], False
-    for name, draw in FIGURES.items():
-        if args.figure not in (name, "all"):
-            continue
-        options = {"sampler": args.sampler} if name == "latency" and args.sampler else {}
-        try:
-            figure = draw(frame, **options)
-        except ResultsError as error:
-            problems.append(f"figure {name!r}: {error}")
-            continue
-        drawn = True
-        for path in save(figure, args.output / name):
-            print(path)
-    if not drawn:
-        raise ResultsError(problems[0])
-    for problem in problems:
-        print(f"dlm-bench: not drawn: {problem}", file=sys.stderr)
-    return 0
-
-
-def _cost(args: argparse.Namespace) -> int:
-    from dlm_bench.analysis.cost_table import cost_report
-    from dlm_bench.analysis.roofline import find_hardware
-
-    names = ("size", "length", "tokens_per_step", "block_size")
-    options = {name: getattr(args, name) for name in names}
-    print(cost_report(find_hardware(args.hardware), style=args.format, **options))
-    return 0
-
-
-def _env(args: argparse.Namespace) -> int:
-    from dlm_bench.kernels import chosen_kernels
-    from dlm_bench.models.factory import parse_device
-    from dlm_bench.timing.environment import environment
-
-    device = parse_device(args.device)
-    for name, value in environment(device.type, device.index or 0).items():
-        print(f"{name:17} {value}")
-    for name, value in chosen_kernels(device.type).items():
-        print(f"{'kernel ' + name:17} {value}")
-    return 0
-
-
-def _list(args: argparse.Namespace) -> int:
-    from dlm_bench.terminal import print_names
-
-    print_names()
-    return 0
 
 
 def _one_line_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -33,7 +33,7 @@ def run_sweep(sweep: Sweep) -> Iterator[Record]:
         try:
             if model is None or wanted != built:
                 model = None  # free the old one before the new one is there
-                model = build_model(*wanted, seed=sweep.seed)
+                model = build_model(*wanted, seed=sweep.seed, kernels=sweep.kernels)
                 built = wanted
             record = measure(
                 model,
@@ -45,6 +45,7 @@ def run_sweep(sweep: Sweep) -> Iterator[Record]:
                 batch=point.batch,
                 seed=sweep.seed,
                 nodes=sweep.nodes,
+                graphs=sweep.graphs,
             )
         except Exception as error:  # the boundary: one point's failure is its own record
             record = _failed(point, sweep, error)

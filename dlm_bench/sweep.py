@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 
 from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, ConfigError
 from dlm_bench.models.config import model_config
-from dlm_bench.results.record import Mode, Point
+from dlm_bench.results.record import Graphs, Mode, Point
 
 
 def _as_list(value: object) -> object:
@@ -46,6 +47,8 @@ class _File(BaseModel):
     nodes: Annotated[int, Field(ge=2)] = 5
     batch: Annotated[PositiveInt, Field(le=LARGEST_BATCH)] = 1
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+    graphs: Graphs = "auto"
+    kernels: dict[str, str] = {}
     lines: Annotated[list[_Line], Field(min_length=1)]
 
 
@@ -61,10 +64,19 @@ class Sweep(BaseModel):
     repeats: int
     nodes: int
     seed: int
+    graphs: Graphs = "auto"
+    kernels: dict[str, str] = {}
 
 
-def load_sweep(path: str | Path, *, device: str | None = None) -> Sweep:
-    """Read and check a sweep file; `device` overrides the file's.
+def load_sweep(
+    path: str | Path,
+    *,
+    device: str | None = None,
+    graphs: str | None = None,
+    kernels: Mapping[str, str] | None = None,
+) -> Sweep:
+    """Read and check a sweep file; `device` and `graphs` override the file's, and each of
+    `kernels` the file's of the same operation.
 
     Raises ConfigError naming the field, the value and what is allowed.
     """
@@ -76,11 +88,15 @@ def load_sweep(path: str | Path, *, device: str | None = None) -> Sweep:
         raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
     if device is not None:
         content["device"] = device
+    if graphs is not None:
+        content["graphs"] = graphs
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}") from None
+    from dlm_bench.kernels.choice import choose_kernels
     from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
+    from dlm_bench.timing.graphs import check_graphs
 
     try:
         place = parse_device(file.device)
@@ -88,7 +104,11 @@ def load_sweep(path: str | Path, *, device: str | None = None) -> Sweep:
             raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
         file.device = str(place)
         file.dtype = file.dtype if file.dtype is not None else default_dtype(place)
-        parse_dtype(file.dtype)
+        dtype = parse_dtype(file.dtype)
+        file.kernels |= kernels or {}
+        check_graphs(file.graphs, place)
+        for size in {*file.size, *(size for line in file.lines for size in line.size or ())}:
+            choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     points: dict[str, Point] = {}

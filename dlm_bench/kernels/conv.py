@@ -26,13 +26,59 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor | Non
     return F.silu(out, inplace=True)
 
 
-def conv_tail(x: Tensor, tail: Tensor | None, at: Tensor, reach: int) -> Tensor:
+def conv_tail(
+    x: Tensor, tail: Tensor | None, at: Tensor, reach: int, backwards: bool = False
+) -> Tensor:
     """The `reach` inputs before position `at` ((1,) int64 on x's device) of a sequence x whose
-    earlier inputs were `tail` (zeros if None)."""
+    earlier inputs were `tail` (zeros if None). `backwards`: the positions count from x's end."""
+    length = x.shape[1]
     index = at + torch.arange(-reach, 0, device=x.device)  # (reach,), negative: in the tail
-    inside = x.index_select(1, index.clamp(min=0))
+    inside = index.clamp(min=0)
+    inside = x.index_select(1, length - 1 - inside if backwards else inside)
     if tail is None:
         before = torch.zeros_like(inside)
     else:
         before = tail.index_select(1, (index + reach).clamp(0, reach - 1))
     return torch.where((index >= 0)[:, None], inside, before)
+
+
+def conv_sequence(
+    projected: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    d_state: int,
+    heads: int,
+    tails: tuple[Tensor | None, ...],
+    *,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, B, C and dt of a whole sequence for the scan, on a GPU, in scan order.
+
+    projected (batch, length, directions, z | x B C | dt), weight (directions, channels, d_conv),
+    bias (directions, channels), a tail or None for each direction; direction 1 scans the sequence
+    reversed. Returns x (batch, length, directions * heads, headdim), B and C (batch, length,
+    directions, d_state), and dt as projected (batch, length, directions * heads).
+    """
+    if backend == "triton":
+        from dlm_bench.kernels.cuda.conv import conv_silu
+
+        return conv_silu(projected, weight, bias, d_state, heads, tails)
+    from causal_conv1d import causal_conv1d_fn
+
+    columns = []
+    for direction, tail in enumerate(tails):
+        channels = weight.shape[1]
+        inner = channels - 2 * d_state
+        part = projected[:, :, direction, inner:]
+        part = part.flip(1) if direction == 1 else part
+        out = causal_conv1d_fn(
+            part[..., :channels].transpose(1, 2),  # channels last, (batch, channels, length)
+            weight[direction],
+            bias[direction],
+            initial_states=None if tail is None else tail.transpose(1, 2),
+            activation="silu",
+        ).transpose(1, 2)
+        columns.append((*out.split((inner, d_state, d_state), dim=-1), part[..., channels:]))
+    x, B, C, dt = zip(*columns, strict=True)
+    stacked = torch.cat(x, dim=-1).unflatten(-1, (len(tails) * heads, -1))
+    return stacked, torch.stack(B, dim=2), torch.stack(C, dim=2), torch.cat(dt, dim=-1)

@@ -14,15 +14,22 @@ def predict(
     *,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
+    seed: Tensor | None = None,
+    backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
     """The token of each row and its softmax probability, MASK excluded.
 
     hidden (rows, d_model), weight (vocabulary, d_model), needed (rows,) bool: rows that are not
     needed are skipped and come back as token 0 with probability 0; None stands for all. At
     temperature 0 the token is the argmax; else a sample of softmax(logits / temperature) by the
-    Gumbel-max trick. Returns tokens (rows,) int64 and probabilities (rows,) float32, those of
-    softmax(logits) in float32.
+    Gumbel-max trick, with noise from `generator`, or from `seed` ((1,) int64 on the device) in
+    the fused kernel, which the host need not step. Returns tokens (rows,) int64 and probabilities
+    (rows,) float32, those of softmax(logits) in float32.
     """
+    if backend == "triton":
+        from dlm_bench.kernels.cuda.lm_head import predict_fused
+
+        return predict_fused(hidden, weight, mask_id, needed, temperature=temperature, seed=seed)
     rows = hidden.shape[0]
     tokens = torch.zeros(rows, dtype=torch.int64, device=hidden.device)
     probability = torch.zeros(rows, device=hidden.device)

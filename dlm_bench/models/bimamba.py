@@ -1,7 +1,8 @@
 """The Mamba-2 mixer of DiffuMamba: one forward scan and one over the reversed sequence, added.
 
 Each direction is a whole Mamba-2 layer (arXiv 2405.21060) with its own weights, which are stacked
-along a leading axis. With one direction it is the mixer of the autoregressive baseline.
+along a leading axis. With one direction it is the mixer of the autoregressive baseline. Here is
+the plain form; `bimamba_fused` does the same on a GPU with both directions in each launch.
 """
 
 import math
@@ -10,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
 from dlm_bench.kernels.norm import gated_rms_norm
 from dlm_bench.kernels.ssd import ssd_scan
+from dlm_bench.models import bimamba_fused
 from dlm_bench.models.cache import MambaCache, Window
 from dlm_bench.models.config import ModelConfig
 
@@ -22,8 +25,9 @@ SPAN = 1024  # tokens that a mixer takes at a time on a CPU
 class BiMamba(nn.Module):
     """The mixer: x (batch, len, d_model) to the same shape."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, kernels: Kernels = REFERENCE) -> None:
         super().__init__()
+        self.kernels = kernels
         self.d_inner, self.d_state = config.d_inner, config.d_state
         self.heads, self.reach = config.ssm_heads, config.d_conv - 1
         self.directions = config.directions
@@ -40,7 +44,8 @@ class BiMamba(nn.Module):
         self.A_log = stacked(config.ssm_heads, dtype=torch.float32)
         self.D = stacked(config.ssm_heads, dtype=torch.float32)
         self.norm_weight = stacked(config.d_inner)
-        self.out_proj = stacked(config.d_model, config.d_inner)
+        # The directions side by side, so that one matmul can project both and add them.
+        self.out_proj = nn.Parameter(torch.empty(config.d_model, config.directions, config.d_inner))
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
@@ -60,10 +65,20 @@ class BiMamba(nn.Module):
         self, x: Tensor, window: Window | None = None, cache: MambaCache | None = None
     ) -> Tensor:
         if window is None or cache is None:
+            if self.kernels.ssd != "torch":
+                return bimamba_fused.sequence(self, x)
             out = self._scan(0, x)[0]
             return out + self._reversed(x)[0] if self.directions == 2 else out
         if window.edges is not None:
+            if self.kernels.ssd != "torch":
+                return bimamba_fused.refresh(self, x, window.edges, cache)
             return self._refresh(x, window.edges, cache)
+        if self.directions == 1 and x.shape[1] == 1 and self.kernels.step == "mamba-ssm":
+            return bimamba_fused.step(self, x, cache)
+        if self.kernels.block_scan != "torch" and x.shape[1] <= bimamba_fused.BLOCK_TOKENS:
+            return bimamba_fused.block(self, x, window, cache)
+        if self.kernels.ssd != "torch":
+            return bimamba_fused.continued(self, x, window, cache)
         return self._continue(x, window, cache)
 
     def _refresh(self, x: Tensor, edges: tuple[Tensor, Tensor], cache: MambaCache) -> Tensor:
@@ -165,4 +180,4 @@ class BiMamba(nn.Module):
             at,
         )
         normed = gated_rms_norm(y.flatten(2), z, self.norm_weight[direction])
-        return F.linear(normed, self.out_proj[direction]), state, new_tail
+        return F.linear(normed, self.out_proj[:, direction]), state, new_tail

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.config import ModelConfig
 
 
@@ -34,14 +35,24 @@ class Window:
 
 
 class AttentionCache:
-    """Keys (after rotary) and values of every position: (batch, heads, length, head_dim)."""
+    """Keys (after rotary) and values of every position: (batch, heads, length, head_dim).
+
+    `angles` are the rotary embedding's of every position, the same in all layers.
+    """
 
     def __init__(
-        self, config: ModelConfig, batch: int, length: int, device: torch.device, dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        batch: int,
+        length: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        angles: tuple[Tensor, Tensor],
     ) -> None:
         shape = (batch, config.heads, length, config.head_dim)
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
+        self.angles = angles
         self.filled = False
 
     def write(self, positions: Tensor, k: Tensor, v: Tensor) -> None:
@@ -108,8 +119,9 @@ def new_caches(
     `reverse_state`: the reverse Mamba scans continue from a state too (Fast-dLLM's dual cache).
     """
     directions = 2 if reverse_state else 1
+    angles = rotary_angles(torch.arange(length, device=device), config.head_dim)
     return [
-        AttentionCache(config, batch, length, device, dtype)
+        AttentionCache(config, batch, length, device, dtype, angles)
         if config.is_attention(layer)
         else MambaCache(config, batch, device, dtype, directions)
         for layer in range(config.layers)

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlm_bench.models.attention import rotary_angles
+from dlm_bench.kernels.choice import REFERENCE, Kernels
+from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.bimamba import BiMamba
-from dlm_bench.models.block import Block, modulate, per_token
-from dlm_bench.models.cache import Cache, Window
+from dlm_bench.models.block import Block, Residual, normalise
+from dlm_bench.models.cache import AttentionCache, Cache, Window
 from dlm_bench.models.config import ModelConfig
 
 FREQUENCIES = 256  # width of the sinusoidal embedding of t, as in DiT and MDLM
@@ -41,12 +42,12 @@ class Denoiser(nn.Module):
     them must never exist at once in a long decode.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, kernels: Kernels = REFERENCE) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.kernels = config, kernels
         width = config.d_model
         self.embedding = nn.Embedding(config.vocab_size, width)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, layer, kernels) for layer in range(config.layers))
         self.final_norm = nn.LayerNorm(width, elementwise_affine=not config.denoiser)
         self.head = nn.Linear(width, config.vocab_size, bias=False)
         if config.denoiser:
@@ -86,26 +87,29 @@ class Denoiser(nn.Module):
         tokens (batch, len) int64; t the masked fraction, (batch, segments) or (batch, 1), None in
         an autoregressive model. Returns (batch, len, d_model).
         """
-        config, length = self.config, tokens.shape[1]
-        if window is None:
-            positions = torch.arange(length, device=tokens.device)
-        else:
-            positions = window.positions()
-        segments = window.segments if window is not None else (length,)
-        angles = rotary_angles(positions, config.head_dim)
+        angles = self._angles(tokens, caches)
         modulations = self._modulations(t)
-        x = self.embedding(tokens)
+        stream = Residual(self.embedding(tokens))
         for layer, block in enumerate(self.blocks):
-            x = block(x, angles, modulations[layer], window, caches[layer] if caches else None)
-        x = self.final_norm(x)
-        if modulations[-1] is None:
-            return x
-        shift, scale = per_token(modulations[-1], segments).chunk(2, dim=-1)
-        return modulate(x, shift, scale)
+            cache = caches[layer] if caches else None
+            stream = block(stream, modulations[layer], angles, window, cache)
+        final = self.final_norm.bias, self.final_norm.weight
+        shift, scale = final if modulations[-1] is None else modulations[-1].chunk(2, dim=-1)
+        return normalise(stream, scale, shift, window, self.kernels)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., d_model) to (..., vocabulary). For short sequences and tests."""
         return self.head(hidden)
+
+    def _angles(self, tokens: Tensor, caches: list[Cache] | None) -> tuple[Tensor, Tensor] | None:
+        """The rotary angles of every position, None if no layer turns anything."""
+        if not self.config.attention_every:
+            return None
+        for cache in caches or ():
+            if isinstance(cache, AttentionCache):
+                return cache.angles
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return rotary_angles(positions, self.config.head_dim)
 
     def _modulations(self, t: Tensor | None) -> list[Tensor | None]:
         """One (batch, segments, 6 d_model) a layer, then the final (batch, segments, 2 d_model)."""

@@ -1,8 +1,11 @@
 """Build a random-weight model: the real mathematics of a backbone, untrained."""
 
+from collections.abc import Mapping
+
 import torch
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
+from dlm_bench.kernels.choice import choose_kernels
 from dlm_bench.models.config import model_config
 from dlm_bench.models.denoiser import Denoiser
 
@@ -55,22 +58,25 @@ def build_model(
     *,
     layers: int | None = None,
     heads: int | None = None,
+    kernels: Mapping[str, str] | None = None,
 ) -> Denoiser:
     """A backbone with random weights, in inference mode.
 
     device="meta" builds the shapes alone, in no memory. `layers` and `heads` override the size's.
-    The weights depend on the seed and on the kind of device. Raises ConfigError for an unknown
-    backbone, size, dtype or device.
+    `kernels` insists on implementations by operation, as {"attention": "cudnn"} (see
+    `dlm_bench.kernels.choice`). The weights depend on the seed and on the kind of device. Raises
+    ConfigError for an unknown backbone, size, dtype, device or kernel, or one that is not there.
     """
     config = model_config(backbone, size, layers=layers, heads=heads)
     place, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
+    chosen = choose_kernels(place, kind, config.head_dim, kernels)
     before = torch.get_default_dtype()
     torch.set_default_dtype(kind)
     try:
         # Born on meta, so that no memory is touched twice and nn's own initialisers cost nothing.
         with torch.device("meta"):
-            model = Denoiser(config)
+            model = Denoiser(config, chosen)
     finally:
         torch.set_default_dtype(before)
     if place.type != "meta":

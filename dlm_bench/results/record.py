@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 SCHEMA_VERSION = 1
 
 Mode = Literal["exact", "sampled"]
+Graphs = Literal["auto", "require", "off"]
 Seconds = Annotated[float, Field(gt=1e-12, allow_inf_nan=False)]
 Status = Literal["ok", "oom", "error", "timeout", "skipped"]
 
@@ -64,7 +65,9 @@ class Record(BaseModel):
 
     `seconds` holds the time of one whole decode per repeat, measured in exact mode and
     integrated over the schedule in sampled mode. `error_estimate` is the sampled mode's
-    estimate of its own relative error. `telemetry` holds what the hardware reported.
+    estimate of its own relative error. `kernels` names the implementation of each operation,
+    `graphs` says of each role of pass whether it ran as a captured CUDA graph, and why not.
+    `telemetry` holds what the hardware reported.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -86,6 +89,7 @@ class Record(BaseModel):
     parameters: NonNegativeInt | None = None
     model: dict[str, Any] = {}
     kernels: dict[str, str] = {}
+    graphs: dict[str, str] = {}
     telemetry: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     measured_at: str = Field(default_factory=_now)

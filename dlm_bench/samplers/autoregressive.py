@@ -39,6 +39,8 @@ class Autoregressive(Sampler):
             state.config.mask_id,
             temperature=self.temperature,
             generator=state.generator,
+            seed=state.noise_seed() if self.temperature > 0 else None,
+            backend=model.kernels.lm_head,
         )
         state.tokens.index_copy_(1, position, tokens[:, None])
         state.next_pass()

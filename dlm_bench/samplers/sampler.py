@@ -41,9 +41,10 @@ class Sampler(ABC):
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
         """Run the next pass, which is of this kind, and its unmasking.
 
-        Reads its place from the device's counter and moves that on: the sampler needs no value of
-        the decode on the host, so that a step can be captured once per kind and replayed. The
-        PyTorch kernels in use so far do (a cache's length, the masked rows of the head).
+        Reads its place from the device's counter and moves that on: nothing on the host depends
+        on the decode, so that a step can be captured once per kind and replayed. (The plain
+        PyTorch kernels ask the device for a cache's length, an edge of a refresh and the masked
+        rows; those of the CUDA path do not.)
         """
 
     def options(self) -> dict[str, int | float | str]:

@@ -9,12 +9,16 @@ from dlm_bench.models.cache import Cache
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.samplers.schedule import PlannedPass
 
+LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
+
 
 @dataclass
 class DecodeState:
     """A decode under way.
 
-    generator: draws the noise of a temperature above 0; a seek puts it back to generator_start.
+    seed: of the noise of a temperature above 0. On a GPU the kernel that needs it draws it from
+        the seed and the pass; elsewhere `generator` does, which a seek puts back to
+        generator_start.
     tokens: (batch, length) int64, MASK where nothing is decoded yet.
     filler: (batch, length) random token ids that stand for decoded ones after a seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
@@ -29,6 +33,7 @@ class DecodeState:
     filler: Tensor
     priority: Tensor
     index: Tensor
+    seed: int
     generator: torch.Generator
     generator_start: Tensor
     caches: list[Cache]
@@ -38,6 +43,10 @@ class DecodeState:
     def now(self, name: str) -> Tensor:
         """A column of the table at the current pass, (1,)."""
         return self.table[name].index_select(0, self.index)
+
+    def noise_seed(self) -> Tensor:
+        """The seed of this pass' noise, (1,) int64: no two passes of a decode share one."""
+        return self.index + self.seed * len(self.plan) % LARGEST_INDEX
 
     def next_pass(self) -> None:
         """Move the device's counter on."""
@@ -67,6 +76,7 @@ def new_state(
         filler=filler,
         priority=priority,
         index=torch.zeros(1, dtype=torch.int64, device=device),
+        seed=seed,
         generator=generator,
         generator_start=generator.get_state(),
         caches=caches,

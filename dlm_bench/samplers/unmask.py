@@ -8,6 +8,7 @@ from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.state import DecodeState
 
 RULES = ("confidence", "random")
+FUSED_TOKENS = 1024  # a longer block is sorted, by torch
 
 
 def unmask(
@@ -36,11 +37,19 @@ def unmask(
         masked.flatten(),
         temperature=temperature,
         generator=state.generator,
+        seed=state.noise_seed() if temperature > 0 else None,
+        backend=model.kernels.lm_head,
     )
     if rule == "confidence":
         score = confidence.view(batch, block_len)
     else:
         score = state.priority.index_select(1, positions)
+    if model.kernels.elementwise == "triton" and block_len <= FUSED_TOKENS:
+        from dlm_bench.kernels.cuda.unmask import reveal_block
+
+        predicted, start = tokens.view(batch, -1), state.now("block_start")
+        mask_id = state.config.mask_id
+        return reveal_block(state.tokens, start, mask_id, predicted, score, state.now("reveal"))
     score = torch.where(masked, score, -1.0)
     # A stable sort, so that ties go to the lowest index; topk promises no order among ties.
     best = score.sort(dim=1, descending=True, stable=True).indices[:, :at_most]
@@ -49,3 +58,4 @@ def unmask(
         rank < state.now("reveal"), tokens.view(batch, -1).gather(1, best), block.gather(1, best)
     )
     state.tokens.index_copy_(1, positions, block.scatter(1, best, chosen))
+    return None

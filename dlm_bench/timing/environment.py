@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from dlm_bench import __version__
+
 LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-attn")
 
 
@@ -24,7 +26,7 @@ def environment(device_type: str, index: int = 0) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "dlm-bench": version("dlm-bench"),
+        "dlm-bench": __version__,
         "commit": commit(),
     }
     for library in LIBRARIES:

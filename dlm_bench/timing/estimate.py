@@ -13,12 +13,12 @@ from itertools import groupby
 import numpy as np
 from scipy.stats import t as student_t
 
-from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.results.record import PassTiming
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PlannedPass, role_of
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import seconds_of
+from dlm_bench.timing.graphs import Steps
 
 LONGEST_UNIT = 64  # passes; a longer run, or one that is the whole decode, is cut into passes
 WARMUP_SECONDS = 1.0  # after one warm-up run of a unit, no further one beyond this
@@ -110,9 +110,9 @@ def noise(variances: list[float], repeats: int) -> float:
 
 
 def estimate(
-    model: Denoiser,
     sampler: Sampler,
     state: DecodeState,
+    steps: Steps,
     *,
     warmup: int,
     repeats: int,
@@ -126,7 +126,8 @@ def estimate(
     repeat leaves nothing to tell it from.
     """
     found = [(line, nodes(line, most_nodes)) for line in lines(state.plan)]
-    timer = _UnitTimer(model, sampler, state)
+    steps.prepare(line[place].place.kind for line, at in found for place in at)
+    timer = _UnitTimer(sampler, state, steps)
     for line, at in found:
         timer.warm_up(line[at[0]], warmup)
     times = [np.empty((len(at), repeats)) for _, at in found]
@@ -163,9 +164,9 @@ def estimate(
 
 @dataclass
 class _UnitTimer:
-    model: Denoiser
     sampler: Sampler
     state: DecodeState
+    steps: Steps
 
     def warm_up(self, unit: Unit, runs: int) -> None:
         spent = 0.0
@@ -185,6 +186,6 @@ class _UnitTimer:
 
         def run() -> None:
             for _ in range(unit.count):
-                self.sampler.step(self.model, self.state, unit.place.kind)
+                self.steps(unit.place.kind)
 
         return seconds_of(run, self.state.tokens.device)

@@ -6,15 +6,15 @@ from typing import get_args
 import torch
 
 from dlm_bench.errors import MOST_RUNS, check_int, unknown
-from dlm_bench.kernels import chosen_kernels
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import count_parameters
-from dlm_bench.results.record import Mode, Point, Record
+from dlm_bench.results.record import Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import seconds_of
 from dlm_bench.timing.environment import environment
 from dlm_bench.timing.estimate import estimate
+from dlm_bench.timing.graphs import Steps, check_graphs
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 
 MOST_NODES = 5
@@ -46,13 +46,16 @@ def measure(
     batch: int = 1,
     seed: int = 0,
     nodes: int = MOST_NODES,
+    graphs: Graphs = "auto",
 ) -> Record:
     """Time the decoding of `length` tokens.
 
     mode "exact" runs whole decodes, `warmup` untimed and `repeats` timed ones (the paper's
     protocol: 3 and 5). "sampled" times passes at up to `nodes` places of each role and integrates
-    over the schedule. Allocation, seeking and the drawing of tokens are never timed. Raises
-    ConfigError for a value that is not allowed.
+    over the schedule. On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it
+    can be captured, "require" raises where it cannot, "off" launches every kernel from Python.
+    Allocation, capture, seeking and the drawing of tokens are never timed. Raises ConfigError for
+    a value that is not allowed.
     """
     if mode not in get_args(Mode):
         raise unknown("mode", mode, get_args(Mode))
@@ -60,8 +63,10 @@ def measure(
     check_int("repeats", repeats, maximum=MOST_RUNS)
     check_int("nodes", nodes, minimum=2, maximum=MOST_RUNS)
     device = model.head.weight.device
-    state = sampler.prepare(model, length, batch, seed)
+    check_graphs(graphs, device)
     reset_peak_memory(device)
+    state = sampler.prepare(model, length, batch, seed)
+    steps = Steps(model, sampler, state, graphs)
     record = Record(
         point=point_of(model, sampler, length, batch),
         status="ok",
@@ -73,27 +78,34 @@ def measure(
         query_tokens=sum(p.query_len for p in state.plan),
         parameters=count_parameters(model),
         model=asdict(model.config),
-        kernels=chosen_kernels(device.type),
+        kernels=model.kernels.named(),
         environment=environment(device.type, device.index or 0),
     )
     if mode == "exact":
-        record.seconds = time_decodes(model, sampler, state, warmup, repeats)
+        record.seconds = time_decodes(sampler, state, steps, warmup, repeats)
     else:
-        found = estimate(model, sampler, state, warmup=warmup, repeats=repeats, most_nodes=nodes)
+        found = estimate(sampler, state, steps, warmup=warmup, repeats=repeats, most_nodes=nodes)
         record.seconds, record.passes = found.seconds, found.passes
         record.error_estimate = found.relative_error
+    record.graphs = steps.report()
     record.peak_memory_bytes = peak_memory(device)
     return record
 
 
 def time_decodes(
-    model: Denoiser, sampler: Sampler, state: DecodeState, warmup: int, repeats: int
+    sampler: Sampler, state: DecodeState, steps: Steps, warmup: int, repeats: int
 ) -> list[float]:
     """Seconds of each timed whole decode."""
+    kinds = [planned.kind for planned in state.plan]
+    steps.prepare(kinds)
+
+    def run() -> None:
+        for kind in kinds:
+            steps(kind)
 
     def decode() -> float:
         sampler.seek(state, 0)
-        return seconds_of(lambda: sampler.run(model, state), state.tokens.device)
+        return seconds_of(run, state.tokens.device)
 
     for _ in range(warmup):
         decode()

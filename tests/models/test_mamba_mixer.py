@@ -56,7 +56,7 @@ def from_transformers(mixer, direction):
         "A_log": mixer.A_log[direction],
         "D": mixer.D[direction],
         "norm.weight": mixer.norm_weight[direction],
-        "out_proj.weight": mixer.out_proj[direction],
+        "out_proj.weight": mixer.out_proj[:, direction],
     }
     theirs.load_state_dict(weights)
     return theirs.eval().requires_grad_(False)

@@ -168,7 +168,7 @@ def mamba_layer(mixer, direction, x):
     y = torch.einsum("bijh,bjh,bjhp->bihp", weight, dt, u) + mixer.D[direction][:, None] * u
     gated = y.flatten(2) * F.silu(z)
     normed = gated / torch.sqrt(gated.square().mean(-1, keepdim=True) + 1e-5)
-    return normed * mixer.norm_weight[direction] @ mixer.out_proj[direction].t()
+    return normed * mixer.norm_weight[direction] @ mixer.out_proj[:, direction].t()
 
 
 # The unmasking.

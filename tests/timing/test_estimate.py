@@ -14,6 +14,7 @@ from dlm_bench.timing.estimate import (
     units,
     weights,
 )
+from dlm_bench.timing.graphs import Steps
 
 SAMPLERS = {
     "full": build_sampler("full"),
@@ -72,7 +73,9 @@ def test_an_estimate_of_a_known_law_is_the_sum_over_the_schedule(name, length, m
     sampler = SAMPLERS[name]
     model = build_model("ar-mamba" if name == "ar" else "diffumamba", "tiny")
     state = sampler.prepare(model, length)
-    found = estimate(model, sampler, state, warmup=1, repeats=3, most_nodes=5)
+    found = estimate(
+        sampler, state, Steps(model, sampler, state), warmup=1, repeats=3, most_nodes=5
+    )
     true = sum(map(pass_cost, state.plan))
     # The law is linear along every line but prefix's, whose query shrinks as its context grows:
     # there q(q + c) = qL stays linear too. What is left is units of uneven reveals: under 1 %.
@@ -84,7 +87,9 @@ def test_the_error_covers_a_kink_between_the_nodes(monkeypatch):
     keep_time_by(lambda p: 1e-3 + 1e-5 * max(0, p.context_len - 700), monkeypatch)
     model, sampler = build_model("ar-mamba", "tiny"), SAMPLERS["ar"]
     state = sampler.prepare(model, 1000)
-    found = estimate(model, sampler, state, warmup=0, repeats=2, most_nodes=4)
+    found = estimate(
+        sampler, state, Steps(model, sampler, state), warmup=0, repeats=2, most_nodes=4
+    )
     true = sum(1e-3 + 1e-5 * max(0, i - 700) for i in range(1000))
     off = abs(found.seconds[0] / true - 1)
     assert 0.001 < off < found.relative_error
@@ -170,7 +175,11 @@ def test_a_record_says_all_that_its_number_depends_on():
     assert record.point.options["commit"] == "none"
     assert record.point.dtype == "float32"
     assert record.model["heads"] == 2
-    assert record.kernels.keys() == {"attention", "ssd", "conv", "lm_head"}
+    assert record.kernels == model.kernels.named()
+    assert record.graphs == {
+        "denoise": "eager: a cpu has no CUDA graphs",
+        "keep": "eager: a cpu has no CUDA graphs",
+    }
     assert record.environment["torch"]
     assert record.environment["hardware"]
     assert record.seed == 3
@@ -186,6 +195,8 @@ def test_a_record_says_all_that_its_number_depends_on():
         ({"nodes": 1}, "nodes: 1"),
         ({"batch": 0}, "batch: 0"),
         ({"seed": -1}, "seed: -1"),
+        ({"graphs": "on"}, "graphs: 'on'"),
+        ({"graphs": "require"}, "graphs: 'require' needs a CUDA device"),
     ],
 )
 def test_a_wrong_setting_is_named(wrong, message):

@@ -1,0 +1,167 @@
+"""Which implementation of each operation a model runs with: chosen once, when it is built.
+
+`torch` is the plain-PyTorch reference, which runs anywhere. On a GPU the others come first where
+they are there; `forced` names one to insist on.
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+
+from dlm_bench.errors import ConfigError, unknown
+
+# Every operation's implementations, the preferred one first.
+IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
+    "attention": ("cudnn", "flash", "efficient", "flash-attn", "torch"),
+    "cached_attention": ("triton", "flash-attn", "varlen", "torch"),
+    "ssd": ("mamba-ssm", "torch"),
+    "conv": ("triton", "causal-conv1d", "torch"),
+    "block_scan": ("triton", "torch"),
+    "step": ("triton", "mamba-ssm", "torch"),
+    "lm_head": ("triton", "torch"),
+    "elementwise": ("triton", "torch"),
+    "mlp": ("cublaslt", "torch"),
+}
+_PACKAGES = {
+    "triton": "triton",
+    "mamba-ssm": "mamba_ssm",
+    "causal-conv1d": "causal_conv1d",
+    "flash-attn": "flash_attn",
+}
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The implementation of each operation.
+
+    attention: of a whole sequence, by SDPA's backends or flash-attn.
+    cached_attention: of a block's queries over a cache whose length is on the device.
+    ssd: the scan of a whole sequence. conv: the convolution in front of it.
+    block_scan: convolution and scan of a few tokens from a cached state, both directions.
+    step: the same of a single token (autoregressive decoding).
+    lm_head: argmax and confidence without a (length, vocabulary) tensor.
+    elementwise: residual, norm and modulation; rotary embedding and cache write; unmasking.
+    mlp: the first matmul of the MLP with its GELU.
+    """
+
+    attention: str = "torch"
+    cached_attention: str = "torch"
+    ssd: str = "torch"
+    conv: str = "torch"
+    block_scan: str = "torch"
+    step: str = "torch"
+    lm_head: str = "torch"
+    elementwise: str = "torch"
+    mlp: str = "torch"
+
+    def named(self) -> dict[str, str]:
+        """Operation to implementation, as records keep it."""
+        return asdict(self)
+
+
+REFERENCE = Kernels()
+
+
+def choose_kernels(
+    device: torch.device,
+    dtype: torch.dtype,
+    head_dim: int,
+    forced: Mapping[str, str] | None = None,
+) -> Kernels:
+    """The first implementation of each operation that is there, or the forced one.
+
+    Raises ConfigError for an operation or implementation that does not exist, or a forced one
+    that cannot run here, with the reason.
+    """
+    forced = dict(forced or {})
+    chosen = {}
+    for operation in forced:
+        if operation not in IMPLEMENTATIONS:
+            raise unknown("kernel", operation, IMPLEMENTATIONS)
+    for operation, candidates in IMPLEMENTATIONS.items():
+        wanted = forced.get(operation)
+        if wanted is not None:
+            if wanted not in candidates:
+                raise unknown(operation, wanted, candidates)
+            reason = _missing(operation, wanted, device, dtype, head_dim, forced=True)
+            if reason:
+                raise ConfigError(f"{operation}: {wanted!r} is not there: {reason}")
+            chosen[operation] = wanted
+        else:
+            chosen[operation] = next(
+                name
+                for name in candidates
+                if not _missing(operation, name, device, dtype, head_dim, forced=False)
+            )
+    kernels = Kernels(**chosen)
+    if kernels.ssd == "mamba-ssm" and kernels.conv == "torch":
+        if "conv" in forced:
+            raise ConfigError(
+                "conv: 'torch' is not allowed with ssd 'mamba-ssm', which takes both directions "
+                "at once; allowed: triton, causal-conv1d"
+            )
+        kernels = Kernels(**(chosen | {"ssd": "torch"}))
+    return kernels
+
+
+def _missing(
+    operation: str,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    head_dim: int,
+    *,
+    forced: bool,
+) -> str | None:
+    """Why an implementation cannot run, None if it can.
+
+    Shapes alone (`meta`) can be traced through any that is installed, but only when asked to; and
+    Triton's interpreter runs its kernels on a CPU.
+    """
+    if name == "torch":
+        return None
+    package = _PACKAGES.get(name)
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1" and name in ("triton", "mamba-ssm")
+    if device.type == "meta":
+        if not forced:
+            return "only the plain implementation is chosen for shapes alone"
+    elif device.type == "cpu" and not (forced and interpreted):
+        return "it needs a CUDA device, and the model is on cpu"
+    if package and importlib.util.find_spec(package) is None:
+        return f"package {package} is not installed"
+    if device.type != "cuda":
+        return None
+    if operation == "attention":
+        return _sdpa_refuses(name, device, dtype, head_dim)
+    if name == "varlen" and not _has_varlen():
+        return f"torch {torch.__version__} has no varlen_attn(seqused_k=); 2.13 has"
+    half = dtype in (torch.bfloat16, torch.float16)
+    if name in ("flash-attn", "varlen") and not half:
+        return f"it needs bfloat16 or float16, and the model is in {dtype}"
+    return None
+
+
+def _has_varlen() -> bool:
+    try:
+        from inspect import signature
+
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "seqused_k" in signature(varlen_attn).parameters
+
+
+def _sdpa_refuses(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+    """Try an attention backend once on a short sequence."""
+    from dlm_bench.kernels.attention import attend
+
+    q = torch.randn(1, 1, 128, head_dim, device=device).to(dtype)
+    try:
+        attend(q, q, q, backend=name)
+    except (RuntimeError, ImportError) as error:
+        lines = str(error).strip().splitlines()
+        return f"it refuses head_dim {head_dim} in {dtype}: {lines[0] if lines else error!r}"
+    return None

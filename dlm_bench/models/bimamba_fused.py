@@ -1,0 +1,184 @@
+"""The Mamba-2 mixer on a GPU: both directions in every launch, and no flipped copies.
+
+One matmul projects into both directions, one out of both, which adds them. In between a whole
+sequence goes through the convolution, mamba-ssm's chunked scan with a group per direction, and
+the gated norm; a block that continues from a state through one fused kernel and the norm.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlm_bench.kernels.conv import conv_sequence, conv_tail
+from dlm_bench.models.cache import MambaCache, Window
+
+if TYPE_CHECKING:
+    from dlm_bench.kernels.mamba_ssm import ScanResult
+    from dlm_bench.models.bimamba import BiMamba
+
+# The fused kernel takes a head's tokens one tile after the other: up to here that is quicker than
+# the chunked scan's five launches.
+BLOCK_TOKENS = 256
+
+
+def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
+    """A whole sequence from zero states, (batch, len, d_model)."""
+    projected = _project(mixer, x)
+    y = _scan(mixer, projected, [None] * mixer.directions)[1].y
+    return _finish(mixer, y, projected)
+
+
+def refresh(mixer: "BiMamba", x: Tensor, edges: tuple[Tensor, Tensor], cache: MambaCache) -> Tensor:
+    """A whole sequence anew, keeping the states at the block's edges (see BiMamba._refresh)."""
+    from dlm_bench.kernels.cuda.state_at import state_at
+    from dlm_bench.kernels.mamba_ssm import CHUNK
+
+    length = x.shape[1]
+    projected = _project(mixer, x)
+    (u, B), scanned = _scan(mixer, projected, [None] * mixer.directions, keep_states=True)
+    start, stop = edges
+    at = torch.cat((start, length - stop))  # tokens of each direction before its edge
+    state = state_at(u, scanned.dt, _decay_rates(mixer), B, scanned.chunk_states, at, CHUNK)
+    inputs = _conv_inputs(mixer, projected)
+    for direction, (kept, tail) in enumerate(zip(cache.states, cache.tails, strict=True)):
+        heads = slice(direction * mixer.heads, (direction + 1) * mixer.heads)
+        kept.copy_(state[:, heads])
+        edge = at[direction : direction + 1]
+        backwards = direction == 1
+        tail.copy_(conv_tail(inputs[:, :, direction], None, edge, mixer.reach, backwards))
+    return _finish(mixer, scanned.y, projected)
+
+
+def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
+    """A few tokens from the cached states (see BiMamba._continue)."""
+    from dlm_bench.kernels.cuda.block_scan import block_scan
+    from dlm_bench.kernels.cuda.gated_norm import gated_norm
+
+    projected = _project(mixer, x)
+    y = block_scan(
+        projected,
+        mixer.conv_weight,
+        mixer.conv_bias,
+        mixer.dt_bias,
+        mixer.A_log,
+        mixer.D,
+        window.segments,
+        cache.states,
+        cache.tails,
+        advance=window.advance,
+    )
+    normed = gated_norm(y, projected, mixer.norm_weight, reversed_second=False)
+    return F.linear(normed, mixer.out_proj.flatten(1))
+
+
+def continued(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
+    """Many tokens from the cached states, segment by segment (see BiMamba._continue)."""
+    projected = _project(mixer, x)
+    inputs = _conv_inputs(mixer, projected)
+    forward, tail = cache.states[0], cache.tails[0]
+    outs, low = [], 0
+    for part, length in enumerate(window.segments):
+        span = slice(low, low + length)
+        low += length
+        states: list[Tensor] = [forward]
+        tails: list[Tensor | None] = [tail]
+        if len(cache.states) == 2:
+            states.append(cache.states[1])
+            tails.append(cache.tails[1])
+        elif mixer.directions == 2:
+            states.append(torch.zeros_like(forward))
+            tails.append(None)
+        scanned = _scan(mixer, projected[:, span], tails, torch.cat(states, dim=1))[1]
+        outs.append(_finish(mixer, scanned.y, projected[:, span]))
+        forward = scanned.final_state[:, : mixer.heads]
+        end = torch.full((1,), length, device=x.device)
+        tail = conv_tail(inputs[:, span, 0], tail, end, mixer.reach)
+        if part == 0 and window.advance:
+            cache.states[0].copy_(forward)
+            cache.tails[0].copy_(tail)
+    return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
+
+
+def step(mixer: "BiMamba", x: Tensor, cache: MambaCache) -> Tensor:
+    """One token of an autoregressive decode by mamba-ssm's selective_state_update."""
+    from dlm_bench.kernels import mamba_ssm
+    from dlm_bench.kernels.cuda.conv import conv_step
+    from dlm_bench.kernels.cuda.gated_norm import gated_norm
+
+    projected = _project(mixer, x)
+    u, B, C = conv_step(
+        projected,
+        mixer.conv_weight,
+        mixer.conv_bias,
+        mixer.d_state,
+        mixer.heads,
+        cache.tails[0],
+    )
+    dt = projected[:, 0, 0, -mixer.heads :]
+    y = mamba_ssm.step(
+        cache.states[0], u, dt, _decay_rates(mixer), B, C, mixer.D[0], mixer.dt_bias[0]
+    )
+    y = y.flatten(1)[:, None, None]  # (batch, 1, 1, d_inner)
+    normed = gated_norm(y, projected, mixer.norm_weight, reversed_second=False)
+    return F.linear(normed, mixer.out_proj.flatten(1))
+
+
+def _project(mixer: "BiMamba", x: Tensor) -> Tensor:
+    """z, x B C and dt of each direction side by side: (batch, len, directions, width)."""
+    return F.linear(x, mixer.in_proj.flatten(0, 1)).unflatten(-1, (mixer.directions, -1))
+
+
+def _conv_inputs(mixer: "BiMamba", projected: Tensor) -> Tensor:
+    """The columns x, B and C, (batch, len, directions, channels)."""
+    return projected[..., mixer.d_inner : -mixer.heads]
+
+
+def _decay_rates(mixer: "BiMamba") -> Tensor:
+    """A of all heads, those of direction 0 first, (directions * heads,)."""
+    return -torch.exp(mixer.A_log.flatten())
+
+
+def _scan(
+    mixer: "BiMamba",
+    projected: Tensor,
+    tails: Sequence[Tensor | None],
+    states: Tensor | None = None,
+    *,
+    keep_states: bool = False,
+) -> tuple[tuple[Tensor, Tensor], "ScanResult"]:
+    """Convolution and scan of a sequence, everything in scan order: (x, B) and the result."""
+    from dlm_bench.kernels.mamba_ssm import scan
+
+    u, B, C, dt = conv_sequence(
+        projected,
+        mixer.conv_weight,
+        mixer.conv_bias,
+        mixer.d_state,
+        mixer.heads,
+        tuple(tails),
+        backend=mixer.kernels.conv,
+    )
+    result = scan(
+        u,
+        dt,
+        _decay_rates(mixer),
+        B,
+        C,
+        mixer.D.flatten(),
+        mixer.dt_bias.flatten(),
+        states,
+        keep_states=keep_states,
+    )
+    return (u, B), result
+
+
+def _finish(mixer: "BiMamba", y: Tensor, projected: Tensor) -> Tensor:
+    """Gate, norm and output projection of a scan's y (batch, len, heads of all, headdim)."""
+    from dlm_bench.kernels.cuda.gated_norm import gated_norm
+
+    y = y.unflatten(2, (mixer.directions, -1)).flatten(3)  # (batch, len, directions, d_inner)
+    normed = gated_norm(y, projected, mixer.norm_weight, reversed_second=True)
+    return F.linear(normed, mixer.out_proj.flatten(1))

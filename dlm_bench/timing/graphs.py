@@ -1,0 +1,145 @@
+"""Run the passes of a decode by kind: replays of captured CUDA graphs, or the sampler's own step.
+
+A pass launches some hundred kernels that take microseconds each: launched one by one from Python
+they would cost more than they do. A graph is captured once per kind of pass, after warm-up, and
+replayed for every pass of that kind; what changes from pass to pass is on the device.
+"""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+import torch
+
+from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.results.record import Graphs
+from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import role_of
+from dlm_bench.samplers.state import DecodeState
+
+CAPTURED = "captured"
+WARMUP_STEPS = 2  # before a capture: one autotunes and loads modules, one runs without either
+MOST_GRAPHS = 64  # a graph of a large model holds megabytes of launch parameters
+
+Replay = Callable[[], None]
+Capture = Callable[[Replay], Replay]
+
+
+class Steps:
+    """`steps(kind)` runs the next pass of a decode, which is of that kind.
+
+    graphs: "auto" captures what can be and runs the rest eagerly; "require" raises where
+    something cannot be captured; "off" captures nothing.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        sampler: Sampler,
+        state: DecodeState,
+        graphs: Graphs = "auto",
+        capture: Capture | None = None,
+    ) -> None:
+        self._model, self._sampler, self._state = model, sampler, state
+        self._graphs = graphs
+        self._replays: dict[str, Replay] = {}
+        self._outcomes: dict[str, str] = {}
+        device = state.tokens.device
+        self._capture = capture
+        if capture is None and device.type == "cuda":
+            self._capture = _CudaCapture(device)
+
+    def __call__(self, kind: str) -> None:
+        replay = self._replays.get(kind)
+        if replay is None:
+            self._sampler.step(self._model, self._state, kind)
+        else:
+            replay()
+
+    def prepare(self, kinds: Iterable[str]) -> None:
+        """Capture these kinds, once each; leaves the state wherever that took it: seek next.
+
+        Raises ConfigError if graphs are required and a kind cannot be captured.
+        """
+        for kind in dict.fromkeys(kinds):
+            if kind in self._outcomes:
+                continue
+            reason = self._try(kind)
+            self._outcomes[kind] = CAPTURED if reason is None else f"eager: {reason}"
+            if reason is not None and self._graphs == "require":
+                raise ConfigError(
+                    f"graphs: 'require' is not allowed here; {kind!r} passes cannot be captured: "
+                    f"{reason}"
+                )
+
+    def report(self) -> dict[str, str]:
+        """Of each role of pass, whether it was captured, and why not; with the number of its
+        kinds where some were and some were not."""
+        roles: dict[str, Counter[str]] = {}
+        for kind, outcome in self._outcomes.items():
+            roles.setdefault(role_of(kind), Counter())[outcome] += 1
+        return {
+            role: next(iter(counts))
+            if len(counts) == 1
+            else "; ".join(f"{outcome} ({n} kinds)" for outcome, n in counts.items())
+            for role, counts in roles.items()
+        }
+
+    def _try(self, kind: str) -> str | None:
+        """Capture a kind. Returns why it could not be, None if it was."""
+        if self._graphs == "off":
+            return "graphs are off"
+        if self._capture is None:
+            return f"a {self._state.tokens.device.type} has no CUDA graphs"
+        if len(self._replays) >= MOST_GRAPHS:
+            return f"this decode has more than {MOST_GRAPHS} kinds of pass"
+        first = next(i for i, place in enumerate(self._state.plan) if place.kind == kind)
+
+        def step() -> None:
+            self._sampler.step(self._model, self._state, kind)
+
+        for _ in range(WARMUP_STEPS):
+            self._sampler.seek(self._state, first)
+            step()
+        self._sampler.seek(self._state, first)
+        try:
+            self._replays[kind] = self._capture(step)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            lines = str(error).strip().splitlines()
+            return lines[0] if lines else type(error).__name__
+        return None
+
+
+def check_graphs(graphs: str, device: torch.device) -> None:
+    """Raise ConfigError for an unknown value, or graphs required of a device without any."""
+    if graphs not in get_args(Graphs):
+        raise unknown("graphs", graphs, get_args(Graphs))
+    if graphs == "require" and device.type != "cuda":
+        raise ConfigError(
+            f"graphs: 'require' needs a CUDA device, and the model is on {device}; allowed: "
+            "auto, off"
+        )
+
+
+class _CudaCapture:
+    """Captures graphs that share one memory pool: they replay one after the other, so that what
+    one of them works on may lie where another's did."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool: Any = None
+
+    def __call__(self, step: Replay) -> Replay:
+        torch.cuda.synchronize(self._device)
+        # A tensor that is collected during a capture would free its memory inside it.
+        gc.collect()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            step()
+        self._pool = graph.pool()
+        torch.cuda.synchronize(self._device)
+        return graph.replay

@@ -1,0 +1,123 @@
+"""Trace the CUDA path without a GPU: kernel launches on `meta` tensors, compiled for sm_90.
+
+Under `record_launches` a Triton kernel's launch is written down instead of run, so that whole
+passes can be traced on the meta device at any size. `compile_for_hopper` then compiles a launch
+with the very types, constants and alignments that it would have on an H100.
+"""
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.autotuner import Autotuner
+from triton.runtime.jit import JITFunction
+
+SHARED_LIMIT = 232448  # bytes of shared memory that one block can have on sm_90
+_BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a kernel: its arguments by position and name, and the grid."""
+
+    kernel: JITFunction
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    grid: Any
+
+    @property
+    def name(self) -> str:
+        return self.kernel.fn.__name__
+
+    @property
+    def key(self) -> str:
+        """Equal for launches that the compiler cannot tell apart."""
+        names = [parameter.name for parameter in self.kernel.params]
+        bound = dict(zip(names, self.args, strict=False)) | self.options
+        constant = {p.name for p in self.kernel.params if p.is_constexpr} | set(bound) - set(names)
+        kinds = [(n, repr(v) if n in constant else _kind(v)) for n, v in sorted(bound.items())]
+        return repr((self.kernel.fn.__module__, self.name, kinds))
+
+
+def _kind(value: Any) -> Any:
+    """What Triton specialises an argument on."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), value.data_ptr() % 16 == 0
+    if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+        return "int", value % 16 == 0, value >= 2**31
+    return repr(value)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel's machine code for sm_90: PTX, bytes of shared memory, registers and spills."""
+
+    name: str
+    ptx: str
+    shared: int
+    cubin: bytes
+
+    @cached_property
+    def usage(self) -> str:
+        with NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(self.cubin)
+            file.flush()
+            command = [_BINARIES / "cuobjdump", "--dump-resource-usage", file.name]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    @property
+    def registers(self) -> int:
+        """Registers of a thread; 255 is all there are."""
+        return int(re.findall(r"REG:(\d+)", self.usage)[0])
+
+    @property
+    def spilled(self) -> int:
+        """Bytes of a thread's stack frame, where registers that did not fit are kept."""
+        return int(re.findall(r"STACK:(\d+)", self.usage)[0])
+
+
+@contextlib.contextmanager
+def record_launches() -> Iterator[list[Launch]]:
+    """Write down the launches of Triton kernels; an autotuned one runs its first configuration."""
+    launches: list[Launch] = []
+
+    def record(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        launches.append(Launch(self, args, options, grid))
+
+    def first(self: Autotuner, *args: Any, **options: Any) -> Any:
+        return self.fn.run(*args, **options, **self.configs[0].all_kwargs())
+
+    no_device = patch.object(torch.cuda, "device", lambda index: contextlib.nullcontext())
+    with patch.object(JITFunction, "run", record), patch.object(Autotuner, "run", first), no_device:
+        yield launches
+
+
+class _Hopper:
+    """As much of a GPU driver as compiling asks for."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def compile_for_hopper(launch: Launch) -> Compiled:
+    """Compile a launch as it would be on an H100. Raises what Triton and ptxas raise."""
+    with patch.object(driver, "_active", _Hopper()):
+        built = launch.kernel.run(*launch.args, grid=launch.grid, warmup=True, **launch.options)
+    return Compiled(launch.name, built.asm["ptx"], built.metadata.shared, built.asm["cubin"])

@@ -1,0 +1,105 @@
+"""The choice of kernels: what is preferred, what is refused, and how that is said."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.kernels import choice
+from dlm_bench.kernels.choice import IMPLEMENTATIONS, REFERENCE, Kernels, choose_kernels
+from dlm_bench.models.factory import build_model
+
+CPU, CUDA, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
+
+
+def choose(device, forced=None, dtype=torch.bfloat16):
+    return choose_kernels(device, dtype, 80, forced)
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """A machine with a GPU on which only these packages are installed."""
+    installed: set[str] = set()
+    monkeypatch.setattr(
+        choice.importlib.util, "find_spec", lambda name: name if name in installed else None
+    )
+    monkeypatch.setattr(choice, "_sdpa_refuses", lambda name, *_: None)
+    return installed
+
+
+def test_every_operation_can_run_plainly():
+    assert Kernels().named().keys() == IMPLEMENTATIONS.keys()
+    assert all("torch" in names for names in IMPLEMENTATIONS.values())
+
+
+@pytest.mark.parametrize("device", [CPU, META])
+def test_without_a_gpu_everything_is_plain(device):
+    assert choose(device) == REFERENCE
+
+
+def test_a_gpu_runs_the_preferred_ones(packages):
+    packages |= {"triton", "mamba_ssm"}
+    chosen = choose(CUDA)
+    assert chosen.named() == {name: first[0] for name, first in IMPLEMENTATIONS.items()}
+
+
+def test_what_is_not_installed_is_passed_over(packages):
+    chosen = choose(CUDA)
+    assert chosen.attention == "cudnn"
+    assert (chosen.ssd, chosen.conv, chosen.block_scan) == ("torch", "torch", "torch")
+
+
+def test_the_both_directions_scan_needs_its_convolution(packages):
+    packages |= {"mamba_ssm"}  # and neither triton nor causal-conv1d
+    assert choose(CUDA).ssd == "torch"
+
+
+def test_the_next_attention_is_taken_where_one_refuses(packages, monkeypatch):
+    monkeypatch.setattr(
+        choice, "_sdpa_refuses", lambda name, *_: "no" if name in ("cudnn", "flash") else None
+    )
+    assert choose(CUDA, dtype=torch.float32).attention == "efficient"
+
+
+@pytest.mark.parametrize(
+    ("device", "forced", "message"),
+    [
+        (CPU, {"attention": "cudnn"}, "attention: 'cudnn' is not there: it needs a CUDA device"),
+        (CPU, {"attention": "fastest"}, "attention: 'fastest' is not known"),
+        (CPU, {"attentoin": "cudnn"}, "kernel: 'attentoin' is not known (did you mean"),
+        (CUDA, {"attention": "flash-attn"}, "package flash_attn is not installed"),
+        (CUDA, {"cached_attention": "flash-attn"}, "package flash_attn is not installed"),
+        (CUDA, {"ssd": "mamba-ssm", "conv": "torch"}, "conv: 'torch' is not allowed with ssd"),
+    ],
+)
+def test_what_cannot_be_forced_says_why(device, forced, message, packages):
+    packages |= {"triton", "mamba_ssm"}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        choose(device, forced)
+
+
+def test_a_forced_one_is_taken(packages):
+    packages |= {"triton", "mamba_ssm", "flash_attn"}
+    assert choose(CUDA, {"attention": "flash", "lm_head": "torch"}).attention == "flash"
+    assert choose(CUDA, {"lm_head": "torch"}).lm_head == "torch"
+
+
+def test_a_model_keeps_its_kernels():
+    assert build_model("diffumamba", "tiny").kernels == REFERENCE
+    with pytest.raises(ConfigError, match="lm_head: 'triton' is not there"):
+        build_model("diffumamba", "tiny", kernels={"lm_head": "triton"})
+
+
+def test_the_command_line_forces_kernels():
+    command = [sys.executable, "-m", "dlm_bench.cli", "env", "--attention", "cudnn"]
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dlm-bench: attention: 'cudnn' is not there: it needs a CUDA device, and the model is on "
+        "cpu\n"
+    )
