@@ -82,18 +82,21 @@ class Compiled:
         return int(re.findall(r"REG:(\d+)", self.usage)[0])
 
     @property
-    def spilled(self) -> int:
-        """Bytes of a thread's stack frame, where registers that did not fit are kept."""
+    def stack(self) -> int:
+        """Bytes of a thread's stack frame, where registers that do not fit are kept."""
         return int(re.findall(r"STACK:(\d+)", self.usage)[0])
 
 
 @contextlib.contextmanager
-def record_launches() -> Iterator[list[Launch]]:
-    """Write down the launches of Triton kernels; an autotuned one runs its first configuration."""
+def record_launches(*, hold: bool = True) -> Iterator[list[Launch]]:
+    """Write down the launches of Triton kernels; an autotuned one runs its first configuration.
+
+    A launch holds its arguments, and so their memory, unless told not to.
+    """
     launches: list[Launch] = []
 
     def record(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        launches.append(Launch(self, args, options, grid))
+        launches.append(Launch(self, args if hold else (), options if hold else {}, grid))
 
     def first(self: Autotuner, *args: Any, **options: Any) -> Any:
         return self.fn.run(*args, **options, **self.configs[0].all_kwargs())

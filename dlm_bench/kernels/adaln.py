@@ -20,34 +20,30 @@ def add_norm(
 ) -> tuple[Tensor, Tensor]:
     """x' = x + gate * branch, and LayerNorm(x') * scale + shift (DiT, arXiv 2212.09748).
 
-    x and branch (batch, length, d_model); branch None leaves x as it is, gate None stands for 1.
-    gate, scale and shift are (batch, segments, d_model), one row for each of the consecutive
+    x, the residual stream, is float32 (batch, length, d_model) whatever the dtype of the rest: in
+    bfloat16 its rounding, layer after layer, would be the largest error of a pass. branch has its
+    shape, None leaves x as it is; gate None stands for 1. gate, scale and shift are (batch, segments, d_model), one row for each of the consecutive
     segments, or (d_model,). `unit_scale`: the scale is added to 1 (a denoiser's modulation; an
-    autoregressive block's LayerNorm has weights instead). May overwrite x. Returns both.
+    autoregressive block's LayerNorm has weights instead). May overwrite x. Returns both, the
+    second in the dtype of `scale`.
     """
     if backend == "triton":
         from dlm_bench.kernels.cuda.adaln import add_norm as fused
 
-        scale, shift = _per_sequence(scale, len(x)), _per_sequence(shift, len(x))
-        if gate is not None:
-            gate = _per_sequence(gate, len(x))
         return fused(x, branch, gate, scale, shift, segments, unit_scale=unit_scale)
-    scale, shift = _per_token(scale, segments), _per_token(shift, segments)
+    dtype = scale.dtype
     if branch is not None:
+        branch = branch.float()
         x = x + branch if gate is None else torch.addcmul(x, _per_token(gate, segments), branch)
+    scale, shift = _per_token(scale, segments), _per_token(shift, segments)
     if not unit_scale:
-        return x, F.layer_norm(x, x.shape[-1:], scale, shift, EPSILON)
-    return x, torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPSILON), 1 + scale)
-
-
-def _per_sequence(rows: Tensor, batch: int) -> Tensor:
-    """One timestep may stand for the whole batch."""
-    return rows if rows.dim() == 1 else rows.expand(batch, -1, -1)
+        return x, F.layer_norm(x, x.shape[-1:], scale, shift, EPSILON).to(dtype)
+    return x, torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPSILON), 1 + scale).to(dtype)
 
 
 def _per_token(rows: Tensor, segments: tuple[int, ...]) -> Tensor:
     """(batch, segments, width) to what broadcasts over the tokens of these segments."""
     if len(segments) == 1:
-        return rows
+        return rows.float()
     parts = [rows[:, i : i + 1].expand(-1, n, -1) for i, n in enumerate(segments)]
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1).float()

@@ -17,7 +17,7 @@ from dlm_bench.models.config import ModelConfig
 @dataclass(frozen=True)
 class Residual:
     """x + gate * branch, (batch, len, d_model), not added up yet: the next norm does that in the
-    same kernel. branch None stands for 0, gate None for 1."""
+    same kernel. x is float32; branch None stands for 0, gate None for 1."""
 
     x: Tensor
     branch: Tensor | None = None
@@ -25,7 +25,7 @@ class Residual:
 
 
 class Block(nn.Module):
-    """A residual stream (batch, len, d_model) to the same.
+    """A residual stream to the same (batch, len, d_model).
 
     In a denoiser `modulation` (batch, segments, 6 d_model) is shift, scale and gate for the mixer
     and for the MLP; the autoregressive blocks have none, and LayerNorms with weights instead.

@@ -89,7 +89,7 @@ class Denoiser(nn.Module):
         """
         angles = self._angles(tokens, caches)
         modulations = self._modulations(t)
-        stream = Residual(self.embedding(tokens))
+        stream = Residual(self.embedding(tokens).float())
         for layer, block in enumerate(self.blocks):
             cache = caches[layer] if caches else None
             stream = block(stream, modulations[layer], angles, window, cache)

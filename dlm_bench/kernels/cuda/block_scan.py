@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 LOG2_E = tl.constexpr(1.4426950408889634)
+NEVER = tl.constexpr(float("-inf"))
 
 
 @triton.jit
@@ -25,39 +26,31 @@ def _softplus(x):
 
 
 @triton.jit
-def _conv_silu(
-    inputs,
-    tail,
-    weight,
-    bias,
-    column,
-    inside,
-    time,
-    end,
-    has_tail,
-    step,
-    CHANNELS: tl.constexpr,
-    D_CONV: tl.constexpr,
-):
-    """SiLU of the causal convolution at scan positions `time`, (len(time), len(column)) float32.
+def _silu(x):
+    return x / (1.0 + tl.exp(-x))
 
-    `inputs` points at scan position 0, and `step` elements on lies the next one: direction 1
-    walks backwards, with no flipped copy. Before position 0 lies the tail.
+
+@triton.jit
+def _taps(weight, column, inside, D_CONV: tl.constexpr, PACKED: tl.constexpr):
+    """The convolution's weights at some channels: four of 16 bits in a word, else where they are.
+
+    One load instead of four with gaps between the channels.
     """
-    acc = tl.load(bias + column, inside, 0.0).to(tl.float32)[None, :]
-    for tap in tl.static_range(D_CONV):
-        at = time + (tap - D_CONV + 1)
-        before = (at < 0)[:, None]
-        row = tl.where(
-            before,
-            tail + ((at + D_CONV - 1) * CHANNELS)[:, None],
-            inputs + (at.to(tl.int64) * step)[:, None],
-        )
-        there = ((at < end) & (has_tail | (at >= 0)))[:, None] & inside[None, :]
-        x = tl.load(row + column[None, :], there, 0.0).to(tl.float32)
-        w = tl.load(weight + column * D_CONV + tap, inside, 0.0).to(tl.float32)
-        acc += x * w[None, :]
-    return acc / (1.0 + tl.exp(-acc))
+    if PACKED:
+        taps = tl.load(weight.to(tl.pointer_type(tl.int64)) + column, inside, 0)
+    else:
+        taps = weight + column * D_CONV
+    return taps
+
+
+@triton.jit
+def _tap(taps, tap, inside, DTYPE: tl.constexpr, PACKED: tl.constexpr):
+    """One of them, float32."""
+    if PACKED:
+        value = (taps >> (16 * tap)).to(tl.int16).to(DTYPE, bitcast=True)
+    else:
+        value = tl.load(taps + tap, inside, 0.0)
+    return value.to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["first", "second"])
@@ -81,50 +74,69 @@ def _block_scan(
     D_CONV: tl.constexpr,
     REVERSE_STATE: tl.constexpr,
     ADVANCE: tl.constexpr,
+    PACKED: tl.constexpr,
     T: tl.constexpr,
     P: tl.constexpr,
     N: tl.constexpr,
 ):
-    """One head (or P of its channels) of one direction: T tokens at a time, the state between
-    them in registers. `first` and `second` are the segments' lengths."""
+    """One head (or P of its rows) of one direction: T tokens at a time, between them the state in
+    registers. `first` and `second` are the segments' lengths.
+
+    x and y are (P, T) here: the products that the state has a part in then have its layout.
+    """
     D_INNER: tl.constexpr = HEADS * HEADDIM
     CHANNELS: tl.constexpr = D_INNER + 2 * D_STATE
     WIDTH: tl.constexpr = D_INNER + CHANNELS + HEADS
     PARTS: tl.constexpr = (HEADDIM + P - 1) // P
+    dtype: tl.constexpr = projected.dtype.element_ty
+    kind: tl.constexpr = conv_weight.dtype.element_ty
     head = tl.program_id(0) // PARTS
     direction = tl.program_id(1)
     directions = tl.num_programs(1)
-    batch = tl.program_id(2)
+    batch = tl.program_id(2).to(tl.int64)
     reverse = direction == 1
 
     p = (tl.program_id(0) % PARTS) * P + tl.arange(0, P)
     n = tl.arange(0, N)
+    t = tl.arange(0, T)
     in_p = p < HEADDIM
     in_n = n < D_STATE
-    x_column = head * HEADDIM + p
-    t = tl.arange(0, T)
-    lower = t[:, None] >= t[None, :]
+    # Columns of x, B and C, counted from x's first.
+    p_column = head * HEADDIM + p
+    B_column = D_INNER + n
+    C_column = D_INNER + D_STATE + n
 
     state = state_0
     tail = tail_0
-    has_tail = direction == 0
+    known = direction == 0
     if REVERSE_STATE:
         state = tl.where(reverse, state_1, state_0)
         tail = tl.where(reverse, tail_1, tail_0)
-        has_tail = True
-    tail += batch.to(tl.int64) * (D_CONV - 1) * CHANNELS
-    state += (batch.to(tl.int64) * HEADS + head) * HEADDIM * D_STATE
+        known = direction < 2
+    state += (batch * HEADS + head) * (HEADDIM * D_STATE)
     state_at = p[:, None] * D_STATE + n[None, :]
-    in_state = in_p[:, None] & in_n[None, :]
+    tail += (batch + 1) * ((D_CONV - 1) * CHANNELS)  # where a scan's position 0 would be
+    oldest = tl.where(known, 1 - D_CONV, 0)  # scan position of the first input that there is
 
-    weight = conv_weight + direction * CHANNELS * D_CONV
+    weight = conv_weight + direction * (CHANNELS * D_CONV)
+    x_taps = _taps(weight, p_column, in_p, D_CONV, PACKED)
+    B_taps = _taps(weight, B_column, in_n, D_CONV, PACKED)
+    C_taps = _taps(weight, C_column, in_n, D_CONV, PACKED)
     bias = conv_bias + direction * CHANNELS
-    decay_rate = -tl.exp(tl.load(A_log + direction * HEADS + head)) * LOG2_E  # of powers of 2
-    dt_shift = tl.load(dt_bias + direction * HEADS + head)
+    x_bias = tl.load(bias + p_column, in_p, 0.0).to(tl.float32)
+    B_bias = tl.load(bias + B_column, in_n, 0.0).to(tl.float32)
+    C_bias = tl.load(bias + C_column, in_n, 0.0).to(tl.float32)
+    A = -tl.exp(tl.load(A_log + direction * HEADS + head)) * LOG2_E  # for powers of 2
+    shift = tl.load(dt_bias + direction * HEADS + head)
     skip = tl.load(D + direction * HEADS + head)
 
-    token_0 = batch.to(tl.int64) * (first + second)
-    S = tl.zeros((P, N), tl.float32)
+    # From one scan position to the next: a reversed scan walks backwards, with no flipped copy.
+    sign = tl.where(reverse, -directions, directions)
+    step = sign * WIDTH
+    y_step = sign * D_INNER
+    # Last of what may come from far: waiting for it is waiting for the weights too.
+    rows = tl.where(known, HEADDIM, 0)
+    S = tl.load(state + state_at, (p < rows)[:, None] & in_n[None, :], 0.0)
     tiles = tl.cdiv(first, T)
     for tile in range(tiles + tl.cdiv(second, T)):
         # Forward the scan runs through both segments; reversed, from the end of each to its start.
@@ -132,73 +144,187 @@ def _block_scan(
         length = tl.where(in_second, second, first)
         start = tl.where(in_second, tile - tiles, tile) * T
         low = tl.where(in_second, first, 0)
-        origin = tl.where(reverse, low + length - 1, 0)
-        passed = tl.where(reverse, 0, low)
-        time = passed + start + t  # scan positions
-        end = passed + length
-        row = directions * WIDTH
-        step = tl.where(reverse, -row, row)
-        inputs = projected + ((token_0 + origin) * directions + direction) * WIDTH + D_INNER
-        if (start == 0) & (reverse | (tile == 0)):
-            S = tl.load(state + state_at, in_state & has_tail, 0.0)
+        # The tile's first scan position, the one after the scan's last, and the token there.
+        position = tl.where(reverse, start, low + start)
+        end = tl.where(reverse, length, low + length)
+        token = batch * (first + second) + tl.where(reverse, low + length - 1 - start, position)
+        inputs = projected + (token * directions + direction) * WIDTH + D_INNER
+        inside = position + t < end
+        dt = tl.load(inputs + CHANNELS + head + t * step, inside, 0.0).to(tl.float32)
 
-        x = _conv_silu(
-            inputs, tail, weight, bias, x_column, in_p, time, end, has_tail, step, CHANNELS, D_CONV
-        )
-        B = _conv_silu(
-            inputs,
-            tail,
-            weight,
-            bias,
-            D_INNER + n,
-            in_n,
-            time,
-            end,
-            has_tail,
-            step,
-            CHANNELS,
-            D_CONV,
-        )
-        C = _conv_silu(
-            inputs,
-            tail,
-            weight,
-            bias,
-            D_INNER + D_STATE + n,
-            in_n,
-            time,
-            end,
-            has_tail,
-            step,
-            CHANNELS,
-            D_CONV,
-        )
-        dt_at = inputs + CHANNELS + head + time.to(tl.int64) * step
-        dt = tl.load(dt_at, time < end, 0.0).to(tl.float32)
-        dt = tl.where(time < end, _softplus(dt + dt_shift), 0.0)  # beyond the end nothing happens
+        x = tl.broadcast_to(x_bias[:, None], (P, T))
+        B = tl.broadcast_to(B_bias[None, :], (T, N))
+        C = tl.broadcast_to(C_bias[None, :], (T, N))
+        # A real loop: from an unrolled one Triton would redo the convolution in the layout of
+        # every product that it feeds.
+        for tap in range(D_CONV):
+            back = t + (tap - D_CONV + 1)
+            at = position + back
+            there = (at >= oldest) & (at < end)
+            cached = tail + at * CHANNELS
+            fresh = inputs + back * step
+            # Chosen by element: by row, Triton loses sight of the columns being adjacent.
+            x_at = tl.where(
+                (at < 0)[None, :],
+                cached[None, :] + p_column[:, None],
+                fresh[None, :] + p_column[:, None],
+            )
+            B_at = tl.where(
+                (at < 0)[:, None],
+                cached[:, None] + B_column[None, :],
+                fresh[:, None] + B_column[None, :],
+            )
+            x_in = tl.load(x_at, in_p[:, None] & there[None, :], 0.0).to(tl.float32)
+            B_in = tl.load(B_at, there[:, None] & in_n[None, :], 0.0).to(tl.float32)
+            C_in = tl.load(B_at + D_STATE, there[:, None] & in_n[None, :], 0.0).to(tl.float32)
+            x += x_in * _tap(x_taps, tap, in_p, kind, PACKED)[:, None]
+            B += B_in * _tap(B_taps, tap, in_n, kind, PACKED)[None, :]
+            C += C_in * _tap(C_taps, tap, in_n, kind, PACKED)[None, :]
+        x = _silu(x)
+        B = _silu(B)
+        C = _silu(C)
+
+        dt = tl.where(inside, _softplus(dt + shift), 0.0)  # beyond the end nothing happens
+        if (tile == tiles) & reverse:
+            S = tl.zeros((P, N), tl.float32)
         if T == 1:
-            S = S * tl.exp2(dt * decay_rate)[:, None] + tl.trans(x * dt[:, None]) * B
-            out = tl.sum(S * C, 1)[None, :]
+            S = S * tl.exp2(dt * A)[None, :] + (x * dt[None, :]) * B
+            out = tl.sum(S * C, 1)[:, None]
         else:
-            dtype: tl.constexpr = projected.dtype.element_ty
-            decay = tl.cumsum(dt * decay_rate, 0)  # log2 of the decay from the tile's start
-            total = tl.sum(dt * decay_rate, 0)
+            decay = tl.cumsum(dt * A, 0)  # log2 of the decay from the tile's start on
+            total = tl.sum(tl.where(t == T - 1, decay, 0.0), 0)  # not a sum of another rounding
             B = B.to(dtype)
-            C = C.to(dtype)
-            scores = tl.dot(C, tl.trans(B), input_precision="ieee")  # (T, T)
-            # Above the diagonal the difference is positive and its power may be infinite.
-            since = tl.where(lower, decay[:, None] - decay[None, :], float("-inf"))
-            mixing = scores * tl.exp2(since) * dt[None, :]
-            out = tl.dot(C, tl.trans(S.to(dtype)), input_precision="ieee")
-            out = out * tl.exp2(decay)[:, None]
-            out = tl.dot(mixing.to(dtype), x.to(dtype), out, input_precision="ieee")
-            weighted = x * (tl.exp2(total - decay) * dt)[:, None]
-            S = S * tl.exp2(total)
-            S = tl.dot(tl.trans(weighted.to(dtype)), B, S, input_precision="ieee")
+            C = tl.trans(C.to(dtype))  # (N, T)
+            # Out of the causal triangle the difference is positive, its power maybe infinite.
+            since = tl.where(t[:, None] <= t[None, :], decay[None, :] - decay[:, None], NEVER)
+            mixing = tl.dot(B, C, input_precision="ieee") * tl.exp2(since) * dt[:, None]  # (T, T)
+            out = tl.dot(S.to(dtype), C, input_precision="ieee") * tl.exp2(decay)[None, :]
+            out = tl.dot(x.to(dtype), mixing.to(dtype), out, input_precision="ieee")
+            left = x * (tl.exp2(total - decay) * dt)[None, :]
+            S = tl.dot(left.to(dtype), B, S * tl.exp2(total), input_precision="ieee")
         out += skip * x
-        y_row = (token_0 + origin + time * tl.where(reverse, -1, 1)) * directions + direction
-        y_at = y + (y_row * D_INNER)[:, None] + x_column[None, :]
-        tl.store(y_at, out.to(y.dtype.element_ty), (time < end)[:, None] & in_p[None, :])
-        if ADVANCE:
-            if (tile == tiles - 1) & (direction == 0):
-                tl.store(state + state_at, S, in_state)
+        y_row = y + (token * directions + direction) * D_INNER
+        y_at = (y_row + t * y_step)[None, :] + p_column[:, None]
+        tl.store(y_at, out.to(dtype), in_p[:, None] & inside[None, :])
+        if ADVANCE and (tile == tiles - 1) & (direction == 0):
+            tl.store(state + state_at, S, in_p[:, None] & in_n[None, :])
+
+
+@triton.jit(do_not_specialize=["first", "length"])
+def _advance_tail(
+    projected,
+    tail,
+    first,
+    length,
+    D_INNER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    REACH: tl.constexpr,
+    DIRECTIONS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The forward direction's last REACH inputs up to the end of the first segment."""
+    channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    batch = tl.program_id(1).to(tl.int64)
+    inside = channel < CHANNELS
+    tail += batch * REACH * CHANNELS
+    # All rows are read before one is written: a short segment leaves some of the old ones.
+    rows = ()
+    for i in tl.static_range(REACH):
+        at = first - REACH + i
+        if at < 0:
+            source = tail + (at + REACH) * CHANNELS
+        else:
+            source = projected + (batch * length + at) * (DIRECTIONS * WIDTH) + D_INNER
+        rows = rows + (tl.load(source + channel, inside),)  # type: ignore[assignment]  # noqa: RUF005
+    for i in tl.static_range(REACH):
+        tl.store(tail + i * CHANNELS + channel, rows[i], inside)
+
+
+def block_scan(
+    projected: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    dt_bias: Tensor,
+    A_log: Tensor,
+    D: Tensor,
+    segments: tuple[int, ...],
+    states: Sequence[Tensor],
+    tails: Sequence[Tensor],
+    *,
+    advance: bool,
+) -> Tensor:
+    """Convolution, SiLU and SSD of a block from its cached states (see BiMamba._continue).
+
+    projected (batch, length, directions, width), contiguous: the columns z | x B C | dt of each
+    direction. conv_weight (directions, channels, d_conv) and conv_bias (directions, channels) in
+    its dtype; dt_bias, A_log and D (directions, heads) in float32. segments: one or two lengths.
+    states (batch, heads, headdim, d_state) in float32 and tails (batch, d_conv - 1, channels), as
+    MambaCache has them: the forward ones at the block's start and, if there, the reverse ones at
+    its end, else each segment's reverse scan starts from zeros.
+
+    `advance` overwrites states[0] and tails[0] by those after the first segment. Returns y
+    (batch, length, directions, d_inner) in sequence order, D x added, not yet gated.
+    """
+    if len(segments) == 2 and len(states) == 2:
+        raise ValueError("segments: one at most with a reverse state, which is that of its end")
+    batch, length, directions, width = projected.shape
+    heads, headdim, d_state = states[0].shape[1:]
+    channels, d_conv = conv_weight.shape[1:]
+    d_inner = heads * headdim
+    first, second = segments if len(segments) == 2 else (*segments, 0)
+    y = torch.empty(
+        batch, length, directions, d_inner, dtype=projected.dtype, device=projected.device
+    )
+    # The largest tiles that fit in registers beside the state. A single token has no products of
+    # matrices, only a state to read: its rows are split over more programs than there are heads,
+    # each one warp that waits for no other.
+    longest = max(first, second)
+    most = 32 if projected.element_size() == 2 else 16
+    tokens = 1 if longest == 1 else min(most, max(16, triton.next_power_of_2(longest)))
+    rows = 16 if tokens == 1 else max(16, triton.next_power_of_2(headdim))
+    grid = (heads * triton.cdiv(headdim, rows), directions, batch)
+    _block_scan[grid](
+        projected,
+        conv_weight,
+        conv_bias,
+        dt_bias,
+        A_log,
+        D,
+        states[0],
+        states[-1],
+        tails[0],
+        tails[-1],
+        y,
+        first,
+        second,
+        HEADS=heads,
+        HEADDIM=headdim,
+        D_STATE=d_state,
+        D_CONV=d_conv,
+        REVERSE_STATE=len(states) == 2,
+        ADVANCE=advance,
+        PACKED=d_conv == 4 and conv_weight.element_size() == 2,
+        T=tokens,
+        P=rows,
+        N=max(16, triton.next_power_of_2(d_state)),
+        num_warps=1 if tokens == 1 else 8,  # of 230 registers a thread: a program an SM
+        num_stages=1,  # a tile or two: nothing to fetch ahead
+    )
+    if advance:
+        # In a launch of its own: every head's program reads the tails of B and C.
+        block = 256
+        _advance_tail[(triton.cdiv(channels, block), batch)](
+            projected,
+            tails[0],
+            first,
+            length,
+            D_INNER=d_inner,
+            WIDTH=width,
+            CHANNELS=channels,
+            REACH=d_conv - 1,
+            DIRECTIONS=directions,
+            BLOCK=block,
+            num_warps=2,
+        )
+    return y

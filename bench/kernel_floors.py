@@ -1,0 +1,341 @@
+"""Each operation of the CUDA path: its error against plain PyTorch in float32, its time, and the
+roofline's floor for its FLOPs and bytes.
+
+    python bench/kernel_floors.py [--output kernels.jsonl]
+
+On a CPU (with TRITON_INTERPRET=1 and --size tiny) it checks the errors; the times mean nothing.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlm_bench.analysis.roofline import measure_hardware
+from dlm_bench.errors import ConfigError
+from dlm_bench.kernels.adaln import add_norm
+from dlm_bench.kernels.attention import attend, attend_cached
+from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
+from dlm_bench.kernels.lm_head import predict
+from dlm_bench.kernels.rotary import rotary_angles, rotate
+from dlm_bench.models.bimamba import BiMamba
+from dlm_bench.models.cache import MambaCache, Window
+from dlm_bench.models.config import ModelConfig, model_config
+from dlm_bench.models.factory import parse_device
+from dlm_bench.timing.clocks import seconds_of
+
+BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One implementation of an operation at one size; `bytes` are each operand's once."""
+
+    operation: str
+    implementation: str
+    size: str
+    run: Callable[[], Tensor]
+    reference: Callable[[], Tensor]
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and at which sizes to measure."""
+
+    device: torch.device
+    dtype: torch.dtype
+    config: ModelConfig
+    sequence: int
+    contexts: tuple[int, ...]
+    told: set[tuple[str, str]] = field(default_factory=set)  # what is not here, said once
+
+    def randn(self, *shape: int) -> Tensor:
+        return torch.randn(shape, device=self.device).to(self.dtype)
+
+    def implementations(self, operation: str, plain: bool = False) -> Iterator[str]:
+        """Those of an operation that are there."""
+        for name in IMPLEMENTATIONS[operation]:
+            try:
+                choose_kernels(self.device, self.dtype, self.config.head_dim, {operation: name})
+            except ConfigError as error:
+                if (operation, name) not in self.told:
+                    print(f"not here: {error}")
+                self.told.add((operation, name))
+                continue
+            if name != "torch" or plain:
+                yield name
+
+
+def attention_cases(bench: Bench) -> Iterator[Case]:
+    heads, head_dim, length = bench.config.heads, bench.config.head_dim, bench.sequence
+    q, k, v = (bench.randn(1, heads, length, head_dim) for _ in range(3))
+    numbers = 4 * q.numel() * q.element_size()
+    # In float32 the plain one may build (L, L) scores, which would not fit.
+    exact = "efficient" if bench.device.type == "cuda" else "torch"
+    for name in bench.implementations("attention"):
+        yield Case(
+            "attention",
+            name,
+            f"L={length}",
+            lambda name=name: attend(q, k, v, backend=name),
+            lambda: attend(q.float(), k.float(), v.float(), backend=exact),
+            4.0 * length * length * heads * head_dim,
+            numbers,
+        )
+
+
+def cached_attention_cases(bench: Bench) -> Iterator[Case]:
+    heads, head_dim = bench.config.heads, bench.config.head_dim
+    allocated = max(bench.contexts) + BLOCK
+    k, v = (bench.randn(1, heads, allocated, head_dim) for _ in range(2))
+    q = bench.randn(1, BLOCK, heads, head_dim)
+    rows = q.transpose(1, 2)
+    for context in bench.contexts:
+        start = torch.full((1,), context, device=bench.device)
+        visible = context + BLOCK
+
+        def reference(n: int = visible) -> Tensor:
+            keys, values = k[:, :, :n].float(), v[:, :, :n].float()
+            return F.scaled_dot_product_attention(rows.float(), keys, values).transpose(1, 2)
+
+        for name in bench.implementations("cached_attention"):
+
+            def run(name: str = name, start: Tensor = start) -> Tensor:
+                if name == "triton":
+                    from dlm_bench.kernels.cuda.split_kv import attend_split_kv
+
+                    return attend_split_kv(q, k, v, start, (BLOCK,))
+                return attend_cached(rows, k, v, start + BLOCK, backend=name).transpose(1, 2)
+
+            yield Case(
+                "cached_attention",
+                name,
+                f"q={BLOCK} context={context}",
+                run,
+                reference,
+                4.0 * BLOCK * visible * heads * head_dim,
+                2 * visible * heads * head_dim * k.element_size(),
+            )
+
+
+def mixer_cases(bench: Bench) -> Iterator[Case]:
+    """The whole mixer, matmuls included, against the plain one in float32."""
+    config, plain = bench.config, dict.fromkeys(IMPLEMENTATIONS, "torch")
+    exact = _mixer(bench, torch.float32, plain)
+    weights = sum(p.numel() for p in exact.parameters())
+    n = config.d_inner * config.d_state
+    per_token = 2 * weights + config.directions * 4 * n
+    for name in bench.implementations("ssd"):
+        for convolution in bench.implementations("conv"):
+            mixer = _mixer(bench, bench.dtype, {"ssd": name, "conv": convolution})
+            x = bench.randn(1, bench.sequence, config.d_model)
+            yield Case(
+                "mixer",
+                f"{name}, {convolution}",
+                f"L={bench.sequence}",
+                lambda mixer=mixer, x=x: mixer(x),
+                lambda x=x: exact(x.float()),
+                per_token * bench.sequence,
+                (weights + 2 * x.numel()) * x.element_size(),
+            )
+    for name in bench.implementations("block_scan"):
+        yield _continued_case(bench, exact, "block_scan", name, BLOCK)
+        yield _continued_case(bench, exact, "block_scan", name, 2 * BLOCK)
+    causal = model_config("ar-mamba", config.size)
+    alone = Bench(bench.device, bench.dtype, causal, bench.sequence, bench.contexts)
+    for name in bench.implementations("step"):
+        yield _continued_case(alone, _mixer(alone, torch.float32, plain), "step", name, 1)
+
+
+def _mixer(bench: Bench, dtype: torch.dtype, forced: dict[str, str]) -> BiMamba:
+    chosen = choose_kernels(bench.device, dtype, bench.config.head_dim, forced)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(bench.device):
+            mixer = BiMamba(bench.config, chosen)
+    finally:
+        torch.set_default_dtype(before)
+    mixer.init_weights(torch.Generator(bench.device).manual_seed(0))
+    return mixer.eval().requires_grad_(False)
+
+
+def _continued_case(bench: Bench, exact: BiMamba, operation: str, name: str, tokens: int) -> Case:
+    """A few tokens continued from a state by a whole mixer."""
+    config = bench.config
+    mixer = _mixer(bench, bench.dtype, {operation: name})
+    x = bench.randn(1, tokens, config.d_model)
+    caches = [
+        MambaCache(config, 1, bench.device, dtype, 1) for dtype in (bench.dtype, torch.float32)
+    ]
+    caches[0].fill(torch.Generator(bench.device).manual_seed(0))
+    for ours, theirs in zip(
+        caches[0].states + caches[0].tails, caches[1].states + caches[1].tails, strict=True
+    ):
+        theirs.copy_(ours)
+    window = Window(torch.zeros(1, dtype=torch.int64, device=bench.device), (tokens,))
+    weights = sum(p.numel() for p in exact.parameters())
+    state = caches[0].states[0]
+    return Case(
+        operation,
+        name,
+        f"q={tokens}",
+        lambda: mixer(x, window, caches[0]),
+        lambda: exact(x.float(), window, caches[1]),
+        tokens * (2 * weights + config.directions * 4 * config.d_inner * config.d_state),
+        weights * x.element_size() + state.numel() * state.element_size(),
+    )
+
+
+def head_cases(bench: Bench) -> Iterator[Case]:
+    config = bench.config
+    weight = bench.randn(config.vocab_size, config.d_model) * config.d_model**-0.5
+    for rows, part in ((BLOCK, 1.0), (bench.sequence, 1.0), (bench.sequence, 0.5)):
+        hidden = bench.randn(rows, config.d_model)
+        needed = torch.rand(rows, device=bench.device) < part
+        count = int(needed.sum())
+        for name in bench.implementations("lm_head", plain=True):
+            yield Case(
+                "lm_head",
+                name,
+                f"rows={rows} needed={part}",
+                lambda h=hidden, n=needed, name=name: predict(
+                    h, weight, config.mask_id, n, backend=name
+                )[1],
+                lambda h=hidden, n=needed: predict(h.float(), weight.float(), config.mask_id, n)[1],
+                2.0 * count * config.d_model * config.vocab_size,
+                weight.numel() * weight.element_size() + count * config.d_model * 2,
+            )
+
+
+def elementwise_cases(bench: Bench) -> Iterator[Case]:
+    config = bench.config
+    for name in bench.implementations("elementwise", plain=True):
+        for length in (BLOCK, bench.sequence):
+            x = torch.randn(1, length, config.d_model, device=bench.device)
+            branch = bench.randn(1, length, config.d_model)
+            gate, scale, shift = bench.randn(1, 1, 3 * config.d_model).chunk(3, -1)
+
+            def norm(
+                branch: Tensor, gate: Tensor, scale: Tensor, shift: Tensor, name: str, x: Tensor = x
+            ) -> Tensor:
+                return add_norm(
+                    x.clone(),
+                    branch,
+                    gate,
+                    scale,
+                    shift,
+                    x.shape[1:2],
+                    unit_scale=True,
+                    backend=name,
+                )[1]
+
+            yield Case(
+                "add_norm (and a copy of x)",
+                name,
+                f"L={length}",
+                lambda f=norm, b=branch, g=gate, c=scale, s=shift, n=name: f(b, g, c, s, n),
+                lambda f=norm, b=branch, g=gate, c=scale, s=shift: f(
+                    b.float(), g.float(), c.float(), s.float(), "torch"
+                ),
+                0,
+                x.numel() * (4 * 4 + 2 * branch.element_size()),
+            )
+        if name == "triton":
+            yield from _rotary_cases(bench)
+
+
+def _rotary_cases(bench: Bench) -> Iterator[Case]:
+    from dlm_bench.kernels.cuda.rotary import rotate_qkv
+
+    heads, head_dim = bench.config.heads, bench.config.head_dim
+    for length in (BLOCK, bench.sequence):
+        angles = rotary_angles(torch.arange(length, device=bench.device), head_dim)
+        qkv = bench.randn(1, length, 3, heads, head_dim)
+
+        def run(qkv: Tensor = qkv, angles: tuple[Tensor, Tensor] = angles) -> Tensor:
+            turned = qkv.clone()
+            rotate_qkv(turned, *angles)
+            return turned
+
+        def reference(qkv: Tensor = qkv, angles: tuple[Tensor, Tensor] = angles) -> Tensor:
+            q, k, v = qkv.float().permute(2, 0, 3, 1, 4)
+            return torch.stack((rotate(q, angles), rotate(k, angles), v)).permute(1, 3, 0, 2, 4)
+
+        size = qkv.numel() * qkv.element_size()
+        yield Case(
+            "rotary (and a copy of qkv)",
+            "triton",
+            f"L={length}",
+            run,
+            reference,
+            0,
+            2 * size + 4 * size // 3,
+        )
+
+
+def seconds(run: Callable[[], Tensor], device: torch.device) -> float:
+    """Median seconds with cold caches on a GPU."""
+    if device.type == "cpu":
+        return seconds_of(run, device)
+    from triton.testing import do_bench
+
+    return do_bench(run, warmup=20, rep=80, return_mode="median") / 1e3
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--size", default="1.3b")
+    parser.add_argument("--sequence", type=int, default=16384)
+    parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 8192, 32768, 131072])
+    parser.add_argument("--output", type=Path, help="append a JSON line a case")
+    args = parser.parse_args()
+    device = parse_device(args.device)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    config = model_config("diffumamba", args.size)
+    bench = Bench(device, dtype, config, args.sequence, tuple(args.contexts))
+    hardware = measure_hardware(args.device)
+    print(f"{hardware.peak / 1e12:.0f} TFLOP/s, {hardware.bandwidth / 1e12:.2f} TB/s measured")
+    print(f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}")
+    torch.manual_seed(0)
+    for cases in (
+        cached_attention_cases,
+        mixer_cases,
+        head_cases,
+        elementwise_cases,
+        attention_cases,
+    ):
+        for case in cases(bench):
+            got, expected = case.run().double(), case.reference().double()
+            error = ((got - expected).norm() / expected.norm()).item()
+            taken = seconds(case.run, device)
+            floor = max(case.flops / hardware.peak, case.bytes / hardware.bandwidth)
+            print(
+                f"{case.operation:27}{case.implementation:24}{case.size:24}"
+                f"{error:9.1e}{taken * 1e6:10.1f}{taken / floor:9.2f}",
+                flush=True,
+            )
+            if args.output:
+                row = {
+                    "operation": case.operation,
+                    "implementation": case.implementation,
+                    "size": case.size,
+                    "relative_error": error,
+                    "seconds": taken,
+                    "floor_seconds": floor,
+                }
+                with args.output.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

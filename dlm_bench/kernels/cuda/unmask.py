@@ -1,0 +1,75 @@
+"""Which masked tokens of a block a pass unmasks, in one launch."""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LONGEST = 1024  # positions: one program ranks a block, by block_len^2 comparisons
+
+
+@triton.jit
+def _reveal(
+    tokens,
+    start,
+    predicted,
+    score,
+    count,
+    mask_id,
+    block_len,
+    tokens_stride,
+    predicted_stride,
+    score_stride,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    tokens += row * tokens_stride + tl.load(start)
+    score += row * score_stride
+    i = tl.arange(0, BLOCK)
+    masked = tl.load(tokens + i, i < block_len, mask_id + 1) == mask_id
+    mine = tl.load(score + i, i < block_len, 0.0)
+    rank = tl.zeros((BLOCK,), tl.int32)
+    for first in range(0, BLOCK, TILE):
+        j = first + tl.arange(0, TILE)
+        rival = tl.load(tokens + j, j < block_len, mask_id + 1) == mask_id
+        theirs = tl.load(score + j, j < block_len, 0.0)[None, :]
+        ahead = (theirs > mine[:, None]) | ((theirs == mine[:, None]) & (j[None, :] < i[:, None]))
+        rank += tl.sum((ahead & rival[None, :]).to(tl.int32), 1)
+    chosen = masked & (rank < tl.load(count))
+    token = tl.load(predicted + row * predicted_stride + i, chosen, 0)
+    # No warp may write tokens that another one still compares.
+    tl.debug_barrier()
+    tl.store(tokens + i, token, chosen)
+
+
+def reveal_block(
+    tokens: Tensor, start: Tensor, mask_id: int, predicted: Tensor, score: Tensor, count: Tensor
+) -> None:
+    """Unmask `count` tokens of a block in place, as `dlm_bench.samplers.unmask` says.
+
+    tokens (batch, length) int64; start (1,) int64 on the device, the block's first position;
+    predicted (batch, block_len) int64 and score (batch, block_len) float32, up to 1024 positions;
+    count (1,) int64 on the device. Of the block's positions that are MASK, the `count` with the
+    largest score take their predicted token, the lowest index first among equals; fewer where
+    fewer are MASK.
+    """
+    batch, block_len = predicted.shape
+    if block_len > LONGEST:
+        raise ValueError(f"block_len: {block_len} is not allowed; at most {LONGEST}")
+    block = max(16, triton.next_power_of_2(block_len))
+    _reveal[(batch,)](
+        tokens,
+        start,
+        predicted,
+        score,
+        count,
+        mask_id,
+        block_len,
+        tokens.stride(0),
+        predicted.stride(0),
+        score.stride(0),
+        BLOCK=block,
+        TILE=min(block, 32, 16384 // block),  # at most 32 comparisons of a thread at a time
+        # A block of 32 is one warp, whose comparisons need no shared memory.
+        num_warps=max(1, min(16, block // 32)),
+    )

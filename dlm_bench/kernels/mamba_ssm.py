@@ -1,0 +1,209 @@
+"""The chunked scan and the single-token update of Mamba-2 by mamba-ssm's Triton kernels.
+
+mamba-ssm (Dao & Gu, arXiv 2405.21060) is optional and imported at the first call. Both directions
+of a mixer go in one scan, as two groups of heads; everything is in scan order.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dlm_bench.errors import ConfigError
+
+CHUNK = (
+    256  # mamba-ssm's own choice: the products inside a chunk weigh as much as the states' bytes
+)
+ADDRESSABLE = 1 << 31  # elements: mamba-ssm's kernels count them in int32
+
+
+class ScanResult(NamedTuple):
+    """What a scan leaves, each in scan order and the heads of direction 0 first.
+
+    y: (batch, length, heads, headdim), D x added. chunk_states: the states before each chunk,
+    (batch, chunks, heads, headdim, d_state). dt: after softplus, (batch, heads, chunks, chunk)
+    float32, 0 beyond the end. final_state: (batch, heads, headdim, d_state) float32.
+    """
+
+    y: Tensor
+    chunk_states: Tensor
+    dt: Tensor
+    final_state: Tensor
+
+
+@functools.cache
+def find() -> None:
+    """Make mamba-ssm's Triton modules importable, with or without its compiled part.
+
+    Raises ImportError that says what is missing.
+    """
+    spec = importlib.util.find_spec("mamba_ssm")
+    if spec is None:
+        raise ImportError("mamba-ssm is not installed")
+    try:
+        importlib.import_module("mamba_ssm")
+    except Exception:  # its models import much else, and what fails there is of no interest here
+        # The package's __init__ wants the CUDA extension; an empty package in its place does not.
+        _forget()
+        sys.modules["mamba_ssm"] = importlib.util.module_from_spec(spec)
+    try:
+        importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
+        importlib.import_module("mamba_ssm.ops.triton.selective_state_update")
+    except Exception as error:
+        _forget()
+        raise ImportError(f"mamba-ssm is installed but cannot be imported: {error}") from error
+
+
+def _forget() -> None:
+    """Leave no half-imported module behind."""
+    for name in list(sys.modules):
+        if name == "mamba_ssm" or name.startswith("mamba_ssm."):
+            del sys.modules[name]
+
+
+def scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    initial_states: Tensor | None = None,
+    chunk: int = CHUNK,
+    *,
+    keep_states: bool = False,
+) -> ScanResult:
+    """Mamba-2's scan over all tokens, from zeros or from `initial_states`.
+
+    x (batch, length, heads, headdim), dt (batch, length, heads) before bias and softplus, B and C
+    (batch, length, directions, d_state), with any strides but 1 along the last dimension; A
+    (negative), D and dt_bias (heads,) float32; initial_states (batch, heads, headdim, d_state). The
+    heads are those of all directions, each of which is a group.
+
+    The chunk states are float32 if they are to be kept (`keep_states`), else in the dtype of C,
+    half the memory. Raises ConfigError for a sequence that mamba-ssm cannot address.
+    """
+    find()
+    rows = _addressable_rows(x, dt, B, C, chunk)
+    batch = x.shape[0]
+    if rows >= batch:
+        return _scan(x, dt, A, B, C, D, dt_bias, initial_states, chunk, keep_states)
+    # So many sequences at a time; joining them costs little next to a scan of 2**31 elements.
+    parts = []
+    for low in range(0, batch, rows):
+        part = slice(low, low + rows)
+        state = None if initial_states is None else initial_states[part]
+        inputs = x[part], dt[part], A, B[part], C[part], D, dt_bias, state
+        parts.append(_scan(*inputs, chunk, keep_states))
+    return ScanResult(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _addressable_rows(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, chunk: int) -> int:
+    """How many sequences of the batch one call may take: none of its offsets may overflow."""
+    batch, length, heads, headdim = x.shape
+    groups, d_state = B.shape[2:]
+    chunks = -(-length // chunk)
+    # Elements from one sequence to the next.
+    spans = {
+        name: tensor.stride(0) if batch > 1 else length * tensor.stride(1)
+        for name, tensor in (("x", x), ("dt", dt), ("B", B), ("C", C))
+    }
+    spans["y"] = length * heads * headdim
+    spans["the states"] = chunks * heads * headdim * d_state
+    spans["C B^T"] = chunks * groups * chunk * chunk  # few enough chunks for a launch's grid, too
+    name, span = max(spans.items(), key=lambda item: item[1])
+    if span > ADDRESSABLE:
+        raise ConfigError(
+            f"length: {length} is not allowed with ssd 'mamba-ssm', whose kernels cannot address "
+            f"the {span} elements of {name}, only {ADDRESSABLE}; ssd 'torch' has no such limit"
+        )
+    return ADDRESSABLE // span
+
+
+def _scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    initial_states: Tensor | None,
+    chunk: int,
+    keep_states: bool,
+) -> ScanResult:
+    """The steps of mamba-ssm's _mamba_chunk_scan_combined_fwd, nothing kept longer than needed."""
+    from mamba_ssm.ops.triton.ssd_bmm import _bmm_chunk_fwd
+    from mamba_ssm.ops.triton.ssd_chunk_scan import _chunk_scan_fwd
+    from mamba_ssm.ops.triton.ssd_chunk_state import _chunk_cumsum_fwd, _chunk_state_fwd
+    from mamba_ssm.ops.triton.ssd_state_passing import _state_passing_fwd
+
+    inner = (x.shape[-1], B.shape[-1])  # headdim, d_state
+    with _exact(x.dtype):
+        decay, dt = _chunk_cumsum_fwd(dt, A, chunk, dt_bias=dt_bias, dt_softplus=True)
+        added = _chunk_state_fwd(B, x, dt, decay, states_in_fp32=True)
+        states, final = _state_passing_fwd(
+            added.flatten(3),
+            decay[..., -1],
+            initial_states=None if initial_states is None else initial_states.flatten(2),
+            out_dtype=torch.float32 if keep_states else C.dtype,
+        )
+        del added
+        states, final = states.unflatten(-1, inner), final.unflatten(-1, inner)
+        scores = _bmm_chunk_fwd(C, B, chunk, output_dtype=torch.float32)
+        y, _ = _chunk_scan_fwd(scores, x, dt, decay, C, states, D=D)
+    return ScanResult(y, states, dt, final)
+
+
+@contextlib.contextmanager
+def _exact(dtype: torch.dtype) -> Iterator[None]:
+    """Products of float32 in float32: mamba-ssm leaves them to Triton's default, which is TF32."""
+    if dtype != torch.float32:
+        yield
+        return
+    from triton import knobs
+
+    with knobs.language.scope():
+        knobs.language.fp32_default = "ieee"
+        yield
+
+
+def step(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+) -> Tensor:
+    """One token of one direction; `state` moves on in place.
+
+    state (batch, heads, headdim, d_state) float32; x (batch, heads, headdim), dt (batch, heads)
+    before bias and softplus, B and C (batch, d_state); A (negative), D and dt_bias (heads,)
+    float32. Returns y like x, D x added.
+    """
+    find()
+    from mamba_ssm.ops.triton.selective_state_update import selective_state_update
+
+    headdim, d_state = state.shape[2:]
+    # Strides of 0 tell the kernel that a head has one dt and one A.
+    return selective_state_update(
+        state,
+        x,
+        dt[..., None].expand(-1, -1, headdim),
+        A[:, None, None].expand(-1, headdim, d_state),
+        B,
+        C,
+        D=D[:, None].expand(-1, headdim),
+        dt_bias=dt_bias[:, None].expand(-1, headdim),
+        dt_softplus=True,
+    )

@@ -1,0 +1,66 @@
+"""One pass of a decode by two implementations of the same model, from the same state."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dlm_bench.models.cache import MambaCache
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass leaves: the hidden states, every cache tensor by name, and the tokens."""
+
+    hidden: torch.Tensor
+    caches: dict[str, torch.Tensor]
+    tokens: torch.Tensor
+
+
+def cache_tensors(caches):
+    """Every tensor that a decode's caches hold, by a name that says where."""
+    for layer, cache in enumerate(caches):
+        if isinstance(cache, MambaCache):
+            for direction, (state, tail) in enumerate(zip(cache.states, cache.tails, strict=True)):
+                yield f"{layer}.state.{direction}", state
+                yield f"{layer}.tail.{direction}", tail
+        else:
+            yield f"{layer}.k", cache.k
+            yield f"{layer}.v", cache.v
+
+
+@torch.inference_mode()
+def run_pass(sampler, model, length, index, *, batch=1):
+    """Run pass `index` from the random state that a seek puts there."""
+    state = sampler.prepare(model, length, batch, seed=1)
+    sampler.seek(state, index)
+    seen = []
+    hook = model.register_forward_hook(lambda _, __, out: seen.append(out.clone()))
+    sampler.step(model, state, state.plan[index].kind)
+    hook.remove()
+    caches = {name: tensor.clone() for name, tensor in cache_tensors(state.caches)}
+    return Outcome(seen[0], caches, state.tokens.clone())
+
+
+def relative_error(got, expected):
+    """||got - expected|| / ||expected||, infinite where something is not a number."""
+    got, expected = got.double(), expected.double()
+    size = expected.norm().clamp(min=1e-30)
+    error = ((got - expected).norm() / size).item()
+    return error if error == error else float("inf")
+
+
+def disagreements(got, expected, tolerance):
+    """What differs by more than the tolerance: name to relative error."""
+    errors = {"hidden": relative_error(got.hidden, expected.hidden)}
+    for name, tensor in got.caches.items():
+        errors[name] = relative_error(tensor, expected.caches[name])
+    return {name: error for name, error in errors.items() if error > tolerance}
+
+
+def ends_of_each_kind(plan):
+    """Index of the first and the last pass of every kind."""
+    first, last = {}, {}
+    for index, place in enumerate(plan):
+        first.setdefault(place.kind, index)
+        last[place.kind] = index
+    return sorted({*first.values(), *last.values()})

@@ -1,0 +1,34 @@
+"""Every backbone with every way of decoding it, for tests of whole passes."""
+
+from dlm_bench.samplers import build_sampler
+
+DENOISERS = ("diffutran", "diffumamba", "diffumamba-h")
+CAUSAL = ("ar-transformer", "ar-mamba")
+
+
+def samplers(**blocks):
+    """All samplers and options that make a pass of their own, by a short name; `blocks` are the
+    block size and tokens per step of those that have blocks."""
+    return {
+        "full": build_sampler("full"),
+        "dual": build_sampler("fast-dllm", **blocks),
+        "prefix": build_sampler("fast-dllm", cache="prefix", **blocks),
+        "separate": build_sampler("block-cache", **blocks),
+        "fused": build_sampler("block-cache", commit="fused", **blocks),
+        "none": build_sampler("block-cache", commit="none", **blocks),
+        "random": build_sampler("block-cache", unmask="random", **blocks),
+        "warm": build_sampler("block-cache", temperature=0.8, **blocks),
+        "ar": build_sampler("ar"),
+        "warm ar": build_sampler("ar", temperature=0.8),
+    }
+
+
+def pairs(*without):
+    """(backbone, name of a sampler) of every pair that fits, but for these names."""
+    names = [name for name in samplers() if name not in without]
+    return [
+        (backbone, name)
+        for backbone in (*DENOISERS, *CAUSAL)
+        for name in names
+        if name.endswith("ar") == (backbone in CAUSAL)
+    ]

@@ -1,0 +1,94 @@
+"""The CUDA path on a GPU: against the plain path, in bfloat16 against float32, and captured."""
+
+import pytest
+import torch
+from agreement import disagreements, ends_of_each_kind, relative_error, run_pass
+from cases import CAUSAL, DENOISERS, pairs, samplers
+
+from dlm_bench import build_model, build_sampler, measure
+from dlm_bench.kernels.choice import IMPLEMENTATIONS
+from dlm_bench.timing.graphs import Steps
+
+PLAIN = dict.fromkeys(IMPLEMENTATIONS, "torch")
+SAMPLERS = samplers()
+LENGTH = 300  # whole blocks, and a last one of 12 tokens
+
+
+@pytest.mark.parametrize(("backbone", "name"), pairs("warm", "warm ar"))
+def test_passes_agree_with_the_plain_path(backbone, name):
+    """Float32, where only the order of the sums differs: 1e-4 through 6 layers.
+
+    One size for all tests: mamba-ssm's kernels autotune anew for every state and head width.
+    """
+    sampler = SAMPLERS[name]
+    fused, plain = (
+        build_model(backbone, "240m", "cuda", "float32", layers=6, kernels=kernels)
+        for kernels in (None, PLAIN)
+    )
+    plan = list(sampler.plan(LENGTH))
+    for index in ends_of_each_kind(plan)[-6:]:
+        got = run_pass(sampler, fused, LENGTH, index)
+        expected = run_pass(sampler, plain, LENGTH, index)
+        assert not disagreements(got, expected, 1e-4), plan[index]
+
+
+@pytest.mark.parametrize("backbone", [*DENOISERS, *CAUSAL])
+@pytest.mark.parametrize("length", [96, 2048])
+@torch.inference_mode()
+def test_bfloat16_logits_are_near_the_float32_reference(backbone, length):
+    """The issue's bound for the whole 24 layers, on the same (rounded) weights: 2e-2."""
+    half = build_model(backbone, "1.3b", "cuda", "bfloat16")
+    exact = build_model(backbone, "1.3b", "cuda", "float32", kernels=PLAIN)
+    exact.load_state_dict({name: weight.float() for name, weight in half.state_dict().items()})
+    tokens = torch.randint(half.config.bos_id, (1, length), device="cuda")
+    t = torch.full((1, 1), 0.5, device="cuda") if half.config.denoiser else None
+    got, expected = (model.logits(model(tokens, t)) for model in (half, exact))
+    assert relative_error(got, expected) < 2e-2
+
+
+@pytest.mark.parametrize(("backbone", "name"), pairs())
+@torch.inference_mode()
+def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, name):
+    sampler = SAMPLERS[name]
+    model = build_model(backbone, "240m", "cuda", "bfloat16", layers=6)
+    decoded = []
+    for graphs in ("off", "require" if name != "prefix" else "auto"):
+        state = sampler.prepare(model, LENGTH)
+        steps = Steps(model, sampler, state, graphs)
+        kinds = [place.kind for place in state.plan]
+        steps.prepare(kinds)
+        sampler.seek(state, 0)
+        for kind in kinds:
+            steps(kind)
+        assert not (state.tokens == model.config.mask_id).any()
+        decoded.append(state.tokens.clone())
+    assert torch.equal(*decoded)
+
+
+def test_one_graph_serves_a_cache_of_any_length():
+    """The cost of a block pass grows with the keys that it sees, not with the cache."""
+    model = build_model("diffutran", "240m", "cuda", "bfloat16")
+    record = measure(model, build_sampler("block-cache"), 65536, mode="sampled", repeats=3)
+    passes = [p for p in record.passes if p.kind == "denoise"]
+    first, last = passes[0], passes[-1]
+    assert record.graphs["denoise"] == "captured"
+    # 3 GB of keys and values at the end, almost none at the start, and 0.5 GB of weights.
+    assert min(last.seconds) > 1.5 * max(first.seconds)
+
+
+@pytest.mark.parametrize("backbone", DENOISERS)
+def test_a_record_names_what_was_captured(backbone):
+    model = build_model(backbone, "240m", "cuda", "bfloat16", layers=2)
+    record = measure(model, build_sampler("block-cache"), 128, graphs="require", warmup=1)
+    assert record.graphs == {"denoise": "captured", "commit": "captured"}
+    assert record.kernels == model.kernels.named()
+
+
+@torch.inference_mode()
+def test_a_full_pass_of_131072_tokens_stays_under_24_gb():
+    model, sampler = build_model("diffumamba", "1.3b", "cuda", "bfloat16"), build_sampler("full")
+    state = sampler.prepare(model, 131072)
+    torch.cuda.reset_peak_memory_stats()
+    sampler.step(model, state, "denoise")
+    torch.cuda.synchronize()
+    assert torch.cuda.max_memory_allocated() < 24e9

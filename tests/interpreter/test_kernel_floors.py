@@ -1,0 +1,22 @@
+"""The script that measures each kernel on a GPU runs, and finds the interpreted kernels right."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "bench" / "kernel_floors.py"
+
+
+def test_every_case_runs_and_agrees(monkeypatch, tmp_path, capsys):
+    output = tmp_path / "kernels.jsonl"
+    arguments = "--device cpu --size tiny --sequence 48 --contexts 16 64 --output"
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments.split(), str(output)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {row["operation"].split()[0] for row in rows} == {
+        "cached_attention", "mixer", "block_scan", "step", "lm_head", "add_norm", "rotary"
+    }  # fmt: skip
+    for row in rows:
+        assert row["relative_error"] < 1e-5, row  # float32, sums in another order
+    assert "x floor" in capsys.readouterr().out

@@ -1,0 +1,246 @@
+"""The whole chain of a sequence by mamba-ssm's own kernels, under Triton's interpreter."""
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.kernels import mamba_ssm
+from dlm_bench.kernels.conv import causal_conv_silu
+from dlm_bench.kernels.cuda.conv import conv_silu
+from dlm_bench.kernels.cuda.state_at import state_at
+from dlm_bench.kernels.ssd import ssd_recurrent, ssd_step
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mamba_ssm") is None,
+    reason="mamba-ssm is not installed (see requirements.txt: without its compiled part)",
+)
+
+HEADS, HEADDIM, D_STATE, D_CONV, CHUNK = 2, 16, 16, 4, 16
+# float32: products of chunks against a recurrence, and mamba-ssm's softplus is log(1 + exp(x)).
+# float16: x, B, C and the mixing matrix are rounded (2^-11).
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3}
+
+
+@pytest.fixture(autouse=True)
+def _without_a_gpu(monkeypatch):
+    # mamba-ssm wants a CUDA device around its launches, and to time its configurations on it.
+    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
+    monkeypatch.setenv("MAMBA_DETERMINISTIC", "1")
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
+
+
+class Case:
+    """Random inputs of a mixer, and what the plain path makes of them."""
+
+    def __init__(self, length, directions=2, batch=1, states=False, dtype=torch.float32):
+        self.length, self.directions, self.batch = length, directions, batch
+        self.d_inner = HEADS * HEADDIM
+        self.channels = self.d_inner + 2 * D_STATE
+        width = self.d_inner + self.channels + HEADS
+        self.projected = torch.randn(batch, length, directions, width).to(dtype)
+        self.weight = torch.randn(directions, self.channels, D_CONV).mul(0.5).to(dtype)
+        self.bias = torch.randn(directions, self.channels).to(dtype)
+        self.dt_bias = torch.empty(directions, HEADS).uniform_(-5, -1)
+        self.A = -torch.empty(directions, HEADS).uniform_(0.5, 4)
+        self.D = torch.randn(directions, HEADS)
+        shape = (batch, directions, HEADS, HEADDIM, D_STATE)
+        self.states = torch.randn(shape) if states else None
+
+    def conv(self):
+        tails = (None,) * self.directions
+        return conv_silu(self.projected, self.weight, self.bias, D_STATE, HEADS, tails)
+
+    def scan(self, chunk=CHUNK, keep_states=False):
+        x, B, C, dt = self.conv()
+        return mamba_ssm.scan(
+            x,
+            dt,
+            self.A.flatten(),
+            B,
+            C,
+            self.D.flatten(),
+            self.dt_bias.flatten(),
+            None if self.states is None else self.states.flatten(1, 2),
+            chunk,
+            keep_states=keep_states,
+        )
+
+    def expected(self, at=None):
+        """y in scan order, and the states after the first at[direction] tokens."""
+        ys, states = [], []
+        for direction in range(self.directions):
+            part = self.projected[:, :, direction]
+            part = part.flip(1) if direction == 1 else part
+            _, xbc, dt = part.split((self.d_inner, self.channels, HEADS), dim=-1)
+            xbc = causal_conv_silu(xbc, self.weight[direction], self.bias[direction])
+            x, B, C = xbc.split((self.d_inner, D_STATE, D_STATE), dim=-1)
+            x = x.unflatten(-1, (HEADS, HEADDIM))
+            dt = F.softplus(dt.float() + self.dt_bias[direction])
+            A, D = self.A[direction], self.D[direction]
+            first = None if self.states is None else self.states[:, direction]
+            end = self.length if at is None else at[direction]
+            ys.append(ssd_recurrent(x, dt, A, B, C, D, first)[0])
+            states.append(
+                ssd_recurrent(x[:, :end], dt[:, :end], A, B[:, :end], C[:, :end], D, first)[1]
+            )
+        return torch.cat(ys, dim=2), torch.cat(states, dim=1)
+
+
+def _assert_close(out, expected, tolerance):
+    assert out.shape == expected.shape
+    assert out.dtype == expected.dtype
+    assert out.isfinite().all()
+    error = (out.float() - expected.float()).norm() / expected.float().norm().clamp(min=1e-6)
+    assert error < tolerance
+
+
+def _check(case, chunk=CHUNK):
+    y, state = case.expected()
+    result = case.scan(chunk)
+    tolerance = TOLERANCES[y.dtype]
+    for token in range(case.length):
+        _assert_close(result.y[:, token], y[:, token], 4 * tolerance)
+    _assert_close(result.y, y, tolerance)
+    _assert_close(result.final_state, state, tolerance)
+
+
+@pytest.mark.parametrize("states", [False, True], ids=["zeros", "states"])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("length", [1, 16, 40])
+def test_chain_matches_the_recurrence(length, directions, states):
+    _check(Case(length, directions, states=states))
+
+
+def test_a_batch_and_a_longer_chunk():
+    _check(Case(33, batch=2, states=True), chunk=32)
+
+
+def test_half_precision():
+    _check(Case(40, dtype=torch.float16))
+
+
+@pytest.mark.parametrize("states", [False, True], ids=["zeros", "states"])
+def test_states_before_each_chunk(states):
+    case = Case(40, states=states)
+    result = case.scan(keep_states=True)
+    assert result.chunk_states.shape == (1, 3, 2 * HEADS, HEADDIM, D_STATE)
+    assert result.dt.shape == (1, 2 * HEADS, 3, CHUNK)
+    for index in range(3):
+        state = case.expected(at=(index * CHUNK,) * 2)[1]
+        _assert_close(result.chunk_states[:, index], state, TOLERANCES[torch.float32])
+
+
+@pytest.mark.parametrize("keep_states", [False, True])
+def test_kept_states_are_float32(keep_states):
+    states = Case(20, 1, dtype=torch.float16).scan(keep_states=keep_states).chunk_states
+    assert states.dtype == (torch.float32 if keep_states else torch.float16)
+
+
+@pytest.mark.parametrize("states", [False, True], ids=["zeros", "states"])
+def test_the_chain_ends_in_the_state_at_a_position(states):
+    case = Case(40, states=states)
+    x, B, _, _ = case.conv()
+    result = case.scan(keep_states=True)
+    for at in ((0, 40), (33, 16)):
+        edges = torch.tensor(at)
+        A = case.A.flatten()
+        out = state_at(x, result.dt, A, B, result.chunk_states, edges, CHUNK)
+        _assert_close(out, case.expected(at)[1], TOLERANCES[torch.float32])
+
+
+def test_a_batch_beyond_what_the_kernels_address(monkeypatch):
+    case = Case(20, 1, batch=3, states=True)
+    whole = case.scan(keep_states=True)
+    monkeypatch.setattr(mamba_ssm, "ADDRESSABLE", 2 * 20 * case.channels)  # two sequences
+    for tensor, expected in zip(case.scan(keep_states=True), whole, strict=True):
+        assert torch.equal(tensor, expected)
+
+
+def _rows(batch, length):
+    """How many sequences of the 1.3b model's size a call takes."""
+    buffer = torch.empty(batch, length, 8192, device="meta", dtype=torch.bfloat16)
+    x, B, C = buffer.split((7680, 256, 256), dim=-1)
+    B, C = B.unflatten(-1, (2, 128)), C.unflatten(-1, (2, 128))
+    dt = torch.empty(batch, length, 120, device="meta", dtype=torch.bfloat16)
+    return mamba_ssm._addressable_rows(x.unflatten(-1, (120, 64)), dt, B, C, mamba_ssm.CHUNK)
+
+
+def test_what_the_kernels_address(monkeypatch):
+    monkeypatch.undo()  # nothing to fill on the meta device
+    assert _rows(1, 131072) >= 1
+    assert _rows(4, 131072) == 2  # 2**30 elements of x, B and C a sequence
+    assert _rows(2, 262144) == 1
+    with pytest.raises(ConfigError, match="length: 262145 is not allowed"):
+        _rows(1, 262145)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_step_matches_the_plain_step(dtype):
+    batch = 2
+    state = torch.randn(batch, HEADS, HEADDIM, D_STATE)
+    expected_state = state.clone()
+    A, D = -torch.rand(HEADS) - 0.5, torch.randn(HEADS)
+    dt_bias = torch.empty(HEADS).uniform_(-5, -1)
+    for _ in range(3):
+        x = torch.randn(batch, HEADS, HEADDIM).to(dtype)
+        B, C = torch.randn(2, batch, D_STATE).to(dtype)
+        # A column of the projection, as the mixer has it.
+        dt = torch.randn(batch, 1, 1, HEADS + 7).to(dtype)[:, 0, 0, -HEADS:]
+        y = mamba_ssm.step(state, x, dt, A, B, C, D, dt_bias)
+        softened = F.softplus(dt.float() + dt_bias)
+        expected, expected_state = ssd_step(x, softened, A, B, C, D, expected_state)
+        # The arithmetic is float32 in both: float16 rounds y alone.
+        _assert_close(y, expected, 1e-5 if dtype == torch.float32 else 1e-3)
+        _assert_close(state, expected_state, 1e-5)
+
+
+@pytest.fixture
+def _modules():
+    """mamba-ssm's modules as they were, whatever a test does to them."""
+    mamba_ssm.find()
+    mine = {n: m for n, m in sys.modules.items() if n.split(".")[0] == "mamba_ssm"}
+    mamba_ssm._forget()
+    mamba_ssm.find.cache_clear()
+    yield
+    mamba_ssm._forget()
+    sys.modules.update(mine)
+
+
+@pytest.mark.usefixtures("_modules")
+def test_found_without_its_compiled_part(monkeypatch):
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)  # its import fails
+    mamba_ssm.find()
+    assert hasattr(sys.modules["mamba_ssm.ops.triton.ssd_combined"], "mamba_chunk_scan_combined")
+    # What chooses the kernels asks again.
+    assert importlib.util.find_spec("mamba_ssm") is not None
+
+
+@pytest.mark.usefixtures("_modules")
+def test_a_plain_import_that_works_is_kept(monkeypatch):
+    plain = importlib.util.module_from_spec(importlib.util.find_spec("mamba_ssm"))
+    monkeypatch.setitem(sys.modules, "mamba_ssm", plain)
+    mamba_ssm.find()
+    assert sys.modules["mamba_ssm"] is plain
+
+
+@pytest.mark.usefixtures("_modules")
+def test_nothing_half_imported_is_left(monkeypatch):
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
+    monkeypatch.setitem(sys.modules, "einops", None)
+    with pytest.raises(ImportError, match="einops"):
+        mamba_ssm.find()
+    assert not [name for name in sys.modules if name.split(".")[0] == "mamba_ssm"]
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch):
+    mamba_ssm.find.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="mamba-ssm is not installed"):
+        mamba_ssm.find()

@@ -1,0 +1,167 @@
+"""The split-KV attention kernel against plain PyTorch, under Triton's interpreter."""
+
+import numpy as np
+import pytest
+import torch
+import triton.language as tl
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+from dlm_bench.kernels.attention import attend_cached
+from dlm_bench.kernels.cuda.split_kv import attend_split_kv
+
+# float32: the exponents reach 30, whose rounding is an error of 2e-6 in a weight. float16: the
+# weights and the output are rounded to 2^-11; the reference is computed in float32.
+TOLERANCES = {torch.float32: 5e-6, torch.float16: 1e-3}
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=["float32", "float16"])
+LENGTH = 512
+
+
+@pytest.fixture(autouse=True)
+def _poisoned(monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
+
+
+def _inputs(query_len, *, batch=1, heads=2, head_dim=16, length=LENGTH, dtype=torch.float32):
+    """q as the view of a projection that it is in a model, and the caches."""
+    q = torch.randn(batch, query_len, 3, heads, head_dim)[:, :, 0]
+    k, v = torch.randn(2, batch, heads, length, head_dim)
+    return (2 * q).to(dtype), k.to(dtype), v.to(dtype)
+
+
+def _strided(q):
+    buffer = torch.full((*q.shape[:2], 3, *q.shape[2:]), torch.nan, dtype=q.dtype)
+    buffer[:, :, 0] = q
+    return buffer[:, :, 0]
+
+
+def _expected(q, k, v, start, segments):
+    q, k, v = q.transpose(1, 2).float(), k.float(), v.float()
+    parts, stop = [], 0
+    for part, length in zip(q.split(segments, dim=2), segments, strict=True):
+        stop += length
+        visible = torch.tensor([k.shape[2] if start is None else start + stop])
+        parts.append(attend_cached(part, k, v, visible))
+    return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _check(q, k, v, start, segments):
+    expected = _expected(q, k, v, start, segments)
+    q = _strided(q)
+    begin = None if start is None else torch.tensor([start])
+    if start is not None:  # what no query sees may be anything
+        k[:, :, start + sum(segments) :] = torch.nan
+        v[:, :, start + sum(segments) :] = torch.inf
+    kept = [tensor.clone() for tensor in (q, k, v)]
+    out = attend_split_kv(q, k, v, begin, segments)
+    assert out.shape == q.shape
+    assert out.dtype == q.dtype
+    assert out.is_contiguous()
+    assert out.isfinite().all()
+    # Every token by itself: one wrong limit is not lost among the others.
+    for token in range(q.shape[1]):
+        error = (out[:, token].float() - expected[:, token]).norm() / expected[:, token].norm()
+        assert error < TOLERANCES[q.dtype], token
+    for tensor, before in zip((q, k, v), kept, strict=True):
+        assert torch.equal(tensor.nan_to_num(7.0), before.nan_to_num(7.0))
+
+
+# Tiles of keys end at multiples of 32 (float32) or 64, splits at multiples of 128 here.
+@DTYPES
+@pytest.mark.parametrize(
+    "start", [0, 1, 24, 31, 32, 56, 57, 119, 120, 121, 248, 249, 376, 400, LENGTH - 8]
+)
+@pytest.mark.parametrize("segments", [(8,), (3, 5)], ids=["one", "two"])
+def test_sees_the_keys_up_to_the_end_of_a_segment(segments, start, dtype):
+    _check(*_inputs(8, dtype=dtype), start, segments)
+
+
+@DTYPES
+@pytest.mark.parametrize("segments", [(1,), (17,), (70,), (16, 16), (20, 50), (1, 1), (64, 6)])
+@pytest.mark.parametrize("start", [0, 115, LENGTH - 70])
+def test_tiles_of_queries(segments, start, dtype):
+    _check(*_inputs(sum(segments), heads=1, dtype=dtype), start, segments)
+
+
+@DTYPES
+@pytest.mark.parametrize("head_dim", [8, 16, 32, 40, 60, 64, 80, 128])
+@pytest.mark.parametrize("length", [100, 300])  # one split, and two
+def test_widths_of_heads(head_dim, length, dtype):
+    _check(*_inputs(5, head_dim=head_dim, length=length, dtype=dtype), length - 9, (2, 3))
+
+
+@DTYPES
+@pytest.mark.parametrize("length", [5, 100, 384, LENGTH])
+@pytest.mark.parametrize("segments", [(5,), (2, 3)])
+def test_without_a_start_sees_the_whole_cache(segments, length, dtype):
+    _check(*_inputs(5, length=length, dtype=dtype), None, segments)
+
+
+@DTYPES
+@pytest.mark.parametrize("start", [3, 250])
+def test_batch(start, dtype):
+    _check(*_inputs(6, batch=2, heads=3, head_dim=40, dtype=dtype), start, (4, 2))
+
+
+@pytest.mark.parametrize("start", [9, 300, 8191])
+def test_as_many_splits_as_there_are(start):
+    _check(*_inputs(1, heads=1, length=8192), start, (1,))
+
+
+def test_takes_any_strides_of_the_queries():
+    q, k, v = _inputs(6, batch=2, heads=3, head_dim=40)
+    expected = attend_split_kv(q, k, v, torch.tensor([100]), (6,))
+    for dims in [(0, 1, 2, 3), (0, 2, 1, 3), (2, 1, 0, 3)]:
+        view = q.permute(dims).contiguous().permute(dims)
+        assert torch.equal(attend_split_kv(view, k, v, torch.tensor([100]), (6,)), expected)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_large_logits_keep_their_precision(sign, monkeypatch):
+    def fma(self, x, y, z):  # rounds once, as a GPU's does and the interpreter of Triton 3.6 not
+        exact = x.data.astype(np.float64) * y.data + z.data
+        return TensorHandle(exact.astype(z.data.dtype), z.dtype.scalar)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_fma", fma)
+    # Scores of 16384, exact in float32, that differ by a few: a log-sum-exp in float32 would
+    # already be off by 5e-5.
+    _, _, v = _inputs(4)
+    q = torch.full((1, 4, 2, 16), 32.0)
+    k = sign * 32 + torch.randint(-3, 4, v.shape) / 32
+    expected = _expected(q.double(), k.double(), v.double(), 400, (4,))
+    out = attend_split_kv(q, k, v, torch.tensor([400]), (4,))
+    assert (out - expected).norm() / expected.norm() < TOLERANCES[torch.float32]
+
+
+def test_extreme_logits_stay_finite():
+    q, k, v = _inputs(8)
+    _check(1e4 * q, 1e4 * k, v, 300, (8,))
+
+
+# In this cache a split has at least two tiles of 64 keys, and takes two when all are visible.
+@pytest.mark.parametrize(
+    ("start", "tiles", "splits"),
+    [(0, 1, 1), (56, 1, 1), (57, 2, 1), (120, 2, 1), (121, 3, 2), (1000, 16, 8), (4088, 64, 32)],
+)
+def test_reads_the_visible_keys_once_and_no_others(start, tiles, splits, monkeypatch):
+    products = loaded = 0
+    dot, load = InterpreterBuilder.create_dot, InterpreterBuilder.create_masked_load
+
+    def counted_dot(*args):
+        nonlocal products
+        products += 1
+        return dot(*args)
+
+    def counted_load(self, pointers, mask, *args):
+        nonlocal loaded
+        if pointers.get_element_ty() == tl.float16:  # q, k and v
+            loaded += mask.data.sum()
+        return load(self, pointers, mask, *args)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", counted_dot)
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", counted_load)
+    q, k, v = _inputs(8, length=4096, dtype=torch.float16)
+    attend_split_kv(q, k, v, torch.tensor([start]), (8,))
+    heads, head_dim = q.shape[2:]
+    assert products == 2 * tiles * heads
+    assert loaded == (2 * (start + 8) + 8 * splits) * heads * head_dim

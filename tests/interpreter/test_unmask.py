@@ -1,0 +1,78 @@
+"""reveal_block unmasks what the sampler's rule says, and nothing else."""
+
+import pytest
+import torch
+
+from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
+
+MASK = 50
+
+
+def problem(batch, block_len, masked, start=3, behind=5):
+    tokens = torch.randint(MASK, (batch, start + block_len + behind))
+    block = tokens[:, start : start + block_len]
+    block[torch.rand(batch, block_len) < masked] = MASK
+    tokens[:, :start] = MASK  # what is not of the block stays, MASK or not
+    return tokens, torch.randint(MASK, (batch, block_len)), torch.rand(batch, block_len)
+
+
+def obvious(tokens, start, predicted, score, count):
+    tokens = tokens.clone()
+    for row, block in enumerate(tokens[:, start : start + predicted.shape[1]]):
+        masked = [i for i, token in enumerate(block.tolist()) if token == MASK]
+        masked.sort(key=lambda i: -score[row, i].item())  # stable: ties in order of index
+        for i in masked[:count]:
+            block[i] = predicted[row, i]
+    return tokens
+
+
+def revealed(tokens, start, predicted, score, count):
+    tokens = tokens.clone()
+    reveal_block(tokens, torch.tensor([start]), MASK, predicted, score, torch.tensor([count]))
+    return tokens
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("block_len", [1, 7, 32, 33, 200])
+@pytest.mark.parametrize("masked", [0.3, 1.0])
+def test_the_masked_tokens_of_the_largest_scores_are_revealed(batch, block_len, masked):
+    tokens, predicted, score = problem(batch, block_len, masked)
+    for count in (0, 1, 3, block_len // 2, block_len):
+        expected = obvious(tokens, 3, predicted, score, count)
+        assert torch.equal(revealed(tokens, 3, predicted, score, count), expected)
+
+
+def test_the_longest_block_is_compared_in_tiles():
+    tokens, predicted, score = problem(1, LONGEST, 0.7)
+    score = score.mul(100).floor()  # many ties
+    expected = obvious(tokens, 3, predicted, score, 300)
+    assert torch.equal(revealed(tokens, 3, predicted, score, 300), expected)
+
+
+def test_a_block_that_one_program_cannot_rank_is_refused():
+    with pytest.raises(ValueError, match="block_len"):
+        revealed(*problem(1, LONGEST + 1, 1.0)[:1], 3, *problem(1, LONGEST + 1, 1.0)[1:], 1)
+
+
+def test_ties_go_to_the_lowest_index():
+    tokens, predicted, _ = problem(2, 24, 1.0)
+    score = torch.zeros(2, 24)
+    score[:, 20] = 1.0
+    new = revealed(tokens, 3, predicted, score, 4)[:, 3:27]
+    assert (new != MASK).nonzero()[:, 1].tolist() == [0, 1, 2, 20] * 2
+
+
+def test_a_decoded_token_stays_whatever_its_score():
+    tokens, predicted, score = problem(1, 16, 0.5)
+    decoded = tokens[:, 3:19] != MASK
+    score[decoded] = 9.0
+    new = revealed(tokens, 3, predicted, score, 16)
+    assert torch.equal(new[:, 3:19], torch.where(decoded, tokens[:, 3:19], predicted))
+
+
+def test_negative_scores_and_strided_inputs_are_taken_as_they_are():
+    tokens, predicted, score = problem(2, 16, 0.8)
+    score = -torch.cat((score, score), dim=1)[:, :16]  # rows 32 apart
+    predicted = torch.cat((predicted, predicted), dim=1)[:, :16]
+    expected = obvious(tokens, 3, predicted, score, 5)
+    assert torch.equal(revealed(tokens, 3, predicted, score, 5), expected)
