@@ -10,19 +10,24 @@ demo: .venv/installed
 	$(BIN)/dlm-bench sweep bench/sweeps/quick.toml --output demo/quick.jsonl
 	$(BIN)/dlm-bench plot demo/quick.jsonl --output demo
 
+# The Triton kernels run in its interpreter, which has to be asked for before they are imported.
 test: .venv/installed
 	$(BIN)/python -m pytest
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# mamba-ssm without its compiled part, whose kernels nothing here uses, and without its pins.
 # pip, not uv: on machines without a GPU its index may offer the small CPU build of the same torch.
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dlm-bench needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps --no-build-isolation mamba-ssm==2.3.2.post1
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

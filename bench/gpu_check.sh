@@ -29,6 +29,11 @@ if [ -d "${wheels:-}" ]; then
     done
 fi
 
+if ! python3 -c 'import torch, triton; raise SystemExit(not torch.cuda.is_available())'; then
+    echo "gpu check: this python3 has no torch with a CUDA device, or no triton"
+    exit 2
+fi
+
 failed=()
 stage() { # NAME SECONDS COMMAND...: one part of the check, which the next ones do not need
     local name=$1 limit=$2 start=$SECONDS code=0

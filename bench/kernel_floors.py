@@ -8,15 +8,17 @@ On a CPU (with TRITON_INTERPRET=1 and --size tiny) it checks the errors; the tim
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlm_bench.analysis.roofline import measure_hardware
+from dlm_bench.analysis.roofline import Hardware, measure_hardware
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels.adaln import add_norm
 from dlm_bench.kernels.attention import attend, attend_cached
@@ -291,7 +293,7 @@ def seconds(run: Callable[[], Tensor], device: torch.device) -> float:
 
 
 @torch.inference_mode()
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", default="1.3b")
@@ -307,6 +309,7 @@ def main() -> None:
     print(f"{hardware.peak / 1e12:.0f} TFLOP/s, {hardware.bandwidth / 1e12:.2f} TB/s measured")
     print(f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}")
     torch.manual_seed(0)
+    failures = 0
     for cases in (
         cached_attention_cases,
         mixer_cases,
@@ -315,27 +318,36 @@ def main() -> None:
         attention_cases,
     ):
         for case in cases(bench):
-            got, expected = case.run().double(), case.reference().double()
-            error = ((got - expected).norm() / expected.norm()).item()
-            taken = seconds(case.run, device)
-            floor = max(case.flops / hardware.peak, case.bytes / hardware.bandwidth)
+            try:
+                row = measure_case(case, bench.device, hardware)
+            except Exception as error:  # the others are worth knowing all the same
+                failures += 1
+                print(f"{case.operation} {case.implementation} {case.size}: {error!r}", flush=True)
+                continue
+            over = row["seconds"] / row["floor_seconds"]
             print(
                 f"{case.operation:27}{case.implementation:24}{case.size:24}"
-                f"{error:9.1e}{taken * 1e6:10.1f}{taken / floor:9.2f}",
+                f"{row['relative_error']:9.1e}{row['seconds'] * 1e6:10.1f}{over:9.2f}",
                 flush=True,
             )
             if args.output:
-                row = {
-                    "operation": case.operation,
-                    "implementation": case.implementation,
-                    "size": case.size,
-                    "relative_error": error,
-                    "seconds": taken,
-                    "floor_seconds": floor,
-                }
                 with args.output.open("a") as file:
                     file.write(json.dumps(row) + "\n")
+    return 1 if failures else 0
+
+
+def measure_case(case: Case, device: torch.device, hardware: Hardware) -> dict[str, Any]:
+    """Run a case against its reference and the clock."""
+    got, expected = case.run().double(), case.reference().double()
+    return {
+        "operation": case.operation,
+        "implementation": case.implementation,
+        "size": case.size,
+        "relative_error": ((got - expected).norm() / expected.norm()).item(),
+        "seconds": seconds(case.run, device),
+        "floor_seconds": max(case.flops / hardware.peak, case.bytes / hardware.bandwidth),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.kernels import mamba_ssm
 
 # Every operation's implementations, the preferred one first.
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
@@ -132,6 +133,11 @@ def _missing(
         return "it needs a CUDA device, and the model is on cpu"
     if package and importlib.util.find_spec(package) is None:
         return f"package {package} is not installed"
+    if name == "mamba-ssm":
+        try:
+            mamba_ssm.find()
+        except ImportError as error:
+            return str(error)
     if device.type != "cuda":
         return None
     if operation == "attention":

@@ -73,11 +73,13 @@ class BiMamba(nn.Module):
             if self.kernels.ssd != "torch":
                 return bimamba_fused.refresh(self, x, window.edges, cache)
             return self._refresh(x, window.edges, cache)
-        if self.directions == 1 and x.shape[1] == 1 and self.kernels.step == "mamba-ssm":
+        single = self.directions == 1 and x.shape[1] == 1
+        if single and self.kernels.step == "mamba-ssm":
             return bimamba_fused.step(self, x, cache)
-        if self.kernels.block_scan != "torch" and x.shape[1] <= bimamba_fused.BLOCK_TOKENS:
+        fused = self.kernels.step if single else self.kernels.block_scan
+        if fused != "torch" and x.shape[1] <= bimamba_fused.BLOCK_TOKENS:
             return bimamba_fused.block(self, x, window, cache)
-        if self.kernels.ssd != "torch":
+        if self.kernels.ssd != "torch" and not single:
             return bimamba_fused.continued(self, x, window, cache)
         return self._continue(x, window, cache)
 

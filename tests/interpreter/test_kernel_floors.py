@@ -5,6 +5,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "bench" / "kernel_floors.py"
 
 
@@ -12,7 +14,9 @@ def test_every_case_runs_and_agrees(monkeypatch, tmp_path, capsys):
     output = tmp_path / "kernels.jsonl"
     arguments = "--device cpu --size tiny --sequence 48 --contexts 16 64 --output"
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments.split(), str(output)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert done.value.code == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert {row["operation"].split()[0] for row in rows} == {
         "cached_attention", "mixer", "block_scan", "step", "lm_head", "add_norm", "rotary"

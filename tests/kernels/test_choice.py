@@ -28,6 +28,7 @@ def packages(monkeypatch):
         choice.importlib.util, "find_spec", lambda name: name if name in installed else None
     )
     monkeypatch.setattr(choice, "_sdpa_refuses", lambda name, *_: None)
+    monkeypatch.setattr(choice.mamba_ssm, "find", lambda: None)
     return installed
 
 
@@ -86,6 +87,17 @@ def test_a_forced_one_is_taken(packages):
     packages |= {"triton", "mamba_ssm", "flash_attn"}
     assert choose(CUDA, {"attention": "flash", "lm_head": "torch"}).attention == "flash"
     assert choose(CUDA, {"lm_head": "torch"}).lm_head == "torch"
+
+
+def test_a_package_that_is_there_but_broken_is_passed_over(packages, monkeypatch):
+    def find():
+        raise ImportError("mamba-ssm is installed but cannot be imported: No module named 'einops'")
+
+    packages |= {"triton", "mamba_ssm"}
+    monkeypatch.setattr(choice.mamba_ssm, "find", find)
+    assert choose(CUDA).ssd == "torch"
+    with pytest.raises(ConfigError, match=r"ssd: 'mamba-ssm' is not there: .* 'einops'"):
+        choose(CUDA, {"ssd": "mamba-ssm"})
 
 
 def test_a_model_keeps_its_kernels():

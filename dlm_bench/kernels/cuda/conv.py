@@ -77,7 +77,8 @@ def _conv_sequence(
         weight += (direction * CHANNELS + channel) * D_CONV
         taps = ()
         for tap in tl.static_range(D_CONV):
-            taps += (tl.load(weight + lane * D_CONV + tap).to(tl.float32)[None, :],)
+            w = tl.load(weight + lane * D_CONV + tap).to(tl.float32)[None, :]
+            taps += (w,)  # type: ignore[assignment]
         offset = tl.load(bias + direction * CHANNELS + channel + lane).to(tl.float32)[None, :]
 
         tail = tl.where(reverse, tail_1, tail_0) + batch * (REACH * CHANNELS) + channel
@@ -105,7 +106,7 @@ def _conv_sequence(
                     before = tail + ((t + REACH) * CHANNELS)[:, None] + lane[None, :]
                     # Exclusive with the load above: the other of the two is 0.
                     x += tl.load(before, (t < 0)[:, None] & has_tail, 0.0)
-                window += (x,)
+                window += (x,)  # type: ignore[assignment]
             target = out + (batch * length + start)[:, None] * (DIRECTIONS * CHANNELS)
             target += column + lane[None, :]
             for i in tl.static_range(ROWS):
