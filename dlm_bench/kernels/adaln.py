@@ -22,10 +22,10 @@ def add_norm(
 
     x, the residual stream, is float32 (batch, length, d_model) whatever the dtype of the rest: in
     bfloat16 its rounding, layer after layer, would be the largest error of a pass. branch has its
-    shape, None leaves x as it is; gate None stands for 1. gate, scale and shift are (batch, segments, d_model), one row for each of the consecutive
-    segments, or (d_model,). `unit_scale`: the scale is added to 1 (a denoiser's modulation; an
-    autoregressive block's LayerNorm has weights instead). May overwrite x. Returns both, the
-    second in the dtype of `scale`.
+    shape, None leaves x as it is; gate None stands for 1. gate, scale and shift are (batch or 1,
+    segments, d_model), one row for each of the consecutive segments, or (d_model,). `unit_scale`:
+    the scale is added to 1 (a denoiser's modulation; an autoregressive block's LayerNorm has
+    weights instead). May overwrite x. Returns both, the second in the dtype of `scale`.
     """
     if backend == "triton":
         from dlm_bench.kernels.cuda.adaln import add_norm as fused

@@ -48,6 +48,17 @@ def test_the_trace_would_notice_a_wait():
         trace(model, SAMPLERS["separate"], 256)
 
 
+@pytest.mark.parametrize(("backbone", "most"), [("diffutran", 10), ("diffumamba", 9)])
+@torch.inference_mode()
+def test_a_block_pass_takes_few_launches(backbone, most):
+    """Kernels a layer, both directions of a Mamba mixer included, and two dozen for the rest."""
+    model = traced_model(backbone)
+    state = traced_state(model, SAMPLERS["separate"], 4096)
+    with record_launches(hold=False) as launches, Allocations() as allocations:
+        SAMPLERS["separate"].step(model, state, "denoise")
+    assert len(launches) + len(allocations.kernels()) <= most * model.config.layers + 24
+
+
 @torch.inference_mode()
 def test_a_full_pass_of_131072_tokens_fits_in_24_gb():
     model = traced_model("diffumamba")

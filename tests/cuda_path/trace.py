@@ -71,6 +71,10 @@ class Allocations(TorchDispatchMode):
             self.operations.append(str(function))
         return out
 
+    def kernels(self):
+        """The operations but those that only allocate."""
+        return [name for name in self.operations if not name.startswith("aten.empty")]
+
     def _hold(self, tensor, storage):
         key, size = storage._cdata, storage.nbytes()
         self._storages[key] += 1
