@@ -64,12 +64,14 @@ def build_model(
 
     device="meta" builds the shapes alone, in no memory. `layers` and `heads` override the size's.
     `kernels` insists on implementations by operation, as {"attention": "cudnn"} (see
-    `dlm_bench.kernels.choice`). The weights depend on the seed and on the kind of device. Raises
+    `dlm_bench.kernels.choice`). A CUDA device becomes the current one. The weights depend on the seed and on the kind of device. Raises
     ConfigError for an unknown backbone, size, dtype, device or kernel, or one that is not there.
     """
     config = model_config(backbone, size, layers=layers, heads=heads)
     place, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)  # Triton launches on the current device, wherever tensors are
     chosen = choose_kernels(place, kind, config.head_dim, kernels)
     before = torch.get_default_dtype()
     torch.set_default_dtype(kind)

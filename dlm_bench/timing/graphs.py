@@ -8,7 +8,7 @@ replayed for every pass of that kind; what changes from pass to pass is on the d
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 
@@ -106,12 +106,20 @@ class Steps:
         self._sampler.seek(self._state, first)
         try:
             self._replays[kind] = self._capture(step)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            lines = str(error).strip().splitlines()
-            return lines[0] if lines else type(error).__name__
+            cause = _first_cause(error)
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            lines = str(cause).strip().splitlines()
+            return lines[0] if lines else type(cause).__name__
         return None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The error that came first: ending a broken capture raises another."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def check_graphs(graphs: str, device: torch.device) -> None:
@@ -131,15 +139,16 @@ class _CudaCapture:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool: Any = None
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, step: Replay) -> Replay:
-        torch.cuda.synchronize(self._device)
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         # A tensor that is collected during a capture would free its memory inside it.
         gc.collect()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            step()
-        self._pool = graph.pool()
-        torch.cuda.synchronize(self._device)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                step()
+        except RuntimeError:
+            torch.cuda.set_stream(stream)  # a broken capture leaves its own
+            raise
         return graph.replay
