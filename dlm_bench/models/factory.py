@@ -64,8 +64,9 @@ def build_model(
 
     device="meta" builds the shapes alone, in no memory. `layers` and `heads` override the size's.
     `kernels` insists on implementations by operation, as {"attention": "cudnn"} (see
-    `dlm_bench.kernels.choice`). A CUDA device becomes the current one. The weights depend on the seed and on the kind of device. Raises
-    ConfigError for an unknown backbone, size, dtype, device or kernel, or one that is not there.
+    `dlm_bench.kernels.choice`). A CUDA device becomes the current one. The weights depend on the
+    seed and on the kind of device. Raises ConfigError for an unknown backbone, size, dtype, device
+    or kernel, or one that is not there.
     """
     config = model_config(backbone, size, layers=layers, heads=heads)
     place, kind = parse_device(device), parse_dtype(dtype)
