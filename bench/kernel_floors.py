@@ -3,16 +3,20 @@ roofline's floor for its FLOPs and bytes.
 
     python bench/kernel_floors.py [--output kernels.jsonl]
 
-On a CPU (with TRITON_INTERPRET=1 and --size tiny) it checks the errors; the times mean nothing.
+On a CPU it checks the errors alone, and the times mean nothing:
+
+    TRITON_INTERPRET=1 python bench/kernel_floors.py --size tiny --sequence 48 --contexts 16 64
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +36,8 @@ from dlm_bench.models.factory import parse_device
 from dlm_bench.timing.clocks import seconds_of
 
 BLOCK = 32
+# Relative, of one operation: in bfloat16 of rounded inputs and outputs, in float32 of the sums.
+LARGEST_ERROR = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Case:
     reference: Callable[[], Tensor]
     flops: float
     bytes: float
+    check: Callable[[], Tensor] | None = None  # compared with the reference, if not `run` itself
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ def cached_attention_cases(bench: Bench) -> Iterator[Case]:
 def mixer_cases(bench: Bench) -> Iterator[Case]:
     """The whole mixer, matmuls included, against the plain one in float32."""
     config, plain = bench.config, dict.fromkeys(IMPLEMENTATIONS, "torch")
-    exact = _mixer(bench, torch.float32, plain)
+    exact = _exact(bench, _mixer(bench, bench.dtype, plain))
     weights = sum(p.numel() for p in exact.parameters())
     n = config.d_inner * config.d_state
     per_token = 2 * weights + config.directions * 4 * n
@@ -147,13 +154,22 @@ def mixer_cases(bench: Bench) -> Iterator[Case]:
                 per_token * bench.sequence,
                 (weights + 2 * x.numel()) * x.element_size(),
             )
+        yield _refresh_case(bench, exact, name)
     for name in bench.implementations("block_scan"):
         yield _continued_case(bench, exact, "block_scan", name, BLOCK)
         yield _continued_case(bench, exact, "block_scan", name, 2 * BLOCK)
     causal = model_config("ar-mamba", config.size)
     alone = Bench(bench.device, bench.dtype, causal, bench.sequence, bench.contexts)
     for name in bench.implementations("step"):
-        yield _continued_case(alone, _mixer(alone, torch.float32, plain), "step", name, 1)
+        exact = _exact(alone, _mixer(alone, bench.dtype, plain))
+        yield _continued_case(alone, exact, "step", name, 1)
+
+
+def _exact(bench: Bench, rounded: BiMamba) -> BiMamba:
+    """The plain mixer in float32, with the weights of one in the dtype that is measured."""
+    exact = _mixer(bench, torch.float32, dict.fromkeys(IMPLEMENTATIONS, "torch"))
+    exact.load_state_dict({name: weight.float() for name, weight in rounded.state_dict().items()})
+    return exact
 
 
 def _mixer(bench: Bench, dtype: torch.dtype, forced: dict[str, str]) -> BiMamba:
@@ -167,6 +183,34 @@ def _mixer(bench: Bench, dtype: torch.dtype, forced: dict[str, str]) -> BiMamba:
         torch.set_default_dtype(before)
     mixer.init_weights(torch.Generator(bench.device).manual_seed(0))
     return mixer.eval().requires_grad_(False)
+
+
+def _refresh_case(bench: Bench, exact: BiMamba, name: str) -> Case:
+    """The state that a refresh keeps in the middle of the sequence, and the whole mixer's time."""
+    config, length = bench.config, bench.sequence
+    mixer = _mixer(bench, bench.dtype, {"ssd": name, "conv": "triton"})
+    x = bench.randn(1, length, config.d_model)
+    start = torch.full((1,), length // 4 + 3, device=bench.device)
+    window = Window(torch.zeros_like(start), (length,), edges=(start, start + BLOCK))
+    caches = [
+        MambaCache(config, 1, bench.device, dtype, 2) for dtype in (bench.dtype, torch.float32)
+    ]
+
+    def states(mixer: BiMamba, x: Tensor, cache: MambaCache) -> Tensor:
+        mixer(x, window, cache)
+        return torch.stack(cache.states)
+
+    weights = sum(p.numel() for p in exact.parameters())
+    return Case(
+        "refresh",
+        name,
+        f"L={length}",
+        lambda: mixer(x, window, caches[0]),
+        lambda: states(exact, x.float(), caches[1]),
+        (2 * weights + config.directions * 4 * config.d_inner * config.d_state) * length,
+        (weights + 2 * x.numel()) * x.element_size(),
+        check=lambda: states(mixer, x, caches[0]),
+    )
 
 
 def _continued_case(bench: Bench, exact: BiMamba, operation: str, name: str, tokens: int) -> Case:
@@ -203,17 +247,26 @@ def head_cases(bench: Bench) -> Iterator[Case]:
         hidden = bench.randn(rows, config.d_model)
         needed = torch.rand(rows, device=bench.device) < part
         count = int(needed.sum())
-        for name in bench.implementations("lm_head", plain=True):
+
+        def head(name: str, hidden: Tensor = hidden, needed: Tensor = needed) -> Tensor:
+            return predict(hidden, weight, config.mask_id, needed, backend=name)[1]
+
+        def chosen(name: str, hidden: Tensor = hidden, needed: Tensor = needed) -> Tensor:
+            """Probabilities, and the logits of the tokens: a wrong token has a lower one."""
+            tokens, probability = predict(hidden, weight, config.mask_id, needed, backend=name)
+            logits = (hidden.float() * weight[tokens].float()).sum(-1) * needed
+            return torch.cat((probability, logits))
+
+        for name in bench.implementations("lm_head", plain=rows == BLOCK):
             yield Case(
                 "lm_head",
                 name,
                 f"rows={rows} needed={part}",
-                lambda h=hidden, n=needed, name=name: predict(
-                    h, weight, config.mask_id, n, backend=name
-                )[1],
-                lambda h=hidden, n=needed: predict(h.float(), weight.float(), config.mask_id, n)[1],
+                partial(head, name),
+                partial(chosen, "torch"),
                 2.0 * count * config.d_model * config.vocab_size,
                 weight.numel() * weight.element_size() + count * config.d_model * 2,
+                check=partial(chosen, name),
             )
 
 
@@ -284,12 +337,21 @@ def _rotary_cases(bench: Bench) -> Iterator[Case]:
 
 
 def seconds(run: Callable[[], Tensor], device: torch.device) -> float:
-    """Median seconds with cold caches on a GPU."""
+    """Median seconds with cold caches on a GPU, as a graph: a few kernels take less time than it
+    takes Python to launch them."""
     if device.type == "cpu":
         return seconds_of(run, device)
     from triton.testing import do_bench
 
-    return do_bench(run, warmup=20, rep=80, return_mode="median") / 1e3
+    stream, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+    timed: Callable[[], object] = graph.replay
+    try:
+        with torch.cuda.graph(graph):
+            run()
+    except RuntimeError:  # the plain ones ask the device for values
+        torch.cuda.set_stream(stream)
+        timed = run
+    return do_bench(timed, warmup=20, rep=80, return_mode="median") / 1e3
 
 
 @torch.inference_mode()
@@ -300,6 +362,8 @@ def main() -> int:
     parser.add_argument("--sequence", type=int, default=16384)
     parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 8192, 32768, 131072])
     parser.add_argument("--output", type=Path, help="append a JSON line a case")
+    parser.add_argument("--group", type=int, default=0, help="begin with this group of operations")
+    parser.add_argument("--failures", type=int, default=0, help="how many there were before it")
     args = parser.parse_args()
     device = parse_device(args.device)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -309,21 +373,20 @@ def main() -> int:
     print(f"{hardware.peak / 1e12:.0f} TFLOP/s, {hardware.bandwidth / 1e12:.2f} TB/s measured")
     print(f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}")
     torch.manual_seed(0)
-    failures = 0
-    for cases in (
-        cached_attention_cases,
-        mixer_cases,
-        head_cases,
-        elementwise_cases,
-        attention_cases,
-    ):
+    failures = args.failures
+    for cases in GROUPS[args.group :]:
         for case in cases(bench):
             try:
                 row = measure_case(case, bench.device, hardware)
             except Exception as error:  # the others are worth knowing all the same
                 failures += 1
                 print(f"{case.operation} {case.implementation} {case.size}: {error!r}", flush=True)
+                if _is_broken(bench.device):
+                    _go_on_after(cases)
                 continue
+            if not row["relative_error"] < LARGEST_ERROR[bench.dtype]:  # nor NaN
+                failures += 1
+                print(f"wrong: {case.operation} {case.implementation} {case.size}", flush=True)
             over = row["seconds"] / row["floor_seconds"]
             print(
                 f"{case.operation:27}{case.implementation:24}{case.size:24}"
@@ -336,9 +399,35 @@ def main() -> int:
     return 1 if failures else 0
 
 
+GROUPS = (
+    attention_cases,
+    mixer_cases,
+    cached_attention_cases,
+    head_cases,
+    elementwise_cases,
+)
+
+
+def _is_broken(device: torch.device) -> bool:
+    """Whether a kernel's fault left the process without a working GPU."""
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _go_on_after(cases: Callable[[Bench], Iterator[Case]]) -> NoReturn:
+    """Begin a new process with the next group of operations."""
+    arguments = [*sys.argv, "--group", str(GROUPS.index(cases) + 1), "--failures", "1"]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
 def measure_case(case: Case, device: torch.device, hardware: Hardware) -> dict[str, Any]:
     """Run a case against its reference and the clock."""
-    got, expected = case.run().double(), case.reference().double()
+    got, expected = (case.check or case.run)().double(), case.reference().double()
     return {
         "operation": case.operation,
         "implementation": case.implementation,

@@ -157,7 +157,8 @@ def _add_cuda(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--graphs",
         metavar="auto|require|off",
-        help="CUDA graphs, one a kind of pass: where possible (auto), or not at all",
+        help="CUDA graphs, one a kind of pass: where it can be captured (auto, the default), or "
+        "an error where it cannot, or none",
     )
     _add_kernels(parser)
 

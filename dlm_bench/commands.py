@@ -43,7 +43,7 @@ def _measure(args: argparse.Namespace) -> int:
         batch=args.batch,
         seed=args.seed,
         nodes=args.nodes,
-        graphs=args.graphs or "auto",
+        graphs="auto" if args.graphs is None else args.graphs,
     )
     if args.output:
         append_record(args.output, record)
@@ -70,14 +70,16 @@ def _option(text: str) -> tuple[str, int | float | str]:
 
 def _kernels(args: argparse.Namespace) -> dict[str, str]:
     """The kernels that --attention and --kernel insist on, by operation."""
-    forced = {}
-    for text in args.kernel:
+    forced: dict[str, str] = {}
+    asked = [] if args.attention is None else [f"attention={args.attention}"]
+    for text in asked + args.kernel:
         operation, equals, name = text.partition("=")
         if not equals or not operation:
             raise ConfigError(f"--kernel: {text!r} is not allowed; must be OPERATION=NAME")
-        forced[operation] = name
-    if args.attention is not None:
-        forced["attention"] = args.attention
+        if forced.setdefault(operation, name) != name:
+            raise ConfigError(
+                f"--kernel: {text!r} is not allowed; {operation} is {forced[operation]!r} already"
+            )
     return forced
 
 
@@ -161,7 +163,7 @@ def env(args: argparse.Namespace) -> int:
     from dlm_bench.timing.environment import environment
 
     device = parse_device(args.device)
-    dtype = parse_dtype(args.dtype or default_dtype(device))
+    dtype = parse_dtype(default_dtype(device) if args.dtype is None else args.dtype)
     head_dim = model_config("diffutran", args.size).head_dim
     kernels = choose_kernels(device, dtype, head_dim, _kernels(args))
     facts = environment(device.type, device.index or 0)

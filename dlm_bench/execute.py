@@ -33,8 +33,11 @@ def run_sweep(sweep: Sweep) -> Iterator[Record]:
         try:
             if model is None or wanted != built:
                 model = None  # free the old one before the new one is there
+                gc.unfreeze()
+                gc.collect()
                 model = build_model(*wanted, seed=sweep.seed, kernels=sweep.kernels)
                 built = wanted
+                gc.freeze()  # what lives this long need not be looked through after every point
             record = measure(
                 model,
                 sampler_of(point),

@@ -7,7 +7,7 @@ they are there; `forced` names one to insist on.
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -77,14 +77,19 @@ def choose_kernels(
     Raises ConfigError for an operation or implementation that does not exist, or a forced one
     that cannot run here, with the reason.
     """
-    forced = dict(forced or {})
+    forced = {} if forced is None else forced
+    if not isinstance(forced, Mapping):
+        raise ConfigError(
+            f"kernels: {forced!r} is not allowed; must map operations to names, as "
+            "{'attention': 'cudnn'}"
+        )
     chosen = {}
     for operation in forced:
         if operation not in IMPLEMENTATIONS:
             raise unknown("kernel", operation, IMPLEMENTATIONS)
     for operation, candidates in IMPLEMENTATIONS.items():
-        wanted = forced.get(operation)
-        if wanted is not None:
+        if operation in forced:
+            wanted = forced[operation]
             if wanted not in candidates:
                 raise unknown(operation, wanted, candidates)
             reason = _missing(operation, wanted, device, dtype, head_dim, forced=True)
@@ -99,12 +104,12 @@ def choose_kernels(
             )
     kernels = Kernels(**chosen)
     if kernels.ssd == "mamba-ssm" and kernels.conv == "torch":
-        if "conv" in forced:
+        if {"ssd", "conv"} & set(forced):
             raise ConfigError(
                 "conv: 'torch' is not allowed with ssd 'mamba-ssm', which takes both directions "
                 "at once; allowed: triton, causal-conv1d"
             )
-        kernels = Kernels(**(chosen | {"ssd": "torch"}))
+        kernels = replace(kernels, ssd="torch")
     return kernels
 
 

@@ -8,18 +8,18 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import math
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dlm_bench.errors import ConfigError
 
-CHUNK = (
-    256  # mamba-ssm's own choice: the products inside a chunk weigh as much as the states' bytes
-)
+CHUNK = 256  # as in mamba-ssm: products inside a chunk weigh as much as the bytes of the states
+TUNED_TOKENS = 16384  # its kernels are tuned once, whatever the length, so on a long sequence
 ADDRESSABLE = 1 << 31  # elements: mamba-ssm's kernels count them in int32
 
 
@@ -91,6 +91,9 @@ def scan(
     half the memory. Raises ConfigError for a sequence that mamba-ssm cannot address.
     """
     find()
+    if x.device.type == "cuda" and x.shape[1] < TUNED_TOKENS:
+        shape = B.shape[2], *x.shape[2:], B.shape[3]
+        _tune(x.device, x.dtype, *shape, chunk, keep_states, initial_states is not None)
     rows = _addressable_rows(x, dt, B, C, chunk)
     batch = x.shape[0]
     if rows >= batch:
@@ -103,6 +106,26 @@ def scan(
         inputs = x[part], dt[part], A, B[part], C[part], D, dt_bias, state
         parts.append(_scan(*inputs, chunk, keep_states))
     return ScanResult(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+@functools.cache
+def _tune(
+    device: torch.device,
+    dtype: torch.dtype,
+    groups: int,
+    heads: int,
+    headdim: int,
+    d_state: int,
+    chunk: int,
+    keep_states: bool,
+    continued: bool,
+) -> None:
+    """Scan random numbers, long enough that what is quickest for them is for any long sequence."""
+    shapes = ((heads, headdim), (heads,), (groups, d_state), (groups, d_state))
+    x, dt, B, C = (torch.randn(1, TUNED_TOKENS, *s, device=device, dtype=dtype) for s in shapes)
+    A, D, dt_bias = (torch.randn(heads, device=device) for _ in range(3))
+    state = torch.randn(1, heads, headdim, d_state, device=device) if continued else None
+    _scan(x, dt, -A.exp(), B, C, D, dt_bias, state, chunk, keep_states)
 
 
 def _addressable_rows(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, chunk: int) -> int:
@@ -164,15 +187,38 @@ def _scan(
 
 @contextlib.contextmanager
 def _exact(dtype: torch.dtype) -> Iterator[None]:
-    """Products of float32 in float32: mamba-ssm leaves them to Triton's default, which is TF32."""
+    """Products of float32 in float32: mamba-ssm leaves them to Triton's default, which is TF32.
+
+    Without tensor cores the tiles that it would try take minutes to compile, and spill; the
+    smallest does for what float32 is for, to compare with.
+    """
     if dtype != torch.float32:
         yield
         return
     from triton import knobs
 
-    with knobs.language.scope():
-        knobs.language.fp32_default = "ieee"
-        yield
+    kernels = _tuned_kernels()
+    before = [kernel.configs for kernel in kernels]
+    try:
+        for kernel in kernels:
+            kernel.configs = [min(kernel.configs, key=lambda c: math.prod(c.kwargs.values()))]
+        with knobs.language.scope():
+            knobs.language.fp32_default = "ieee"
+            yield
+    finally:
+        for kernel, configs in zip(kernels, before, strict=True):
+            kernel.configs = configs
+
+
+def _tuned_kernels() -> list[Any]:
+    """The autotuned kernels of a scan that multiply matrices."""
+    from mamba_ssm.ops.triton import ssd_bmm, ssd_chunk_scan, ssd_chunk_state
+
+    return [
+        ssd_bmm._bmm_chunk_fwd_kernel,
+        ssd_chunk_scan._chunk_scan_fwd_kernel,
+        ssd_chunk_state._chunk_state_fwd_kernel,
+    ]
 
 
 def step(

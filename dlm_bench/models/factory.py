@@ -72,7 +72,7 @@ def build_model(
     place, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
     if place.type == "cuda":
-        torch.cuda.set_device(place)  # Triton launches on the current device, wherever tensors are
+        torch.cuda.set_device(place)  # Triton launches on the current one
     chosen = choose_kernels(place, kind, config.head_dim, kernels)
     before = torch.get_default_dtype()
     torch.set_default_dtype(kind)

@@ -88,6 +88,8 @@ class Sampler(ABC):
         device = model.head.weight.device
         if device.type == "meta":
             raise ConfigError("device: a model on 'meta' has shapes but no weights to decode with")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # Triton launches on the current one
         caches = self.caches(model, length, batch)
         return new_state(model.config, list(self.plan(length)), length, batch, seed, device, caches)
 

@@ -169,6 +169,8 @@ class _UnitTimer:
     steps: Steps
 
     def warm_up(self, unit: Unit, runs: int) -> None:
+        if unit.place.kind in self.steps.warm:
+            return
         spent = 0.0
         for _ in range(runs):
             spent += self._run(unit)

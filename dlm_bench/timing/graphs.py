@@ -18,9 +18,11 @@ from dlm_bench.results.record import Graphs
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import role_of
 from dlm_bench.samplers.state import DecodeState
+from dlm_bench.timing.clocks import seconds_of
 
 CAPTURED = "captured"
 WARMUP_STEPS = 2  # before a capture: one autotunes and loads modules, one runs without either
+LONG_SECONDS = 0.5  # of a step, with which there is no other: it would take as long as measuring
 MOST_GRAPHS = 64  # a graph of a large model holds megabytes of launch parameters
 
 Replay = Callable[[], None]
@@ -46,6 +48,7 @@ class Steps:
         self._graphs = graphs
         self._replays: dict[str, Replay] = {}
         self._outcomes: dict[str, str] = {}
+        self.warm: set[str] = set()  # kinds whose passes take so long that one was warm-up enough
         device = state.tokens.device
         self._capture = capture
         if capture is None and device.type == "cuda":
@@ -63,6 +66,8 @@ class Steps:
 
         Raises ConfigError if graphs are required and a kind cannot be captured.
         """
+        # A tensor that is collected during a capture would free its memory inside it.
+        gc.collect()
         for kind in dict.fromkeys(kinds):
             if kind in self._outcomes:
                 continue
@@ -97,29 +102,31 @@ class Steps:
             return f"this decode has more than {MOST_GRAPHS} kinds of pass"
         first = next(i for i, place in enumerate(self._state.plan) if place.kind == kind)
 
+        first_error: list[Exception] = []
+
         def step() -> None:
-            self._sampler.step(self._model, self._state, kind)
+            try:
+                self._sampler.step(self._model, self._state, kind)
+            except Exception as error:
+                first_error.append(error)
+                raise
 
         for _ in range(WARMUP_STEPS):
             self._sampler.seek(self._state, first)
-            step()
+            if seconds_of(step, self._state.tokens.device) > LONG_SECONDS:
+                self.warm.add(kind)
+                break
         self._sampler.seek(self._state, first)
         try:
             self._replays[kind] = self._capture(step)
-        except RuntimeError as error:
-            cause = _first_cause(error)
+        except Exception as error:  # what an operation raises that cannot be captured is its own
+            # Ending a capture that an error broke raises another one.
+            cause = first_error[0] if first_error else error
             if isinstance(cause, torch.OutOfMemoryError):
                 raise cause from None
             lines = str(cause).strip().splitlines()
             return lines[0] if lines else type(cause).__name__
         return None
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """The error that came first: ending a broken capture raises another."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
 
 
 def check_graphs(graphs: str, device: torch.device) -> None:
@@ -143,12 +150,10 @@ class _CudaCapture:
 
     def __call__(self, step: Replay) -> Replay:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
-        # A tensor that is collected during a capture would free its memory inside it.
-        gc.collect()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
                 step()
-        except RuntimeError:
+        except Exception:
             torch.cuda.set_stream(stream)  # a broken capture leaves its own
             raise
         return graph.replay

@@ -57,6 +57,8 @@ def test_what_is_not_installed_is_passed_over(packages):
 def test_the_both_directions_scan_needs_its_convolution(packages):
     packages |= {"mamba_ssm"}  # and neither triton nor causal-conv1d
     assert choose(CUDA).ssd == "torch"
+    with pytest.raises(ConfigError, match="conv: 'torch' is not allowed with ssd 'mamba-ssm'"):
+        choose(CUDA, {"ssd": "mamba-ssm"})
 
 
 def test_the_next_attention_is_taken_where_one_refuses(packages, monkeypatch):
@@ -81,6 +83,33 @@ def test_what_cannot_be_forced_says_why(device, forced, message, packages):
     packages |= {"triton", "mamba_ssm"}
     with pytest.raises(ConfigError, match=re.escape(message)):
         choose(device, forced)
+
+
+@pytest.mark.parametrize("wrong", ["attention=cudnn", ["attention"], 5])
+def test_what_is_forced_must_be_a_mapping(wrong):
+    with pytest.raises(ConfigError, match=r"kernels: .* must map operations to names"):
+        build_model("diffutran", "tiny", kernels=wrong)
+
+
+def test_nothing_is_not_a_name():
+    with pytest.raises(ConfigError, match="attention: None is not known"):
+        build_model("diffutran", "tiny", kernels={"attention": None})
+
+
+@pytest.mark.parametrize("operation", ["attention", "cached_attention"])
+def test_flash_attn_does_not_take_float32(operation, packages, monkeypatch):
+    packages |= {"flash_attn", "triton"}
+    refusal = "it refuses head_dim 80 in torch.float32"
+    monkeypatch.setattr(choice, "_sdpa_refuses", lambda *_: refusal)
+    with pytest.raises(ConfigError, match=r"torch\.float32"):
+        choose(CUDA, {operation: "flash-attn"}, torch.float32)
+
+
+def test_the_interpreter_is_taken_only_when_asked_for(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert choose(CPU) == REFERENCE
+    pytest.importorskip("triton", reason="triton is not installed")
+    assert choose(CPU, {"lm_head": "triton"}).lm_head == "triton"
 
 
 def test_a_forced_one_is_taken(packages):
