@@ -68,11 +68,14 @@ class Bench:
     def randn(self, *shape: int) -> Tensor:
         return torch.randn(shape, device=self.device).to(self.dtype)
 
-    def implementations(self, operation: str, plain: bool = False) -> Iterator[str]:
-        """Those of an operation that are there."""
+    def implementations(
+        self, operation: str, *, plain: bool = False, **others: str
+    ) -> Iterator[str]:
+        """Those of an operation that are there, with these of others."""
         for name in IMPLEMENTATIONS[operation]:
             try:
-                choose_kernels(self.device, self.dtype, self.config.head_dim, {operation: name})
+                forced = {operation: name} | others
+                choose_kernels(self.device, self.dtype, self.config.head_dim, forced)
             except ConfigError as error:
                 if (operation, name) not in self.told:
                     print(f"not here: {error}")
@@ -141,7 +144,7 @@ def mixer_cases(bench: Bench) -> Iterator[Case]:
     weights = sum(p.numel() for p in exact.parameters())
     n = config.d_inner * config.d_state
     per_token = 2 * weights + config.directions * 4 * n
-    for name in bench.implementations("ssd"):
+    for name in bench.implementations("ssd", conv="triton"):
         for convolution in bench.implementations("conv"):
             mixer = _mixer(bench, bench.dtype, {"ssd": name, "conv": convolution})
             x = bench.randn(1, bench.sequence, config.d_model)

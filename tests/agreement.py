@@ -30,9 +30,13 @@ def cache_tensors(caches):
 
 @torch.inference_mode()
 def run_pass(sampler, model, length, index, *, batch=1):
-    """Run pass `index` from the random state that a seek puts there."""
+    """Run pass `index` from a random state, which is the same for models of any dtype."""
     state = sampler.prepare(model, length, batch, seed=1)
     sampler.seek(state, index)
+    if index > 0:
+        generator = torch.Generator().manual_seed(2)
+        for _, tensor in cache_tensors(state.caches):
+            tensor.copy_(torch.randn(tensor.shape, generator=generator).bfloat16())
     seen = []
     hook = model.register_forward_hook(lambda _, __, out: seen.append(out.clone()))
     sampler.step(model, state, state.plan[index].kind)

@@ -1,0 +1,133 @@
+"""--graphs, --attention and --kernel, and their keys in a sweep file, reach the record."""
+
+import json
+
+import pytest
+
+from dlm_bench.cli import main
+from dlm_bench.execute import run_sweep
+from dlm_bench.models.factory import build_model
+from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep import load_sweep
+from dlm_bench.timing.runner import measure
+
+POINT = ["run", "diffumamba", "block-cache", "--size", "tiny", "--length", "40"]
+POINT += ["--warmup", "0", "--repeats", "2"]
+SWEEP = """
+name = "options"
+size = "tiny"
+lengths = [40]
+warmup = 0
+repeats = 2
+{extra}
+[[lines]]
+backbone = "diffumamba"
+sampler = "block-cache"
+"""
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    def write(extra=""):
+        path = tmp_path / "sweep.toml"
+        path.write_text(SWEEP.format(extra=extra))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("mode", ["exact", "sampled"])
+def test_a_record_says_that_graphs_were_off(mode):
+    model = build_model("diffumamba", "tiny")
+    record = measure(model, build_sampler("block-cache"), 64, mode, 0, 2, graphs="off")
+    assert record.graphs == {"denoise": "eager: graphs are off", "commit": "eager: graphs are off"}
+
+
+def test_run_passes_graphs_on(capsys):
+    assert main([*POINT, "--graphs", "off", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert set(record["graphs"].values()) == {"eager: graphs are off"}
+
+
+def test_a_sweep_passes_graphs_and_kernels_on(sweep_file):
+    sweep = load_sweep(sweep_file('graphs = "off"\nkernels = { ssd = "torch" }'))
+    assert sweep.kernels == {"ssd": "torch"}
+    (record,) = run_sweep(sweep)
+    assert record.status == "ok"
+    assert set(record.graphs.values()) == {"eager: graphs are off"}
+
+
+def test_a_sweeps_kernels_reach_its_models(sweep_file):
+    sweep = load_sweep(sweep_file())
+    (record,) = run_sweep(sweep.model_copy(update={"kernels": {"attention": "cudnn"}}))
+    assert record.status == "error"
+    assert "attention: 'cudnn' is not there" in record.message
+
+
+def test_the_command_line_overrides_the_file(sweep_file):
+    path = sweep_file('graphs = "off"\nkernels = { ssd = "torch", conv = "torch" }')
+    sweep = load_sweep(path, graphs="auto", kernels={"conv": "torch", "lm_head": "torch"})
+    assert sweep.graphs == "auto"
+    assert sweep.kernels == {"ssd": "torch", "conv": "torch", "lm_head": "torch"}
+
+
+REFUSED = [
+    (["--graphs", "require"], "graphs: 'require' needs a CUDA device"),
+    (["--graphs", "on"], "'on'"),
+    (["--graphs", ""], "''"),
+    (["--attention", "cudnn"], "attention: 'cudnn' is not there: it needs a CUDA device"),
+    (["--attention", "fast"], "attention: 'fast' is not known"),
+    (["--kernel", "ssd"], "--kernel: 'ssd' is not allowed; must be OPERATION=NAME"),
+    (["--kernel", "scan=torch"], "kernel: 'scan' is not known"),
+    (["--kernel", "ssd=mamba-ssm", "--kernel", "ssd=torch"], "ssd is 'mamba-ssm' already"),
+    (["--attention", "flash", "--kernel", "attention=torch"], "attention is 'flash' already"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_what_cannot_be_is_one_line(command, options, message, sweep_file, capsys, tmp_path):
+    arguments = POINT if command == "run" else ["sweep", str(sweep_file())]
+    arguments = [*arguments, "--output", str(tmp_path / "out.jsonl"), *options]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.jsonl").exists() or not (tmp_path / "out.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ('graphs = "require"', "graphs: 'require' needs a CUDA device"),
+        ('graphs = "on"', "graphs: 'on' is not allowed"),
+        ('kernels = { attention = "cudnn" }', "attention: 'cudnn' is not there"),
+        ("kernels = { attention = 1 }", "kernels.attention: 1 is not allowed"),
+        ('kernels = "cudnn"', "kernels: 'cudnn' is not allowed"),
+    ],
+)
+def test_a_sweep_file_is_refused_likewise(extra, message, sweep_file, capsys):
+    assert main(["sweep", str(sweep_file(extra)), "--dry-run"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_env_names_the_kernels(capsys):
+    assert main(["env"]) == 0
+    assert "kernel attention        torch\n" in capsys.readouterr().out
+
+
+def test_the_gpu_checks_sweep_is_a_valid_one():
+    sweep = load_sweep("bench/sweeps/gpu_check.toml", device="cpu")
+    assert {point.size for point in sweep.points} == {"1.3b"}
+    assert max(point.length for point in sweep.points) == 131072
+
+
+def test_no_two_passes_nor_seeds_share_their_noise():
+    model, sampler = build_model("diffumamba", "tiny"), build_sampler("block-cache")
+    seen = set()
+    for seed in (0, 1, 2):
+        state = sampler.prepare(model, 64, seed=seed)
+        for index in range(len(state.plan)):
+            state.index.fill_(index)
+            seen.add(int(state.noise_seed()))
+    assert len(seen) == 3 * len(state.plan)
