@@ -14,12 +14,12 @@ EXAMPLES = """\
 examples:
   dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled
   dlm-bench sweep bench/sweeps/quick.toml --dry-run
-  dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl
+  dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl --resume
   dlm-bench plot results/quick.jsonl --output plots/
   dlm-bench fit results/quick.jsonl --sampler full
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
 
-exit codes: 0 ok, 2 wrong usage or configuration, 3 some points failed
+exit codes: 0 ok, 2 wrong usage or configuration, 3 some points failed or were skipped
 """
 
 
@@ -103,6 +103,18 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--device", help="instead of the file's")
     _add_cuda(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="print the points and their NFE")
+    sweep.add_argument(
+        "--resume", action="store_true", help="run only what the output file does not hold"
+    )
+    sweep.add_argument(
+        "--retry-failed", action="store_true", help="with --resume: run again what failed, too"
+    )
+    sweep.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="give a point up after this long"
+    )
+    sweep.add_argument(
+        "--memory-limit", metavar="SIZE", help="memory a point may use on a CPU, as in 8GiB (Linux)"
+    )
     sweep.set_defaults(command=commands.sweep)
 
     fit = subparsers.add_parser(

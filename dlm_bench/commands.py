@@ -8,7 +8,7 @@ from dlm_bench.errors import ConfigError
 
 
 def run(args: argparse.Namespace) -> int:
-    from dlm_bench.execute import is_out_of_memory
+    from dlm_bench.jobs import is_out_of_memory
 
     try:
         return _measure(args)
@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.models.factory import build_model, default_dtype, parse_device
+    from dlm_bench.results.identity import identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
@@ -33,18 +34,14 @@ def _measure(args: argparse.Namespace) -> int:
         check_writable(args.output)
     forced = _kernels(args)
     model = build_model(args.backbone, args.size, args.device, dtype, args.seed, kernels=forced)
-    record = measure(
-        model,
-        sampler,
-        args.length,
-        mode=args.mode,
-        warmup=args.warmup,
-        repeats=args.repeats,
-        batch=args.batch,
-        seed=args.seed,
-        nodes=args.nodes,
-        graphs="auto" if args.graphs is None else args.graphs,
-    )
+    settings = {
+        name: getattr(args, name) for name in ("mode", "warmup", "repeats", "nodes", "seed")
+    }
+    settings["graphs"] = "auto" if args.graphs is None else args.graphs
+    record = measure(model, sampler, args.length, batch=args.batch, **settings)
+    # A sweep that asks for the same finds this record when it resumes.
+    asked = settings | {"kernels": forced}
+    record.identity = identity(record.point, asked, record.environment["hardware"])
     if args.output:
         append_record(args.output, record)
     if args.json:
@@ -84,28 +81,54 @@ def _kernels(args: argparse.Namespace) -> dict[str, str]:
 
 
 def sweep(args: argparse.Namespace) -> int:
-    from dlm_bench.execute import run_sweep
+    from dlm_bench.execute import Executor
+    from dlm_bench.plan import make_plan
     from dlm_bench.results.store import append_record, check_writable
-    from dlm_bench.sweep import load_sweep
-    from dlm_bench.terminal import print_plan, print_throughput, sweep_progress
+    from dlm_bench.terminal import SweepProgress, print_found, print_plan, print_throughput
 
-    sweep = load_sweep(args.file, device=args.device, graphs=args.graphs, kernels=_kernels(args))
-    if args.dry_run:
-        print_plan(sweep)
-        return 0
-    output = args.output or Path("results") / f"{sweep.name}.jsonl"
-    check_writable(output)
-    records = []
-    with sweep_progress(sweep) as advance:
-        for record in run_sweep(sweep):
-            append_record(output, record)
-            records.append(record)
-            advance(record)
+    if args.retry_failed and not args.resume:
+        raise ConfigError("--retry-failed: is not allowed without --resume")
+    names = ("device", "graphs", "timeout", "memory_limit")
+    overrides = {name: getattr(args, name) for name in names} | {"kernels": _kernels(args)}
+    with Executor() as executor:
+        # This process stays without torch, whose memory and threads belong to the workers.
+        plan = (
+            make_plan(args.file, **overrides)
+            if args.dry_run
+            else executor.plan(args.file, **overrides)
+        )
+        output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
+        found = plan.found_in(output) if args.resume else {}
+        if args.dry_run:
+            print_plan(plan.sweep)
+        if args.resume:
+            print_found(plan, found, output, args.retry_failed)
+        if args.dry_run:
+            return 0
+        check_writable(output)
+        if args.retry_failed:
+            found = {key: record for key, record in found.items() if record.status == "ok"}
+        records = [*found.values()]
+        try:
+            with SweepProgress(plan, found) as progress:
+                for index, record, seconds in executor.run(plan, records[:], progress.begin):
+                    append_record(output, record)
+                    records.append(record)
+                    progress.end(index, record, seconds)
+        except KeyboardInterrupt:
+            kept = len(records) - len(found)
+            print(
+                f"dlm-bench: interrupted; {kept} records were appended to {output}", file=sys.stderr
+            )
+            return 130
     print_throughput(records)
     failed = [record for record in records if record.status != "ok"]
-    print(f"{len(records)} records appended to {output}")
+    print(f"{len(records) - len(found)} records appended to {output}")
     if failed:
-        print(f"dlm-bench: {len(failed)} of {len(records)} points failed", file=sys.stderr)
+        print(
+            f"dlm-bench: {len(failed)} of {len(records)} points failed or were skipped",
+            file=sys.stderr,
+        )
     return 3 if failed else 0
 
 

@@ -1,98 +1,187 @@
-"""Run the points of a sweep one after the other; a point that fails is a record like any other."""
+"""Run the points of a sweep in worker processes; a point that fails is a record like any other.
 
-import gc
-from collections.abc import Iterator
+This process keeps the records and no torch: whatever a point does to its worker's memory, CUDA
+context or life, the next one is not touched by it.
+"""
 
-import torch
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from dlm_bench.models.denoiser import Denoiser
-from dlm_bench.models.factory import build_model
-from dlm_bench.results.record import Point, Record
-from dlm_bench.samplers import build_sampler
-from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.sweep import Sweep
-from dlm_bench.timing.environment import environment
-from dlm_bench.timing.runner import measure
+from pydantic import ValidationError
+
+from dlm_bench.errors import ConfigError, DlmBenchError
+from dlm_bench.isolation import WORKER, WorkerFailure, WorkerProcess
+from dlm_bench.plan import Plan
+from dlm_bench.results.record import Point, Record, Status
+
+Model = tuple[str, ...]
 
 
-def sampler_of(point: Point) -> Sampler:
-    """The sampler with the point's options."""
-    return build_sampler(point.sampler, **point.options)
+class WorkerError(DlmBenchError):
+    """No worker could be started, or none could read the sweep: nothing can be measured."""
 
 
-def run_sweep(sweep: Sweep) -> Iterator[Record]:
-    """Measure every point in turn and yield its record.
+class Executor:
+    """Runs sweeps in workers, one at a time; leaving its context ends the one that runs.
 
-    Whatever a point raises becomes a record of status `oom` or `error`, and the next one runs.
-    A model is kept for as long as the points ask for the same one.
+    A worker measures the consecutive points of one model. A failure of any kind, or another
+    model, gets a new one, so that memory and the CUDA context start fresh.
     """
-    model: Denoiser | None = None
-    built: tuple[str, ...] = ()
-    for point in sweep.points:
-        wanted = (point.backbone, point.size, point.device, point.dtype)
+
+    def __init__(self, command: Sequence[str] = WORKER) -> None:
+        self._command = command
+        self._worker: WorkerProcess | None = None
+        self._model: Model | None = None  # that the worker has built, if any
+        self._kernels: dict[Model, dict[str, str]] = {}  # that each model was seen to run with
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the worker, if there is one."""
+        if self._worker is not None:
+            self._worker.stop()
+        self._worker = self._model = None
+
+    def plan(self, path: str | Path, **overrides: Any) -> Plan:
+        """Check a sweep file and work out its plan (see `load_sweep` for the overrides).
+
+        Raises ConfigError for a mistake in it, WorkerError if there is no worker to read it.
+        """
         try:
-            if model is None or wanted != built:
-                model = None  # free the old one before the new one is there
-                gc.unfreeze()
-                gc.collect()
-                model = build_model(*wanted, seed=sweep.seed, kernels=sweep.kernels)
-                built = wanted
-                gc.freeze()  # what lives this long need not be looked through after every point
-            record = measure(
-                model,
-                sampler_of(point),
-                point.length,
-                mode=sweep.mode,
-                warmup=sweep.warmup,
-                repeats=sweep.repeats,
-                batch=point.batch,
-                seed=sweep.seed,
-                nodes=sweep.nodes,
-                graphs=sweep.graphs,
-            )
-        except Exception as error:  # the boundary: one point's failure is its own record
-            record = _failed(point, sweep, error)
-            model = None
-        yield record
-        _release(point.device)
+            answer = self._ask({"plan": {"path": str(path), **overrides}})
+        except WorkerFailure as error:
+            self.stop()
+            raise WorkerError(f"cannot start measuring: {error}") from None
+        if "mistake" in answer:
+            raise ConfigError(answer["mistake"])
+        return Plan.model_validate(answer["plan"])
+
+    def run(
+        self,
+        plan: Plan,
+        found: Sequence[Record] = (),
+        begin: Callable[[int], object] = lambda index: None,
+    ) -> Iterator[tuple[int, Record, float]]:
+        """Measure every point of which no record was found, in turn.
+
+        Yields its index in the sweep, its record and the seconds its measuring took. `begin` is
+        told the index of a point before it starts. Once a point is out of memory or time, longer
+        ones of the same line become records of status `skipped`.
+        """
+        limits = _Limits(found)
+        done = {record.identity for record in found}
+        for index, (point, identity) in enumerate(
+            zip(plan.sweep.points, plan.identities(), strict=True)
+        ):
+            if identity in done:
+                continue
+            begin(index)
+            seconds = 0.0
+            hopeless = limits.reason_to_skip(point)
+            if hopeless is not None:
+                record = _failed(plan, point, "skipped", hopeless)
+            else:
+                record, seconds = self._measure(plan, point)
+            record.identity = identity
+            limits.note(record)
+            yield index, record, seconds
+
+    def _measure(self, plan: Plan, point: Point) -> tuple[Record, float]:
+        sweep = plan.sweep
+        model = (point.backbone, point.size, point.device, point.dtype)
+        if self._model not in (None, model):
+            self.stop()
+        job = {
+            "measure": point.model_dump(),
+            "measuring": sweep.measuring.model_dump(),
+            "memory_limit": sweep.memory_limit,
+        }
+        try:
+            answer = self._ask(job, sweep.timeout)
+        except WorkerFailure as error:
+            self.stop()
+            kernels = self._kernels.get(model, {})
+            return _failed(plan, point, error.status, str(error), kernels), 0.0
+        self._model = model
+        if "failure" in answer:
+            self.stop()
+            return _failed(plan, point, **answer["failure"]), 0.0
+        try:
+            record = Record.model_validate(answer["record"])
+            self._kernels[model] = record.kernels
+            return record, answer["seconds"]
+        except ValidationError as error:  # the code was changed while the sweep ran
+            reason = error.errors()[0]
+            where = ".".join(map(str, reason["loc"]))
+            message = f"the worker's record is of another version ({where}: {reason['msg']})"
+            return _failed(plan, point, "error", message), 0.0
+
+    def _ask(self, job: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Ask the worker, or a new one if there is none or it died while it was idle."""
+        if self._worker is not None and not self._worker.alive:
+            self.stop()
+        if self._worker is None:
+            self._worker = WorkerProcess(self._command)
+        answer = self._worker.ask(job, timeout)
+        for text in answer.pop("warnings", ()):
+            warnings.warn(text, stacklevel=2)
+        return answer
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out; a CPU allocation's is a plain RuntimeError."""
-    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return named or "can't allocate memory" in str(error)
+class _Limits:
+    """Which lengths of a line (points that differ in nothing else) were too much."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._shortest: dict[str, Record] = {}
+        for record in records:
+            self.note(record)
+
+    def note(self, record: Record) -> None:
+        if record.status in ("oom", "timeout"):
+            before = self._shortest.setdefault(_line_of(record.point), record)
+            if record.point.length < before.point.length:
+                self._shortest[_line_of(record.point)] = record
+
+    def reason_to_skip(self, point: Point) -> str | None:
+        failed = self._shortest.get(_line_of(point))
+        if failed is None or point.length <= failed.point.length:
+            return None
+        what = {"oom": "out of memory", "timeout": "out of time"}[failed.status]
+        return f"not tried: {failed.point.describe()} was {what} ({failed.message})"
 
 
-def _failed(point: Point, sweep: Sweep, error: Exception) -> Record:
-    device = torch.device(point.device)
-    lines = str(error).splitlines()
+def _line_of(point: Point) -> str:
+    return point.model_copy(update={"length": 1}).model_dump_json()
+
+
+def _failed(
+    plan: Plan,
+    point: Point,
+    status: Status,
+    message: str,
+    kernels: dict[str, str] | None = None,
+) -> Record:
+    measuring = plan.sweep.measuring
     return Record(
         point=point,
-        status="oom" if is_out_of_memory(error) else "error",
-        message=f"{type(error).__name__}: {lines[0] if lines else ''}",
-        mode=sweep.mode,
-        warmup=sweep.warmup,
-        repeats=sweep.repeats,
-        seed=sweep.seed,
-        environment=environment(device.type, device.index or 0),
+        status=status,
+        message=message,
+        mode=measuring.mode,
+        warmup=measuring.warmup,
+        repeats=measuring.repeats,
+        seed=measuring.seed,
+        kernels=kernels or {},
+        environment=plan.environment,
     )
-
-
-def _release(device: str) -> None:
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-
-
-def expected_work(point: Point, mode: str) -> float:
-    """A point's share of a sweep's time, in token passes: what the progress bar counts.
-
-    An exact point costs all its passes; a sampled one some passes of each role.
-    """
-    schedule = sampler_of(point).schedule(point.length)
-    if mode == "exact":
-        return schedule.query_tokens
-    longest = {p.role: max(p.query_len, 1) for p in schedule}
-    # A pass over a long sequence costs more per token where there is attention; a pass over few
-    # tokens costs its launches.
-    return sum(max(q, 64) * (1 + q / 8192) for q in longest.values())

@@ -2,6 +2,8 @@
 
 import difflib
 import itertools
+import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +11,24 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, ConfigError
+from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, MOST_RUNS, ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Graphs, Mode, Point
 
 
 def _as_list(value: object) -> object:
     return value if isinstance(value, list) else [value]
+
+
+_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def _bytes(value: object) -> int:
+    size = r"(\d{1,9}(?:\.\d{1,3})?) ?([MGT]iB)"
+    found = re.fullmatch(size, value, re.ASCII) if isinstance(value, str) else None
+    if found is None or float(found[1]) == 0:
+        raise ValueError("must be a size above 0 such as 512MiB or 8GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
@@ -42,30 +55,46 @@ class _File(BaseModel):
     device: str = "cpu"
     dtype: str | None = None
     mode: Mode = "exact"
-    warmup: Annotated[int, Field(ge=0)] = 3
-    repeats: PositiveInt = 5
-    nodes: Annotated[int, Field(ge=2)] = 5
+    warmup: Annotated[int, Field(ge=0, le=MOST_RUNS)] = 3
+    repeats: Annotated[PositiveInt, Field(le=MOST_RUNS)] = 5
+    nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = 5
     batch: Annotated[PositiveInt, Field(le=LARGEST_BATCH)] = 1
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
     lines: Annotated[list[_Line], Field(min_length=1)]
 
 
+class Measuring(BaseModel):
+    """How the points of a sweep are measured: the settings that a number depends on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mode: Mode = "exact"
+    warmup: int = 3
+    repeats: int = 5
+    nodes: int = 5
+    seed: int = 0
+    graphs: Graphs = "auto"
+    kernels: dict[str, str] = {}
+
+
 class Sweep(BaseModel):
-    """A valid sweep: the points in the order of the file, and how to measure them."""
+    """A valid sweep: the points in the order of the file, and how to measure them.
+
+    timeout: seconds that a point may take; memory_limit: bytes that its process may use; None
+    for no limit.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     points: list[Point]
-    mode: Mode
-    warmup: int
-    repeats: int
-    nodes: int
-    seed: int
-    graphs: Graphs = "auto"
-    kernels: dict[str, str] = {}
+    measuring: Measuring = Measuring()
+    timeout: float | None = None
+    memory_limit: int | None = None
 
 
 def load_sweep(
@@ -73,10 +102,12 @@ def load_sweep(
     *,
     device: str | None = None,
     graphs: str | None = None,
+    timeout: float | None = None,
+    memory_limit: str | None = None,
     kernels: Mapping[str, str] | None = None,
 ) -> Sweep:
-    """Read and check a sweep file; `device` and `graphs` override the file's, and each of
-    `kernels` the file's of the same operation.
+    """Read and check a sweep file; what is given here overrides the file's, and each of `kernels`
+    the file's of the same operation.
 
     Raises ConfigError naming the field, the value and what is allowed.
     """
@@ -86,10 +117,13 @@ def load_sweep(
         raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
-    if device is not None:
-        content["device"] = device
-    if graphs is not None:
-        content["graphs"] = graphs
+    instead = {
+        "device": device,
+        "graphs": graphs,
+        "timeout": timeout,
+        "memory_limit": memory_limit,
+    }
+    content |= {name: value for name, value in instead.items() if value is not None}
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
@@ -107,6 +141,11 @@ def load_sweep(
         dtype = parse_dtype(file.dtype)
         file.kernels |= kernels or {}
         check_graphs(file.graphs, place)
+        if file.memory_limit is not None and (place.type != "cpu" or sys.platform != "linux"):
+            raise ConfigError(
+                f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
+                "limits the memory of a process, and only a CPU's"
+            )
         for size in {*file.size, *(size for line in file.lines for size in line.size or ())}:
             choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
     except ConfigError as error:
@@ -118,8 +157,13 @@ def load_sweep(
                 points[point.model_dump_json()] = point
         except ConfigError as error:
             raise ConfigError(f"{path}: lines[{number}]: {error}") from None
-    shared = file.model_dump(include=set(Sweep.model_fields))
-    return Sweep(points=list(points.values()), **shared)
+    return Sweep(
+        name=file.name,
+        points=list(points.values()),
+        measuring=Measuring(**file.model_dump(include=set(Measuring.model_fields))),
+        timeout=file.timeout,
+        memory_limit=file.memory_limit,
+    )
 
 
 def _expand(file: _File, line: _Line) -> list[Point]:
@@ -162,4 +206,5 @@ def _explain(error: ValidationError) -> str:
         return f"{place}: no such key{hint}; allowed: {', '.join(allowed)}"
     if first["type"] == "missing":
         return f"{place}: missing; every sweep needs it"
-    return f"{place}: {first['input']!r} is not allowed; {first['msg'].lower()}"
+    own = first.get("ctx", {}).get("error")
+    return f"{place}: {first['input']!r} is not allowed; {own or first['msg'].lower()}"

@@ -1,16 +1,20 @@
 """What the commands print: tables, one record, and the progress of a sweep."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from dlm_bench.errors import ConfigError, ResultsError
+from dlm_bench.plan import Plan, TimeLeft
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import frame_of
 from dlm_bench.sweep import Sweep
@@ -60,13 +64,13 @@ def print_record(record: Record) -> None:
 
 def print_plan(sweep: Sweep) -> None:
     """The points of a sweep with their NFE, none of them run."""
-    from dlm_bench.execute import sampler_of
+    from dlm_bench.samplers import build_sampler
 
     table = _table(
         "backbone", "size", "sampler", "options", "length", "NFE", "token passes", left=4
     )
     for point in sweep.points:
-        schedule = sampler_of(point).schedule(point.length)
+        schedule = build_sampler(point.sampler, **point.options).schedule(point.length)
         table.add_row(
             point.backbone,
             point.size,
@@ -77,46 +81,97 @@ def print_plan(sweep: Sweep) -> None:
             f"{schedule.query_tokens:,}",
         )
     _console().print(table)
-    print(f"{len(sweep.points)} points, {sweep.mode}, nothing was run")
+    print(f"{len(sweep.points)} points, {sweep.measuring.mode}, nothing was run")
 
 
-@contextmanager
-def sweep_progress(sweep: Sweep) -> Iterator[Callable[[Record], None]]:
-    """Show how far a sweep is: a bar with the time left on a terminal, else a line a point."""
-    from dlm_bench.execute import expected_work
+def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool) -> None:
+    """How much of a sweep its results file holds already."""
+    text = f"{len(found)} of {len(plan.sweep.points)} points found in {output}"
+    failed = sum(record.status != "ok" for record in found.values())
+    if failed:
+        what = "run again" if retry else "not run again without --retry-failed"
+        text += f"; {failed} of them failed or were skipped, and are {what}"
+    print(text)
 
-    work = [expected_work(point, sweep.mode) for point in sweep.points]
-    console = Console(stderr=True, highlight=False)
-    done = 0
-    with Progress(
-        TextColumn("{task.fields[done]}/{task.fields[points]}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=sum(work), done=0, points=len(sweep.points))
 
-        def announce() -> None:
-            if done < len(sweep.points):
-                progress.update(task, description=sweep.points[done].describe())
+class SweepProgress:
+    """How far a sweep is, on stderr: on a terminal a bar with the time left, the point under way
+    and the last result; else a line when a point starts and one when it ends."""
 
-        def advance(record: Record) -> None:
-            nonlocal done
-            line = f"[{done + 1}/{len(sweep.points)}] {record.point.describe()}: {outcome(record)}"
-            if record.status != "ok":
-                progress.console.print(line, style="red", markup=False)
-            elif not console.is_terminal:
-                console.print(line, markup=False, soft_wrap=True)
-            progress.update(task, advance=work[done], done=done + 1)
-            done += 1
-            announce()
+    def __init__(self, plan: Plan, found: Collection[str] = ()) -> None:
+        points = zip(plan.identities(), plan.sweep.points, plan.work, strict=True)
+        self._open = {
+            index: (point, work)
+            for index, (identity, point, work) in enumerate(points)
+            if identity not in found
+        }
+        self._count, self._time_left = len(plan.work), TimeLeft()
+        self._begun = self._point_begun = time.monotonic()
+        self._now, self._last = "", ""
+        self._console = Console(stderr=True, highlight=False)
+        # Drawn once a second: drawing takes time from what is measured.
+        self._live = Live(
+            console=self._console, get_renderable=self._draw, refresh_per_second=1, transient=True
+        )
 
-        announce()
-        yield advance
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def begin(self, index: int) -> None:
+        """A point starts."""
+        self._point_begun = time.monotonic()
+        self._now = self._open[index][0].describe()
+        if not self._console.is_terminal:
+            self._say(f"[{self._place()}] {self._now}: started")
+
+    def end(self, index: int, record: Record, seconds: float) -> None:
+        """A point ended; its measuring took `seconds`."""
+        place = self._place()
+        point, work = self._open.pop(index)
+        if record.status == "ok":
+            besides = max(0.0, time.monotonic() - self._point_begun - seconds)
+            self._time_left.learn(point, work, seconds, besides)
+        self._last = f"{point.describe()}: {outcome(record)}"
+        if record.status != "ok" and self._console.is_terminal:
+            self._console.print(Text(f"[{place}] {self._last}", style="red"))
+        elif not self._console.is_terminal:
+            left = f"; {self._left()} left" if self._open else ""
+            self._say(f"[{place}] {self._last}{left}")
+
+    def _place(self) -> str:
+        return f"{self._count - len(self._open) + 1}/{self._count}"
+
+    def _left(self) -> str:
+        seconds = self._time_left.seconds(self._open.values())
+        return "?" if seconds is None else f"about {duration(seconds)}"
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+    def _draw(self) -> RenderableType:
+        done = self._count - len(self._open)
+        elapsed = duration(time.monotonic() - self._begun)
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            f"{done}/{self._count}",
+            ProgressBar(total=self._count, completed=done, width=40),
+            f"{elapsed} gone, {self._left()} left",
+        )
+        lines = [("now ", self._now), ("last", self._last)]
+        said = (Text(f"{name} {text}", overflow="ellipsis", no_wrap=True) for name, text in lines)
+        return Group(row, *said)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a reader thinks in: `42 s`, `3.5 min`, `2.1 h`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
 
 
 def outcome(record: Record) -> str:

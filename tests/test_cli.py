@@ -1,5 +1,7 @@
 """The command line, run as a user runs it."""
 
+import contextlib
+import io
 import subprocess
 import sys
 import time
@@ -29,13 +31,19 @@ sampler = "ar"
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The file of a sweep that ran through the command line."""
+def swept(tmp_path_factory):
+    """The file of a sweep that ran through the command line, and what that printed."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "s.toml").write_text(SWEEP.format(mode="sampled"))
-    path = folder / "r.jsonl"
-    assert main(["sweep", str(folder / "s.toml"), "--output", str(path)]) == 0
-    return path
+    path, out = folder / "r.jsonl", io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["sweep", str(folder / "s.toml"), "--output", str(path)]) == 0
+    return path, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def results(swept):
+    return swept[0]
 
 
 def shell(*arguments):
@@ -50,10 +58,8 @@ def test_a_sweep_leaves_a_record_of_every_point(results):
     assert all(len(r.seconds) == 2 and r.tokens_per_second > 0 for r in records)
 
 
-def test_a_sweep_ends_with_its_table(tmp_path, capsys):
-    (tmp_path / "s.toml").write_text(SWEEP.format(mode="exact"))
-    assert main(["sweep", str(tmp_path / "s.toml"), "--output", str(tmp_path / "r.jsonl")]) == 0
-    out = capsys.readouterr().out
+def test_a_sweep_ends_with_its_table(swept):
+    _, out = swept
     assert "AR Mamba-2" in out
     assert "DiffuMamba-H, block cache, commit=separate" in out
     assert "20 records appended" in out
@@ -71,25 +77,19 @@ def test_a_dry_run_prints_nfe_and_runs_nothing(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "results").exists()
 
 
-def test_a_failed_point_does_not_end_the_sweep(tmp_path, capsys, monkeypatch):
-    import dlm_bench.execute as execute
+def test_a_dry_run_of_a_resume_says_how_much_is_there(results, capsys):
+    arguments = ["sweep", str(results.with_name("s.toml")), "--output", str(results), "--dry-run"]
+    assert main([*arguments, "--resume"]) == 0
+    assert f"20 of 20 points found in {results}" in capsys.readouterr().out
 
-    def fail_at_48(model, sampler, length, **options):
-        if length == 48:
-            raise MemoryError("no room")
-        if length == 64:
-            raise RuntimeError("broken\nsecond line")
-        return measured(model, sampler, length, **options)
 
-    measured = execute.measure
-    monkeypatch.setattr(execute, "measure", fail_at_48)
-    (tmp_path / "s.toml").write_text(SWEEP.format(mode="exact"))
-    assert main(["sweep", str(tmp_path / "s.toml"), "--output", str(tmp_path / "r.jsonl")]) == 3
-    records = read_records(tmp_path / "r.jsonl")
-    assert [r.status for r in records] == ["ok", "oom", "error", "ok"] * 5
-    assert records[1].message == "MemoryError: no room"
-    assert records[2].message == "RuntimeError: broken"
-    assert "10 of 20 points failed" in capsys.readouterr().err
+def test_a_sweep_finds_what_run_has_measured(tmp_path, capsys):
+    path, sweep = tmp_path / "r.jsonl", tmp_path / "s.toml"
+    run = ["run", "ar-mamba", "ar", "--size", "tiny", "-L", "32", "--warmup", "0", "--repeats", "2"]
+    assert main([*run, "--output", str(path)]) == 0
+    sweep.write_text(SWEEP.format(mode="exact"))
+    assert main(["sweep", str(sweep), "--output", str(path), "--resume", "--dry-run"]) == 0
+    assert "1 of 20 points found" in capsys.readouterr().out
 
 
 def test_plot_prints_the_paths_of_its_figures(results, tmp_path, capsys):
@@ -143,6 +143,7 @@ def test_env_and_list_name_what_there_is(capsys):
         assert word in out
 
 
+QUICK = "bench/sweeps/quick.toml"
 RUN = ["run", "diffutran", "full", "--size", "tiny", "--length"]
 
 
@@ -171,6 +172,10 @@ RUN = ["run", "diffutran", "full", "--size", "tiny", "--length"]
         ([*RUN, "64", "--device", "meta"], "meta"),
         (["run", "diffutran", "block-cache", "-L", "64", "-o", "tokens_per_step=64"], "block_size"),
         (["sweep", "none.toml"], "none.toml"),
+        (["sweep", QUICK, "--retry-failed"], "--retry-failed: is not allowed without --resume"),
+        (["sweep", QUICK, "--timeout", "0"], "timeout: 0.0 is not allowed"),
+        (["sweep", QUICK, "--timeout", "nan", "--dry-run"], "timeout: nan is not allowed"),
+        (["sweep", QUICK, "--memory-limit", "8GB"], "must be a size above 0 such as 512MiB or"),
         (["fit", "none.jsonl"], "none.jsonl"),
         (["plot", "none.jsonl"], "none.jsonl"),
         (["plot", "none.jsonl", "--figure", "pie"], "allowed: throughput, latency, all"),

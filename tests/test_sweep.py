@@ -39,7 +39,25 @@ def test_lists_multiply_and_every_option_is_written_out(tmp_path):
 
 def test_the_protocol_of_the_paper_is_the_default(tmp_path):
     sweep = load(tmp_path, VALID)
-    assert (sweep.mode, sweep.warmup, sweep.repeats) == ("exact", 3, 5)
+    measuring = sweep.measuring
+    assert (measuring.mode, measuring.warmup, measuring.repeats) == ("exact", 3, 5)
+    assert (sweep.timeout, sweep.memory_limit) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "limit"), [("512MiB", 2**29), ("8 GiB", 2**33), ("1.5GiB", 3 * 2**29), ("1TiB", 2**40)]
+)
+def test_a_memory_limit_is_read_in_binary_units(tmp_path, size, limit):
+    assert load(tmp_path, f'memory_limit = "{size}"\n{VALID}').memory_limit == limit
+
+
+def test_what_is_given_besides_overrides_the_file(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('timeout = 5\nmemory_limit = "1GiB"\n' + VALID)
+    assert load_sweep(path).timeout == 5.0
+    sweep = load_sweep(path, timeout=7.0, memory_limit="2GiB", kernels={"ssd": "torch"})
+    assert (sweep.timeout, sweep.memory_limit) == (7.0, 2**31)
+    assert sweep.measuring.kernels == {"ssd": "torch"}
 
 
 def test_a_point_that_two_lines_ask_for_is_measured_once(tmp_path):
@@ -76,6 +94,11 @@ def test_a_line_may_have_its_own_lengths_and_size(tmp_path):
         ('name = "test"', 'name = "../test"', "name: '../test' is not allowed"),
         ('name = "test"', 'name = "test"\nmode = "exakt"', "mode: 'exakt' is not allowed"),
         ('name = "test"', 'name = "test"\nrepeats = 0', "repeats: 0 is not allowed"),
+        ('name = "test"', 'name = "test"\nrepeats = 99999', "repeats: 99999 is not allowed"),
+        ('name = "test"', 'name = "test"\ntimeout = -1', "timeout: -1 is not allowed"),
+        ('name = "test"', 'name = "test"\ntimeout = true', "timeout: True is not allowed"),
+        ('name = "test"', 'name = "test"\nmemory_limit = 8', "memory_limit: 8 is not .* 512MiB"),
+        ('name = "test"', 'name = "test"\nmemory_limit = "0GiB"', "'0GiB' is not allowed"),
         ('name = "test"', 'name = "test"\ndevice = "tpu"', "device: 'tpu'"),
         ("[[lines]]", "[lines]", "lines"),
         ("[[lines]]", "[[lines", "not valid TOML"),

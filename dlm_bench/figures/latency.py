@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import style
+from dlm_bench.figures import flags, style
 
 MIN_LENGTHS = 3  # the law has three coefficients
 _TERMS: dict[str, tuple[str, tuple[float, tuple[float, ...]]]] = {  # term: colour, dashes
@@ -29,6 +29,7 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     """Draw measured milliseconds per pass, the fitted law and its three terms, a panel a line.
 
     `frame` comes from `load_results`; a pass is what a decode's time divided by its NFE gives.
+    Rings are around records with flags.
     Only lines with ok records at 3 or more lengths can be fitted and are drawn: those of
     `sampler`, or if it is None those of "full" where there are any, else all. Raises ResultsError
     if no line is left.
@@ -55,7 +56,7 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     samplers = {style.SAMPLER_NAMES.get(line.sampler, line.sampler) for line in drawn}
     shared = samplers.pop() + ", " if len(samplers) == 1 else ""
     told = f"{shared}{style.shared_settings(drawn)}. Equations: L in thousands."
-    style.caption(figure, told)
+    style.caption(figure, told + flags.told(drawn))
     figure.legend(handles=_legend(), loc="outside lower center", ncols=5 if len(drawn) > 1 else 3)
     return figure
 
@@ -96,6 +97,7 @@ def _draw_panel(axes: Axes, line: style.Line, colour: str) -> None:
         capsize=1.5,
         label="measured",
     )
+    flags.ring(axes, line, "ms_per_pass", colour)
     curve = np.geomspace(lengths[0], lengths[-1], 100)
     axes.plot(curve, 1e3 * fit.predict(curve), color=colour, label="fitted law")
     for name, term in fit.terms(curve)._asdict().items():

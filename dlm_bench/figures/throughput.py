@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dlm_bench.figures import style
+from dlm_bench.figures import flags, style
 
 P = "tokens_per_step"
 
@@ -22,9 +22,9 @@ def draw_throughput(frame: pd.DataFrame) -> Figure:
     """Draw tokens/s against length on logarithmic axes from the ok records of `load_results`.
 
     Points are the mean over the repeats, bars their slowest and fastest repeat, hollow markers
-    sampled timing. Each machine and each tokens per step (p) has a panel of its own; lines
-    without p, which are the autoregressive ones, are in all panels of their machine. Raises
-    ResultsError if there is nothing to draw.
+    sampled timing, rings records with flags. Each machine and each tokens per step (p) has a panel
+    of its own; lines without p, which are the autoregressive ones, are in all panels of their
+    machine. Raises ResultsError if there is nothing to draw.
     """
     drawn = style.labelled(style.lines(frame), hidden={P, "hardware", "device"})
     facets = _facets(drawn)
@@ -52,7 +52,7 @@ def draw_throughput(frame: pd.DataFrame) -> Figure:
     panels[0].set_yscale("log")
     panels[0].set_ylim(min(speeds) / 1.5, max(speeds) * 1.5)
     style.value_axis(panels[0].yaxis, *panels[0].get_ylim())
-    measurement = _measurement(drawn, modes) + _failures(frame)
+    measurement = _measurement(drawn, modes) + flags.told(drawn) + _failures(frame)
     style.caption(figure, f"{style.shared_settings(drawn)}. {measurement}")
     _legend(figure, groups, legend_rows)
     return figure
@@ -134,6 +134,7 @@ def _draw_line(axes: Axes, line: style.Line, colour: str, look: style.LineStyle)
             label="_sampled",
             zorder=3,
         )
+    flags.ring(axes, line, "tokens_per_second", colour)
 
 
 def _backbone_handles(drawn: list[style.Line], colours: dict[str, str]) -> list[Line2D]:

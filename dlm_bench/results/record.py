@@ -11,6 +11,7 @@ SCHEMA_VERSION = 1
 Mode = Literal["exact", "sampled"]
 Graphs = Literal["auto", "require", "off"]
 Seconds = Annotated[float, Field(gt=1e-12, allow_inf_nan=False)]
+Flag = Literal["throttled", "drifting", "outliers", "contended"]
 Status = Literal["ok", "oom", "error", "timeout", "skipped"]
 
 
@@ -67,12 +68,21 @@ class Record(BaseModel):
     integrated over the schedule in sampled mode. `error_estimate` is the sampled mode's
     estimate of its own relative error. `kernels` names the implementation of each operation,
     `graphs` says of each role of pass whether it ran as a captured CUDA graph, and why not.
-    `telemetry` holds what the hardware reported.
+    `telemetry` holds what the hardware reported (see timing.telemetry). `warmup_seconds` are those
+    of the warm-up runs, of decodes in exact mode and of the first unit of each line in sampled
+    mode; more than `warmup` of them where they still got faster.
+
+    `flags` says what makes the numbers less sure; nothing is dropped for it:
+    throttled: heat, power or the board held the clocks down during the repeats.
+    drifting: the repeats get slower, or faster, one after the other by more than they scatter.
+    outliers: some repeats lie far from the others.
+    contended: the threads of a CPU run had to wait for a CPU, as something else was using it.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
+    identity: str = ""
     point: Point
     status: Status
     message: str = ""
@@ -91,6 +101,8 @@ class Record(BaseModel):
     kernels: dict[str, str] = {}
     graphs: dict[str, str] = {}
     telemetry: dict[str, Any] = {}
+    warmup_seconds: list[Seconds] = []
+    flags: list[Flag] = []
     environment: dict[str, Any] = {}
     measured_at: str = Field(default_factory=_now)
 

@@ -3,14 +3,15 @@
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.results.record import SCHEMA_VERSION, Record
+from dlm_bench.results.record import SCHEMA_VERSION, Point, Record
 
 if TYPE_CHECKING:
     import pandas
@@ -23,21 +24,44 @@ class TornLineWarning(UserWarning):
 def append_record(path: str | os.PathLike[str], record: Record) -> None:
     """Append one record to `path`, creating the file and its folder.
 
-    The line goes out in a single O_APPEND write and is synced before this returns. After a torn
-    last line it starts on a line of its own, so the torn one stays the only loss. Raises
-    ResultsError if the file cannot be opened.
+    The line goes out in a single write under an exclusive lock, so that sweeps may share a file,
+    and is synced before this returns. After the torn line of a killed writer it starts on a line
+    of its own, so that the torn one stays the only loss. Raises ResultsError if the file cannot
+    be written.
     """
     line = record.model_dump_json().encode() + b"\n"
     fd = _open_to_append(path)
     try:
-        size = os.fstat(fd).st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        if os.write(fd, line) != len(line):
-            raise ResultsError(f"results file {str(path)!r}: the disk took only part of a record")
-        os.fsync(fd)
+        with _locked(fd):
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(fd, line) != len(line):
+                raise ResultsError(
+                    f"results file {str(path)!r}: the disk took only part of a record"
+                )
+            os.fsync(fd)
+    except OSError as error:
+        raise ResultsError(f"results file {str(path)!r}: {error.strerror}") from None
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _locked(fd: int) -> Iterator[None]:
+    """Hold the file's lock. Where there is none to be had (Windows, some network disks), O_APPEND
+    alone keeps writers apart."""
+    try:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -70,33 +94,49 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            record = Record.model_validate_json(line)
-        except ValidationError as error:
-            newer = _newer_schema(line)
-            if newer is not None:
-                raise _too_new(path, number, newer) from None
-            reason = error.errors()[0]
-            where = ".".join(map(str, reason["loc"])) or "line"
-            warnings.warn(
-                f"{path}:{number}: skipped, not a whole record ({where}: {reason['msg']})",
-                TornLineWarning,
-                stacklevel=2,
-            )
+        record, damage = _parse(line)
+        version = _schema_of(line) if record is None else record.schema_version
+        if version > SCHEMA_VERSION:
+            raise _too_new(path, number, version)
+        if record is not None and not damage:
+            records.append(record)
             continue
-        if record.schema_version > SCHEMA_VERSION:
-            raise _too_new(path, number, record.schema_version)
-        records.append(record)
+        warnings.warn(
+            f"{path}:{number}: skipped, not a whole record ({damage})",
+            TornLineWarning,
+            stacklevel=2,
+        )
     return records
 
 
-def _newer_schema(line: bytes) -> int | None:
-    """The line's schema version if it is a newer one: its unknown fields are then no damage."""
+def _parse(line: bytes) -> tuple[Record | None, str]:
+    """The record of a line, and what is wrong with it if anything is."""
+    try:
+        record = Record.model_validate_json(line, strict=True)
+    except ValidationError as error:
+        reason = error.errors()[0]
+        where = ".".join(map(str, reason["loc"])) or "line"
+        return None, f"{where}: {reason['msg']}"
+    # A writer leaves out nothing: a default in the place of what it wrote would be made up.
+    absent = [f"point.{name}" for name in Point.model_fields.keys() - record.point.model_fields_set]
+    absent += {"schema_version", "seed", "seconds", "measured_at"} - record.model_fields_set
+    if absent:
+        return record, f"{min(absent)}: Field required"
+    if record.schema_version < 1:
+        return record, f"schema_version: {record.schema_version} never was"
+    if record.status == "ok" and not (record.seconds and record.nfe):
+        return record, "status: ok, but without seconds or passes"
+    return record, ""
+
+
+def _schema_of(line: bytes) -> int:
+    """The schema version of a line that is no record of this one, 0 if it names none: what a newer
+    one has besides is no damage."""
     try:
         version = json.loads(line).get("schema_version")
-    except (ValueError, AttributeError):
-        return None
-    return version if isinstance(version, int) and version > SCHEMA_VERSION else None
+    except (ValueError, AttributeError, RecursionError):
+        return 0
+    return version if isinstance(version, int) else 0
 
 
 def _too_new(path: str | os.PathLike[str], number: int, version: int) -> ResultsError:

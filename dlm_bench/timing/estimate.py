@@ -7,7 +7,8 @@ of each line are timed; the others are interpolated between them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
@@ -19,6 +20,7 @@ from dlm_bench.samplers.schedule import PlannedPass, role_of
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import seconds_of
 from dlm_bench.timing.graphs import Steps
+from dlm_bench.timing.steady import warm_up
 
 LONGEST_UNIT = 64  # passes; a longer run, or one that is the whole decode, is cut into passes
 WARMUP_SECONDS = 1.0  # after one warm-up run of a unit, no further one beyond this
@@ -41,6 +43,7 @@ class Estimate:
     seconds: list[float]
     relative_error: float | None
     passes: list[PassTiming]
+    warmup_seconds: list[float]
 
 
 def units(plan: list[PlannedPass]) -> Iterator[Unit]:
@@ -117,13 +120,15 @@ def estimate(
     warmup: int,
     repeats: int,
     most_nodes: int,
+    watch: AbstractContextManager[object] | None = None,
 ) -> Estimate:
     """Time a decode by its passes.
 
-    `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS. Each
-    repeat then goes through all nodes, so that a machine that drifts shows as their spread. The
-    relative error is that of a 95 % interval of the mean plus the interpolation's; None where one
-    repeat leaves nothing to tell it from.
+    `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and at
+    most as many more where they still get faster. Each repeat then goes through all nodes, so that
+    a machine that drifts shows as their spread; `watch` is entered around the repeats. The relative
+    error is that of a 95 % interval of the mean plus the interpolation's; None where one repeat
+    leaves nothing to tell it from.
     """
     found = [(line, nodes(line, most_nodes)) for line in lines(state.plan)]
     steps.prepare(line[place].place.kind for line, at in found for place in at)
@@ -131,10 +136,11 @@ def estimate(
     for line, at in found:
         timer.warm_up(line[at[0]], warmup)
     times = [np.empty((len(at), repeats)) for _, at in found]
-    for repeat in range(repeats):
-        for (line, at), taken in zip(found, times, strict=True):
-            for row, place in enumerate(at):
-                taken[row, repeat] = timer.seconds(line[place])
+    with watch or nullcontext():
+        for repeat in range(repeats):
+            for (line, at), taken in zip(found, times, strict=True):
+                for row, place in enumerate(at):
+                    taken[row, repeat] = timer.seconds(line[place])
 
     totals = np.zeros(repeats)
     variances: list[float] = []
@@ -159,7 +165,7 @@ def estimate(
     error = None
     if repeats > 1:
         error = float((noise(variances, repeats) + interpolated) / totals.mean())
-    return Estimate(totals.tolist(), error, timings)
+    return Estimate(totals.tolist(), error, timings, timer.warmup_seconds)
 
 
 @dataclass
@@ -167,15 +173,17 @@ class _UnitTimer:
     sampler: Sampler
     state: DecodeState
     steps: Steps
+    warmup_seconds: list[float] = field(default_factory=list)
 
     def warm_up(self, unit: Unit, runs: int) -> None:
         if unit.place.kind in self.steps.warm:
             return
-        spent = 0.0
-        for _ in range(runs):
-            spent += self._run(unit)
-            if spent > WARMUP_SECONDS:
-                break
+        self.warmup_seconds += warm_up(
+            lambda: self._run(unit),
+            runs,
+            most_seconds=WARMUP_SECONDS,
+            extra_seconds=WARMUP_SECONDS,
+        )
 
     def seconds(self, unit: Unit) -> float:
         """Seconds of a unit from the state it would start in. A short one is run twice: in a

@@ -1,5 +1,6 @@
 """Measure one point: warm up, time the repeats, and write down all that the number depends on."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import get_args
 
@@ -8,14 +9,18 @@ import torch
 from dlm_bench.errors import MOST_RUNS, check_int, unknown
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import count_parameters
-from dlm_bench.results.record import Graphs, Mode, Point, Record
+from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import seconds_of
 from dlm_bench.timing.environment import environment
 from dlm_bench.timing.estimate import estimate
 from dlm_bench.timing.graphs import Steps, check_graphs
+from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
+from dlm_bench.timing.nvml import nvml_source
+from dlm_bench.timing.steady import drifting, outliers, warm_up
+from dlm_bench.timing.telemetry import Telemetry, Watch
 
 MOST_NODES = 5
 
@@ -51,11 +56,12 @@ def measure(
     """Time the decoding of `length` tokens.
 
     mode "exact" runs whole decodes, `warmup` untimed and `repeats` timed ones (the paper's
-    protocol: 3 and 5). "sampled" times passes at up to `nodes` places of each role and integrates
-    over the schedule. On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it
-    can be captured, "require" raises where it cannot, "off" launches every kernel from Python.
-    Allocation, capture, seeking and the drawing of tokens are never timed. Raises ConfigError for
-    a value that is not allowed.
+    protocol: 3 and 5); the warm-up goes on while the runs get faster, for at most as many again.
+    "sampled" times passes at up to `nodes` places of each role and integrates over the schedule.
+    On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it can be captured,
+    "require" raises where it cannot, "off" launches every kernel from Python. Allocation, capture,
+    seeking and the drawing of tokens are never timed. Raises ConfigError for a value that is not
+    allowed.
     """
     if mode not in get_args(Mode):
         raise unknown("mode", mode, get_args(Mode))
@@ -81,21 +87,36 @@ def measure(
         kernels=model.kernels.named(),
         environment=environment(device.type, device.index or 0),
     )
+    watch = watch_of(device)
     if mode == "exact":
-        record.seconds = time_decodes(sampler, state, steps, warmup, repeats)
+        record.seconds, record.warmup_seconds = time_decodes(
+            sampler, state, steps, warmup, repeats, watch
+        )
     else:
-        found = estimate(sampler, state, steps, warmup=warmup, repeats=repeats, most_nodes=nodes)
+        found = estimate(
+            sampler, state, steps, warmup=warmup, repeats=repeats, most_nodes=nodes, watch=watch
+        )
         record.seconds, record.passes = found.seconds, found.passes
         record.error_estimate = found.relative_error
+        record.warmup_seconds = found.warmup_seconds
     record.graphs = steps.report()
     record.peak_memory_bytes = peak_memory(device)
+    telemetry = watch.telemetry(record.seconds, batch * length)
+    record.telemetry = telemetry.model_dump()
+    record.flags = flags_of(record.seconds, telemetry)
     return record
 
 
 def time_decodes(
-    sampler: Sampler, state: DecodeState, steps: Steps, warmup: int, repeats: int
-) -> list[float]:
-    """Seconds of each timed whole decode."""
+    sampler: Sampler,
+    state: DecodeState,
+    steps: Steps,
+    warmup: int,
+    repeats: int,
+    watch: AbstractContextManager[object] | None = None,
+) -> tuple[list[float], list[float]]:
+    """Seconds of each timed whole decode, and of each warm-up one; `watch` is entered around the
+    timed ones."""
     kinds = [planned.kind for planned in state.plan]
     steps.prepare(kinds)
 
@@ -107,6 +128,27 @@ def time_decodes(
         sampler.seek(state, 0)
         return seconds_of(run, state.tokens.device)
 
-    for _ in range(warmup):
-        decode()
-    return [decode() for _ in range(repeats)]
+    warm = warm_up(decode, warmup)
+    with watch or nullcontext():
+        return [decode() for _ in range(repeats)], warm
+
+
+def watch_of(device: torch.device) -> Watch:
+    """What watches the hardware beside a run on this device."""
+    if device.type == "cuda":
+        source = nvml_source(torch.cuda.get_device_properties(device))
+        return Watch(None, source) if isinstance(source, str) else Watch(source)
+    if device.type == "cpu":
+        return Watch(HostSource())
+    return Watch(None, f"nothing is known of a {device.type}")
+
+
+def flags_of(seconds: list[float], telemetry: Telemetry) -> list[Flag]:
+    """What makes these repeats less sure (see Record)."""
+    signs: dict[Flag, bool] = {
+        "throttled": telemetry.throttled,
+        "drifting": drifting(seconds) is not None,
+        "outliers": bool(outliers(seconds)),
+        "contended": telemetry.contended,
+    }
+    return [flag for flag, seen in signs.items() if seen]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 
 import pytest
 from pydantic import ValidationError
@@ -64,6 +65,51 @@ def test_a_torn_last_line_is_skipped_with_a_warning_and_nothing_else_is_lost(tmp
     append_record(path, record(512))
     with pytest.warns(TornLineWarning, match=r"r\.jsonl:3: skipped"):
         assert [r.point.length for r in read_records(path)] == [64, 128, 512]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('"length":64', '"length":"64"', "point.length: Input should be a valid integer"),
+        ('"length":64', '"length":true', "point.length: Input should be a valid integer"),
+        ('"seed":0', '"seed":"0"', "seed: Input should be a valid integer"),
+        ('"dtype":"float32"', '"device":"cpu"', "point.dtype: Field required"),
+        ('"measured_at"', '"message"', "measured_at: Field required"),
+        ('"seconds":[1.0,3.0]', '"seconds":[]', "status: ok, but without seconds"),
+        ('"schema_version":1', '"schema_version":0', "schema_version: 0 never was"),
+    ],
+)
+def test_nothing_in_a_record_is_guessed(tmp_path, old, new, named):
+    path = tmp_path / "r.jsonl"
+    line = record().model_dump_json()
+    assert old in line
+    path.write_text(line.replace(old, new) + "\n")
+    with pytest.warns(TornLineWarning, match=f"r.jsonl:1: skipped.*{named}"):
+        assert read_records(path) == []
+
+
+def test_a_record_waits_for_the_lock_of_another_writer(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "r.jsonl"
+    append_record(path, record(64))
+    writer = threading.Thread(target=append_record, args=(path, record(128)))
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+        assert len(read_records(path)) == 1
+    writer.join(10)
+    assert len(read_records(path)) == 2
+
+
+def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(ResultsError, match=r"r\.jsonl': No space left on device"):
+        append_record(tmp_path / "r.jsonl", record())
 
 
 def test_a_newer_schema_is_refused_and_not_taken_for_damage(tmp_path):

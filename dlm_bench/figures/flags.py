@@ -1,0 +1,40 @@
+"""Points whose records have flags: a ring around each, and what the rings mean."""
+
+from collections import Counter
+
+from matplotlib.axes import Axes
+
+from dlm_bench.figures.style import Line
+from dlm_bench.results.record import Flag
+
+FLAGS: dict[Flag, str] = {
+    "throttled": "clocks held down",
+    "drifting": "repeats get slower or faster",
+    "outliers": "some repeats far off",
+    "contended": "other work on the CPU",
+}
+
+
+def ring(axes: Axes, line: Line, value: str, colour: str) -> None:
+    """Put a ring around the points of a line, drawn at `value`, whose records have flags."""
+    flagged = [row for row in line.rows if row["flags"]]
+    if flagged:
+        axes.plot(
+            [row["length"] for row in flagged],
+            [row[value] for row in flagged],
+            color=colour,
+            linestyle="none",
+            marker="o",
+            markersize=7.5,
+            markerfacecolor="none",
+            markeredgewidth=0.7,
+            label="_flagged",
+            zorder=4,
+        )
+
+
+def told(drawn: list[Line]) -> str:
+    """What the rings mean, for the caption: the flags of the points drawn, and on how many."""
+    counts = Counter(flag for line in drawn for row in line.rows for flag in row["flags"])
+    parts = [f"{counts[flag]} {flag} ({FLAGS[flag]})" for flag in FLAGS if counts[flag]]
+    return f" Ringed: {', '.join(parts)}." if parts else ""

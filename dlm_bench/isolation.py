@@ -1,0 +1,166 @@
+"""The parent's end of a worker process: start it, ask it, and find out what ended it."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dlm_bench.results.record import Status
+
+WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
+START_SECONDS = 300.0  # imports from a cold network disk take a minute
+LOOK_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
+LAST_WORDS = 4096  # bytes of its stderr that are searched for what it said last
+_NO_MEMORY = ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot allocate memory")
+
+
+class WorkerFailure(Exception):
+    """A worker did not answer; the status and message for the record of what it was asked."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class WorkerProcess:
+    """A running worker: in a process group of its own, with this process's environment.
+
+    Raises WorkerFailure if it does not start.
+    """
+
+    def __init__(self, command: Sequence[str] = WORKER) -> None:
+        self._oom_kills = _oom_kills()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (stop closes it)
+        self._unread = b""
+        self._answers, theirs = os.pipe()
+        # The package that this process runs, whatever lies in the current folder (hence also -P).
+        here = str(Path(__file__).resolve().parent.parent)
+        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        try:
+            self._process = subprocess.Popen(
+                [*command, "--answers", str(theirs), "--parent", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=self._said,
+                stderr=self._said,
+                pass_fds=(theirs,),
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        finally:
+            os.close(theirs)
+        try:
+            self._next_answer(START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there to be asked."""
+        return self._process.poll() is None
+
+    def ask(self, job: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Its answer to a job. Raises WorkerFailure, with the worker gone, if it dies over it or
+        takes longer than `timeout` seconds."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+        return self._next_answer(timeout)
+
+    def stop(self) -> None:
+        """Kill it and whatever it started."""
+        if self._answers < 0:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        with suppress(OSError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        os.close(self._answers)
+        self._answers = -1
+        self._said.close()
+
+    def _next_answer(self, timeout: float | None) -> dict[str, Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            while b"\n" not in self._unread:
+                gone = not self.alive
+                wait = LOOK_SECONDS
+                if deadline is not None:
+                    wait = min(wait, deadline - time.monotonic())
+                    if wait <= 0:
+                        self.stop()
+                        raise WorkerFailure(
+                            "timeout", f"no result within {timeout:g} s; its process was killed"
+                        )
+                if selector.select(0 if gone else wait):
+                    piece = os.read(self._answers, 1 << 16)
+                    if not piece:
+                        raise self._ended()
+                    self._unread += piece
+                elif gone:
+                    raise self._ended()
+        line, _, self._unread = self._unread.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _ended(self) -> WorkerFailure:
+        """What ended the worker, once it is over."""
+        try:
+            self._process.wait(LOOK_SECONDS)  # it closed its pipe: let it end by itself
+        except subprocess.TimeoutExpired:
+            self.stop()
+            return WorkerFailure("error", "the worker closed its pipe and went on; killed")
+        code, words = self._process.returncode, self._last_words()
+        self.stop()
+        message = f"the worker ended by itself with exit code {code}"
+        status: Status = "oom" if any(word in words for word in _NO_MEMORY) else "error"
+        if code == -signal.SIGKILL:
+            status, message = self._killed()
+        elif code < 0:
+            message = f"the worker died of {_signal_name(-code)}"
+        return WorkerFailure(status, f"{message}; its last words: {words}" if words else message)
+
+    def _killed(self) -> tuple[Status, str]:
+        """A SIGKILL that this process did not send: the kernel counts those it sends itself."""
+        now = _oom_kills()
+        if now is None or self._oom_kills is None:
+            return "oom", "the worker was killed (signal 9), perhaps by the out-of-memory killer"
+        if now > self._oom_kills:
+            return "oom", "the worker was killed (signal 9) by the out-of-memory killer"
+        return "error", "the worker was killed (signal 9), and not by the out-of-memory killer"
+
+    def _last_words(self) -> str:
+        """The last line it wrote to stdout or stderr."""
+        size = os.fstat(self._said.fileno()).st_size
+        tail = os.pread(self._said.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
+        lines = [line.strip() for line in tail.decode(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")
+
+
+def _oom_kills() -> int | None:
+    """How many processes the kernel has killed for memory; None where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

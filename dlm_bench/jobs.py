@@ -1,0 +1,94 @@
+"""What a worker does with a job: check a sweep, or measure a point."""
+
+import contextlib
+import gc
+import time
+from typing import Any
+
+import torch
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.factory import build_model
+from dlm_bench.plan import make_plan
+from dlm_bench.results.record import Point, Status
+from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep import Measuring
+from dlm_bench.timing.runner import measure
+
+
+class Desk:
+    """Answers jobs, and keeps the model for as long as they ask for the same one."""
+
+    def __init__(self) -> None:
+        self._model: Denoiser | None = None
+        self._built: tuple[Any, ...] = ()
+
+    def answer(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one job. What a point raises is its outcome, never an exception here."""
+        if "plan" in job:
+            try:
+                return {"plan": make_plan(**job["plan"]).model_dump(mode="json")}
+            except ConfigError as error:
+                return {"mistake": str(error)}
+        point, measuring = Point(**job["measure"]), Measuring(**job["measuring"])
+        limit_memory(job["memory_limit"])
+        begin = time.perf_counter()
+        try:
+            model = self._model_of(point, measuring)
+            begin = time.perf_counter()  # the model is not part of what the next point will take
+            sampler = build_sampler(point.sampler, **point.options)
+            settings = measuring.model_dump(exclude={"kernels"})
+            record = measure(model, sampler, point.length, batch=point.batch, **settings)
+        except Exception as error:  # the boundary: one point's failure is its own record
+            kernels = {} if self._model is None else self._model.kernels.named()
+            return {"failure": failure_of(error) | {"kernels": kernels}}
+        finally:
+            release(point.device)
+        taken = time.perf_counter() - begin
+        return {"record": record.model_dump(mode="json"), "seconds": taken}
+
+    def _model_of(self, point: Point, measuring: Measuring) -> Denoiser:
+        place = (point.backbone, point.size, point.device, point.dtype)
+        wanted = (*place, measuring.seed, measuring.kernels)
+        if self._model is None or wanted != self._built:
+            self._model = None  # free the old one before the new one is there
+            gc.unfreeze()
+            gc.collect()
+            self._model = build_model(*place, seed=measuring.seed, kernels=measuring.kernels)
+            self._built = wanted
+            gc.freeze()  # what lives this long need not be looked through after every point
+        return self._model
+
+
+def release(device: str) -> None:
+    """Give back what a point held, so that the next one finds the memory that it would alone."""
+    gc.collect()
+    if device.startswith("cuda"):
+        # After a fault of the GPU nothing works any more; the parent starts a new worker.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+
+
+def limit_memory(limit: int | None) -> None:
+    """Refuse this process more than `limit` bytes of private memory (Linux: heap and anonymous
+    mappings, not the code of libraries); None for as much as there is."""
+    if limit is not None:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+
+
+def failure_of(error: Exception) -> dict[str, str]:
+    """Status and message of the record of a point that raised."""
+    status: Status = "oom" if is_out_of_memory(error) else "error"
+    lines = str(error).strip().splitlines()
+    return {"status": status, "message": f"{type(error).__name__}: {lines[0] if lines else ''}"}
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; a CPU allocation's is a plain RuntimeError."""
+    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return named or "can't allocate memory" in str(error)

@@ -1,0 +1,136 @@
+"""What a sweep is going to do, known before it does: its points, what each costs, what is done.
+
+A plan is made where torch is (in a worker) and read where it is not.
+"""
+
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from dlm_bench.results.identity import identity
+from dlm_bench.results.record import Point, Record
+from dlm_bench.results.store import read_records
+from dlm_bench.sweep import Measuring, Sweep, load_sweep
+
+BALANCE = 20  # FLOPs that take about as long as a byte, on a CPU
+LONGEST_UNIT = 64  # passes in a row that sampled mode times as one
+
+
+class Plan(BaseModel):
+    """A sweep with the work of each of its points, in units of its own, and the environment (as
+    records keep it) of the device it runs on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sweep: Sweep
+    work: list[float]
+    environment: dict[str, Any]
+
+    def identities(self) -> list[str]:
+        """The identity of each point, measured as this sweep does on this hardware."""
+        measuring = self.sweep.measuring.model_dump()
+        hardware = self.environment["hardware"]
+        return [identity(point, measuring, hardware) for point in self.sweep.points]
+
+    def found_in(self, path: str | Path) -> dict[str, Record]:
+        """The records of this sweep's points that a results file holds, by identity: of several
+        of one point an ok one, or else the last. Raises ResultsError as `read_records` does."""
+        wanted = set(self.identities())
+        found: dict[str, Record] = {}
+        for record in read_records(path) if Path(path).exists() else ():
+            if record.identity in wanted:
+                before = found.get(record.identity)
+                if before is None or before.status != "ok" or record.status == "ok":
+                    found[record.identity] = record
+        return found
+
+
+def make_plan(path: str | Path, **overrides: Any) -> Plan:
+    """Read and check a sweep file (see `load_sweep`) and say what it takes. Raises ConfigError."""
+    import torch
+
+    from dlm_bench.timing.environment import environment
+
+    sweep = load_sweep(path, **overrides)
+    device = torch.device(sweep.points[0].device)
+    return Plan(
+        sweep=sweep,
+        work=[expected_work(point, sweep.measuring) for point in sweep.points],
+        environment=environment(device.type, device.index or 0),
+    )
+
+
+def expected_work(point: Point, measuring: Measuring) -> float:
+    """What a point costs relative to the others of its backbone: FLOPs, with bytes counted as the
+    FLOPs that take as long. An exact point runs all its passes some times over; a sampled one up
+    to `nodes` pieces of each role."""
+    from dlm_bench.analysis.cost import pass_costs
+    from dlm_bench.models.config import model_config
+    from dlm_bench.samplers import build_sampler
+    from dlm_bench.samplers.schedule import role_of
+
+    sampler = build_sampler(point.sampler, **point.options)
+    plan = list(sampler.plan(point.length))
+    config = model_config(point.backbone, point.size)
+    cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
+    passes = (cost.flops + BALANCE * cost.bytes).tolist()  # type: ignore[union-attr]
+    if measuring.mode == "exact":
+        return (measuring.warmup + measuring.repeats) * sum(passes)
+    runs: dict[str, list[list[float]]] = {}
+    steps = zip(plan, passes, strict=True)
+    for (kind, *_), run in groupby(steps, key=lambda step: (step[0].kind, step[0].block_start)):
+        runs.setdefault(role_of(kind), []).append([work for _, work in run])
+    total = 0.0
+    for pieces in runs.values():
+        count, longest = sum(map(len, pieces)), max(map(len, pieces))
+        unit = longest if longest <= LONGEST_UNIT and longest < len(plan) else 1
+        timed = min(count, measuring.nodes * unit)
+        total += timed * sum(map(sum, pieces)) / count
+    return (1 + 2 * measuring.repeats) * total
+
+
+class TimeLeft:
+    """Seconds that points will still take: their work at the rate of what was measured of the same
+    backbone and sampler, or else of the backbone, of the sampler, of all; and for each model to
+    come, a worker's start."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[str, ...], tuple[float, float]] = {}  # (work, seconds)
+        self._starts: dict[tuple[str, ...], float] = {}  # of each model, what was not measuring
+
+    def learn(self, point: Point, work: float, seconds: float, besides: float) -> None:
+        """A point was measured in `seconds`, and `besides` went into getting there."""
+        for key in _like(point):
+            before = self._rates.get(key, (0.0, 0.0))
+            self._rates[key] = (before[0] + work, before[1] + seconds)
+        model = _model_of(point)
+        self._starts[model] = self._starts.get(model, 0.0) + besides
+
+    def seconds(self, points: Iterable[tuple[Point, float]]) -> float | None:
+        """For these points with their work; None before anything was measured."""
+        if not self._rates:
+            return None
+        left, models = 0.0, set()
+        for point, work in points:
+            known, taken = next(self._rates[key] for key in _like(point) if key in self._rates)
+            left += work * taken / known
+            models.add(_model_of(point))
+        start = sum(self._starts.values()) / len(self._starts)
+        return left + start * len(models - self._starts.keys())
+
+
+def _like(point: Point) -> list[tuple[str, ...]]:
+    """What a point has in common with others, the most telling first."""
+    return [
+        ("both", point.backbone, point.sampler),
+        ("backbone", point.backbone),
+        ("sampler", point.sampler),
+        (),
+    ]
+
+
+def _model_of(point: Point) -> tuple[str, ...]:
+    return point.backbone, point.size, point.dtype, point.device

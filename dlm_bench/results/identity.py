@@ -1,0 +1,39 @@
+"""What makes two measurements the same one: a hash for `sweep --resume` to find records by."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dlm_bench import __version__
+from dlm_bench.results.record import SCHEMA_VERSION, Point
+
+DIGITS = 16  # hexadecimal: 64 bits, where a study has thousands of points
+
+
+def identity(point: Point, measuring: Mapping[str, Any], hardware: str) -> str:
+    """The identity of measuring a point: equal for equal questions to equal hardware.
+
+    `measuring` holds all settings of `dlm_bench.sweep.Measuring` by name; `hardware` is what the
+    environment calls the device, with the threads of a CPU. The version of dlm-bench and of the
+    record's schema are part of it, the commit is not: a resumed study survives an edit of a
+    comment. A limit on time or memory is not part of it either, as it changes no number.
+    """
+    asked = {
+        "point": point.model_dump(),
+        "measuring": dict(measuring),
+        "hardware": hardware,
+        "dlm-bench": __version__,
+        "schema": SCHEMA_VERSION,
+    }
+    text = json.dumps(_plain(asked), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def _plain(value: Any) -> Any:
+    """The same value with whole floats as integers: 0 and 0.0 ask for the same temperature."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

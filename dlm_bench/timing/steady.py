@@ -1,0 +1,87 @@
+"""Whether times are steady: still warming up, drifting over the repeats, or with outliers."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.stats import kendalltau, theilslopes
+
+FASTER = 0.02  # a warm-up run that is faster than all before it by more was not warm yet
+EXTRA_SECONDS = 10.0  # further warm-up runs take at most this long together; clocks ramp faster
+
+DRIFT_LEVEL = 0.02  # chance of a false alarm where there is no trend; five repeats can reach it
+DRIFT_LEAST = 0.01  # a trend that moves the times by less is not worth a mark
+
+OUTLIER_Z = 3.5  # modified z-score, of Iglewicz and Hoaglin (1993)
+OUTLIER_FEW = 20.0  # over the number of repeats, on top of OUTLIER_Z: see outliers
+OUTLIER_LEAST = 0.05  # a repeat closer than this to the median moves no mean by much
+
+
+def warmed_up(seconds: Sequence[float]) -> bool:
+    """Whether the last run was not faster than all before it by more than FASTER.
+
+    Always true of fewer than three runs: the first one also loads and tunes, so that being
+    faster than that one says nothing about the clocks.
+    """
+    return len(seconds) < 3 or seconds[-1] >= (1 - FASTER) * min(seconds[:-1])
+
+
+def warm_up(
+    run: Callable[[], float],
+    runs: int,
+    *,
+    most_seconds: float | None = None,
+    extra_seconds: float = EXTRA_SECONDS,
+) -> list[float]:
+    """Call `run`, which returns its seconds, until it is warm; returns what each run took.
+
+    `runs` times, or until they have taken more than `most_seconds`. After all of them it goes on
+    while they are not `warmed_up`: at most as many runs again, and none that would likely take
+    the further ones beyond `extra_seconds` together.
+    """
+    taken: list[float] = []
+    while len(taken) < runs:
+        if most_seconds is not None and sum(taken) > most_seconds:
+            return taken
+        taken.append(run())
+    while len(taken) < 2 * runs and not warmed_up(taken):
+        if sum(taken[runs:]) + taken[-1] > extra_seconds:
+            break
+        taken.append(run())
+    return taken
+
+
+def drifting(seconds: Sequence[float]) -> float | None:
+    """The relative trend from the first repeat to the last, positive where they get slower; None
+    where the scatter explains it.
+
+    The trend is the Theil-Sen slope, which a single odd repeat does not move. It counts if the
+    Mann-Kendall test (Kendall's tau of the times against their order, exact without ties) gives
+    it a chance below DRIFT_LEVEL and it is over DRIFT_LEAST. Fewer than five repeats can not
+    reach that, and five do only if each is slower than the one before, or each faster.
+    """
+    times = np.asarray(seconds, dtype=float)
+    if len(times) < 5 or np.ptp(times) == 0:
+        return None
+    order = np.arange(len(times))
+    slope = float(theilslopes(times, order).slope)
+    trend = slope * (len(times) - 1) / float(np.median(times))
+    chance = float(kendalltau(order, times).pvalue)
+    return trend if chance < DRIFT_LEVEL and abs(trend) > DRIFT_LEAST else None
+
+
+def outliers(seconds: Sequence[float]) -> list[int]:
+    """Indices of repeats that lie far from the median, in units of the median absolute deviation.
+
+    The modified z-score (0.6745 times the distance over that deviation) must be above OUTLIER_Z
+    plus OUTLIER_FEW over the number of repeats: the deviation of a few repeats is often small by
+    chance, and 3.5 alone would find an outlier in every fifth set of five from one normal
+    distribution. They must also be OUTLIER_LEAST off the median. None of fewer than four.
+    """
+    times = np.asarray(seconds, dtype=float)
+    if len(times) < 4:
+        return []
+    middle = np.median(times)
+    distance = np.abs(times - middle)
+    limit = (OUTLIER_Z + OUTLIER_FEW / len(times)) * float(np.median(distance)) / 0.6745
+    far = distance > max(limit, OUTLIER_LEAST * middle)
+    return [int(i) for i in np.flatnonzero(far)]

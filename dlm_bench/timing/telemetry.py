@@ -1,0 +1,231 @@
+"""What the hardware does beside a timed run: clocks, power, heat, throttling, energy, waiting.
+
+A thread samples a few sensors every 100 ms and gives up if samples take long; counters are read
+only before and after the timed region.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from types import TracebackType
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+INTERVAL = 0.1  # seconds between samples
+FIRST = 0.01  # seconds to the first one: before that a GPU still shows the pause before the run
+SLOWEST = (
+    0.05  # seconds of a sample; after SLOW_SAMPLES in a row that take longer there are no more
+)
+SLOW_SAMPLES = 3  # one may be slow because the run had all CPUs
+UPDATES = 10  # times that an energy counter must have moved on in a region to be worth a ratio
+THROTTLED = 0.05  # share of samples; of fewer than twenty, any one
+WAITING = 0.05  # threads; that much of the run may have gone to waiting for a CPU
+
+# What holds clocks down, of NVML's reasons and the kernel's; the others are settings, or idleness.
+SLOWDOWNS = {
+    "sw_power_cap",
+    "hw_slowdown",
+    "sw_thermal_slowdown",
+    "hw_thermal_slowdown",
+    "hw_power_brake_slowdown",
+    "core_thermal",
+    "package_thermal",
+}
+
+
+class Range(BaseModel):
+    """A sampled quantity over the timed region."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: float
+    median: float
+    max: float
+
+
+class Telemetry(BaseModel):
+    """What the hardware reported over the timed region; null is what it did not tell.
+
+    source: "nvml" of a GPU, "host" of a CPU. `note` says why there is less than there could be.
+    region_seconds: the wall time of the timed region, with what lies between the repeats.
+    throttle_reasons: all that held the clocks down, or set them, at any time in the region, by
+        NVML's names in snake case; on a CPU "core_thermal" and "package_thermal".
+    throttled_share: of the samples, those in which heat, power or the board held the clocks down;
+        on a CPU, whose counters only tell whether, 0 or 1.
+    energy_joules: of all repeats' decodes: the mean power over the region times their seconds. It
+        is the whole GPU's, or the CPU packages' with all that ran on them.
+    load_1min, other_busy_cpus: the host's load average, and the mean number of this process's CPUs
+        that were busy with anything else.
+    waiting_threads: the mean number of this process's threads that were ready to run and had no
+        CPU, plus that of the CPUs that a hypervisor took.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str | None = None
+    note: str | None = None
+    samples: int = 0
+    region_seconds: float | None = None
+    sm_clock_mhz: Range | None = None
+    memory_clock_mhz: Range | None = None
+    cpu_clock_mhz: Range | None = None
+    power_watts: Range | None = None
+    temperature_celsius: Range | None = None
+    utilisation_percent: Range | None = None
+    throttle_reasons: list[str] = []
+    throttled_share: float | None = None
+    energy_joules: float | None = None
+    tokens_per_joule: float | None = None
+    load_1min: float | None = None
+    other_busy_cpus: float | None = None
+    waiting_threads: float | None = None
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the clocks were held down for a part of the region that counts."""
+        return (self.throttled_share or 0.0) >= THROTTLED
+
+    @property
+    def contended(self) -> bool:
+        """Whether the threads of a CPU run waited for a CPU for a part that counts.
+
+        The kernel tells how long each thread was ready and not running. That is what slows a run
+        down, whoever takes the CPU; a load average counts this process too, busy CPUs may be ones
+        that it does not need, and little CPU time of its own is also what threads have that wait
+        for each other.
+        """
+        return self.source == "host" and (self.waiting_threads or 0.0) > WAITING
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Values by the names of Telemetry's fields, and the reasons that throttle the clocks."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    reasons: frozenset[str] = frozenset()
+
+
+class Source(Protocol):
+    """The sensors and counters of a device. What cannot be read is left out; nothing raises."""
+
+    name: str
+    energy_update: float  # seconds between updates of the energy counter
+
+    def has_sensors(self) -> bool:
+        """Whether there is anything to sample."""
+
+    def sample(self) -> Reading:
+        """What the sensors say now; called from a thread beside the run."""
+
+    def joules(self) -> float | None:
+        """The energy counter, None where there is none."""
+
+    def begin(self) -> None:
+        """Read the other counters, before the region."""
+
+    def end(self, seconds: float) -> Reading:
+        """What the other counters say of the region of so many seconds."""
+
+
+class Watch:
+    """Samples a source while it is entered: `with watch: the timed region`."""
+
+    def __init__(
+        self, source: Source | None, note: str | None = None, interval: float = INTERVAL
+    ) -> None:
+        self._source, self._note, self._interval = source, note, interval
+        self._samples: list[Reading] = []
+        self._counters = Reading()
+        self._begin = self._seconds = 0.0
+        self._joules: float | None = None
+        self._gave_up = False
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Watch":
+        source = self._source
+        if source is not None:
+            source.begin()
+            self._joules = source.joules()
+        self._begin = time.perf_counter()
+        if source is not None and source.has_sensors():
+            self._thread = threading.Thread(target=self._sample, args=[source], daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+        self._seconds = time.perf_counter() - self._begin
+        if self._source is not None:
+            joules = self._source.joules()
+            known = self._joules is not None and joules is not None
+            self._joules = joules - self._joules if known else None  # type: ignore[operator]
+            self._counters = self._source.end(self._seconds)
+
+    def _sample(self, source: Source) -> None:
+        delay, slow = min(FIRST, self._interval), 0
+        while not self._stop.wait(delay):
+            begin = time.perf_counter()
+            try:
+                self._samples.append(source.sample())
+            except Exception as error:  # the boundary: a sensor must not fail a measurement
+                self._give_up(f"{type(error).__name__}: {error}")
+                return
+            took = time.perf_counter() - begin
+            slow = slow + 1 if took > SLOWEST else 0
+            if slow == SLOW_SAMPLES:
+                self._give_up(f"{slow} samples in a row took long, the last {1e3 * took:.0f} ms")
+                return
+            delay = self._interval
+
+    def _give_up(self, reason: str) -> None:
+        self._note, self._gave_up = f"sampling stopped: {reason}", True
+
+    def telemetry(self, seconds: list[float], tokens: int) -> Telemetry:
+        """What was seen, for repeats of these seconds with so many tokens each."""
+        if self._source is None or not self._seconds:
+            return Telemetry(note=self._note)
+        names = {name for sample in self._samples for name in sample.values}
+        ranges = {name: self._range(name) for name in names}
+        every = [*self._samples, self._counters]
+        slow = [bool(sample.reasons & SLOWDOWNS) for sample in self._samples]
+        share = fmean(slow) if slow else None
+        if self._counters.reasons & SLOWDOWNS:
+            share = 1.0
+        energy = self._energy(sum(seconds))
+        return Telemetry(
+            source=self._source.name,
+            note=self._note,
+            samples=len(self._samples),
+            region_seconds=self._seconds,
+            throttle_reasons=sorted({reason for one in every for reason in one.reasons}),
+            throttled_share=share,
+            energy_joules=energy,
+            tokens_per_joule=len(seconds) * tokens / energy if energy else None,
+            **ranges,  # type: ignore[arg-type]
+            **self._counters.values,  # type: ignore[arg-type]
+        )
+
+    def _range(self, name: str) -> Range:
+        values = [sample.values[name] for sample in self._samples if name in sample.values]
+        return Range(min=min(values), median=median(values), max=max(values))
+
+    def _energy(self, seconds: float) -> float | None:
+        """Joules of the repeats: by the counter where it moved on often enough to tell, else by
+        the sampled power. None if the sampling stopped: a counter may have gone round unseen."""
+        if self._source is None or self._gave_up:
+            return None
+        if self._joules is not None:
+            enough = self._seconds >= UPDATES * self._source.energy_update
+            return self._joules * seconds / self._seconds if enough else None
+        watts = [s.values["power_watts"] for s in self._samples if "power_watts" in s.values]
+        return fmean(watts) * seconds if len(watts) >= UPDATES else None

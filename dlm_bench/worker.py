@@ -1,0 +1,67 @@
+"""The process that measures, `python -m dlm_bench.worker`, apart from the one that keeps records.
+
+One JSON job a line comes on stdin, and one JSON answer a line goes out on a pipe of its own, since
+libraries print to stdout. The first answer says that the imports are over. The jobs are
+`{"plan": {"path": ..., ...}}`, which checks a sweep file, and
+`{"measure": point, "measuring": ..., "memory_limit": bytes or null}`.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, TextIO
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main() -> None:
+    """Measure until there are no more jobs, or until the parent dies."""
+    serve(_desk)
+
+
+def serve(open_desk: Callable[[], Answer], arguments: list[str] | None = None) -> None:
+    """Answer jobs by what `open_desk`, which may take its time, returns."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--answers", type=int, required=True, help="file descriptor")
+    parser.add_argument("--parent", type=int, required=True, help="process id")
+    args = parser.parse_args(arguments)
+    die_with(args.parent)
+    os.set_inheritable(args.answers, False)  # a child that outlives this process must not hold it
+    with os.fdopen(args.answers, "w", encoding="utf-8") as answers:
+        answer = open_desk()
+        _say(answers, {"ready": os.getpid()})
+        for line in sys.stdin:
+            with warnings.catch_warnings(record=True) as caught:
+                found = answer(json.loads(line))
+            _say(answers, found | {"warnings": [str(each.message) for each in caught]})
+
+
+def _desk() -> Answer:
+    from dlm_bench.jobs import Desk
+
+    return Desk().answer
+
+
+def _say(answers: TextIO, answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends. Outside Linux it ends by itself
+    when it next looks for a job."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was told
+        sys.exit("the parent process is gone")
+
+
+if __name__ == "__main__":
+    main()

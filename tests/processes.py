@@ -1,0 +1,53 @@
+"""Sweeps in quick workers (see quick_worker.py), and waiting for processes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dlm_bench.plan import Plan
+from dlm_bench.results.record import Point
+from dlm_bench.sweep import Sweep
+
+QUICK = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))
+
+
+def quick_plan(points, timeout=None):
+    """A plan for quick workers, of points given by backbone and length."""
+    every = [Point(backbone=b, size="tiny", sampler="full", length=n) for b, n in points]
+    return Plan(
+        sweep=Sweep(name="quick", points=every, timeout=timeout),
+        work=[1.0] * len(every),
+        environment={"hardware": "imaginary"},
+    )
+
+
+def quick_sweep(plan, output, *options):
+    """Start the command line on a plan, with quick workers."""
+    script = str(Path(__file__).with_name("quick_sweep.py"))
+    command = [sys.executable, script, "sweep", str(plan), "--output", str(output), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def workers_of(plan):
+    return [int(line) for line in plan.with_suffix(".workers").read_text().split()]
+
+
+def gone(pid):
+    """Whether a process is over soon."""
+
+    def over():
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    return wait_until(over)
+
+
+def wait_until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+    return True

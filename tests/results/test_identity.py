@@ -1,0 +1,71 @@
+"""What makes two measurements the same one."""
+
+import pytest
+
+from dlm_bench.results import identity as module
+from dlm_bench.results.identity import identity
+from dlm_bench.results.record import Point
+from dlm_bench.sweep import Measuring
+
+POINT = Point(
+    backbone="diffutran",
+    size="tiny",
+    sampler="block-cache",
+    options={"tokens_per_step": 8, "temperature": 0.0},
+    length=64,
+)
+
+
+def of(point=POINT, hardware="a GPU", **settings):
+    return identity(point, Measuring(**settings).model_dump(), hardware)
+
+
+def test_the_same_question_has_the_same_identity():
+    again = Point.model_validate_json(POINT.model_dump_json())
+    assert of() == of(again)
+    reordered = POINT.model_copy(update={"options": dict(reversed(POINT.options.items()))})
+    assert of() == of(reordered)
+    whole = POINT.model_copy(update={"options": {"tokens_per_step": 8, "temperature": 0}})
+    assert of() == of(whole), "0 and 0.0 are the same temperature"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": "diffumamba"},
+        {"size": "small"},
+        {"sampler": "full"},
+        {"options": {"tokens_per_step": 16, "temperature": 0.0}},
+        {"length": 128},
+        {"batch": 2},
+        {"dtype": "float32"},
+        {"device": "cuda:0"},
+    ],
+)
+def test_every_part_of_the_point_matters(change):
+    assert of(POINT.model_copy(update=change)) != of()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mode": "sampled"},
+        {"warmup": 0},
+        {"repeats": 1},
+        {"nodes": 3},
+        {"seed": 1},
+        {"graphs": "off"},
+        {"kernels": {"ssd": "torch"}},
+        {"hardware": "another GPU"},
+    ],
+)
+def test_every_setting_and_the_hardware_matter(change):
+    assert of(**change) != of()
+
+
+def test_the_versions_of_the_code_and_of_the_schema_matter(monkeypatch):
+    before = of()
+    monkeypatch.setattr(module, "__version__", "99")
+    newer = of()
+    monkeypatch.setattr(module, "SCHEMA_VERSION", 99)
+    assert len({before, newer, of()}) == 3

@@ -1,0 +1,97 @@
+"""What a sweep shows while it runs."""
+
+import io
+
+import pytest
+from processes import quick_plan
+from rich.console import Console
+
+from dlm_bench.plan import make_plan
+from dlm_bench.results.record import Record
+from dlm_bench.terminal import SweepProgress, duration
+
+
+def record_of(point, **values):
+    settings = {"mode": "exact", "warmup": 0, "repeats": 1, "nfe": 4}
+    return Record(point=point, **({"status": "ok", "seconds": [2.0]} | settings | values))
+
+
+@pytest.fixture
+def plan():
+    points = [("diffutran", 64), ("diffutran", 128), ("diffumamba", 64)]
+    return quick_plan(points).model_copy(update={"work": [1.0, 59.0, 1.0]})
+
+
+def on_terminal(progress, width=100):
+    progress._console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    return progress
+
+
+def drawn(progress):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(progress._draw())
+    return console.file.getvalue().splitlines()
+
+
+def test_a_terminal_shows_what_is_done_the_time_left_the_current_point_and_the_last_result(plan):
+    progress = on_terminal(SweepProgress(plan))
+    progress.begin(0)
+    assert drawn(progress)[0].startswith("0/3 ")
+    assert drawn(progress)[0].rstrip().endswith("0 s gone, ? left")
+    progress.end(0, record_of(plan.sweep.points[0]), seconds=3.0)
+    progress.begin(1)
+    bar, now, last = (line.rstrip() for line in drawn(progress))
+    assert bar.startswith("1/3 ")
+    assert bar.endswith("0 s gone, about 3.0 min left"), "60 units of work at 3 s each"
+    assert now == "now  diffutran tiny full L=128"
+    assert last == "last diffutran tiny full L=64: 32.0 tokens/s"
+
+
+def test_a_failure_stays_on_the_terminal_and_teaches_no_rate(plan):
+    progress = on_terminal(SweepProgress(plan), width=200)
+    progress.begin(0)
+    failure = record_of(plan.sweep.points[0], status="oom", seconds=[], message="no [room]")
+    progress.end(0, failure, seconds=9.0)
+    assert "[1/3] diffutran tiny full L=64: oom: no [room]" in progress._console.file.getvalue()
+    assert "? left" in drawn(progress)[0]
+
+
+def test_points_found_in_the_file_count_as_done_and_take_no_time(plan):
+    progress = on_terminal(SweepProgress(plan, found=plan.identities()[:2]))
+    assert drawn(progress)[0].startswith("2/3 ")
+    progress.begin(2)
+    progress.end(2, record_of(plan.sweep.points[2]), seconds=1.0)
+    assert drawn(progress)[0].rstrip().endswith("0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (150, "2.5 min"), (7560, "2.1 h")]
+)
+def test_durations_are_in_the_unit_of_their_size(seconds, text):
+    assert duration(seconds) == text
+
+
+WORK = """
+name = "test"
+size = "small"
+mode = "{mode}"
+lengths = [1024, 2048]
+
+[[lines]]
+backbone = ["diffutran", "diffumamba"]
+sampler = "full"
+"""
+
+
+def test_expected_work_grows_as_the_passes_do(tmp_path):
+    """Twice the length is twice the passes of an exact decode, each over twice the tokens, with
+    four times the attention; sampled mode times as many passes whatever the length."""
+    path = tmp_path / "s.toml"
+    growth = {}
+    for mode in ("exact", "sampled"):
+        path.write_text(WORK.format(mode=mode))
+        short, long, mamba_short, mamba_long = make_plan(path).work
+        growth[mode] = long / short, mamba_long / mamba_short
+    transformer, mamba = growth["exact"]
+    assert 3.5 < mamba <= 4 < transformer < 8
+    assert growth["sampled"] == pytest.approx((transformer / 2, mamba / 2))

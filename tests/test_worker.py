@@ -1,0 +1,97 @@
+"""What a worker does with its jobs, without the process around it."""
+
+import subprocess
+import sys
+
+import pytest
+from processes import QUICK, gone
+
+from dlm_bench import jobs
+from dlm_bench.results.record import Point, Record
+from dlm_bench.sweep import Measuring
+
+
+def job(length=32, backbone="diffutran", seed=0):
+    point = Point(
+        backbone=backbone,
+        size="tiny",
+        sampler="full",
+        options={"tokens_per_step": 8},
+        length=length,
+        dtype="float32",
+    )
+    measuring = Measuring(warmup=0, repeats=1, seed=seed)
+    return {
+        "measure": point.model_dump(),
+        "measuring": measuring.model_dump(),
+        "memory_limit": None,
+    }
+
+
+def test_a_point_is_answered_by_its_record():
+    answer = jobs.Desk().answer(job())
+    record = Record.model_validate(answer["record"])
+    assert (record.status, record.nfe, len(record.seconds)) == ("ok", 4, 1)
+    assert answer["seconds"] >= record.seconds[0]
+
+
+def test_a_model_is_kept_until_a_job_asks_for_another_one(monkeypatch):
+    built = []
+    build = jobs.build_model
+
+    def counted(*place, **options):
+        built.append((place[0], options["seed"]))
+        return build(*place, **options)
+
+    monkeypatch.setattr(jobs, "build_model", counted)
+    desk = jobs.Desk()
+    for each in (job(32), job(40), job(32, seed=1), job(32, "diffumamba")):
+        assert "record" in desk.answer(each)
+    assert built == [("diffutran", 0), ("diffutran", 1), ("diffumamba", 0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (MemoryError("no room"), "oom", "MemoryError: no room"),
+        (RuntimeError("broken\nsecond line"), "error", "RuntimeError: broken"),
+        (RuntimeError(), "error", "RuntimeError: "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "oom", "RuntimeError: Def"),
+    ],
+)
+def test_what_a_point_raises_is_its_answer(monkeypatch, error, status, message):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(jobs, "measure", fail)
+    failure = jobs.Desk().answer(job())["failure"]
+    assert failure["status"] == status
+    assert failure["message"].startswith(message)
+
+
+def test_a_mistake_in_a_sweep_is_an_answer_and_not_a_failure(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('name = "x"')
+    answer = jobs.Desk().answer({"plan": {"path": str(path)}})
+    assert answer == {"mistake": f"{path}: size: missing; every sweep needs it"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_busy_worker_dies_with_its_parent():
+    script = (
+        "import os\n"
+        "import quick_worker as quick\n"
+        "from dlm_bench.isolation import WorkerProcess, WorkerFailure\n"
+        f"worker = WorkerProcess({QUICK!r})\n"
+        "print(worker._process.pid, flush=True)\n"
+        "point = {'backbone': 'x', 'size': 'x', 'sampler': 'x', 'length': quick.HANG}\n"
+        "worker.ask({'measure': point})\n"
+    )
+    folder = QUICK[1].rpartition("/")[0]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=folder
+    )
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    assert gone(pid)

@@ -1,0 +1,134 @@
+"""What a GPU reports, from a fake NVML with the names of nvidia-ml-py."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from dlm_bench.timing.nvml import REASONS, NvmlSource, nvml_source
+from dlm_bench.timing.telemetry import SLOWDOWNS, Reading
+
+
+class FakeNvml:
+    """Two GPUs in an order of NVML's own; what is in `lacks` is not supported."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    UUIDS = ("GPU-aaaa", "GPU-bbbb")
+    BUSES = ("00000000:17:00.0", "00000000:ca:00.0")
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *lacks, bits=0):
+        self.lacks, self.bits, self.calls = lacks, bits, []
+
+    def _answer(self, name, value):
+        self.calls.append(name)
+        if name in self.lacks:
+            raise self.NVMLError("Not Supported")
+        return value
+
+    def _find(self, among, name):
+        if name not in among:
+            raise self.NVMLError("Not Found")
+        return among.index(name)
+
+    def nvmlInit(self):
+        self._answer("init", None)
+
+    def nvmlDeviceGetHandleByUUID(self, name):
+        return self._find(self.UUIDS, name)
+
+    def nvmlDeviceGetHandleByPciBusId(self, name):
+        return self._find(self.BUSES, name)
+
+    def nvmlDeviceGetClockInfo(self, handle, kind):
+        return self._answer(("clock", kind), {1: 1980, 2: 3201}[kind] + handle)
+
+    def nvmlDeviceGetPowerUsage(self, handle):
+        return self._answer("power", 700_000)
+
+    def nvmlDeviceGetTemperature(self, handle, sensor):
+        return self._answer("temperature", 66)
+
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        return self._answer("utilisation", SimpleNamespace(gpu=97, memory=40))
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
+        return self._answer("event reasons", self.bits)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
+        return self._answer("throttle reasons", self.bits)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        return self._answer("energy", 5_000_250)
+
+
+def test_a_gpu_tells_clocks_power_heat_use_and_energy_in_plain_units():
+    source = NvmlSource(FakeNvml(bits=0x24), 0)
+    assert source.sample() == Reading(
+        {
+            "sm_clock_mhz": 1980,
+            "memory_clock_mhz": 3201,
+            "power_watts": 700,
+            "temperature_celsius": 66,
+            "utilisation_percent": 97,
+        },
+        frozenset({"sw_power_cap", "sw_thermal_slowdown"}),
+    )
+    assert source.joules() == 5000.25
+
+
+def test_a_gpu_is_found_by_its_uuid_or_its_bus_not_by_an_index():
+    def clock_of(**properties):
+        source = nvml_source(SimpleNamespace(**properties), FakeNvml())
+        return source.sample().values["sm_clock_mhz"]
+
+    assert clock_of(uuid="bbbb") == 1981
+    assert clock_of(uuid="GPU-aaaa") == 1980
+    pci = {"pci_domain_id": 0, "pci_device_id": 0}
+    assert clock_of(uuid="cccc", pci_bus_id=0xCA, **pci) == 1981
+    assert clock_of(pci_bus_id=0x17, **pci) == 1980
+
+
+def test_why_there_is_no_gpu_to_ask_is_said(monkeypatch):
+    assert nvml_source(SimpleNamespace(uuid="cccc"), FakeNvml()) == "NVML: does not know this GPU"
+    assert nvml_source(SimpleNamespace(uuid="aaaa"), FakeNvml("init")) == "NVML: Not Supported"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert nvml_source(SimpleNamespace(uuid="aaaa")) == "nvidia-ml-py is not installed"
+
+
+def test_what_a_gpu_lacks_is_left_out_and_asked_for_once():
+    nvml = FakeNvml("power", "energy", "throttle reasons", "event reasons")
+    source = NvmlSource(nvml, 0)
+    for _ in range(3):
+        reading = source.sample()
+    assert "power_watts" not in reading.values
+    assert len(reading.values) == 4
+    assert reading.reasons == frozenset()
+    for name in ("power", "throttle reasons", "event reasons"):
+        assert nvml.calls.count(name) == 1
+    assert source.joules() is None
+
+
+def test_throttling_is_read_by_its_older_name_where_the_newer_one_fails():
+    source = NvmlSource(FakeNvml("event reasons", bits=0x8), 0)
+    assert source.sample().reasons == {"hw_slowdown"}
+    older = FakeNvml(bits=0x40)
+    older.nvmlDeviceGetCurrentClocksEventReasons = None
+    assert NvmlSource(older, 0).sample().reasons == {"hw_thermal_slowdown"}
+
+
+def test_the_names_asked_for_are_those_of_nvidia_ml_py():
+    nvml = pytest.importorskip("pynvml", reason="needs nvidia-ml-py")
+    for name in dir(FakeNvml):
+        assert hasattr(nvml, name) or name.startswith("_") or name in ("UUIDS", "BUSES")
+    for name in ("NVML_CLOCK_SM", "NVML_CLOCK_MEM", "NVML_TEMPERATURE_GPU"):
+        assert getattr(nvml, name) == getattr(FakeNvml, name)
+    for bit, name in REASONS.items():
+        camel = "".join(word.capitalize() for word in name.split("_"))
+        assert getattr(nvml, f"nvmlClocksEventReason{camel}") == bit
+
+
+def test_every_slowdown_is_a_reason_that_can_be_told():
+    assert set(REASONS.values()) | {"core_thermal", "package_thermal"} > SLOWDOWNS

@@ -1,0 +1,141 @@
+"""What a measurement keeps beside its times: warm-up, flags and telemetry."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlm_bench import build_model, build_sampler, measure
+from dlm_bench.results.record import Record
+from dlm_bench.timing import runner
+from dlm_bench.timing.runner import flags_of, time_decodes, watch_of
+from dlm_bench.timing.telemetry import Telemetry
+
+STEADY = [1.0, 1.01, 0.99, 1.005, 0.995]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "telemetry", "flags"),
+    [
+        (STEADY, {}, []),
+        (STEADY, {"throttled_share": 0.5}, ["throttled"]),
+        ([1.0, 1.1, 1.2, 1.3, 1.4], {}, ["drifting"]),
+        ([*STEADY, 5.0], {}, ["outliers"]),
+        (STEADY, {"source": "host", "waiting_threads": 0.5}, ["contended"]),
+        (STEADY, {"source": "nvml", "waiting_threads": 0.5}, []),
+        (
+            [1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 9.0],
+            {"source": "host", "throttled_share": 1.0, "waiting_threads": 1.0},
+            ["throttled", "drifting", "outliers", "contended"],
+        ),
+    ],
+)
+def test_flags_say_what_makes_the_repeats_less_sure(seconds, telemetry, flags):
+    assert flags_of(seconds, Telemetry(**telemetry)) == flags
+
+
+def decodes(monkeypatch, seconds, warmup, repeats):
+    """Run decodes that take these seconds; the times kept, and what happened in which order."""
+    model, sampler, events, left = build_model("diffutran", "tiny"), build_sampler("full"), [], []
+    left += seconds
+    monkeypatch.setattr(
+        runner, "seconds_of", lambda work, device: events.append("run") or left.pop(0)
+    )
+
+    @contextmanager
+    def watch():
+        events.append("enter")
+        yield
+        events.append("exit")
+
+    state = sampler.prepare(model, 16)
+    steps = runner.Steps(model, sampler, state)
+    return time_decodes(sampler, state, steps, warmup, repeats, watch()), events
+
+
+def test_the_warm_up_goes_on_while_decodes_get_faster_and_is_kept(monkeypatch):
+    taken = [5.0, 1.0, 0.9, 0.8, 0.8, 0.7, 0.7]
+    (seconds, warm), _ = decodes(monkeypatch, taken, 3, 2)
+    assert warm == taken[:5]
+    assert seconds == taken[5:]
+
+
+def test_only_the_repeats_are_watched(monkeypatch):
+    _, events = decodes(monkeypatch, [1.0] * 5, 3, 2)
+    assert events == ["run", "run", "run", "enter", "run", "run", "exit"]
+
+
+@pytest.mark.parametrize("mode", ["exact", "sampled"])
+def test_a_record_keeps_warm_up_telemetry_and_flags_as_json(mode, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner, "flags_of", lambda *told: seen.append(told) or ["drifting"])
+    record = measure(
+        build_model("diffutran", "tiny"), build_sampler("block-cache"), 64, mode, warmup=1
+    )
+    lines = 1 if mode == "exact" else len({timing.kind for timing in record.passes})
+    assert len(record.warmup_seconds) == lines
+    assert record.flags == ["drifting"]
+    ((seconds, telemetry),) = seen
+    assert seconds == record.seconds
+    assert telemetry.model_dump() == record.telemetry
+    assert telemetry.source == "host"
+    # The region holds every repeat; in sampled mode only a part of each decode.
+    assert telemetry.region_seconds > (sum(seconds) if mode == "exact" else 0)
+    again = Record.model_validate_json(record.model_dump_json())
+    assert again.telemetry == record.telemetry
+    assert again.flags == record.flags
+
+
+def test_a_record_of_before_there_were_flags_still_loads():
+    line = Path(__file__).parents[2] / "results/cpu/quick.jsonl"
+    old = json.loads(line.read_text().splitlines()[0])
+    for name in ("flags", "warmup_seconds"):
+        old.pop(name, None)
+    record = Record.model_validate(old)
+    assert record.flags == []
+    assert record.warmup_seconds == []
+
+
+def test_a_flag_that_is_not_one_is_refused():
+    with pytest.raises(ValueError, match="flags"):
+        Record.model_validate(
+            {"point": {}, "status": "ok", "mode": "exact", "warmup": 0, "repeats": 1}
+            | {"flags": ["slow"]}
+        )
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs Linux's schedstat")
+def test_a_run_next_to_busy_processes_is_contended():
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(2 * len(os.sched_getaffinity(0)))
+    ]
+    try:
+        watch = watch_of(torch.device("cpu"))
+        with watch:
+            total = sum(i for i in range(10_000_000))  # a second or so of one thread
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert total
+    # Two busy processes on each CPU: a thread waits about two thirds of the time.
+    assert watch.telemetry([1.0], 1).contended
+
+
+def test_a_gpu_is_asked_by_its_properties_or_says_why_not(monkeypatch):
+    device, asked = torch.device("cuda", 1), []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: f"of {device}")
+    monkeypatch.setattr(runner, "nvml_source", lambda told: asked.append(told) or "no luck")
+    assert watch_of(device).telemetry([1.0], 1) == Telemetry(note="no luck")
+    assert asked == ["of cuda:1"]
+
+
+def test_a_device_that_nothing_is_known_of_says_so():
+    told = watch_of(torch.device("meta")).telemetry([1.0], 1)
+    assert told == Telemetry(note="nothing is known of a meta")
