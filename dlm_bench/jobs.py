@@ -1,5 +1,6 @@
 """What a worker does with a job: check a sweep, or measure a point."""
 
+import atexit
 import contextlib
 import gc
 import time
@@ -58,6 +59,7 @@ class Desk:
             self._model = build_model(*place, seed=measuring.seed, kernels=measuring.kernels)
             self._built = wanted
             gc.freeze()  # what lives this long need not be looked through after every point
+            atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
         return self._model
 
 

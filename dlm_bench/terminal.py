@@ -58,6 +58,15 @@ def print_record(record: Record) -> None:
     }
     if record.peak_memory_bytes:
         facts["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
+    told = record.telemetry
+    if told.get("energy_joules") and told.get("tokens_per_joule"):
+        energy = f"{told['energy_joules']:.4g} J for all repeats"
+        facts["energy"] = f"{energy}, {told['tokens_per_joule']:.4g} tokens/J"
+    if not point.device.startswith("cpu"):  # which has no choice of either
+        facts["kernels"] = ", ".join(f"{op} {name}" for op, name in record.kernels.items())
+        facts["graphs"] = "; ".join(f"{role} {what}" for role, what in record.graphs.items())
+    if record.flags:
+        facts["flags"] = ", ".join(record.flags)
     for name, text in facts.items():
         print(f"{name:12} {text}")
 
@@ -179,7 +188,11 @@ def outcome(record: Record) -> str:
     if record.status != "ok":
         return f"{record.status}: {record.message}"
     error = f" ±{record.error_estimate:.1%}" if record.error_estimate is not None else ""
-    return f"{record.tokens_per_second:,.1f} tokens/s{error}"
+    flags: list[str] = [*record.flags]
+    if "eager" in " ".join(record.graphs.values()) and record.point.device.startswith("cuda"):
+        flags.append("not all captured")
+    marks = f" ({', '.join(flags)})" if flags else ""
+    return f"{record.tokens_per_second:,.1f} tokens/s{error}{marks}"
 
 
 def print_throughput(records: Iterable[Record]) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dlm_bench.cli import main
-from dlm_bench.execute import run_sweep
+from dlm_bench.jobs import Desk
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep import load_sweep
@@ -49,26 +49,41 @@ def test_run_passes_graphs_on(capsys):
     assert set(record["graphs"].values()) == {"eager: graphs are off"}
 
 
-def test_a_sweep_passes_graphs_and_kernels_on(sweep_file):
-    sweep = load_sweep(sweep_file('graphs = "off"\nkernels = { ssd = "torch" }'))
-    assert sweep.kernels == {"ssd": "torch"}
-    (record,) = run_sweep(sweep)
-    assert record.status == "ok"
-    assert set(record.graphs.values()) == {"eager: graphs are off"}
+def answer(path, **overrides):
+    """A worker's answer about the first point of a sweep file."""
+    sweep = load_sweep(path, **overrides)
+    measuring, point = sweep.measuring.model_dump(), sweep.points[0].model_dump()
+    return Desk().answer({"measure": point, "measuring": measuring, "memory_limit": None})
 
 
-def test_a_sweeps_kernels_reach_its_models(sweep_file):
-    sweep = load_sweep(sweep_file())
-    (record,) = run_sweep(sweep.model_copy(update={"kernels": {"attention": "cudnn"}}))
-    assert record.status == "error"
-    assert "attention: 'cudnn' is not there" in record.message
+def test_a_sweep_passes_graphs_on(sweep_file):
+    record = answer(sweep_file('graphs = "off"'))["record"]
+    assert set(record["graphs"].values()) == {"eager: graphs are off"}
+
+
+def test_a_sweeps_kernels_reach_its_models(sweep_file, monkeypatch):
+    monkeypatch.setattr("dlm_bench.kernels.choice.choose_kernels", lambda *_: None)  # not here
+    failure = answer(sweep_file(), kernels={"attention": "cudnn"})["failure"]
+    assert failure["status"] == "error"
+    assert "attention: 'cudnn' is not there" in failure["message"]
+
+
+def test_a_failed_point_names_its_kernels_too(sweep_file):
+    path = sweep_file()
+    path.write_text(path.read_text().replace("lengths = [40]", "lengths = [40]\nbatch = 65536"))
+    sweep = load_sweep(path)
+    point = sweep.points[0].model_copy(update={"length": 1 << 24})  # no machine has the memory
+    job = {"measure": point.model_dump(), "measuring": sweep.measuring.model_dump()}
+    failure = Desk().answer(job | {"memory_limit": None})["failure"]
+    assert failure["status"] == "oom"
+    assert failure["kernels"]["attention"] == "torch"
 
 
 def test_the_command_line_overrides_the_file(sweep_file):
     path = sweep_file('graphs = "off"\nkernels = { ssd = "torch", conv = "torch" }')
     sweep = load_sweep(path, graphs="auto", kernels={"conv": "torch", "lm_head": "torch"})
-    assert sweep.graphs == "auto"
-    assert sweep.kernels == {"ssd": "torch", "conv": "torch", "lm_head": "torch"}
+    assert sweep.measuring.graphs == "auto"
+    assert sweep.measuring.kernels == {"ssd": "torch", "conv": "torch", "lm_head": "torch"}
 
 
 REFUSED = [
