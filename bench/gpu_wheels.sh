@@ -16,7 +16,7 @@ shift $(($# < 2 ? $# : 2))
 root=$(cd "$(dirname "$0")/.." && pwd)
 if [ $# -eq 0 ]; then
     set -- annotated-types contourpy cycler einops fonttools iniconfig kiwisolver markdown-it-py \
-        matplotlib mdurl numpy packaging pandas pillow pluggy pydantic pydantic_core Pygments \
+        matplotlib mdurl numpy nvidia-ml-py packaging pandas pillow pluggy pydantic pydantic_core Pygments \
         pyparsing pytest python-dateutil rich scipy typing-inspection typing_extensions mamba-ssm
 fi
 mkdir -p "$folder"

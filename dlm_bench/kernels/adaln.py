@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPSILON = 1e-5
+EPSILON = 1e-5  # nn.LayerNorm's
 
 
 def add_norm(

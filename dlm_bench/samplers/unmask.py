@@ -8,7 +8,6 @@ from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.state import DecodeState
 
 RULES = ("confidence", "random")
-FUSED_TOKENS = 1024  # a longer block is sorted, by torch
 
 
 def unmask(
@@ -44,12 +43,13 @@ def unmask(
         score = confidence.view(batch, block_len)
     else:
         score = state.priority.index_select(1, positions)
-    if model.kernels.elementwise == "triton" and block_len <= FUSED_TOKENS:
-        from dlm_bench.kernels.cuda.unmask import reveal_block
+    if model.kernels.elementwise == "triton":
+        from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
 
-        predicted, start = tokens.view(batch, -1), state.now("block_start")
-        mask_id = state.config.mask_id
-        return reveal_block(state.tokens, start, mask_id, predicted, score, state.now("reveal"))
+        if block_len <= LONGEST:  # a longer block is sorted, by torch
+            predicted, start = tokens.view(batch, -1), state.now("block_start")
+            mask_id, count = state.config.mask_id, state.now("reveal")
+            return reveal_block(state.tokens, start, mask_id, predicted, score, count)
     score = torch.where(masked, score, -1.0)
     # A stable sort, so that ties go to the lowest index; topk promises no order among ties.
     best = score.sort(dim=1, descending=True, stable=True).indices[:, :at_most]

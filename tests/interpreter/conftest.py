@@ -19,3 +19,12 @@ def _interpreted(monkeypatch):
     # What mamba-ssm's kernels ask of a machine that has a GPU.
     monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
     monkeypatch.setenv("MAMBA_DETERMINISTIC", "1")
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """torch.empty is full of NaN: what a kernel leaves unwritten, or reads before, shows."""
+    import torch
+
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))

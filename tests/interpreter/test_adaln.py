@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlm_bench.kernels.cuda import adaln
+from dlm_bench.kernels.adaln import EPSILON
 from dlm_bench.kernels.cuda.adaln import add_norm
 
 # Float32 sums of d_model terms in two orders; in float16 two roundings, of x' and of h.
@@ -113,4 +113,4 @@ def test_constant_rows_are_the_shift():
 
 
 def test_the_epsilon_is_layer_norms():
-    assert torch.nn.LayerNorm(4).eps == adaln.EPS
+    assert torch.nn.LayerNorm(4).eps == EPSILON

@@ -6,16 +6,12 @@ import torch
 from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
 from dlm_bench.kernels.cuda.conv import conv_silu, conv_step
 
+pytestmark = pytest.mark.usefixtures("poisoned")
+
 D_CONV = 4
 # float32: the same multiply-adds, and exp by another route. float16: the reference rounds after
 # every tap (2^-11), the kernel once.
 TOLERANCES = {torch.float32: 1e-6, torch.float16: 2e-3}
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch):
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
 
 
 class Case:

@@ -1,6 +1,5 @@
 """The whole chain of a sequence by mamba-ssm's own kernels, under Triton's interpreter."""
 
-import contextlib
 import importlib
 import importlib.util
 import sys
@@ -16,24 +15,18 @@ from dlm_bench.kernels.cuda.conv import conv_silu
 from dlm_bench.kernels.cuda.state_at import state_at
 from dlm_bench.kernels.ssd import ssd_recurrent, ssd_step
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mamba_ssm") is None,
-    reason="mamba-ssm is not installed (see requirements.txt: without its compiled part)",
-)
+pytestmark = [
+    pytest.mark.usefixtures("poisoned"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("mamba_ssm") is None,
+        reason="mamba-ssm is not installed (see requirements.txt: without its compiled part)",
+    ),
+]
 
 HEADS, HEADDIM, D_STATE, D_CONV, CHUNK = 2, 16, 16, 4, 16
 # float32: products of chunks against a recurrence, and mamba-ssm's softplus is log(1 + exp(x)).
 # float16: x, B, C and the mixing matrix are rounded (2^-11).
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3}
-
-
-@pytest.fixture(autouse=True)
-def _without_a_gpu(monkeypatch):
-    # mamba-ssm wants a CUDA device around its launches, and to time its configurations on it.
-    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
-    monkeypatch.setenv("MAMBA_DETERMINISTIC", "1")
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
 
 
 class Case:

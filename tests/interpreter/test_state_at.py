@@ -6,15 +6,11 @@ import torch
 from dlm_bench.kernels.cuda.state_at import state_at
 from dlm_bench.kernels.ssd import ssd_recurrent
 
+pytestmark = pytest.mark.usefixtures("poisoned")
+
 # float32: products of tiles against a recurrence, and the powers in another base. float16: the
 # kernel rounds the weighted B (2^-11).
 TOLERANCES = {torch.float32: 2e-6, torch.float16: 1e-3}
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch):
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
 
 
 class Case:

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-EPS = 1e-5  # nn.LayerNorm's
+from dlm_bench.kernels.adaln import EPSILON
 
 
 @triton.jit
@@ -130,7 +130,7 @@ def add_norm(
         *(_strides(gate) if gate is not None else (0, 0)),
         *_strides(scale),
         *_strides(shift),
-        EPS,
+        EPSILON,
         D=width,
         WIDTH=block,
         ROWS=rows,

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LOG2_E = tl.constexpr(1.4426950408889634)
-NEVER = tl.constexpr(float("-inf"))
+from dlm_bench.kernels.cuda.advance_tail import advance_tail
+from dlm_bench.kernels.cuda.common import LOG2E, NEVER
 
 
 @triton.jit
@@ -126,7 +126,7 @@ def _block_scan(
     x_bias = tl.load(bias + p_column, in_p, 0.0).to(tl.float32)
     B_bias = tl.load(bias + B_column, in_n, 0.0).to(tl.float32)
     C_bias = tl.load(bias + C_column, in_n, 0.0).to(tl.float32)
-    A = -tl.exp(tl.load(A_log + direction * HEADS + head)) * LOG2_E  # for powers of 2
+    A = -tl.exp(tl.load(A_log + direction * HEADS + head)) * LOG2E  # for powers of 2
     shift = tl.load(dt_bias + direction * HEADS + head)
     skip = tl.load(D + direction * HEADS + head)
 
@@ -210,37 +210,6 @@ def _block_scan(
             tl.store(state + state_at, S, in_p[:, None] & in_n[None, :])
 
 
-@triton.jit(do_not_specialize=["first", "length"])
-def _advance_tail(
-    projected,
-    tail,
-    first,
-    length,
-    D_INNER: tl.constexpr,
-    WIDTH: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    REACH: tl.constexpr,
-    DIRECTIONS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The forward direction's last REACH inputs up to the end of the first segment."""
-    channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    batch = tl.program_id(1).to(tl.int64)
-    inside = channel < CHANNELS
-    tail += batch * REACH * CHANNELS
-    # All rows are read before one is written: a short segment leaves some of the old ones.
-    rows = ()
-    for i in tl.static_range(REACH):
-        at = first - REACH + i
-        if at < 0:
-            source = tail + (at + REACH) * CHANNELS
-        else:
-            source = projected + (batch * length + at) * (DIRECTIONS * WIDTH) + D_INNER
-        rows = rows + (tl.load(source + channel, inside),)  # type: ignore[assignment]  # noqa: RUF005
-    for i in tl.static_range(REACH):
-        tl.store(tail + i * CHANNELS + channel, rows[i], inside)
-
-
 def block_scan(
     projected: Tensor,
     conv_weight: Tensor,
@@ -268,9 +237,9 @@ def block_scan(
     """
     if len(segments) == 2 and len(states) == 2:
         raise ValueError("segments: one at most with a reverse state, which is that of its end")
-    batch, length, directions, width = projected.shape
+    batch, length, directions, _ = projected.shape
     heads, headdim, d_state = states[0].shape[1:]
-    channels, d_conv = conv_weight.shape[1:]
+    d_conv = conv_weight.shape[-1]
     d_inner = heads * headdim
     first, second = segments if len(segments) == 2 else (*segments, 0)
     y = torch.empty(
@@ -313,18 +282,5 @@ def block_scan(
     )
     if advance:
         # In a launch of its own: every head's program reads the tails of B and C.
-        block = 256
-        _advance_tail[(triton.cdiv(channels, block), batch)](
-            projected,
-            tails[0],
-            first,
-            length,
-            D_INNER=d_inner,
-            WIDTH=width,
-            CHANNELS=channels,
-            REACH=d_conv - 1,
-            DIRECTIONS=directions,
-            BLOCK=block,
-            num_warps=2,
-        )
+        advance_tail(projected, tails[0], first, d_inner)
     return y

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.cuda.common import LOG2E
+
 ROWS = 16  # outputs of a step: ROWS + 3 independent loads are in flight before the first is used
 STEPS = 4  # steps of a program: the weights are loaded once for all of them
 
@@ -16,7 +18,7 @@ STEPS = 4  # steps of a program: the weights are loaded once for all of them
 @triton.jit
 def _silu(x):
     # exp2 is one instruction; exp takes care of denormals, which mean nothing next to 1.
-    return x / (1.0 + tl.exp2(x * -1.4426950408889634))
+    return x / (1.0 + tl.exp2(x * -LOG2E))
 
 
 @triton.jit(do_not_specialize=["length", "batch_rows"])

@@ -11,13 +11,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-SMS = 132  # of an H100 or H200
+from dlm_bench.kernels.cuda.common import NEVER, SMS
+
 MAX_SPLITS = 64
 KEYS = 64  # a tile of keys
 # A split's partial result, in float32, is written and read again: with fewer keys a split it would
 # be more traffic than the keys and values themselves.
 LEAST_KEYS = 128
-NEVER = tl.constexpr(float("-inf"))
 
 
 @triton.jit

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LOG2_E = tl.constexpr(1.4426950408889634)
+from dlm_bench.kernels.cuda.common import LOG2E
 
 
 @triton.jit
@@ -54,7 +54,7 @@ def _state_at(
     before = ((batch * chunks + index) * heads + head) * (HEADDIM * D_STATE)
     S = tl.load(chunk_states + before + state_at, in_state, 0.0).to(tl.float32)
 
-    decay_rate = tl.load(A + head) * LOG2_E  # of powers of 2
+    decay_rate = tl.load(A + head) * LOG2E  # of powers of 2
     dt += ((batch * heads + head) * chunks + index) * chunk
     x += batch * x_batch + low * x_token + head * x_head
     B += batch * B_batch + low * B_token + direction * B_direction

@@ -1,0 +1,138 @@
+"""The products of the LM head, few or many rows at a time, with softmax and winner per tile.
+
+Both leave, for each split of the vocabulary and each row, the largest logit, the sum of the
+exponentials relative to it and the winner's id; of a draw also its key and its logit.
+"""
+
+import triton
+import triton.language as tl
+
+from dlm_bench.kernels.cuda.common import NEVER
+from dlm_bench.kernels.cuda.lm_head_winner import NO_ID, choose, exp, finite_base
+
+
+@triton.jit
+def _store(stats, ids, at, plane, mask, top, total, key, best, logit, SAMPLE: tl.constexpr):
+    tl.store(stats + at, top, mask)
+    tl.store(stats + plane + at, total, mask)
+    tl.store(ids + at, best, mask)
+    if SAMPLE:
+        tl.store(stats + 2 * plane + at, key, mask)
+        tl.store(stats + 3 * plane + at, logit, mask)
+
+
+@triton.jit
+def few_rows(
+    hidden,
+    weight,
+    stats,
+    ids,
+    seed,
+    temperature,
+    rows,
+    plane,
+    vocabulary,
+    mask_id,
+    hidden_stride,
+    weight_stride,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+    SAMPLE: tl.constexpr,
+):
+    """All rows against one tile of the vocabulary, which is the M dimension of the product: a
+    wgmma has 64 of those whatever the rows."""
+    tile = tl.program_id(0)
+    start = tile * WIDTH
+    column = start + tl.arange(0, WIDTH)
+    row = tl.arange(0, ROWS)
+    k = tl.arange(0, STEP)
+    # Clamped instead of masked: what is beyond the edge is computed and dropped.
+    w = weight + tl.minimum(column, vocabulary - 1).to(tl.int64)[:, None] * weight_stride
+    h = hidden + tl.minimum(row, rows - 1).to(tl.int64)[None, :] * hidden_stride
+    acc = tl.zeros((WIDTH, ROWS), tl.float32)
+    for at in range(0, D, STEP):
+        a = tl.load(w + (at + k)[None, :])
+        b = tl.load(h + (at + k)[:, None])
+        acc = tl.dot(a, b, acc, input_precision="ieee")
+    allowed = (column < vocabulary) & (column != mask_id)
+    logits = tl.where(allowed[None, :], tl.trans(acc), NEVER)  # (ROWS, WIDTH)
+    top = tl.max(logits, 1)
+    total = tl.sum(exp(logits - finite_base(top)[:, None]), 1)
+    key, best, logit = choose(logits, top, start, row, seed, temperature, ROWS, WIDTH, SAMPLE)
+    _store(stats, ids, tile * rows + row, plane, row < rows, top, total, key, best, logit, SAMPLE)
+
+
+@triton.jit
+def many_rows(
+    hidden,
+    weight,
+    index,
+    position,
+    stats,
+    ids,
+    seed,
+    temperature,
+    rows,
+    plane,
+    vocabulary,
+    mask_id,
+    hidden_stride,
+    weight_stride,
+    splits,
+    tiles,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+    SAMPLE: tl.constexpr,
+):
+    """A block of needed rows against one split of the vocabulary, `tiles` tiles one by one."""
+    # Splits of a block follow each other: the programs under way at a time are of some ten blocks
+    # and of all splits, so that both operands stay in L2.
+    split = tl.program_id(0) % splits
+    slot = (tl.program_id(0) // splits) * ROWS + tl.arange(0, ROWS)
+    count = rows
+    if position is not None:
+        count = tl.load(position + rows - 1)
+    if (tl.program_id(0) // splits) * ROWS >= count:
+        return
+    row = tl.minimum(slot, rows - 1)
+    if position is not None:
+        row = tl.load(index + slot, slot < count, 0)
+    k = tl.arange(0, STEP)
+    h = hidden + row.to(tl.int64)[:, None] * hidden_stride
+    top = tl.full((ROWS,), NEVER, tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    key = top
+    logit = top
+    best = tl.full((ROWS,), NO_ID, tl.int32)
+    last = tl.minimum((split + 1) * tiles, tl.cdiv(vocabulary, WIDTH))
+    # Flattened, so that a tile's first loads are under way during the softmax of the one before.
+    for tile in tl.range(split * tiles, last, flatten=True):
+        start = tile * WIDTH
+        column = start + tl.arange(0, WIDTH)
+        w = weight + tl.minimum(column, vocabulary - 1).to(tl.int64)[None, :] * weight_stride
+        acc = tl.zeros((ROWS, WIDTH), tl.float32)
+        for at in range(0, D, STEP):
+            a = tl.load(h + (at + k)[None, :])
+            b = tl.load(w + (at + k)[:, None])
+            acc = tl.dot(a, b, acc, input_precision="ieee")
+        if (start + WIDTH > vocabulary) | ((start <= mask_id) & (mask_id < start + WIDTH)):
+            allowed = (column < vocabulary) & (column != mask_id)
+            acc = tl.where(allowed[None, :], acc, NEVER)
+        tile_top = tl.max(acc, 1)
+        before = top
+        top = tl.maximum(before, tile_top)
+        base = finite_base(top)
+        total = total * exp(before - base) + tl.sum(exp(acc - base[:, None]), 1)
+        rival, rival_id, its_logit = choose(
+            acc, tile_top, start, row, seed, temperature, ROWS, WIDTH, SAMPLE
+        )
+        better = rival > key
+        best = tl.where(better, rival_id, best)
+        logit = tl.where(better, its_logit, logit)
+        key = tl.where(better, rival, key)
+    at = split.to(tl.int64) * rows + slot
+    _store(stats, ids, at, plane, slot < count, top, total, key, best, logit, SAMPLE)
