@@ -136,11 +136,16 @@ def test_units_of_one_cost_are_timed_once_in_the_middle():
 )
 def test_sampled_agrees_with_exact(backbone, name):
     model, sampler = build_model(backbone, "tiny"), SAMPLERS[name]
-    exact = measure(model, sampler, 256, mode="exact", warmup=1, repeats=3)
-    sampled = measure(model, sampler, 256, mode="sampled", warmup=2, repeats=5)
-    # Loose, because other work shares the machine: this finds a wrong weight or a missed role, and
-    # the tests above find the finer things with a clock that does not jitter.
-    assert min(sampled.seconds) == pytest.approx(min(exact.seconds), rel=0.5)
+    ratios = []
+    for _ in range(3):  # other work on this machine slows one of the two at times, by far
+        exact = measure(model, sampler, 256, mode="exact", warmup=1, repeats=3)
+        sampled = measure(model, sampler, 256, mode="sampled", warmup=2, repeats=5)
+        ratios.append(min(sampled.seconds) / min(exact.seconds))
+        if ratios[-1] == pytest.approx(1, rel=0.5):
+            break
+    # Loose for the same reason: this finds a wrong weight or a missed role, and the tests above
+    # find the finer things with a clock that does not jitter.
+    assert ratios[-1] == pytest.approx(1, rel=0.5), ratios
     assert sampled.nfe == exact.nfe == sampler.schedule(256).forward_passes
     assert sampled.error_estimate is not None
     assert exact.error_estimate is None
