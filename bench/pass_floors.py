@@ -4,11 +4,13 @@ python bench/pass_floors.py RESULTS.jsonl [--hardware measured]
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from dlm_bench.analysis.roofline import find_hardware, utilisation
+from dlm_bench.errors import DlmBenchError
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.results.store import load_results
 
@@ -20,12 +22,21 @@ def main() -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.jsonl")
     parser.add_argument("--hardware", default="measured", help="a sheet, or measured (default)")
     args = parser.parse_args()
+    try:
+        show(args)
+    except DlmBenchError as error:
+        sys.exit(f"pass_floors: {error}")
+
+
+def show(args: argparse.Namespace) -> None:
     hardware = find_hardware(args.hardware)
     print(
         f"{hardware.name}: {hardware.peak / 1e12:.0f} TFLOP/s in {hardware.dtype}, "
         f"{hardware.bandwidth / 1e12:.2f} TB/s ({hardware.source})"
     )
     frame = load_results(*args.results)
+    if not (frame.status == "ok").any():
+        sys.exit("pass_floors: no point of these results was measured")
     print(floors(frame, hardware).to_string(index=False, float_format="{:.3f}".format))
 
 
