@@ -4,6 +4,16 @@ from dlm_bench.samplers import build_sampler
 
 DENOISERS = ("diffutran", "diffumamba", "diffumamba-h")
 CAUSAL = ("ar-transformer", "ar-mamba")
+# The kernels of the CUDA path that need no GPU to be interpreted or traced.
+FUSED = {
+    "cached_attention": "triton",
+    "ssd": "mamba-ssm",
+    "conv": "triton",
+    "block_scan": "triton",
+    "step": "triton",
+    "lm_head": "triton",
+    "elementwise": "triton",
+}
 
 
 def samplers(**blocks):

@@ -4,28 +4,19 @@ import weakref
 from dataclasses import replace
 
 import torch
+from cases import FUSED
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers.state import new_state
 
-FUSED = {
-    "attention": "flash",
-    "cached_attention": "triton",
-    "ssd": "mamba-ssm",
-    "conv": "triton",
-    "block_scan": "triton",
-    "step": "triton",
-    "lm_head": "triton",
-    "elementwise": "triton",
-    "mlp": "cublaslt",
-}
+TRACED = FUSED | {"attention": "flash", "mlp": "cublaslt"}
 
 
 def traced_model(backbone, size="1.3b", dtype="bfloat16", **kernels):
     """A model's shapes with the CUDA path's kernels."""
-    return build_model(backbone, size, "meta", dtype, kernels=FUSED | kernels)
+    return build_model(backbone, size, "meta", dtype, kernels=TRACED | kernels)
 
 
 def traced_state(model, sampler, length, batch=1):

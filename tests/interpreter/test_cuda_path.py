@@ -3,20 +3,11 @@
 import pytest
 import torch
 from agreement import disagreements, ends_of_each_kind, run_pass
-from cases import pairs, samplers
+from cases import FUSED, pairs, samplers
 
 from dlm_bench.models import bimamba_fused
 from dlm_bench.models.factory import build_model
 
-FUSED = {
-    "cached_attention": "triton",
-    "block_scan": "triton",
-    "step": "triton",
-    "lm_head": "triton",
-    "elementwise": "triton",
-    "ssd": "mamba-ssm",
-    "conv": "triton",
-}
 SAMPLERS = samplers(block_size=8, tokens_per_step=4)
 LENGTH = 21  # two blocks of 8 and a shorter one
 
