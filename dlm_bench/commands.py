@@ -4,10 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import ConfigError, first_line
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure one point in this process and print its record; 3 if memory ran out."""
     from dlm_bench.jobs import is_out_of_memory
 
     try:
@@ -15,7 +16,7 @@ def run(args: argparse.Namespace) -> int:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        print(f"dlm-bench: out of memory: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"dlm-bench: out of memory: {first_line(error)}", file=sys.stderr)
         return 3
 
 
@@ -81,6 +82,7 @@ def _kernels(args: argparse.Namespace) -> dict[str, str]:
 
 
 def sweep(args: argparse.Namespace) -> int:
+    """Measure the points of a file in worker processes; 3 if any has no ok record."""
     from dlm_bench.execute import Executor
     from dlm_bench.plan import make_plan
     from dlm_bench.results.store import append_record, check_writable
@@ -133,6 +135,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 
 def fit(args: argparse.Namespace) -> int:
+    """Fit the latency law to each line of the results and print it."""
     from dlm_bench.results.store import load_results
     from dlm_bench.terminal import print_fits
 
@@ -141,6 +144,7 @@ def fit(args: argparse.Namespace) -> int:
 
 
 def plot(args: argparse.Namespace) -> int:
+    """Draw the figures that the records allow, and name those that they do not."""
     from dlm_bench.errors import ResultsError, unknown
     from dlm_bench.figures import FIGURES, save
     from dlm_bench.results.store import load_results
@@ -169,6 +173,7 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def cost(args: argparse.Namespace) -> int:
+    """Print what decoding must cost."""
     from dlm_bench.analysis.cost_table import cost_report
     from dlm_bench.analysis.roofline import find_hardware
 
@@ -198,6 +203,7 @@ def env(args: argparse.Namespace) -> int:
 
 
 def list(args: argparse.Namespace) -> int:
+    """Print all backbones, sizes, samplers and options."""
     from dlm_bench.terminal import print_names
 
     print_names()

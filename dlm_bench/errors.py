@@ -17,6 +17,12 @@ class ResultsError(DlmBenchError):
     """A results file is missing, unreadable, or lacks what was asked of it."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; empty if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else ""
+
+
 def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
     """The error for a name outside a closed list: says the field, the value and what is allowed."""
     names = [str(name) for name in allowed]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
@@ -24,6 +24,7 @@ class Desk:
     def __init__(self) -> None:
         self._model: Denoiser | None = None
         self._built: tuple[Any, ...] = ()
+        atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
         """The answer to one job. What a point raises is its outcome, never an exception here."""
@@ -59,7 +60,6 @@ class Desk:
             self._model = build_model(*place, seed=measuring.seed, kernels=measuring.kernels)
             self._built = wanted
             gc.freeze()  # what lives this long need not be looked through after every point
-            atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
         return self._model
 
 
@@ -86,8 +86,7 @@ def limit_memory(limit: int | None) -> None:
 def failure_of(error: Exception) -> dict[str, str]:
     """Status and message of the record of a point that raised."""
     status: Status = "oom" if is_out_of_memory(error) else "error"
-    lines = str(error).strip().splitlines()
-    return {"status": status, "message": f"{type(error).__name__}: {lines[0] if lines else ''}"}
+    return {"status": status, "message": f"{type(error).__name__}: {first_line(error)}"}
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -16,7 +16,6 @@ from dlm_bench.results.store import read_records
 from dlm_bench.sweep import Measuring, Sweep, load_sweep
 
 BALANCE = 20  # FLOPs that take about as long as a byte, on a CPU
-LONGEST_UNIT = 64  # passes in a row that sampled mode times as one
 
 
 class Plan(BaseModel):
@@ -71,6 +70,7 @@ def expected_work(point: Point, measuring: Measuring) -> float:
     from dlm_bench.models.config import model_config
     from dlm_bench.samplers import build_sampler
     from dlm_bench.samplers.schedule import role_of
+    from dlm_bench.timing.estimate import LONGEST_UNIT
 
     sampler = build_sampler(point.sampler, **point.options)
     plan = list(sampler.plan(point.length))

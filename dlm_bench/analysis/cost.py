@@ -32,7 +32,7 @@ from dlm_bench.models.denoiser import FREQUENCIES
 from dlm_bench.models.factory import parse_dtype
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import PlannedPass
+from dlm_bench.samplers.schedule import PlannedPass, role_of
 
 Array = NDArray[np.float64]
 
@@ -168,7 +168,7 @@ def decode_cost(
 
 def _are(kinds: Sequence[str], *roles: str) -> NDArray[np.bool_]:
     """Which passes have one of these roles, (passes,)."""
-    wanted = {kind for kind in set(kinds) if kind.partition(":")[0] in roles}
+    wanted = {kind for kind in set(kinds) if role_of(kind) in roles}
     return np.array([kind in wanted for kind in kinds])
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.errors import ConfigError, first_line, unknown
 from dlm_bench.kernels import mamba_ssm
 
 # Every operation's implementations, the preferred one first.
@@ -176,6 +176,5 @@ def _sdpa_refuses(name: str, device: torch.device, dtype: torch.dtype, head_dim:
             warnings.simplefilter("ignore")  # in which torch explains what the error says
             attend(q, q, q, backend=name)
     except (RuntimeError, ImportError) as error:
-        lines = str(error).strip().splitlines()
-        return f"it refuses head_dim {head_dim} in {dtype}: {lines[0] if lines else error!r}"
+        return f"it refuses head_dim {head_dim} in {dtype}: {first_line(error) or repr(error)}"
     return None

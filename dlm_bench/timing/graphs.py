@@ -12,7 +12,7 @@ from typing import get_args
 
 import torch
 
-from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.errors import ConfigError, first_line, unknown
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.results.record import Graphs
 from dlm_bench.samplers.sampler import Sampler
@@ -124,8 +124,7 @@ class Steps:
             cause = first_error[0] if first_error else error
             if isinstance(cause, torch.OutOfMemoryError):
                 raise cause from None
-            lines = str(cause).strip().splitlines()
-            return lines[0] if lines else type(cause).__name__
+            return first_line(cause) or type(cause).__name__
         return None
 
 
