@@ -1,10 +1,71 @@
-"""What each command does. They are thin, and import torch only when they run."""
+"""Measure: one point (`run`) or many (`sweep`)."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from dlm_bench.commands.arguments import Commands, add_cuda, forced_kernels
 from dlm_bench.errors import ConfigError, first_line
+
+
+def add(subparsers: Commands) -> None:
+    """Add the grammar of these commands."""
+    parser = subparsers.add_parser(
+        "run", help="measure one point", description="Measure one point."
+    )
+    parser.add_argument("backbone", help="a backbone (see dlm-bench list)")
+    parser.add_argument("sampler", help="a sampler (see dlm-bench list)")
+    parser.add_argument("-L", "--length", type=int, required=True, help="tokens to generate")
+    parser.add_argument("--size", default="small", help="model size (default: %(default)s)")
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a sampler's option, e.g. tokens_per_step=16 or commit=fused; may be repeated",
+    )
+    parser.add_argument("--batch", type=int, default=1, help="sequences at once (default: 1)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
+    parser.add_argument(
+        "--mode", default="exact", help="exact: whole decodes; sampled: a few passes, integrated"
+    )
+    parser.add_argument("--warmup", type=int, default=3, help="untimed runs (default: 3)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs (default: 5)")
+    parser.add_argument("--nodes", type=int, default=5, help="sampled: places timed per role")
+    add_cuda(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: 0)")
+    parser.add_argument("--output", type=Path, metavar="FILE.jsonl", help="append the record here")
+    parser.add_argument("--json", action="store_true", help="print the record as JSON")
+    parser.set_defaults(command=run)
+
+    parser = subparsers.add_parser(
+        "sweep", help="measure the points of a TOML file", description="Measure many points."
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.toml", help="see bench/sweeps/")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="append the records here (default: results/NAME.jsonl)",
+    )
+    parser.add_argument("--device", help="instead of the file's")
+    add_cuda(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the points and their NFE")
+    parser.add_argument(
+        "--resume", action="store_true", help="run only what the output file does not hold"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="with --resume: run again what failed, too"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="give a point up after this long"
+    )
+    parser.add_argument(
+        "--memory-limit", metavar="SIZE", help="memory a point may use on a CPU, as in 8GiB (Linux)"
+    )
+    parser.set_defaults(command=sweep)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +94,7 @@ def _measure(args: argparse.Namespace) -> int:
     sampler.schedule(args.length)  # a wrong length is known before the weights are drawn
     if args.output:
         check_writable(args.output)
-    forced = _kernels(args)
+    forced = forced_kernels(args)
     model = build_model(args.backbone, args.size, args.device, dtype, args.seed, kernels=forced)
     settings = {
         name: getattr(args, name) for name in ("mode", "warmup", "repeats", "nodes", "seed")
@@ -66,21 +127,6 @@ def _option(text: str) -> tuple[str, int | float | str]:
     return name, value
 
 
-def _kernels(args: argparse.Namespace) -> dict[str, str]:
-    """The kernels that --attention and --kernel insist on, by operation."""
-    forced: dict[str, str] = {}
-    asked = [] if args.attention is None else [f"attention={args.attention}"]
-    for text in asked + args.kernel:
-        operation, equals, name = text.partition("=")
-        if not equals or not operation:
-            raise ConfigError(f"--kernel: {text!r} is not allowed; must be OPERATION=NAME")
-        if forced.setdefault(operation, name) != name:
-            raise ConfigError(
-                f"--kernel: {text!r} is not allowed; {operation} is {forced[operation]!r} already"
-            )
-    return forced
-
-
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
     from dlm_bench.execute import Executor
@@ -91,7 +137,7 @@ def sweep(args: argparse.Namespace) -> int:
     if args.retry_failed and not args.resume:
         raise ConfigError("--retry-failed: is not allowed without --resume")
     names = ("device", "graphs", "timeout", "memory_limit")
-    overrides = {name: getattr(args, name) for name in names} | {"kernels": _kernels(args)}
+    overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
     with Executor() as executor:
         # This process stays without torch, whose memory and threads belong to the workers.
         plan = (
@@ -132,79 +178,3 @@ def sweep(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 3 if failed else 0
-
-
-def fit(args: argparse.Namespace) -> int:
-    """Fit the latency law to each line of the results and print it."""
-    from dlm_bench.results.store import load_results
-    from dlm_bench.terminal import print_fits
-
-    print_fits(load_results(*args.results), args.sampler)
-    return 0
-
-
-def plot(args: argparse.Namespace) -> int:
-    """Draw the figures that the records allow, and name those that they do not."""
-    from dlm_bench.errors import ResultsError, unknown
-    from dlm_bench.figures import FIGURES, save
-    from dlm_bench.results.store import load_results
-
-    if args.figure not in (*FIGURES, "all"):
-        raise unknown("--figure", args.figure, (*FIGURES, "all"))
-    frame = load_results(*args.results)
-    problems, drawn = [], False
-    for name, draw in FIGURES.items():
-        if args.figure not in (name, "all"):
-            continue
-        options = {"sampler": args.sampler} if name == "latency" and args.sampler else {}
-        try:
-            figure = draw(frame, **options)
-        except ResultsError as error:
-            problems.append(f"figure {name!r}: {error}")
-            continue
-        drawn = True
-        for path in save(figure, args.output / name):
-            print(path)
-    if not drawn:
-        raise ResultsError(problems[0])
-    for problem in problems:
-        print(f"dlm-bench: not drawn: {problem}", file=sys.stderr)
-    return 0
-
-
-def cost(args: argparse.Namespace) -> int:
-    """Print what decoding must cost."""
-    from dlm_bench.analysis.cost_table import cost_report
-    from dlm_bench.analysis.roofline import find_hardware
-
-    names = ("size", "length", "tokens_per_step", "block_size")
-    options = {name: getattr(args, name) for name in names}
-    print(cost_report(find_hardware(args.hardware), style=args.format, **options))
-    return 0
-
-
-def env(args: argparse.Namespace) -> int:
-    """Print what numbers depend on, and which kernels a model would run with."""
-    from dlm_bench.kernels.choice import choose_kernels
-    from dlm_bench.models.config import model_config
-    from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
-    from dlm_bench.timing.environment import environment
-
-    device = parse_device(args.device)
-    dtype = parse_dtype(default_dtype(device) if args.dtype is None else args.dtype)
-    head_dim = model_config("diffutran", args.size).head_dim
-    kernels = choose_kernels(device, dtype, head_dim, _kernels(args))
-    facts = environment(device.type, device.index or 0)
-    facts |= {f"kernel {operation}": name for operation, name in kernels.named().items()}
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(f"{name:{width}} {value}")
-    return 0
-
-
-def list(args: argparse.Namespace) -> int:
-    """Print all backbones, sizes, samplers and options."""
-    from dlm_bench.terminal import print_names
-
-    print_names()
-    return 0

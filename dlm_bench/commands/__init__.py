@@ -1,0 +1,1 @@
+"""The commands: each module adds their grammar and runs them, importing torch only then."""
