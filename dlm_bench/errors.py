@@ -1,6 +1,7 @@
 """What a user can get wrong, each with a message that is fit to be shown as one line."""
 
 import difflib
+import math
 import operator
 from collections.abc import Iterable
 
@@ -35,6 +36,7 @@ LONGEST = 1 << 24  # tokens: a schedule lists its passes, and this many take sec
 LARGEST_BATCH = 1 << 16
 MOST_RUNS = 10_000  # warm-up runs, repeats or nodes of a point
 LARGEST_SEED = (1 << 63) - 1
+LONGEST_WAIT = 1e9  # seconds, some thirty years
 
 
 def check_int(field: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
@@ -48,3 +50,24 @@ def check_int(field: str, value: object, minimum: int = 1, maximum: int | None =
         bounds = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         raise ConfigError(f"{field}: {value!r} is not allowed; must be an integer {bounds}")
     return number  # type: ignore[return-value]
+
+
+def check_number(
+    field: str,
+    value: object,
+    minimum: float = 0.0,
+    maximum: float = math.inf,
+    *,
+    above: bool = False,
+) -> None:
+    """Raise ConfigError unless `value` is a finite number within the bounds; not `minimum` itself
+    if it must be `above` that."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        number = math.inf
+    inside = minimum < number if above else minimum <= number
+    if isinstance(value, bool) or not math.isfinite(number) or not inside or number > maximum:
+        bounds = f"{'>' if above else '>='} {minimum:g}"
+        bounds += f" and <= {maximum:g}" if maximum < math.inf else ""
+        raise ConfigError(f"{field}: {value!r} is not allowed; must be a finite number {bounds}")

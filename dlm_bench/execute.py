@@ -14,10 +14,8 @@ from pydantic import ValidationError
 
 from dlm_bench.errors import ConfigError, DlmBenchError
 from dlm_bench.isolation import WORKER, WorkerFailure, WorkerProcess
-from dlm_bench.plan import Plan
+from dlm_bench.plan import Model, Plan, model_of
 from dlm_bench.results.record import Point, Record, Status
-
-Model = tuple[str, ...]
 
 
 class WorkerError(DlmBenchError):
@@ -34,7 +32,7 @@ class Executor:
     def __init__(self, command: Sequence[str] = WORKER) -> None:
         self._command = command
         self._worker: WorkerProcess | None = None
-        self._model: Model | None = None  # that the worker has built, if any
+        self.model: Model | None = None  # that the worker has built, if any
         self._kernels: dict[Model, dict[str, str]] = {}  # that each model was seen to run with
 
     def __enter__(self) -> Self:
@@ -52,7 +50,7 @@ class Executor:
         """End the worker, if there is one."""
         if self._worker is not None:
             self._worker.stop()
-        self._worker = self._model = None
+        self._worker = self.model = None
 
     def plan(self, path: str | Path, **overrides: Any) -> Plan:
         """Check a sweep file and work out its plan (see `load_sweep` for the overrides).
@@ -73,12 +71,14 @@ class Executor:
         plan: Plan,
         found: Sequence[Record] = (),
         begin: Callable[[int], object] = lambda index: None,
+        max_seconds: Callable[[int], float | None] = lambda index: None,
     ) -> Iterator[tuple[int, Record, float]]:
         """Measure every point of which no record was found, in turn.
 
         Yields its index in the sweep, its record and the seconds its measuring took. `begin` is
-        told the index of a point before it starts. Once a point is out of memory or time, longer
-        ones of the same line become records of status `skipped`.
+        told the index of a point before it starts; `max_seconds` says what is given to `measure`.
+        Once a point is out of memory or time, longer ones of the same line become records of
+        status `skipped`.
         """
         limits = _Limits(found)
         done = {record.identity for record in found}
@@ -92,20 +92,33 @@ class Executor:
             hopeless = limits.reason_to_skip(point)
             if hopeless is not None:
                 record = _failed(plan, point, "skipped", hopeless)
+                record.identity = identity
             else:
-                record, seconds = self._measure(plan, point)
-            record.identity = identity
+                record, seconds = self.measure(plan, index, max_seconds(index))
             limits.note(record)
             yield index, record, seconds
 
-    def _measure(self, plan: Plan, point: Point) -> tuple[Record, float]:
+    def measure(
+        self, plan: Plan, index: int, max_seconds: float | None = None
+    ) -> tuple[Record, float]:
+        """Measure one point of a plan, now: its record, and the seconds that its measuring took.
+        Sampling may take `max_seconds`, if given, and not what the sweep says."""
+        point = plan.sweep.points[index]
+        record, seconds = self._measure(plan, point, max_seconds)
+        record.identity = plan.identity_of(point)
+        return record, seconds
+
+    def _measure(self, plan: Plan, point: Point, max_seconds: float | None) -> tuple[Record, float]:
         sweep = plan.sweep
-        model = (point.backbone, point.size, point.device, point.dtype)
-        if self._model not in (None, model):
+        model = model_of(point)
+        if self.model not in (None, model):
             self.stop()
+        measuring = sweep.measuring.model_dump()
+        if max_seconds is not None:
+            measuring["max_seconds"] = max_seconds
         job = {
             "measure": point.model_dump(),
-            "measuring": sweep.measuring.model_dump(),
+            "measuring": measuring,
             "memory_limit": sweep.memory_limit,
         }
         try:
@@ -114,7 +127,7 @@ class Executor:
             self.stop()
             kernels = self._kernels.get(model, {})
             return _failed(plan, point, error.status, str(error), kernels), 0.0
-        self._model = model
+        self.model = model
         if "failure" in answer:
             self.stop()
             return _failed(plan, point, **answer["failure"]), 0.0

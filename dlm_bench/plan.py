@@ -4,7 +4,6 @@ A plan is made where torch is (in a worker) and read where it is not.
 """
 
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from dlm_bench.results.identity import identity
 from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
 from dlm_bench.sweep import Measuring, Sweep, load_sweep
+
+Model = tuple[str, ...]
 
 BALANCE = 20  # FLOPs that take about as long as a byte, on a CPU
 
@@ -29,10 +30,13 @@ class Plan(BaseModel):
     environment: dict[str, Any]
 
     def identities(self) -> list[str]:
-        """The identity of each point, measured as this sweep does on this hardware."""
+        """The identity of each point."""
+        return [self.identity_of(point) for point in self.sweep.points]
+
+    def identity_of(self, point: Point) -> str:
+        """The identity of a point, measured as this sweep does on this hardware."""
         measuring = self.sweep.measuring.model_dump()
-        hardware = self.environment["hardware"]
-        return [identity(point, measuring, hardware) for point in self.sweep.points]
+        return identity(point, measuring, self.environment["hardware"])
 
     def found_in(self, path: str | Path) -> dict[str, Record]:
         """The records of this sweep's points that a results file holds, by identity: of several
@@ -64,32 +68,25 @@ def make_plan(path: str | Path, **overrides: Any) -> Plan:
 
 def expected_work(point: Point, measuring: Measuring) -> float:
     """What a point costs relative to the others of its backbone: FLOPs, with bytes counted as the
-    FLOPs that take as long. An exact point runs all its passes some times over; a sampled one up
-    to `nodes` pieces of each role."""
+    FLOPs that take as long. An exact point runs all its passes some times over; any other counts
+    the least of a sampled one, its first nodes in each round and once before."""
+    import numpy as np
+
     from dlm_bench.analysis.cost import pass_costs
     from dlm_bench.models.config import model_config
     from dlm_bench.samplers import build_sampler
-    from dlm_bench.samplers.schedule import role_of
-    from dlm_bench.timing.estimate import LONGEST_UNIT
+    from dlm_bench.timing.units import first_nodes, lines
 
     sampler = build_sampler(point.sampler, **point.options)
     plan = list(sampler.plan(point.length))
     config = model_config(point.backbone, point.size)
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
-    passes = (cost.flops + BALANCE * cost.bytes).tolist()  # type: ignore[union-attr]
+    passes = np.asarray(cost.flops + BALANCE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":
-        return (measuring.warmup + measuring.repeats) * sum(passes)
-    runs: dict[str, list[list[float]]] = {}
-    steps = zip(plan, passes, strict=True)
-    for (kind, *_), run in groupby(steps, key=lambda step: (step[0].kind, step[0].block_start)):
-        runs.setdefault(role_of(kind), []).append([work for _, work in run])
-    total = 0.0
-    for pieces in runs.values():
-        count, longest = sum(map(len, pieces)), max(map(len, pieces))
-        unit = longest if longest <= LONGEST_UNIT and longest < len(plan) else 1
-        timed = min(count, measuring.nodes * unit)
-        total += timed * sum(map(sum, pieces)) / count
-    return (1 + 2 * measuring.repeats) * total
+        return (measuring.warmup + measuring.repeats) * float(passes.sum())
+    nodes = [line[at] for line in lines(plan) for at in first_nodes(line, measuring.nodes)]
+    once = sum(float(passes[unit.index : unit.index + unit.count].sum()) for unit in nodes)
+    return (1 + measuring.repeats) * once
 
 
 class TimeLeft:
@@ -106,7 +103,7 @@ class TimeLeft:
         for key in _like(point):
             before = self._rates.get(key, (0.0, 0.0))
             self._rates[key] = (before[0] + work, before[1] + seconds)
-        model = _model_of(point)
+        model = model_of(point)
         self._starts[model] = self._starts.get(model, 0.0) + besides
 
     def seconds(self, points: Iterable[tuple[Point, float]]) -> float | None:
@@ -117,7 +114,7 @@ class TimeLeft:
         for point, work in points:
             known, taken = next(self._rates[key] for key in _like(point) if key in self._rates)
             left += work * taken / known
-            models.add(_model_of(point))
+            models.add(model_of(point))
         start = sum(self._starts.values()) / len(self._starts)
         return left + start * len(models - self._starts.keys())
 
@@ -132,5 +129,6 @@ def _like(point: Point) -> list[tuple[str, ...]]:
     ]
 
 
-def _model_of(point: Point) -> tuple[str, ...]:
+def model_of(point: Point) -> Model:
+    """What a worker builds once for all points that share it."""
     return point.backbone, point.size, point.dtype, point.device

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, MOST_RUNS, ConfigError
+from dlm_bench.errors import (
+    LARGEST_BATCH,
+    LARGEST_SEED,
+    LONGEST,
+    LONGEST_WAIT,
+    MOST_RUNS,
+    ConfigError,
+)
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Graphs, Mode, Point
 
@@ -57,7 +64,9 @@ class _File(BaseModel):
     mode: Mode = "exact"
     warmup: Annotated[int, Field(ge=0, le=MOST_RUNS)] = 3
     repeats: Annotated[PositiveInt, Field(le=MOST_RUNS)] = 5
-    nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = 5
+    nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = 9
+    tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
+    max_seconds: Annotated[float, Field(gt=0, le=LONGEST_WAIT)] = 30.0
     batch: Annotated[PositiveInt, Field(le=LARGEST_BATCH)] = 1
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     graphs: Graphs = "auto"
@@ -75,7 +84,9 @@ class Measuring(BaseModel):
     mode: Mode = "exact"
     warmup: int = 3
     repeats: int = 5
-    nodes: int = 5
+    nodes: int = 9
+    tolerance: float = 0.01
+    max_seconds: float = 30.0
     seed: int = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
@@ -101,6 +112,7 @@ def load_sweep(
     path: str | Path,
     *,
     device: str | None = None,
+    mode: str | None = None,
     graphs: str | None = None,
     timeout: float | None = None,
     memory_limit: str | None = None,
@@ -119,6 +131,7 @@ def load_sweep(
         raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
     instead = {
         "device": device,
+        "mode": mode,
         "graphs": graphs,
         "timeout": timeout,
         "memory_limit": memory_limit,

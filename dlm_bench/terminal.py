@@ -108,12 +108,9 @@ class SweepProgress:
     and the last result; else a line when a point starts and one when it ends."""
 
     def __init__(self, plan: Plan, found: Collection[str] = ()) -> None:
-        points = zip(plan.identities(), plan.sweep.points, plan.work, strict=True)
-        self._open = {
-            index: (point, work)
-            for index, (identity, point, work) in enumerate(points)
-            if identity not in found
-        }
+        self._points = list(zip(plan.sweep.points, plan.work, strict=True))
+        identities = enumerate(plan.identities())
+        self._open = {index for index, identity in identities if identity not in found}
         self._count, self._time_left = len(plan.work), TimeLeft()
         self._begun = self._point_begun = time.monotonic()
         self._now, self._last = "", ""
@@ -132,16 +129,18 @@ class SweepProgress:
         self._live.stop()
 
     def begin(self, index: int) -> None:
-        """A point starts."""
+        """A point starts, maybe again."""
         self._point_begun = time.monotonic()
-        self._now = self._open[index][0].describe()
+        self._open.add(index)
+        self._now = self._points[index][0].describe()
         if not self._console.is_terminal:
             self._say(f"[{self._place()}] {self._now}: started")
 
     def end(self, index: int, record: Record, seconds: float) -> None:
         """A point ended; its measuring took `seconds`."""
         place = self._place()
-        point, work = self._open.pop(index)
+        self._open.remove(index)
+        point, work = self._points[index]
         if record.status == "ok":
             besides = max(0.0, time.monotonic() - self._point_begun - seconds)
             self._time_left.learn(point, work, seconds, besides)
@@ -156,7 +155,7 @@ class SweepProgress:
         return f"{self._count - len(self._open) + 1}/{self._count}"
 
     def _left(self) -> str:
-        seconds = self._time_left.seconds(self._open.values())
+        seconds = self._time_left.seconds(self._points[index] for index in self._open)
         return "?" if seconds is None else f"about {duration(seconds)}"
 
     def _say(self, line: str) -> None:

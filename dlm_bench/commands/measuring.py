@@ -3,9 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dlm_bench.commands.arguments import Commands, add_cuda, forced_kernels
+from dlm_bench.commands.arguments import Commands, add_cuda, forced_kernels, seconds_of_text
 from dlm_bench.errors import ConfigError, first_line
+
+if TYPE_CHECKING:
+    from dlm_bench.execute import Executor
+    from dlm_bench.plan import Plan
+    from dlm_bench.results.record import Record
 
 
 def add(subparsers: Commands) -> None:
@@ -29,11 +35,22 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
     parser.add_argument(
-        "--mode", default="exact", help="exact: whole decodes; sampled: a few passes, integrated"
+        "--mode",
+        default="exact",
+        help="exact: whole decodes; sampled: a few passes, integrated; auto: exact where "
+        "that takes at most --max-seconds",
     )
     parser.add_argument("--warmup", type=int, default=3, help="untimed runs (default: 3)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs (default: 5)")
-    parser.add_argument("--nodes", type=int, default=5, help="sampled: places timed per role")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.01, help="sampled: relative error to reach (0.01)"
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, default=30.0, help="sampled: time to reach it in (30)"
+    )
+    parser.add_argument(
+        "--nodes", type=int, default=9, help="sampled: most places timed along a schedule (9)"
+    )
     add_cuda(parser)
     parser.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: 0)")
     parser.add_argument("--output", type=Path, metavar="FILE.jsonl", help="append the record here")
@@ -51,6 +68,13 @@ def add(subparsers: Commands) -> None:
         help="append the records here (default: results/NAME.jsonl)",
     )
     parser.add_argument("--device", help="instead of the file's")
+    parser.add_argument("--mode", help="exact, sampled or auto, instead of the file's")
+    parser.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="spend this long, as in 10m, where the stated error is largest; with --dry-run, "
+        "predict what the sweep takes",
+    )
     add_cuda(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the points and their NFE")
     parser.add_argument(
@@ -97,7 +121,8 @@ def _measure(args: argparse.Namespace) -> int:
     forced = forced_kernels(args)
     model = build_model(args.backbone, args.size, args.device, dtype, args.seed, kernels=forced)
     settings = {
-        name: getattr(args, name) for name in ("mode", "warmup", "repeats", "nodes", "seed")
+        name: getattr(args, name)
+        for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
     }
     settings["graphs"] = "auto" if args.graphs is None else args.graphs
     record = measure(model, sampler, args.length, batch=args.batch, **settings)
@@ -131,13 +156,14 @@ def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
     from dlm_bench.execute import Executor
     from dlm_bench.plan import make_plan
-    from dlm_bench.results.store import append_record, check_writable
-    from dlm_bench.terminal import SweepProgress, print_found, print_plan, print_throughput
+    from dlm_bench.results.store import check_writable
+    from dlm_bench.terminal import print_found, print_plan, print_throughput
 
     if args.retry_failed and not args.resume:
         raise ConfigError("--retry-failed: is not allowed without --resume")
-    names = ("device", "graphs", "timeout", "memory_limit")
+    names = ("device", "mode", "graphs", "timeout", "memory_limit")
     overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
+    budget = None if args.budget is None else seconds_of_text("--budget", args.budget)
     with Executor() as executor:
         # This process stays without torch, whose memory and threads belong to the workers.
         plan = (
@@ -145,6 +171,8 @@ def sweep(args: argparse.Namespace) -> int:
             if args.dry_run
             else executor.plan(args.file, **overrides)
         )
+        if budget is not None and plan.sweep.measuring.mode == "exact":
+            raise ConfigError("--budget: is not allowed with mode 'exact'; only sampling can stop")
         output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
         found = plan.found_in(output) if args.resume else {}
         if args.dry_run:
@@ -152,29 +180,66 @@ def sweep(args: argparse.Namespace) -> int:
         if args.resume:
             print_found(plan, found, output, args.retry_failed)
         if args.dry_run:
+            if budget is not None:
+                _predict(executor, plan, found, budget)
             return 0
         check_writable(output)
         if args.retry_failed:
             found = {key: record for key, record in found.items() if record.status == "ok"}
-        records = [*found.values()]
-        try:
-            with SweepProgress(plan, found) as progress:
-                for index, record, seconds in executor.run(plan, records[:], progress.begin):
-                    append_record(output, record)
-                    records.append(record)
-                    progress.end(index, record, seconds)
-        except KeyboardInterrupt:
-            kept = len(records) - len(found)
-            print(
-                f"dlm-bench: interrupted; {kept} records were appended to {output}", file=sys.stderr
-            )
-            return 130
+        records, finished = _run_all(executor, plan, [*found.values()], output, budget)
+    appended = f"{len(records) - len(found)} records"
+    if not finished:
+        print(f"dlm-bench: interrupted; {appended} were appended to {output}", file=sys.stderr)
+        return 130
     print_throughput(records)
-    failed = [record for record in records if record.status != "ok"]
-    print(f"{len(records) - len(found)} records appended to {output}")
-    if failed:
+    print(f"{appended} appended to {output}")
+    measured = {record.identity for record in records if record.status == "ok"}
+    points = {record.identity for record in records}
+    if points - measured:
         print(
-            f"dlm-bench: {len(failed)} of {len(records)} points failed or were skipped",
+            f"dlm-bench: {len(points - measured)} of {len(points)} points failed or were skipped",
             file=sys.stderr,
         )
-    return 3 if failed else 0
+    return 3 if points - measured else 0
+
+
+def _run_all(
+    executor: "Executor",
+    plan: "Plan",
+    found: "list[Record]",
+    output: Path,
+    budget: float | None,
+) -> "tuple[list[Record], bool]":
+    """The records found and those of what was still to do, and whether all of it was done."""
+    from dlm_bench.budget import run_within
+    from dlm_bench.results.store import append_record
+    from dlm_bench.terminal import SweepProgress
+
+    records = found[:]
+    try:
+        with SweepProgress(plan, {record.identity for record in found}) as progress:
+            results = (
+                executor.run(plan, found, progress.begin)
+                if budget is None
+                else run_within(budget, executor, plan, found, progress.begin)
+            )
+            for index, record, seconds in results:
+                append_record(output, record)
+                records.append(record)
+                progress.end(index, record, seconds)
+    except KeyboardInterrupt:
+        return records, False
+    return records, True
+
+
+def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
+    """Look at each line of a sweep once and say what its points will take."""
+    from dlm_bench.budget import predict
+    from dlm_bench.terminal import duration
+
+    looks, seconds = predict(executor, plan, found)
+    repeats = plan.sweep.measuring.repeats
+    print(
+        f"{duration(seconds)} is what {repeats} rounds of every point will take, by a look at each "
+        f"of {looks} lines; the budget is {duration(budget)}"
+    )

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 SCHEMA_VERSION = 1
 
-Mode = Literal["exact", "sampled"]
+# What is asked for; a measured record never says "auto" but what that came to.
+Mode = Literal["exact", "sampled", "auto"]
 Graphs = Literal["auto", "require", "off"]
 Seconds = Annotated[float, Field(gt=1e-12, allow_inf_nan=False)]
 Flag = Literal["throttled", "drifting", "outliers", "contended"]

@@ -1,7 +1,6 @@
 """What all samplers share: the schedule of a plan, the buffers, seeking, and the decode loop."""
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
@@ -9,7 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, ConfigError, check_int, unknown
+from dlm_bench.errors import (
+    LARGEST_BATCH,
+    LARGEST_SEED,
+    LONGEST,
+    ConfigError,
+    check_int,
+    check_number,
+    unknown,
+)
 from dlm_bench.models.cache import Cache, new_caches
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
@@ -31,7 +38,7 @@ class Sampler(ABC):
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
+        check_number("temperature", self.temperature)
 
     @abstractmethod
     def plan(self, length: int) -> Iterator[PlannedPass]:
@@ -184,13 +191,3 @@ def model_caches(
     return new_caches(
         config, batch, length, weight.device, weight.dtype, reverse_state=reverse_state
     )
-
-
-def check_temperature(value: object) -> None:
-    """Raise ConfigError unless `value` is a finite number of at least 0."""
-    try:
-        number = float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:
-        number = math.inf
-    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
-        raise ConfigError(f"temperature: {value!r} is not allowed; must be a finite number >= 0")

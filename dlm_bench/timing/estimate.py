@@ -1,115 +1,48 @@
-"""Sampled mode: time a few passes of each role and integrate over the schedule.
+"""Sampled mode: time units of a decode until they say enough, and integrate over the schedule.
 
-The plan is cut into units: a run of passes that one block takes at one context length, or single
-passes where a run is long (full-sequence denoising). Units of one role form a line along which
-the cost changes smoothly: the context grows, the masked rows of the head get fewer. A few units
-of each line are timed; the others are interpolated between them.
+See units.py for what a unit and a node are.
 """
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from dlm_bench.results.record import PassTiming
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import PlannedPass, role_of
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.timing.clocks import seconds_of
+from dlm_bench.timing.clocks import laps_of
 from dlm_bench.timing.graphs import Steps
+from dlm_bench.timing.precision import relative_error
 from dlm_bench.timing.steady import warm_up
+from dlm_bench.timing.units import (
+    Unit,
+    first_nodes,
+    interpolation_error,
+    lines,
+    misses,
+    weights,
+)
 
-LONGEST_UNIT = 64  # passes; a longer run, or one that is the whole decode, is cut into passes
 WARMUP_SECONDS = 1.0  # after one warm-up run of a unit, no further one beyond this
 SHORT_SECONDS = 0.1  # a unit this long is not moved by the caches it starts with
-
-
-@dataclass(frozen=True)
-class Unit:
-    """`count` consecutive passes of one kind, from pass `index` of the plan."""
-
-    index: int
-    count: int
-    place: PlannedPass
+PATIENCE = 1.5  # rounds are looked at when there are this many times as many: each look is a chance
+# to stop because the spread happens to be small
+CLEAR = 3.0  # standard errors by which a node must be off to be more than noise
+ANY_ERROR = 1.0  # a tolerance that nothing is beyond
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of a whole decode, one an independent repeat, and how far off they may be."""
+    """Seconds of a whole decode, one a round, and how far off their mean may be, relatively."""
 
     seconds: list[float]
     relative_error: float | None
     passes: list[PassTiming]
     warmup_seconds: list[float]
-
-
-def units(plan: list[PlannedPass]) -> Iterator[Unit]:
-    """Cut a plan into units."""
-    index = 0
-    for _, run in groupby(plan, key=lambda p: p[:4]):  # kind, query, context and block
-        steps = list(run)
-        if len(steps) <= LONGEST_UNIT and len(steps) < len(plan):
-            yield Unit(index, len(steps), steps[0])
-        else:
-            yield from (Unit(index + i, 1, step) for i, step in enumerate(steps))
-        index += len(steps)
-
-
-def lines(plan: list[PlannedPass]) -> list[list[Unit]]:
-    """Units whose cost changes smoothly from one to the next, in order."""
-    found: dict[tuple[str, int, int], list[Unit]] = {}
-    for unit in units(plan):
-        role = role_of(unit.place.kind)
-        found.setdefault((role, unit.count, unit.place.block_len), []).append(unit)
-    return list(found.values())
-
-
-def nodes(line: list[Unit], most: int) -> list[int]:
-    """Indices along a line of the units to time: its ends and evenly between, or one in the
-    middle where all units cost the same."""
-    costs = {(u.place.query_len, u.place.context_len, u.place.masked) for u in line}
-    if len(costs) == 1:
-        return [len(line) // 2]
-    return sorted({round(i) for i in np.linspace(0, len(line) - 1, min(most, len(line)))})
-
-
-def weights(at: list[int], length: int) -> np.ndarray:
-    """What each node counts for in the sum over a line, interpolated linearly between nodes."""
-    if len(at) == 1:
-        return np.array([float(length)])
-    basis = np.eye(len(at))
-    return np.array([np.interp(np.arange(length), at, row).sum() for row in basis])
-
-
-def interpolation_error(at: list[int], seconds: np.ndarray, weight: np.ndarray) -> float:
-    """Seconds that linear interpolation may be off by on one line.
-
-    Each inner node is predicted from its neighbours. For a smooth cost that misses by four times
-    the largest error at the spacing in use, so by six times the mean one, which is taken to hold
-    for the whole line.
-    """
-    if len(at) < 3:
-        return 0.0
-    misses = [
-        abs(np.interp(at[i], [at[i - 1], at[i + 1]], [seconds[i - 1], seconds[i + 1]]) - seconds[i])
-        for i in range(1, len(at) - 1)
-    ]
-    return float(np.average(misses, weights=weight[1:-1]) / 6 * weight.sum())
-
-
-def noise(variances: list[float], repeats: int) -> float:
-    """Half the 95 % interval of a sum of means over `repeats` with these variances of the mean.
-
-    Student's t with Welch and Satterthwaite's degrees of freedom. `repeats` must be 2 or more.
-    """
-    total = sum(variances)
-    if total == 0:
-        return 0.0
-    freedom = total**2 / sum(v**2 / (repeats - 1) for v in variances)
-    return float(student_t.ppf(0.975, freedom) * total**0.5)
 
 
 def estimate(
@@ -120,52 +53,129 @@ def estimate(
     warmup: int,
     repeats: int,
     most_nodes: int,
+    tolerance: float,
+    most_seconds: float,
     watch: AbstractContextManager[object] | None = None,
 ) -> Estimate:
-    """Time a decode by its passes.
+    """Time a decode by units of its passes.
 
     `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and at
-    most as many more where they still get faster. Each repeat then goes through all nodes, so that
-    a machine that drifts shows as their spread; `watch` is entered around the repeats. The relative
-    error is that of a 95 % interval of the mean plus the interpolation's; None where one repeat
-    leaves nothing to tell it from.
-    """
-    found = [(line, nodes(line, most_nodes)) for line in lines(state.plan)]
-    steps.prepare(line[place].place.kind for line, at in found for place in at)
-    timer = _UnitTimer(sampler, state, steps)
-    for line, at in found:
-        timer.warm_up(line[at[0]], warmup)
-    times = [np.empty((len(at), repeats)) for _, at in found]
-    with watch or nullcontext():
-        for repeat in range(repeats):
-            for (line, at), taken in zip(found, times, strict=True):
-                for row, place in enumerate(at):
-                    taken[row, repeat] = timer.seconds(line[place])
+    most as many more where they still get faster. A round then goes through all nodes, and its
+    times make one estimate of the decode: a machine that drifts shows as a spread of the rounds.
+    There are `repeats` rounds, and more until the relative error is within `tolerance`; a line
+    bends where leaving a node out tells, and gets more nodes there, up to `most_nodes`. Once the
+    rounds have taken `most_seconds` there is no further one, but for a second of two or more.
+    `watch` is entered around the rounds.
 
-    totals = np.zeros(repeats)
-    variances: list[float] = []
-    interpolated = 0.0
-    timings = []
-    for (line, at), taken in zip(found, times, strict=True):
-        weight = weights(at, len(line))
-        totals += weight @ taken
-        interpolated += interpolation_error(at, taken.mean(axis=1), weight)
-        if repeats > 1:
-            variances += list(weight**2 * taken.var(axis=1, ddof=1) / repeats)
-        for unit, each in zip((line[place] for place in at), taken, strict=True):
-            timings.append(
-                PassTiming(
-                    kind=unit.place.kind,
-                    query_len=unit.place.query_len,
-                    context_len=unit.place.context_len,
-                    pass_index=unit.index,
-                    seconds=(each / unit.count).tolist(),
-                )
-            )
-    error = None
-    if repeats > 1:
-        error = float((noise(variances, repeats) + interpolated) / totals.mean())
+    The relative error is that of a 95 % interval of the mean plus the interpolation's; None where
+    there was one round.
+    """
+    tables = [_Table(line, first_nodes(line, most_nodes)) for line in lines(state.plan)]
+    timer = _UnitTimer(sampler, state, steps)
+    for table in tables:
+        timer.warm_up(table.line[table.at[0]], warmup)
+    with watch or nullcontext():
+        rounds, begin = 0, time.perf_counter()
+        look_at = repeats
+        while True:
+            began = time.perf_counter()
+            for table in tables:
+                table.add_round(timer.laps)
+            rounds += 1
+            now = time.perf_counter()
+            late = 2 * now - began - begin > most_seconds and rounds >= min(repeats, 2)
+            if rounds < look_at and not late:
+                continue
+            totals = np.sum([table.totals() for table in tables], axis=0)
+            interpolated = sum(table.interpolation_error() for table in tables)
+            error = relative_error(totals, interpolated)
+            if late or tolerance >= ANY_ERROR or (error is not None and error <= tolerance):
+                break
+            if interpolated > tolerance / 2 * totals.mean():
+                for table in tables:
+                    table.refine(most_nodes)
+            look_at = math.ceil(PATIENCE * rounds)
+    timings = [timing for table in tables for timing in table.timings()]
     return Estimate(totals.tolist(), error, timings, timer.warmup_seconds)
+
+
+class _Table:
+    """The times of one line: of each node, of each run of its passes, in each round."""
+
+    def __init__(self, line: list[Unit], at: list[int]) -> None:
+        self.line = line
+        self.rounds = 0
+        self._laps: dict[int, list[list[float]]] = {node: [] for node in at}  # oldest node first
+
+    @property
+    def at(self) -> list[int]:
+        """The nodes, in the order of the line."""
+        return sorted(self._laps)
+
+    def add_round(self, laps: Callable[[Unit], list[float]]) -> None:
+        """Time all nodes once."""
+        for node in self.at:
+            self._laps[node].append(laps(self.line[node]))
+        self.rounds += 1
+
+    def seconds(self) -> np.ndarray:
+        """Seconds of each node in each round, (nodes, rounds), in the order of the line.
+
+        In the rounds before it was there a node is taken to have stood to its neighbours as it
+        did since.
+        """
+        known: dict[int, np.ndarray] = {}
+        for node, rows in self._laps.items():
+            taken = np.array([sum(laps) for laps in rows])
+            if len(taken) < self.rounds:
+                older = sorted(known)
+                columns = np.stack([known[each] for each in older], axis=1)  # (rounds, nodes)
+                expected = np.array([np.interp(node, older, column) for column in columns])
+                before = self.rounds - len(taken)
+                ratio = taken.mean() / expected[before:].mean()
+                taken = np.concatenate([ratio * expected[:before], taken])
+            known[node] = taken
+        return np.stack([known[node] for node in self.at])
+
+    def totals(self) -> np.ndarray:
+        """Seconds of all units of the line by each round, (rounds,)."""
+        return weights(self.at, len(self.line)) @ self.seconds()
+
+    def interpolation_error(self) -> float:
+        """Seconds that all units together may be off by for the interpolation."""
+        return interpolation_error(self.at, self.seconds().mean(axis=1))
+
+    def refine(self, most: int) -> None:
+        """Add nodes on both sides of the one that is farthest off its neighbours, if it is off by
+        more than noise and there is room for them."""
+        at = self.at
+        if len(at) < 3 or self.rounds < 2:
+            return
+        missed = misses(at, self.seconds())  # (inner nodes, rounds)
+        mean = np.abs(missed.mean(axis=1))
+        noise = missed.std(axis=1, ddof=1) / math.sqrt(self.rounds)
+        clear = np.where(mean > CLEAR * noise, mean * weights(at, len(self.line))[1:-1], 0)
+        worst = int(clear.argmax())
+        if clear[worst] == 0:
+            return
+        left, node, right = at[worst : worst + 3]
+        for new in ((left + node) // 2, (node + right + 1) // 2):
+            if new not in self._laps and len(self._laps) < most:
+                self._laps[new] = []
+
+    def timings(self) -> list[PassTiming]:
+        """The seconds of one pass of each run of each node."""
+        return [
+            PassTiming(
+                kind=run.place.kind,
+                query_len=run.place.query_len,
+                context_len=run.place.context_len,
+                pass_index=self.line[node].index + sum(r.count for r in self.line[node].runs[:i]),
+                seconds=[laps[i] / run.count for laps in self._laps[node]],
+            )
+            for node in self.at
+            for i, run in enumerate(self.line[node].runs)
+        ]
 
 
 @dataclass
@@ -174,28 +184,44 @@ class _UnitTimer:
     state: DecodeState
     steps: Steps
     warmup_seconds: list[float] = field(default_factory=list)
+    short: dict[int, bool] = field(default_factory=dict)  # of units that ran, by index
 
     def warm_up(self, unit: Unit, runs: int) -> None:
-        if unit.place.kind in self.steps.warm:
+        self.steps.prepare(unit.kinds)
+        if self.steps.warm.issuperset(unit.kinds):
             return
         self.warmup_seconds += warm_up(
-            lambda: self._run(unit),
+            lambda: sum(self._run(unit)),
             runs,
             most_seconds=WARMUP_SECONDS,
             extra_seconds=WARMUP_SECONDS,
         )
 
-    def seconds(self, unit: Unit) -> float:
-        """Seconds of a unit from the state it would start in. A short one is run twice: in a
-        decode its weights would be in the caches from the pass before."""
-        taken = self._run(unit)
-        return self._run(unit) if taken < SHORT_SECONDS else taken
+    def laps(self, unit: Unit) -> list[float]:
+        """Seconds of each run of a unit from the state it would start in. A short unit is timed
+        right after the pass before it, so that the caches hold what they do in a decode; the
+        decode's first one after itself."""
+        new = unit.index not in self.short
+        laps = []
+        if new or unit.index == 0 or not self.short[unit.index]:
+            if new:
+                self.steps.prepare([*self._before(unit), *unit.kinds])
+            laps = self._run(unit)
+            self.short.setdefault(unit.index, sum(laps) < SHORT_SECONDS)
+        return self._run(unit, self._before(unit)) if self.short[unit.index] else laps
 
-    def _run(self, unit: Unit) -> float:
-        self.sampler.seek(self.state, unit.index)
+    def _before(self, unit: Unit) -> list[str]:
+        """The kinds of passes that a short unit runs after."""
+        return [self.state.plan[unit.index - 1].kind] if unit.index else []
 
-        def run() -> None:
-            for _ in range(unit.count):
-                self.steps(unit.place.kind)
+    def _run(self, unit: Unit, before: Sequence[str] = ()) -> list[float]:
+        def passes(kinds: Sequence[str]) -> Callable[[], None]:
+            def run() -> None:
+                for kind in kinds:
+                    self.steps(kind)
 
-        return seconds_of(run, self.state.tokens.device)
+            return run
+
+        self.sampler.seek(self.state, unit.index - len(before))
+        runs = [passes([run.place.kind] * run.count) for run in unit.runs]
+        return laps_of(runs, self.state.tokens.device, passes(before))

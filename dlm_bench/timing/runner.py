@@ -6,7 +6,7 @@ from typing import get_args
 
 import torch
 
-from dlm_bench.errors import MOST_RUNS, check_int, unknown
+from dlm_bench.errors import LONGEST_WAIT, MOST_RUNS, check_int, check_number, unknown
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import count_parameters
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
@@ -14,7 +14,7 @@ from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import seconds_of
 from dlm_bench.timing.environment import environment
-from dlm_bench.timing.estimate import estimate
+from dlm_bench.timing.estimate import ANY_ERROR, Estimate, estimate
 from dlm_bench.timing.graphs import Steps, check_graphs
 from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
@@ -22,7 +22,9 @@ from dlm_bench.timing.nvml import nvml_source
 from dlm_bench.timing.steady import drifting, outliers, warm_up
 from dlm_bench.timing.telemetry import Telemetry, Watch
 
-MOST_NODES = 5
+MOST_NODES = 9
+TOLERANCE = 0.01
+MOST_SECONDS = 30.0
 
 
 def point_of(model: Denoiser, sampler: Sampler, length: int, batch: int) -> Point:
@@ -51,13 +53,18 @@ def measure(
     batch: int = 1,
     seed: int = 0,
     nodes: int = MOST_NODES,
+    tolerance: float = TOLERANCE,
+    max_seconds: float = MOST_SECONDS,
     graphs: Graphs = "auto",
 ) -> Record:
     """Time the decoding of `length` tokens.
 
     mode "exact" runs whole decodes, `warmup` untimed and `repeats` timed ones (the paper's
     protocol: 3 and 5); the warm-up goes on while the runs get faster, for at most as many again.
-    "sampled" times passes at up to `nodes` places of each role and integrates over the schedule.
+    "sampled" times units of passes at up to `nodes` places along the schedule and integrates over
+    it: `repeats` rounds, and more until the relative error is within `tolerance` or they have taken
+    `max_seconds`. "auto" is exact if the decodes will take no longer than `max_seconds` together,
+    by a first look, else sampled; the record says which.
     On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it can be captured,
     "require" raises where it cannot, "off" launches every kernel from Python. Allocation, capture,
     seeking and the drawing of tokens are never timed. Raises ConfigError for a value that is not
@@ -68,6 +75,8 @@ def measure(
     check_int("warmup", warmup, minimum=0, maximum=MOST_RUNS)
     check_int("repeats", repeats, maximum=MOST_RUNS)
     check_int("nodes", nodes, minimum=2, maximum=MOST_RUNS)
+    check_number("tolerance", tolerance, maximum=ANY_ERROR, above=True)
+    check_number("max_seconds", max_seconds, maximum=LONGEST_WAIT, above=True)
     device = model.head.weight.device
     check_graphs(graphs, device)
     reset_peak_memory(device)
@@ -88,14 +97,30 @@ def measure(
         environment=environment(device.type, device.index or 0),
     )
     watch = watch_of(device)
-    if mode == "exact":
+
+    def sample(repeats: int, tolerance: float, watch: Watch | None) -> Estimate:
+        return estimate(
+            sampler,
+            state,
+            steps,
+            warmup=warmup,
+            repeats=repeats,
+            most_nodes=nodes,
+            tolerance=tolerance,
+            most_seconds=max_seconds,
+            watch=watch,
+        )
+
+    if mode == "auto":
+        look = sample(1, ANY_ERROR, None)
+        whole = (warmup + repeats) * look.seconds[0]
+        record.mode = "exact" if whole <= max_seconds else "sampled"
+    if record.mode == "exact":
         record.seconds, record.warmup_seconds = time_decodes(
             sampler, state, steps, warmup, repeats, watch
         )
     else:
-        found = estimate(
-            sampler, state, steps, warmup=warmup, repeats=repeats, most_nodes=nodes, watch=watch
-        )
+        found = sample(repeats, tolerance, watch)
         record.seconds, record.passes = found.seconds, found.passes
         record.error_estimate = found.relative_error
         record.warmup_seconds = found.warmup_seconds

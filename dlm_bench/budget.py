@@ -1,0 +1,136 @@
+"""A sweep within a time: every point once, then again where the stated error is largest."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dlm_bench.errors import ResultsError
+from dlm_bench.execute import Executor
+from dlm_bench.plan import Plan, TimeLeft, expected_work, model_of
+from dlm_bench.results.record import Point, Record
+
+FIRST_SHARE = 0.4  # of the budget, for measuring every point once
+# How a point is measured to say what the others will take.
+LOOK = {"mode": "sampled", "warmup": 0, "repeats": 1, "nodes": 2, "tolerance": 1.0}
+WORTHWHILE = 1.25  # an error is to get smaller by this factor, or its point is left alone
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a point: its model, its relative error, the seconds that its sampling took,
+    and those that everything else about it took."""
+
+    index: int
+    model: tuple[str, ...]
+    error: float
+    sampling: float
+    besides: float
+
+    def seconds_to(self, error: float) -> float:
+        """Seconds of sampling that bring the error down to this: four times as many halve it."""
+        return self.sampling * (self.error / error) ** 2
+
+
+def run_within(
+    budget: float,
+    executor: Executor,
+    plan: Plan,
+    found: Sequence[Record],
+    begin: Callable[[int], object],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[tuple[int, Record, float]]:
+    """Measure as `Executor.run` does, and use what is left of `budget` seconds to measure points
+    again that are not within the sweep's tolerance.
+
+    The first time a point gets its share, by its work, of FIRST_SHARE of the budget, and at least
+    two rounds however long they take. Then points get what brings all of them to one and the same
+    error, as small as the time allows: each at most once. Yields what `Executor.run` does; of two
+    records of a point the later one is the better.
+    """
+    begun = clock()
+    measuring = plan.sweep.measuring
+    per_work = FIRST_SHARE * budget / sum(plan.work)
+
+    def share(index: int) -> float:
+        return min(measuring.max_seconds, per_work * plan.work[index])
+
+    places = {identity: index for index, identity in enumerate(plan.identities())}
+    looks = [look for record in found for look in look_at(plan, places[record.identity], record)]
+    measured = 0.0
+    for index, record, seconds in executor.run(plan, found, begin, share):
+        looks += look_at(plan, index, record, seconds)
+        measured += seconds
+        yield index, record, seconds
+    loading = (clock() - begun - measured) / len({model_of(point) for point in plan.sweep.points})
+    while looks:
+        left = budget - (clock() - begun)
+        target = common_error(looks, left, loading, measuring.tolerance)
+        wanted = [look for look in looks if look.error > WORTHWHILE * target]
+        if not wanted:
+            return
+        # The model at hand first: another one has to be loaded.
+        look = max(wanted, key=lambda look: (look.model == executor.model, look.error))
+        looks.remove(look)
+        begin(look.index)
+        record, seconds = executor.measure(plan, look.index, look.seconds_to(target))
+        yield look.index, record, seconds
+
+
+def look_at(plan: Plan, index: int, record: Record, seconds: float = 0.0) -> list[Look]:
+    """What a record, measured in `seconds`, tells of its point; nothing where there is no error
+    that more sampling would reduce."""
+    sampling = record.telemetry.get("region_seconds")
+    if record.status != "ok" or record.error_estimate is None or sampling is None:
+        return []
+    besides = max(0.0, seconds - sampling)
+    model = model_of(plan.sweep.points[index])
+    return [Look(index, model, record.error_estimate, sampling, besides)]
+
+
+def common_error(looks: Sequence[Look], left: float, loading: float, least: float) -> float:
+    """The smallest error, but `least`, that all points can be brought to in `left` seconds, where
+    each model takes `loading` seconds to load."""
+
+    def cost(error: float) -> float:
+        wanted = [look for look in looks if look.error > WORTHWHILE * error]
+        models = {look.model for look in wanted}
+        return loading * len(models) + sum(x.seconds_to(error) + x.besides for x in wanted)
+
+    low, high = least, max(least, *(look.error for look in looks))
+    if cost(low) <= left:
+        return low
+    while high / low > 1.01:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if cost(middle) <= left else (middle, high)
+    return high
+
+
+def predict(
+    executor: Executor, plan: Plan, found: Mapping[str, Record] = MappingProxyType({})
+) -> tuple[int, float]:
+    """How many lines of a sweep were looked at, by one round of their shortest point, and the
+    seconds that the points not found will therefore take. Raises ResultsError if none can run."""
+    missing = [
+        (index, point)
+        for index, point in enumerate(plan.sweep.points)
+        if plan.identity_of(point) not in found
+    ]
+    shortest: dict[tuple[object, ...], tuple[int, Point]] = {}
+    for index, point in sorted(missing, key=lambda item: item[1].length):
+        shortest.setdefault((model_of(point), point.sampler, repr(point.options)), (index, point))
+    measuring = plan.sweep.measuring
+    look = measuring.model_copy(update=LOOK)
+    looked = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"measuring": look})})
+    time_left, looks = TimeLeft(), 0
+    for index, point in sorted(shortest.values()):
+        begun = time.monotonic()
+        record, seconds = executor.measure(looked, index)
+        if record.status == "ok":
+            besides = time.monotonic() - begun - seconds
+            time_left.learn(point, expected_work(point, look), seconds, besides)
+            looks += 1
+    seconds_left = time_left.seconds((point, plan.work[index]) for index, point in missing)
+    if seconds_left is None:
+        raise ResultsError("no point of the sweep could be looked at")
+    return looks, seconds_left

@@ -1,0 +1,30 @@
+"""How far off a mean of decodes may be, by what they scatter."""
+
+import math
+
+import numpy as np
+from scipy.special import stdtrit
+
+
+def relative_error(totals: np.ndarray, interpolated: float) -> float | None:
+    """Of the mean of `totals` (rounds,): half its 95 % interval, with `interpolated` seconds on
+    top; None of one round."""
+    if len(totals) < 2:
+        return None
+    return float((half_interval(totals) + interpolated) / totals.mean())
+
+
+def half_interval(values: np.ndarray) -> float:
+    """Half the 95 % interval of the mean of a series of two or more: Student's t, with the variance
+    of a mean of values that follow each other with their first autocorrelation."""
+    deviations = values - values.mean()
+    squares = float(deviations @ deviations)
+    if squares == 0:
+        return 0.0
+    count = len(values)
+    error = math.sqrt(squares / (count - 1) / count)
+    # Of few values the estimate of an autocorrelation is low by about 1 / count.
+    follows = float(deviations[1:] @ deviations[:-1]) / squares + 1 / count
+    follows = min(max(follows, 0.0), 0.8)
+    inflation = math.sqrt((1 + follows) / (1 - follows))
+    return float(stdtrit(count - 1, 0.975)) * error * inflation
