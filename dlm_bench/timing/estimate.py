@@ -32,6 +32,7 @@ SHORT_SECONDS = 0.1  # a unit this long is not moved by the caches it starts wit
 PATIENCE = 1.5  # rounds are looked at when there are this many times as many: each look is a chance
 # to stop because the spread happens to be small
 CLEAR = 3.0  # standard errors by which a node must be off to be more than noise
+LEAST_SECONDS = 1.0  # of rounds that are to reach a tolerance: a drift has to have time to show
 ANY_ERROR = 1.0  # a tolerance that nothing is beyond
 
 
@@ -62,9 +63,10 @@ def estimate(
     `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and at
     most as many more where they still get faster. A round then goes through all nodes, and its
     times make one estimate of the decode: a machine that drifts shows as a spread of the rounds.
-    There are `repeats` rounds, and more until the relative error is within `tolerance`; a line
-    bends where leaving a node out tells, and gets more nodes there, up to `most_nodes`. Once the
-    rounds have taken `most_seconds` there is no further one, but for a second of two or more.
+    There are `repeats` rounds, and more until the relative error is within `tolerance` and they
+    have taken LEAST_SECONDS. A line that bends, as leaving a node out tells, gets more nodes there,
+    up to `most_nodes`. Once the rounds have taken `most_seconds` there is no further one, but for a
+    second of two or more.
     `watch` is entered around the rounds.
 
     The relative error is that of a 95 % interval of the mean plus the interpolation's; None where
@@ -77,6 +79,7 @@ def estimate(
     with watch or nullcontext():
         rounds, begin = 0, time.perf_counter()
         look_at = repeats
+        least_seconds = LEAST_SECONDS if tolerance < ANY_ERROR else 0.0
         while True:
             began = time.perf_counter()
             for table in tables:
@@ -89,7 +92,8 @@ def estimate(
             totals = np.sum([table.totals() for table in tables], axis=0)
             interpolated = sum(table.interpolation_error() for table in tables)
             error = relative_error(totals, interpolated)
-            if late or tolerance >= ANY_ERROR or (error is not None and error <= tolerance):
+            done = tolerance >= ANY_ERROR or (error is not None and error <= tolerance)
+            if late or (done and now - begin >= least_seconds):
                 break
             if interpolated > tolerance / 2 * totals.mean():
                 for table in tables:

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
+MOST_FOLLOWS = 0.9  # of an autocorrelation: beyond, the series says next to nothing
+
 
 def relative_error(totals: np.ndarray, interpolated: float) -> float | None:
     """Of the mean of `totals` (rounds,): half its 95 % interval, with `interpolated` seconds on
@@ -16,15 +18,18 @@ def relative_error(totals: np.ndarray, interpolated: float) -> float | None:
 
 def half_interval(values: np.ndarray) -> float:
     """Half the 95 % interval of the mean of a series of two or more: Student's t, with the variance
-    of a mean of values that follow each other with their first autocorrelation."""
+    of a mean of values that follow each other with their first autocorrelation.
+
+    A drift that is slower than the series shows in it by a part only: no interval knows of it.
+    """
     deviations = values - values.mean()
     squares = float(deviations @ deviations)
     if squares == 0:
         return 0.0
     count = len(values)
     error = math.sqrt(squares / (count - 1) / count)
-    # Of few values the estimate of an autocorrelation is low by about 1 / count.
-    follows = float(deviations[1:] @ deviations[:-1]) / squares + 1 / count
-    follows = min(max(follows, 0.0), 0.8)
+    follows = float(deviations[1:] @ deviations[:-1]) / squares
+    follows += (1 + 3 * max(follows, 0.0)) / count  # the bias of few values (Kendall, 1954)
+    follows = min(max(follows, 0.0), MOST_FOLLOWS)
     inflation = math.sqrt((1 + follows) / (1 - follows))
     return float(stdtrit(count - 1, 0.975)) * error * inflation

@@ -1,0 +1,23 @@
+"""Samplers whose plans differ in every way that the sampled mode must know, and a law of time."""
+
+from dlm_bench import build_sampler
+
+SAMPLERS = {
+    "full": build_sampler("full"),
+    "full, T <= 64": build_sampler("full", tokens_per_step=32),
+    "dual": build_sampler("fast-dllm"),
+    "prefix": build_sampler("fast-dllm", cache="prefix"),
+    "separate": build_sampler("block-cache"),
+    "fused": build_sampler("block-cache", commit="fused"),
+    "none": build_sampler("block-cache", commit="none"),
+    "p = 1": build_sampler("block-cache", tokens_per_step=1),
+    "ar": build_sampler("ar"),
+}
+
+
+def pass_cost(p):
+    """A plausible law, in seconds: launches, weights, attention over the context, head rows."""
+    return (
+        1e-3 + 1e-5 * p.query_len + 1e-8 * p.query_len * (p.query_len + p.context_len)
+        + 2e-6 * p.masked
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""What the sampled mode times of a plan."""
+
+import numpy as np
+import pytest
+from timing.plans import SAMPLERS
+
+from dlm_bench.timing.units import (
+    TOKENS,
+    first_nodes,
+    interpolation_error,
+    lines,
+    misses,
+    units,
+    weights,
+)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("length", [1, 33, 500, 1024])
+def test_units_are_the_plan_cut_up(name, length):
+    plan = list(SAMPLERS[name].plan(length))
+    covered = []
+    for unit in units(plan):
+        for run in unit.runs:
+            place = len(covered)
+            assert plan[place] == run.place
+            assert {step.kind for step in plan[place : place + run.count]} == {run.place.kind}
+            covered += range(place, place + run.count)
+        assert unit.index + unit.count == len(covered)
+    assert covered == list(range(len(plan)))
+    assert sum(unit.count for line in lines(plan) for unit in line) == len(plan)
+
+
+def test_a_unit_is_a_block_with_its_refresh_or_commit():
+    dual = next(iter(units(list(SAMPLERS["dual"].plan(512)))))
+    assert [(run.place.kind, run.count) for run in dual.runs] == [("refresh", 1), ("denoise", 3)]
+    separate = next(iter(units(list(SAMPLERS["separate"].plan(512)))))
+    assert [(run.place.kind, run.count) for run in separate.runs] == [("denoise", 4), ("commit", 1)]
+
+
+def test_a_unit_is_a_pass_where_there_is_one_block_and_some_tokens_of_an_autoregressive_decode():
+    assert [unit.count for unit in units(list(SAMPLERS["full"].plan(64)))] == [1] * 8
+    assert [unit.count for unit in units(list(SAMPLERS["ar"].plan(40)))] == [TOKENS, TOKENS, 8]
+
+
+def test_blocks_that_are_not_like_the_others_are_a_line_of_their_own():
+    # The first one has no commit to carry, the last one is shorter.
+    found = [len(line) for line in lines(list(SAMPLERS["fused"].plan(32 * 10 + 5)))]
+    assert sorted(found) == [1, 1, 9]
+
+
+def test_blocks_of_one_cost_are_timed_once_in_the_middle():
+    (line,) = lines(list(SAMPLERS["dual"].plan(512)))
+    assert first_nodes(line, 9) == [8]
+    growing = lines(list(SAMPLERS["ar"].plan(512)))[0]
+    assert first_nodes(growing, 9) == [0, 16, 31]
+    assert first_nodes(growing, 2) == [0, 31]
+
+
+@pytest.mark.parametrize(("at", "length"), [([0], 1), ([3], 8), ([0, 7], 8), ([0, 2, 7], 8)])
+def test_weights_integrate_what_is_linear_between_the_nodes_exactly(at, length):
+    weight = weights(at, length)
+    assert weight.sum() == pytest.approx(length)
+    if len(at) > 1:
+        assert weight @ np.array(at) == pytest.approx(sum(range(length)))
+
+
+def test_a_node_misses_the_line_between_its_neighbours_by_its_distance_to_it():
+    assert misses([0, 1, 4], np.array([1.0, 9.0, 5.0])) == pytest.approx([7.0])
+    rounds = np.array([[1.0, 2.0], [9.0, 3.0], [5.0, 6.0]])
+    assert misses([0, 1, 4], rounds) == pytest.approx(np.array([[7.0, 0.0]]))
+
+
+@pytest.mark.parametrize("kink", [0.1, 0.4, 0.5, 0.7, 0.95])
+def test_interpolation_error_of_three_nodes_covers_a_kink_anywhere(kink):
+    curve = np.maximum(np.arange(1001) / 1000, kink)
+    at = [0, 500, 1000]
+    true = (np.interp(np.arange(1001), at, curve[at]) - curve).sum()
+    assert interpolation_error(at, curve[at]) >= true
+
+
+@pytest.mark.parametrize("count", [5, 9, 33])
+def test_interpolation_error_of_a_parabola_is_the_one_made(count):
+    at = [round(i) for i in np.linspace(0, 1000, count)]
+    curve = 1 + (np.arange(1001) / 1000) ** 2
+    true = (np.interp(np.arange(1001), at, curve[at]) - curve).sum()
+    # Of a parabola the mean error is a sixth of the miss at twice the spacing, but for the rounding
+    # of the nodes to whole passes and the sum in place of an integral: under 2 %.
+    assert interpolation_error(at, curve[at]) == pytest.approx(true, rel=0.02)
