@@ -1,0 +1,214 @@
+"""A sweep's budget: every point once, then the time where the stated error is largest."""
+
+import pytest
+
+from dlm_bench import ConfigError
+from dlm_bench.budget import WORTHWHILE, Look, common_error, predict, run_within
+from dlm_bench.cli import main
+from dlm_bench.commands.arguments import seconds_of_text
+from dlm_bench.errors import ResultsError
+from dlm_bench.plan import Plan, expected_work, model_of
+from dlm_bench.results.record import Point, Record
+from dlm_bench.results.store import read_records
+from dlm_bench.sweep import Measuring, Sweep
+
+LOADING = 2.0  # seconds that a worker needs for another model
+
+
+class Lab:
+    """Stands for the executor: a point's error falls with the root of its seconds of sampling."""
+
+    def __init__(self, noise, rounds=0.1):
+        self.noise, self.rounds = noise, rounds  # by length: the error after one second
+        self.now, self.model, self.measured = 0.0, None, []
+
+    def measure(self, plan, index, max_seconds=None):
+        point = plan.sweep.points[index]
+        if model_of(point) != self.model:
+            self.now += LOADING
+            self.model = model_of(point)
+        sampling = max(max_seconds or 0.0, self.rounds)
+        self.now += sampling
+        self.measured.append((index, sampling))
+        noise = self.noise[point.length]
+        record = Record(
+            point=point,
+            status="error" if noise is None else "ok",
+            mode="sampled",
+            warmup=0,
+            repeats=5,
+            seconds=[1.0],
+            nfe=1,
+            error_estimate=None if noise is None else noise / sampling**0.5,
+            telemetry={"region_seconds": sampling},
+            identity=plan.identity_of(point),
+        )
+        return record, sampling
+
+    def run(self, plan, found, begin, max_seconds):
+        done = {record.identity for record in found}
+        for index, identity in enumerate(plan.identities()):
+            if identity not in done:
+                begin(index)
+                yield index, *self.measure(plan, index, max_seconds(index))
+
+
+def plan_of(lengths, backbones=("diffutran",), tolerance=0.01):
+    points = [
+        Point(backbone=backbone, size="tiny", sampler="full", length=length)
+        for backbone in backbones
+        for length in lengths
+    ]
+    measuring = Measuring(mode="sampled", tolerance=tolerance)
+    sweep = Sweep(name="test", points=points, measuring=measuring)
+    work = [expected_work(point, measuring) for point in points]
+    return Plan(sweep=sweep, work=work, environment={"hardware": "a lab"})
+
+
+def spend(lab, plan, budget, found=()):
+    begun = []
+    results = list(run_within(budget, lab, plan, found, begun.append, lambda: lab.now))
+    assert begun == [index for index, _, _ in results]
+    return results
+
+
+def test_what_is_left_goes_to_the_points_with_the_largest_error():
+    lab = Lab({100: 0.01, 200: 0.30, 300: 0.05})
+    results = spend(lab, plan_of([100, 200, 300]), budget=100.0)
+    assert [index for index, _, _ in results[:3]] == [0, 1, 2]
+    again = dict(lab.measured[3:])
+    # The noisy point gets most of the time, the quiet one none: it is within the tolerance.
+    assert 0 not in again
+    assert again[1] > 10 * again.get(2, 0.0)
+    assert 80 < lab.now <= 101
+    last = {index: record.error_estimate for index, record, _ in results}
+    first = {index: record.error_estimate for index, record, _ in results[:3]}
+    assert last[1] < first[1] / 1.5
+
+
+def test_points_are_brought_to_one_error():
+    lab = Lab({100: 0.3, 200: 0.3, 300: 0.6})
+    results = spend(lab, plan_of([100, 200, 300]), budget=200.0)
+    last = {index: record.error_estimate for index, record, _ in results}
+    assert max(last.values()) / min(last.values()) < WORTHWHILE
+
+
+def test_points_of_one_model_are_measured_again_one_after_the_other():
+    lab = Lab({100: 0.3, 200: 0.4}, rounds=0.01)
+    spend(lab, plan_of([100, 200], ("diffutran", "diffumamba"), 1e-4), budget=2000.0)
+    again = [index for index, _ in lab.measured[4:]]
+    assert len(again) == 4
+    assert [index // 2 for index in again] in ([0, 0, 1, 1], [1, 1, 0, 0])
+
+
+def test_a_budget_too_short_for_one_look_at_each_point_still_takes_that_and_no_more():
+    lab = Lab({100: 0.3, 200: 0.3}, rounds=5.0)
+    spend(lab, plan_of([100, 200]), budget=1.0)
+    assert [index for index, _ in lab.measured] == [0, 1]
+
+
+def test_no_point_within_the_tolerance_is_measured_again():
+    lab = Lab({100: 0.001, 200: 0.002})
+    spend(lab, plan_of([100, 200]), budget=1000.0)
+    assert len(lab.measured) == 2
+
+
+def test_a_failed_point_is_not_tried_again():
+    lab = Lab({100: None, 200: 0.5})
+    spend(lab, plan_of([100, 200]), budget=60.0)
+    assert [index for index, _ in lab.measured].count(0) == 1
+
+
+def test_a_resumed_sweep_improves_what_it_found():
+    lab = Lab({100: 0.3, 200: 0.3})
+    plan = plan_of([100, 200])
+    found = [lab.measure(plan, 0, 0.1)[0]]
+    lab.measured.clear()
+    spend(lab, plan, budget=60.0, found=found)
+    assert lab.measured[0][0] == 1
+    assert 0 in dict(lab.measured[1:])
+
+
+def test_the_common_error_costs_no_more_than_there_is():
+    looks = [Look(i, ("m",), error, 1.0, 0.5) for i, error in enumerate((0.02, 0.1, 0.4))]
+    target = common_error(looks, 50.0, 2.0, 0.001)
+    wanted = [look for look in looks if look.error > WORTHWHILE * target]
+    cost = 2.0 + sum(look.seconds_to(target) + 0.5 for look in wanted)
+    assert 45 < cost <= 50
+    assert common_error(looks, 1e9, 2.0, 0.001) == 0.001
+    # Nothing can be had for nothing: the largest error stays.
+    assert common_error(looks, 0.0, 2.0, 0.001) >= 0.4 / WORTHWHILE
+
+
+def test_a_prediction_looks_at_each_line_once_and_scales_by_work():
+    lab = Lab({1024: 0.1, 2048: 0.1}, rounds=3.0)
+    looks, seconds = predict(lab, plan_of([2048, 1024], ("diffutran", "diffumamba")))
+    assert looks == 2
+    assert [index for index, _ in lab.measured] == [1, 3]
+    # Of the looked at ones, two thirds more rounds; twice the length is at least twice the work.
+    assert 2 * 3.0 * (1 + 2) < seconds < 2 * 3.0 * 100
+
+
+def test_a_prediction_of_points_that_all_fail_says_so():
+    with pytest.raises(ResultsError, match="no point of the sweep could be looked at"):
+        predict(Lab({100: None}), plan_of([100]))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_a_time_is_a_number_and_a_unit(text, seconds):
+    assert seconds_of_text("--budget", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "-1m", "0s", "1d", "1e3s", "٣m"])
+def test_another_text_is_no_time(text):
+    with pytest.raises(ConfigError, match="must be a time such as 90s, 10m or 2h"):
+        seconds_of_text("--budget", text)
+
+
+SWEEP = """
+name = "test"
+size = "tiny"
+mode = "{mode}"
+warmup = 0
+repeats = 2
+nodes = 2
+lengths = [32, 64]
+
+[[lines]]
+backbone = "diffutran"
+sampler = "full"
+"""
+
+
+def sweep_file(tmp_path, mode="sampled"):
+    path = tmp_path / "s.toml"
+    path.write_text(SWEEP.format(mode=mode))
+    return str(path)
+
+
+def test_a_sweep_within_a_budget_measures_every_point(tmp_path, capsys):
+    output = tmp_path / "r.jsonl"
+    assert main(["sweep", sweep_file(tmp_path), "--budget", "3s", "--output", str(output)]) == 0
+    records = read_records(output)
+    assert {record.point.length for record in records} == {32, 64}
+    assert len({record.identity for record in records}) == 2
+    assert f"{len(records)} records appended" in capsys.readouterr().out
+
+
+def test_a_dry_run_with_a_budget_predicts_the_time(tmp_path, capsys):
+    assert main(["sweep", sweep_file(tmp_path), "--dry-run", "--budget", "10m"]) == 0
+    out = capsys.readouterr().out
+    assert "is what 2 rounds of every point will take, by a look at each of 1 lines" in out
+    assert "the budget is 10.0 min" in out
+
+
+def test_whole_decodes_have_no_budget(tmp_path, capsys):
+    assert main(["sweep", sweep_file(tmp_path, "exact"), "--budget", "3s"]) == 2
+    assert "--budget: is not allowed with mode 'exact'" in capsys.readouterr().err
+
+
+def test_the_mode_of_a_file_can_be_overridden(tmp_path):
+    output = tmp_path / "r.jsonl"
+    arguments = ["sweep", sweep_file(tmp_path), "--mode", "auto", "--output", str(output)]
+    assert main(arguments) == 0
+    assert {record.mode for record in read_records(output)} == {"exact"}
