@@ -17,6 +17,7 @@ examples:
   dlm-bench plot results/quick.jsonl --output plots/
   dlm-bench fit results/quick.jsonl --sampler full
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
+  dlm-bench cost --sweep bench/sweeps/paper.toml --hardware h100-sxm
 
 exit codes: 0 ok, 2 wrong usage or configuration, 3 some points failed or were skipped
 """

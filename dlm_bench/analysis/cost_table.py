@@ -219,13 +219,12 @@ def cost_report(
     setting = (
         f"One decode: {size}, L = {length}, p = {tokens_per_step}, B = {block_size}, batch 1, "
         f"{hardware.dtype}; Fast-dLLM cache={FastDLLM.cache}, block cache commit="
-        f"{BlockCache.commit}\n{hardware.name}: {hardware.peak / 1e12:,.4g} TFLOP/s, "
-        f"{hardware.bandwidth / 1e12:.3g} TB/s ({hardware.source})"
+        f"{BlockCache.commit}\n{hardware.summary}"
     )
     notes = [legend, setting]
     if style == "latex":
         notes = ["\n".join(f"% {line}" for line in note.splitlines()) for note in notes]
-    tables = [_grid(titles, laws, style), _grid(columns, found, style)]
+    tables = [grid(titles, laws, style), grid(columns, found, style)]
     return "\n\n".join((notes[0], tables[0], notes[1], tables[1]))
 
 
@@ -249,7 +248,7 @@ def _sampler(method: Method, tokens_per_step: int, block_size: int) -> Sampler:
     return build_sampler(method.sampler, tokens_per_step=tokens_per_step, block_size=block_size)
 
 
-def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
+def grid(titles: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
     """A table whose first column is words and the others right-aligned."""
     if style == "latex":
         lines = [" & ".join(cells) + r" \\" for cells in (titles, *rows)]
