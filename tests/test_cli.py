@@ -18,6 +18,7 @@ dtype = "float32"
 mode = "{mode}"
 warmup = 0
 repeats = 2
+tolerance = 1
 lengths = [32, 48, 64, 96]
 
 [[lines]]

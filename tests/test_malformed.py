@@ -40,6 +40,8 @@ SWEEP = {
     "warmup": 0,
     "repeats": 1,
     "nodes": 2,
+    "tolerance": 0.5,
+    "max_seconds": 5.0,
     "batch": 1,
     "seed": 0,
     "graphs": "auto",
@@ -109,7 +111,17 @@ def test_a_malformed_sweep_is_refused_in_one_line_or_means_what_it_says(data, of
         assert "s.toml" in mistake
         return
     assert sweep.keys() <= SWEEP.keys() | LINE.keys(), "a name nobody knows was let through"
-    for name in ("mode", "warmup", "repeats", "nodes", "seed", "graphs", "kernels"):
+    for name in (
+        "mode",
+        "warmup",
+        "repeats",
+        "nodes",
+        "tolerance",
+        "max_seconds",
+        "seed",
+        "graphs",
+        "kernels",
+    ):
         if name in sweep:
             assert same(getattr(loaded.measuring, name), sweep[name])
     for name in ("name", "timeout"):

@@ -85,7 +85,8 @@ sampler = "full"
 
 def test_expected_work_grows_as_the_passes_do(tmp_path):
     """Twice the length is twice the passes of an exact decode, each over twice the tokens, with
-    four times the attention; sampled mode times as many passes whatever the length."""
+    four times the attention; sampled mode times as many passes whatever the length, which the
+    few it takes of the head's falling rows show by a ten thousandth."""
     path = tmp_path / "s.toml"
     growth = {}
     for mode in ("exact", "sampled"):
@@ -94,4 +95,4 @@ def test_expected_work_grows_as_the_passes_do(tmp_path):
         growth[mode] = long / short, mamba_long / mamba_short
     transformer, mamba = growth["exact"]
     assert 3.5 < mamba <= 4 < transformer < 8
-    assert growth["sampled"] == pytest.approx((transformer / 2, mamba / 2))
+    assert growth["sampled"] == pytest.approx((transformer / 2, mamba / 2), rel=1e-3)

@@ -103,7 +103,7 @@ def test_a_sweep_to_predict_need_not_be_here_but_must_be_right(sweep):
 def test_the_papers_sweep_is_the_papers():
     found = load_sweep(PAPER, here=False)
     points = found.points
-    assert found.measuring.mode == "sampled"
+    assert found.measuring.mode == "auto"
     assert (found.measuring.warmup, found.measuring.repeats) == (3, 5)
     whole = {(point.size, point.batch, point.dtype, point.device) for point in points}
     assert whole == {("1.3b", 1, "bfloat16", "cuda:0")}

@@ -53,6 +53,8 @@ def test_every_part_of_the_point_matters(change):
         {"warmup": 0},
         {"repeats": 1},
         {"nodes": 3},
+        {"tolerance": 0.05},
+        {"max_seconds": 5.0},
         {"seed": 1},
         {"graphs": "off"},
         {"kernels": {"ssd": "torch"}},
