@@ -5,7 +5,7 @@
 #
 # It needs python3 with torch >= 2.11 and triton. What else that python lacks comes from WHEELS, a
 # folder that bench/gpu_wheels.sh fills on a machine with a network, into a temporary folder.
-# OUTPUT gets check.log, kernels.jsonl, gpu-check.jsonl and the figures; to publish a run, copy
+# OUTPUT gets check.log, kernels.jsonl, gpu-check.jsonl and figures.tar.gz; to publish a run, copy
 # gpu-check.jsonl to results/GPU/ and the figures to plots/GPU/, as they are.
 set -uo pipefail
 
@@ -84,7 +84,8 @@ stage tests "$(left 185)" "${pytest[@]}" tests/gpu/test_models.py
 stage sweep "$(left 420)" python3 -m dlm_bench.cli sweep bench/sweeps/gpu_check.toml \
     ${attention:+--attention "$attention"} --output "$output/gpu-check.jsonl"
 stage floors 15 python3 bench/pass_floors.py "$output/gpu-check.jsonl"
-stage figures 15 python3 -m dlm_bench.cli plot "$output/gpu-check.jsonl" --output "$output"
+stage figures 40 python3 -m dlm_bench.cli plot "$output/gpu-check.jsonl" --output "$site/figures"
+tar -czf "$output/figures.tar.gz" -C "$site" figures
 stage float32 "$(left 470)" "${pytest[@]}" tests/gpu/test_float32.py
 
 echo
