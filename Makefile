@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint clean
 
-# The demo: every backbone and sampler on the CPU; a table, two figures, under two minutes.
+# The demo: every backbone and sampler on the CPU; a table, the figures, under two minutes.
 demo: .venv/installed
 	@rm -rf demo
 	$(BIN)/dlm-bench sweep bench/sweeps/quick.toml --output demo/quick.jsonl

@@ -7,13 +7,16 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from dlm_bench.errors import LARGEST_BATCH, LARGEST_SEED, LONGEST, MOST_RUNS, ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Graphs, Mode, Point
+
+if TYPE_CHECKING:
+    import torch
 
 
 def _as_list(value: object) -> object:
@@ -105,9 +108,11 @@ def load_sweep(
     timeout: float | None = None,
     memory_limit: str | None = None,
     kernels: Mapping[str, str] | None = None,
+    here: bool = True,
 ) -> Sweep:
     """Read and check a sweep file; what is given here overrides the file's, and each of `kernels`
-    the file's of the same operation.
+    the file's of the same operation. With here=False the sweep is one to predict: its device, and
+    the kernels and limits that it asks for, need not be there.
 
     Raises ConfigError naming the field, the value and what is allowed.
     """
@@ -128,26 +133,18 @@ def load_sweep(
         file = _File.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}") from None
-    from dlm_bench.kernels.choice import choose_kernels
     from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
-    from dlm_bench.timing.graphs import check_graphs
 
     try:
-        place = parse_device(file.device)
+        place = parse_device(file.device, here=here)
         if place.type == "meta":
             raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
         file.device = str(place)
         file.dtype = file.dtype if file.dtype is not None else default_dtype(place)
         dtype = parse_dtype(file.dtype)
         file.kernels |= kernels or {}
-        check_graphs(file.graphs, place)
-        if file.memory_limit is not None and (place.type != "cpu" or sys.platform != "linux"):
-            raise ConfigError(
-                f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
-                "limits the memory of a process, and only a CPU's"
-            )
-        for size in {*file.size, *(size for line in file.lines for size in line.size or ())}:
-            choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
+        if here:
+            _check_place(file, place, dtype)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     points: dict[str, Point] = {}
@@ -164,6 +161,21 @@ def load_sweep(
         timeout=file.timeout,
         memory_limit=file.memory_limit,
     )
+
+
+def _check_place(file: _File, place: "torch.device", dtype: "torch.dtype") -> None:
+    """Raise ConfigError for what a file asks of its device and that cannot do."""
+    from dlm_bench.kernels.choice import choose_kernels
+    from dlm_bench.timing.graphs import check_graphs
+
+    check_graphs(file.graphs, place)
+    if file.memory_limit is not None and (place.type != "cpu" or sys.platform != "linux"):
+        raise ConfigError(
+            f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
+            "limits the memory of a process, and only a CPU's"
+        )
+    for size in {*file.size, *(size for line in file.lines for size in line.size or ())}:
+        choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
 
 
 def _expand(file: _File, line: _Line) -> list[Point]:

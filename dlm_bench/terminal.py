@@ -214,15 +214,14 @@ def print_throughput(records: Iterable[Record]) -> None:
 
 
 def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
-    """The latency law of each line, with 95 % intervals. Lines too short to fit are named."""
+    """The latency law of each line, with 95 % intervals. Lines too short to fit are named; raises
+    ResultsError if all are, or if there is none of this sampler."""
     from dlm_bench.analysis.latency_fit import fit_latency
     from dlm_bench.figures import style
+    from dlm_bench.results.lines import check_sampler
 
-    if frame.empty:
-        raise ResultsError("the results hold no record")
+    check_sampler(frame, sampler)
     drawn = [li for li in style.lines(frame) if sampler in (None, li.sampler)]
-    if not drawn:
-        raise ResultsError(f"sampler: no ok record of {sampler!r} in these results")
     table = _table(
         "ms per pass", "L² (ns/token²)", "L (µs/token)", "constant (ms)", "R²", "L² > L from"
     )
@@ -232,7 +231,7 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
         try:
             fit = fit_latency(lengths, [row["ms_per_pass"] / 1e3 for row in line.rows])
         except ConfigError as error:
-            skipped.append(f"{line.label}: not fitted: {error}")
+            skipped.append((line.label, error))
             continue
         scaled = ((name, scale) for name, scale in zip(fit.intervals, (1e9, 1e6, 1e3), strict=True))
         cells = [
@@ -244,10 +243,12 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
         if fit.quadratic and not fit.linear:
             crossover = "always"
         table.add_row(line.label, *cells, f"{fit.r2:.4f}", crossover)
-    if table.row_count:
-        _console().print(table)
-    for text in skipped:
-        print(text)
+    if not table.row_count:
+        label, reason = skipped[0]
+        raise ResultsError(f"none of {len(skipped)} lines can be fitted; {label}: {reason}")
+    _console().print(table)
+    for label, reason in skipped:
+        print(f"{label}: not fitted: {reason}")
 
 
 def print_names() -> None:

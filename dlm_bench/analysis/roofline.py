@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlm_bench.analysis.cost import Array, Cost, pass_costs
+from dlm_bench.analysis.cost import (
+    Array,
+    Cost,
+    cache_bytes,
+    parameter_bytes,
+    pass_costs,
+    passes_of,
+)
+from dlm_bench.analysis.sheets import HARDWARE, Hardware
 from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.factory import parse_device, parse_dtype
@@ -28,38 +36,6 @@ from dlm_bench.timing.clocks import seconds_of
 
 MEASURED = "measured"
 CALIBRATION_RUNS = 5  # of each piece of work, the fastest of which counts, after one warm-up
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """A machine's limits: peak in FLOP/s of dense matrix products in `dtype`, bandwidth of its
-    memory in bytes/s, memory in bytes, and the source of these numbers."""
-
-    name: str
-    peak: float
-    bandwidth: float
-    memory: float
-    source: str
-    dtype: str = "bfloat16"
-
-    @property
-    def ridge(self) -> float:
-        """FLOPs per byte above which a pass is bound by the peak, below by the bandwidth."""
-        return self.peak / self.bandwidth
-
-
-# bfloat16 on tensor cores with float32 accumulation, without sparsity, where sheets print the
-# number with sparsity half of it.
-_SHEETS = (
-    Hardware("h100-sxm", 989.4e12, 3.35e12, 80e9, "NVIDIA H100 Tensor Core GPU datasheet"),
-    Hardware("h100-pcie", 756e12, 2.0e12, 80e9, "NVIDIA H100 Tensor Core GPU datasheet"),
-    Hardware("h200", 989.4e12, 4.8e12, 141e9, "NVIDIA H200 Tensor Core GPU datasheet"),
-    Hardware("a100-sxm-80gb", 312e12, 2.039e12, 80e9, "NVIDIA A100 Tensor Core GPU datasheet"),
-    Hardware("b200", 2250e12, 8.0e12, 180e9, "NVIDIA DGX B200 datasheet, an eighth of the system"),
-    Hardware("l40s", 362.05e12, 0.864e12, 48e9, "NVIDIA L40S datasheet"),
-    Hardware("rtx-4090", 165.2e12, 1.008e12, 24e9, "NVIDIA Ada GPU Architecture whitepaper"),
-)
-HARDWARE: dict[str, Hardware] = {sheet.name: sheet for sheet in _SHEETS}
 
 
 def find_hardware(name: str) -> Hardware:
@@ -143,9 +119,28 @@ def decode_floor(
     """
     sampler.check_backbone(config.backbone)
     check_int("length", length)
-    plan = sampler.plan(length)
-    costs = pass_costs(config, sampler, plan, batch=batch, dtype=dtype or hardware.dtype)
+    passes = passes_of(sampler, length)
+    costs = pass_costs(config, sampler, passes, batch=batch, dtype=dtype or hardware.dtype)
     return float(np.sum(floor_seconds(costs, hardware)))
+
+
+def fits(
+    config: ModelConfig, sampler: Sampler, length: int, hardware: Hardware, *, batch: int = 1
+) -> bool:
+    """Whether weights and caches, in the precision of its peak, are within the memory."""
+    caches = cache_bytes(config, sampler, length, batch, hardware.dtype)
+    return parameter_bytes(config, hardware.dtype) + caches <= hardware.memory
+
+
+def check_precision(dtype: str, hardware: Hardware) -> None:
+    """Raise ConfigError if the hardware's peak is that of another precision than `dtype`; float16
+    has bfloat16's."""
+    half = {"bfloat16", "float16"}
+    if dtype != hardware.dtype and not {dtype, hardware.dtype} <= half:
+        raise ConfigError(
+            f"dtype: {dtype!r} is not allowed; the peak of hardware {hardware.name!r} is that of "
+            f"{hardware.dtype}"
+        )
 
 
 @dataclass(frozen=True)
@@ -161,23 +156,21 @@ class Utilisation:
 def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Utilisation:
     """How much of the hardware a measured decode used.
 
-    `measured` is a Record or a row of `load_results`. Raises ConfigError if nothing was timed, or
-    if the hardware's peak is that of another precision (float16 has bfloat16's).
+    `measured` is a Record or a row of `load_results`. Raises ConfigError if nothing was timed, if
+    the record does not say its model or has a sampler of someone's own, or if the hardware's peak
+    is that of another precision.
     """
     facts = _facts(measured)
     if not facts["seconds"] or not facts["seconds"] > 0:  # NaN in a row of a failed point
         raise ConfigError("seconds: nothing was timed in this record")
-    half = ("bfloat16", "float16")
-    if facts["dtype"] != hardware.dtype and not {facts["dtype"], hardware.dtype} <= set(half):
-        raise ConfigError(
-            f"dtype: {facts['dtype']!r} is not allowed; the peak of hardware "
-            f"{hardware.name!r} is that of {hardware.dtype}"
-        )
+    check_precision(facts["dtype"], hardware)
+    if not facts["model"]:
+        raise ConfigError("model: this record does not say what it is")
     config, sampler = ModelConfig(**facts["model"]), facts["sampler"]
     costs = pass_costs(
         config,
         sampler,
-        sampler.plan(facts["length"]),
+        passes_of(sampler, facts["length"]),
         batch=facts["batch"],
         dtype=facts["dtype"],
     )
@@ -197,6 +190,23 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
     else:
         row = measured
         seconds, model = row["mean_seconds"], row["model"]
+    return {
+        "seconds": seconds,
+        "model": model,
+        "dtype": row["dtype"],
+        "length": int(row["length"]),
+        "batch": int(row["batch"]),
+        "sampler": sampler_of(row),
+    }
+
+
+def sampler_of(row: Mapping[str, Any]) -> Sampler:
+    """The sampler that a row of `load_results` names, its options being columns of their own.
+
+    Raises ConfigError for a sampler that is not this project's.
+    """
+    if row["sampler"] not in SAMPLERS:
+        raise unknown("sampler", row["sampler"], SAMPLERS)
     options = {}
     for field in fields(SAMPLERS[row["sampler"]]):
         default: Any = field.default
@@ -204,11 +214,4 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
         # A column that other samplers lack holds floats, and NaN where they lack it.
         if value == value:
             options[field.name] = type(default)(value)
-    return {
-        "seconds": seconds,
-        "model": model,
-        "dtype": row["dtype"],
-        "length": int(row["length"]),
-        "batch": int(row["batch"]),
-        "sampler": build_sampler(row["sampler"], **options),
-    }
+    return build_sampler(row["sampler"], **options)

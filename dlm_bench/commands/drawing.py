@@ -1,8 +1,11 @@
 """Draw figures (`plot`) and fit the latency law (`fit`)."""
 
 import argparse
+import inspect
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dlm_bench.commands.arguments import Commands, add_results
 
@@ -19,11 +22,26 @@ def add(subparsers: Commands) -> None:
     parser.set_defaults(command=fit)
 
     parser = subparsers.add_parser(
-        "plot", help="draw figures", description="Draw figures, PDF and PNG."
+        "plot",
+        help="draw figures",
+        description="Draw figures, PDF and PNG: those that the records allow. What a figure lacks "
+        "is named.",
     )
     add_results(parser)
-    parser.add_argument("--figure", default="all", help="throughput, latency or all (default)")
-    parser.add_argument("--sampler", help="latency: only this sampler's lines")
+    parser.add_argument(
+        "--figure", default="all", metavar="NAME", help="one (dlm-bench list), or all (default)"
+    )
+    parser.add_argument("--sampler", help="latency: only this sampler's lines (default: full)")
+    parser.add_argument(
+        "--hardware",
+        metavar="NAME|measured",
+        help="roofline: whose (default: the machine's that the records name)",
+    )
+    parser.add_argument(
+        "--predict",
+        metavar="NAME|measured",
+        help="throughput, paper-full, paper-block: draw this hardware's roofline bound, too",
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("plots"), metavar="DIR", help="default: plots/"
     )
@@ -43,18 +61,21 @@ def plot(args: argparse.Namespace) -> int:
     """Draw the figures that the records allow, and name those that they do not."""
     from dlm_bench.errors import ResultsError, unknown
     from dlm_bench.figures import FIGURES, save
+    from dlm_bench.results.lines import check_sampler
     from dlm_bench.results.store import load_results
 
     if args.figure not in (*FIGURES, "all"):
         raise unknown("--figure", args.figure, (*FIGURES, "all"))
+    chosen = {name: draw for name, draw in FIGURES.items() if args.figure in (name, "all")}
+    taken = {name: inspect.signature(draw).parameters for name, draw in chosen.items()}
+    options = _options(args, {option for parameters in taken.values() for option in parameters})
     frame = load_results(*args.results)
+    check_sampler(frame, args.sampler)
     problems, drawn = [], False
-    for name, draw in FIGURES.items():
-        if args.figure not in (name, "all"):
-            continue
-        options = {"sampler": args.sampler} if name == "latency" and args.sampler else {}
+    for name, draw in chosen.items():
+        own = {option: value for option, value in options.items() if option in taken[name]}
         try:
-            figure = draw(frame, **options)
+            figure = draw(frame, **own)
         except ResultsError as error:
             problems.append(f"figure {name!r}: {error}")
             continue
@@ -66,3 +87,25 @@ def plot(args: argparse.Namespace) -> int:
     for problem in problems:
         print(f"dlm-bench: not drawn: {problem}", file=sys.stderr)
     return 0
+
+
+def _options(args: argparse.Namespace, taken: Iterable[str]) -> dict[str, Any]:
+    """The options given, by the names of the figures' parameters, hardware as its sheet.
+
+    Raises ConfigError for one that none of the figures takes.
+    """
+    from dlm_bench.errors import ConfigError
+
+    given = {name: getattr(args, name) for name in ("sampler", "hardware", "predict")}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given.keys() - taken:
+        raise ConfigError(f"--{name}: is not allowed with --figure {args.figure}")
+    sheets: dict[str, Any] = {}
+    for name in given.keys() & {"hardware", "predict"}:
+        from dlm_bench.analysis.roofline import find_hardware
+
+        # Calibrated once, so that all figures show the same.
+        sheet = given[name]
+        sheets[sheet] = sheets.get(sheet) or find_hardware(sheet)
+        given[name] = sheets[sheet]
+    return given

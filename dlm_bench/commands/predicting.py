@@ -1,19 +1,32 @@
 """What decoding must cost, before any of it is run (`cost`)."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from dlm_bench.commands.arguments import Commands
+from dlm_bench.errors import ConfigError
+
+DECODE: dict[str, Any] = {"size": "1.3b", "length": 8192, "tokens_per_step": 8, "block_size": 32}
 
 
 def add(subparsers: Commands) -> None:
     """Add the grammar of these commands."""
     parser = subparsers.add_parser(
-        "cost", help="what decoding must cost", description="FLOPs, memory, roofline bounds."
+        "cost",
+        help="what decoding must cost",
+        description="FLOPs, memory, roofline bounds: of one decode by each method, or of a sweep.",
     )
-    parser.add_argument("--size", default="1.3b", help="model size (default: %(default)s)")
-    parser.add_argument("-L", "--length", type=int, default=8192, help="default: %(default)s")
-    parser.add_argument("--tokens-per-step", type=int, default=8, help="default: %(default)s")
-    parser.add_argument("--block-size", type=int, default=32, help="default: %(default)s")
+    # What a sweep's file says has no default here, so that it is known not to be asked for.
+    parser.add_argument("--size", help=f"model size (default: {DECODE['size']})")
+    parser.add_argument("-L", "--length", type=int, help=f"default: {DECODE['length']}")
+    for name in ("tokens_per_step", "block_size"):
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, help=f"default: {DECODE[name]}"
+        )
+    parser.add_argument(
+        "--sweep", type=Path, metavar="FILE.toml", help="instead: each point of a sweep"
+    )
     parser.add_argument(
         "--hardware", default="h100-sxm", help="a GPU (default: h100-sxm), measured"
     )
@@ -25,8 +38,16 @@ def cost(args: argparse.Namespace) -> int:
     """Print what decoding must cost."""
     from dlm_bench.analysis.cost_table import cost_report
     from dlm_bench.analysis.roofline import find_hardware
+    from dlm_bench.analysis.sweep_floor import sweep_report
+    from dlm_bench.sweep import load_sweep
 
-    names = ("size", "length", "tokens_per_step", "block_size")
-    options = {name: getattr(args, name) for name in names}
-    print(cost_report(find_hardware(args.hardware), style=args.format, **options))
+    asked = {name: getattr(args, name) for name in DECODE if getattr(args, name) is not None}
+    if args.sweep is None:
+        hardware = find_hardware(args.hardware)
+        print(cost_report(hardware, style=args.format, **(DECODE | asked)))
+        return 0
+    for name in asked:
+        raise ConfigError(f"--{name.replace('_', '-')}: is not allowed with --sweep, which says it")
+    sweep = load_sweep(args.sweep, here=False)
+    print(sweep_report(sweep, find_hardware(args.hardware), args.format))
     return 0

@@ -7,7 +7,7 @@ in greyscale and by a colour-blind reader. Sizes are those of the final print, i
 import math
 import os
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +18,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.results.record import Point, Record
+from dlm_bench.results.lines import SETTINGS, identity_columns, ok_points
 
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column paper
 TEXT_WIDTH = 6.9  # inches: both columns
@@ -97,10 +97,6 @@ SAMPLER_STYLES = {
 MORE_DASHES = [(0, (2.5, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1, 1, 1))]
 MORE_MARKERS = "vPX<>*ph8d"
 
-_SETTINGS = ("size", "batch", "dtype", "device", "hardware")
-_MEASURED = {"mean_seconds", "tokens_per_second", "ms_per_pass"}
-_NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *_SETTINGS, *_MEASURED}
-
 
 @contextmanager
 def look() -> Iterator[None]:
@@ -120,7 +116,7 @@ def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Line:
-    """What a figure draws as one line: the ok records that differ in nothing but their length.
+    """What a figure draws as one line: the records that differ in nothing but their length.
 
     `settings` holds the sampler's options, size, batch, dtype, device and hardware; `rows` one
     record a length, ascending (the last one where a point was measured again). `variant` names
@@ -135,28 +131,21 @@ class Line:
     label: str = ""
 
 
-def identity_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns that tell lines apart: backbone, sampler, then its options and the settings."""
-    options = [column for column in frame.columns if column not in _NOT_OPTIONS]
-    return ["backbone", "sampler", *options, *_SETTINGS]
-
-
 def lines(frame: pd.DataFrame) -> list[Line]:
     """The lines of a results frame, unlabelled, in the order of BACKBONE_NAMES, SAMPLER_NAMES.
 
     Raises ResultsError, saying what there is instead, if no record is ok.
     """
-    identity = identity_columns(frame)
+    return grouped(ok_points(frame))
+
+
+def grouped(points: pd.DataFrame) -> list[Line]:
+    """The lines of these rows of a results frame, whatever their status, as `lines` has them."""
+    identity = identity_columns(points)
     found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
-    for row in frame.to_dict("records"):
-        if row["status"] != "ok" or pd.isna(row["ms_per_pass"]):
-            continue
+    for row in points.to_dict("records"):
         settings = tuple((name, row[name]) for name in identity[2:] if not pd.isna(row[name]))
         found.setdefault((row["backbone"], row["sampler"], settings), {})[row["length"]] = row
-    if not found:
-        counts = frame["status"].value_counts() if len(frame) else {}
-        there = ", ".join(f"{count} {status}" for status, count in counts.items())
-        raise ResultsError(f"nothing to draw: no record with status ok ({there or 'no records'})")
     rank = {name: place for place, name in enumerate([*BACKBONE_NAMES, *SAMPLER_NAMES])}
     return [
         Line(backbone, sampler, dict(settings), [rows[length] for length in sorted(rows)])
@@ -178,7 +167,7 @@ def _labelled(line: Line, among: list[Line], hidden: Iterable[str]) -> Line:
     same = [other for other in among if other.sampler == line.sampler]
     shown = set()
     for name in line.settings.keys() - set(hidden):
-        others = among if name in _SETTINGS else same
+        others = among if name in SETTINGS else same
         # Commit costs up to half of all passes more: never silent (DESIGN.md).
         if name == "commit" or len({other.settings.get(name) for other in others}) > 1:
             shown.add(name)
@@ -222,7 +211,8 @@ def short_number(value: float) -> str:
 
 
 def length_axis(axes: Axes, lengths: list[int], most: int) -> None:
-    """A logarithmic x axis over `lengths` (tokens) with at most `most` ticks, powers of two."""
+    """A logarithmic x axis over `lengths` (tokens) with at most `most` ticks: powers of two, from
+    the longest down."""
     low, high = min(lengths), max(lengths)
     margin = max(0.05 * math.log2(high / low), 0.3)
     axes.set_xscale("log", base=2)
@@ -230,18 +220,23 @@ def length_axis(axes: Axes, lengths: list[int], most: int) -> None:
     powers = [2.0**n for n in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
     # One power of two is no scale; measured lengths then say more.
     ticks = powers if len(powers) > 1 else sorted({float(low), float(high)})
-    axes.xaxis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / most)]))
+    axes.xaxis.set_major_locator(FixedLocator(ticks[:: -math.ceil(len(ticks) / most)][::-1]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
-def value_axis(axis: Axis, low: float, high: float) -> None:
+def value_axis(
+    axis: Axis, low: float, high: float, tick: Callable[[float], str] = short_number
+) -> None:
     """Ticks of a logarithmic axis that spans low..high, the denser the fewer decades those are."""
     decades = math.log10(high / low)
-    subs = (1.0, 2.0, 5.0) if decades < 1.7 else (1.0, 3.0) if decades < 2.8 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=10))
+    most = [(1.0, (1, 2, 3, 5, 7)), (1.7, (1, 2, 5)), (2.8, (1, 3)), (math.inf, (1,))]
+    subs = next(subs for limit, subs in most if decades < limit)
+    # In half a decade there may be one of these, which is no scale.
+    few = MaxNLocator(5, steps=[1, 2, 5, 10])
+    axis.set_major_locator(few if decades < 0.5 else LogLocator(subs=subs, numticks=10))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
 
 
 def panels(

@@ -23,13 +23,14 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return dtype
 
 
-def parse_device(device: str | torch.device) -> torch.device:
-    """A device that is there. Raises ConfigError if it is not."""
+def parse_device(device: str | torch.device, *, here: bool = True) -> torch.device:
+    """A device that is there; with here=False, one that may be elsewhere. Raises ConfigError if it
+    is not there, or is none."""
     try:
         parsed = torch.device(device)
     except RuntimeError:
         raise unknown("device", device, ("cpu", "cuda", "cuda:N", "meta")) from None
-    if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
+    if here and parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device: {str(device)!r} is not here; this machine has "
             f"{torch.cuda.device_count()} CUDA devices"

@@ -109,7 +109,7 @@ def test_every_sheet_is_plausible_and_names_its_source():
         assert sheet.name == name
         assert sheet.source.startswith("NVIDIA")
         # Slips of a unit or of a factor 1000 are outside; so is the H100's number with sparsity,
-        # 1979, relative to its 3.35 TB/s (591); 419 and 164 are the largest and smallest ridges.
+        # 1979, relative to its 3.35 TB/s (591); 424 and 153 are the largest and smallest ridges.
         assert 100 < sheet.ridge < 500
         assert 20e9 <= sheet.memory <= 200e9
 

@@ -1,0 +1,53 @@
+"""How many times as fast as a reference backbone the others decode, length by length."""
+
+import pandas as pd
+
+from dlm_bench.errors import ResultsError
+from dlm_bench.results.lines import identity_columns, ok_points
+
+REFERENCE = "diffutran"
+
+
+def speedups(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
+    """The speed-up over the reference backbone of each ok point of the other backbones.
+
+    A point is compared with the reference's at the same length, under the same sampler with the
+    same options, and of the same size, batch, dtype, device and hardware: what the backbone alone
+    makes of it. `frame` comes from `load_results`; of a point measured again the last ok record
+    counts.
+
+    The columns are those that tell lines apart (backbone, sampler, its options, size, batch,
+    dtype, device, hardware), then length, tokens_per_second, reference_tokens_per_second, speedup
+    (the ratio of the two, each of the mean over its repeats), low and high: the slowest repeat
+    over the reference's fastest, and the fastest over its slowest. Where there is no such point
+    of the reference, which an autoregressive line never has, reference_tokens_per_second,
+    speedup, low and high are NaN. Lines come in the order of the frame, lengths ascending.
+
+    Raises ResultsError if no record is ok, or none of the reference is.
+    """
+    points = ok_points(frame)
+    identity = identity_columns(frame)
+    lines = points.groupby(identity, sort=False, dropna=False).ngroup()
+    points = points.assign(
+        line=lines,
+        slowest=points["batch"] * points["length"] / points["seconds"].map(max),
+        fastest=points["batch"] * points["length"] / points["seconds"].map(min),
+    ).sort_values(["line", "length"], kind="stable")
+    is_reference = points["backbone"].eq(reference)
+    if not is_reference.any():
+        there = ", ".join(dict.fromkeys(points["backbone"]))
+        raise ResultsError(f"reference: no ok record of {reference!r}; there are: {there}")
+
+    alike = [*(name for name in identity if name != "backbone"), "length"]
+    speeds = ["tokens_per_second", "slowest", "fastest"]
+    against = points.loc[is_reference, [*alike, *speeds]]
+    compared = points[~is_reference].merge(against, on=alike, how="left", suffixes=("", "_of_ref"))
+    ratios = pd.DataFrame(
+        {
+            "reference_tokens_per_second": compared["tokens_per_second_of_ref"],
+            "speedup": compared["tokens_per_second"] / compared["tokens_per_second_of_ref"],
+            "low": compared["slowest"] / compared["fastest_of_ref"],
+            "high": compared["fastest"] / compared["slowest_of_ref"],
+        }
+    )
+    return pd.concat([compared[[*identity, "length", "tokens_per_second"]], ratios], axis=1)

@@ -1,0 +1,45 @@
+"""What the points of a sweep must cost on some hardware, before any of them is run."""
+
+from dlm_bench.analysis.cost_table import FORMATS
+from dlm_bench.analysis.grid import grid
+from dlm_bench.analysis.roofline import Hardware, check_precision, decode_floor, fits
+from dlm_bench.errors import unknown
+from dlm_bench.models.config import model_config
+from dlm_bench.results.record import Point
+from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep import Sweep
+
+COLUMNS = ("point", "passes", "seconds at least", "tokens/s at most")
+
+
+def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
+    """A table with a line a point, as text, markdown or LaTeX (booktabs): the passes of a decode,
+    its floor in seconds, and the tokens per second at that floor.
+
+    A point whose weights and caches exceed the hardware's memory is said to be out of it. Raises
+    ConfigError for an unknown style, or a point in another precision than the hardware's peak.
+    """
+    if style not in FORMATS:
+        raise unknown("format", style, FORMATS)
+    for point in sweep.points:
+        check_precision(point.dtype, hardware)
+    rows = [_row(point, hardware) for point in sweep.points]
+    note = (
+        f"Roofline of one decode of each point of sweep {sweep.name}, {sweep.points[0].dtype}\n"
+        f"{hardware.summary}"
+    )
+    if style == "latex":
+        note = "\n".join(f"% {line}" for line in note.splitlines())
+    return f"{note}\n\n{grid(COLUMNS, rows, style)}"
+
+
+def _row(point: Point, hardware: Hardware) -> list[str]:
+    config = model_config(point.backbone, point.size)
+    sampler = build_sampler(point.sampler, **point.options)
+    cells = [point.describe(), f"{sampler.schedule(point.length).forward_passes:,}"]
+    if not fits(config, sampler, point.length, hardware, batch=point.batch):
+        return [*cells, "-", "out of memory"]
+    seconds = decode_floor(
+        config, sampler, point.length, hardware, batch=point.batch, dtype=point.dtype
+    )
+    return [*cells, f"{seconds:,.4g}", f"{point.batch * point.length / seconds:,.1f}"]

@@ -1,0 +1,230 @@
+"""What most figures are: a quantity against sequence length, a line for each backbone and sampler,
+a panel for each machine and each p."""
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dlm_bench.errors import ResultsError
+from dlm_bench.figures import bound, flags, legend, style
+from dlm_bench.figures.missing import name_missing
+from dlm_bench.results.lines import identity_columns
+
+P = "tokens_per_step"
+Row = dict[str, Any]
+
+
+class Spread(NamedTuple):
+    """The value of a point, and the ends of its bar."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is drawn: the label of its axis, and for the caption what it is and what bars span
+    (no bars where that is empty). `level` is where a grey line marks the value of a reference;
+    `tick` writes a value at its axis."""
+
+    label: str
+    told: str = ""
+    bars: str = "slowest to fastest"
+    level: float | None = None
+    tick: Callable[[float], str] = style.short_number
+
+
+def valued(line: style.Line, of: Callable[[Row], Spread | None]) -> style.Line:
+    """The line with `value`, `low` and `high` in its rows, without those that have None."""
+    found = [(row, of(row)) for row in line.rows]
+    return replace(line, rows=[row | spread._asdict() for row, spread in found if spread])
+
+
+def over_repeats(row: Row, of: Callable[[float], float]) -> Spread:
+    """The spread of what a time of one decode means: of the mean time, and of every repeat's."""
+    values = [of(seconds) for seconds in row["seconds"]]
+    return Spread(of(row["mean_seconds"]), min(values), max(values))
+
+
+def draw_known(
+    name: str,
+    frame: pd.DataFrame,
+    lines: list[style.Line],
+    quantity: Quantity,
+    of: Callable[[Row], Spread | None],
+    lack: str,
+) -> Figure:
+    """Draw the points of lines that a quantity is known of, and warn of the others, `lack` saying
+    why. Raises ResultsError if it is known of none."""
+    before = style.labelled(lines)
+    after = [valued(line, of) for line in before]
+    drawn = [line for line in after if line.rows]
+    if not drawn:
+        points = sum(len(line.rows) for line in lines)
+        raise ResultsError(f"{lack}, for any of the {points} ok points")
+    absent = _absent(before, after)
+    name_missing(name, [f"{absent} ({lack})"] if absent else [])
+    return draw_lines(frame, drawn, quantity)
+
+
+def _absent(before: list[style.Line], after: list[style.Line]) -> str:
+    """The points of lines that were left out, empty if none was."""
+    gone: dict[tuple[int, ...], list[str]] = {}
+    for was, line in zip(before, after, strict=True):
+        there = {row["length"] for row in line.rows}
+        lengths = tuple(row["length"] for row in was.rows if row["length"] not in there)
+        if lengths:
+            gone.setdefault(lengths if line.rows else (), []).append(was.label)
+    texts = []
+    for lengths, labels in gone.items():
+        named = "; ".join(labels) if len(labels) <= 4 else f"{len(labels)} lines"
+        texts.append(f"{named} at L = {', '.join(map(str, lengths))}" if lengths else named)
+    return "; ".join(texts)
+
+
+def draw_lines(
+    frame: pd.DataFrame,
+    measured: Sequence[style.Line],
+    quantity: Quantity,
+    bounds: bound.Bounds | None = None,
+) -> Figure:
+    """Draw lines whose rows have `value`, `low` and `high`, on logarithmic axes.
+
+    Hollow markers are sampled timing, rings records with flags. Each machine and each tokens per
+    step (p) has a panel of its own; lines without p, which are the autoregressive ones, are in all
+    panels of their machine. `bounds` are drawn under them, also those of lines that are not
+    measured. `frame` is that of `load_results`, whose failures the caption counts.
+    """
+    under = [] if bounds is None else bounds.lines
+    named = style.labelled([*measured, *under], hidden={P, "hardware", "device"})
+    drawn, under = named[: len(measured)], named[len(measured) :]
+    members_of = facets(named)
+    colours = style.backbone_colours(line.backbone for line in named)
+    styles = legend.variant_styles(named)
+    modes = {row["mode"] for line in drawn for row in line.rows}
+
+    variants = legend.variant_handles(styles)
+    variants += [legend.sampled_handle()] if len(modes) > 1 else []
+    variants += [bound.handle(bounds)] if bounds is not None and under else []
+    groups = legend.backbone_handles((line.backbone for line in named), colours), variants
+    longest = max(map(len, groups))
+    rows = longest if len(members_of) == 1 else max(3, math.ceil(longest / 2))
+    figure, panels = style.panels(
+        len(members_of),
+        height=2.1,
+        extra=0.3 + 0.14 * rows * max(map(legend.text_lines, groups)),
+        xlabel="sequence length (tokens)",
+        ylabel=quantity.label,
+    )
+    for axes, (title, members) in zip(panels, members_of.items(), strict=True):
+        axes.set_title(title)
+        if quantity.level is not None:
+            axes.axhline(quantity.level, color=style.GREY, linewidth=0.8, zorder=1.6)
+        for line in members:
+            colour, look = colours[line.backbone], styles[line.variant]
+            if line in under:
+                bound.draw(axes, line, colour, look.marker)
+            else:
+                _draw_line(axes, line, colour, look, bars=bool(quantity.bars))
+    _scale(panels, named, quantity)
+    told = [quantity.told, _measurement(drawn, set(modes), quantity.bars)]
+    caption = " ".join([f"{style.shared_settings(named)}.", *filter(None, told)])
+    style.caption(figure, caption + flags.told(drawn) + _failures(frame))
+    legend.draw_legend(figure, groups, rows)
+    return figure
+
+
+def facets(drawn: list[style.Line]) -> dict[str, list[style.Line]]:
+    """The lines of each panel by its title, which says what sets it apart from other panels."""
+    machines: dict[str, list[style.Line]] = {}
+    for line in drawn:
+        named = [line.settings[name] for name in ("hardware", "device") if name in line.settings]
+        machines.setdefault(", ".join(named), []).append(line)
+    several_steps = len({line.settings[P] for line in drawn if P in line.settings}) > 1
+    facets = {}
+    for machine, members in machines.items():
+        for step in sorted({line.settings[P] for line in members if P in line.settings}) or [None]:
+            title = [textwrap.fill(machine, 36)] if len(machines) > 1 else []
+            title += [f"p = {step:g} tokens per step"] if several_steps and step else []
+            facets["\n".join(title)] = [x for x in members if x.settings.get(P, step) == step]
+    return facets
+
+
+def _draw_line(
+    axes: Axes, line: style.Line, colour: str, look: style.LineStyle, bars: bool
+) -> None:
+    """One line with its bars; sampled points are hollow."""
+    lengths = np.array([row["length"] for row in line.rows])
+    values, low, high = (
+        np.array([row[name] for row in line.rows]) for name in ("value", "low", "high")
+    )
+    # The mean of the seconds can lie an ulp outside a single repeat's value.
+    spread = np.clip([values - low, high - values], 0, None)
+    axes.errorbar(
+        lengths,
+        values,
+        yerr=spread if bars else None,
+        color=colour,
+        marker=look.marker,
+        linestyle=look.dashes,
+        elinewidth=0.8,
+        capsize=1.5,
+        label=line.label,
+    )
+    sampled = np.array([row["mode"] == "sampled" for row in line.rows])
+    if sampled.any():
+        axes.plot(
+            lengths[sampled],
+            values[sampled],
+            linestyle="none",
+            marker=look.marker,
+            color=colour,
+            markerfacecolor="white",
+            label="_sampled",
+            zorder=3,
+        )
+    flags.ring(axes, line, "value", colour)
+
+
+def _scale(panels: list[Axes], named: list[style.Line], quantity: Quantity) -> None:
+    """Logarithmic axes that hold every point of every panel, and the level of reference."""
+    lengths = [row["length"] for line in named for row in line.rows]
+    values = [row[end] for line in named for row in line.rows for end in ("low", "high")]
+    values += [] if quantity.level is None else [quantity.level]
+    style.length_axis(panels[0], lengths, most=8 if len(panels) in (1, 2, 4) else 5)  # or narrow
+    panels[0].set_yscale("log")
+    low, high = min(values), max(values)
+    margin = max(1.1, min(1.5, (high / low) ** 0.15))
+    panels[0].set_ylim(low / margin, high * margin)
+    style.value_axis(panels[0].yaxis, *panels[0].get_ylim(), quantity.tick)
+
+
+def _measurement(drawn: Iterable[style.Line], modes: set[str], bars: str) -> str:
+    """How the points were measured, for the caption."""
+    repeats = sorted({len(row["seconds"]) for line in drawn for row in line.rows})
+    if not repeats:
+        return ""
+    count = str(repeats[0]) if len(repeats) == 1 else f"{repeats[0]}-{repeats[-1]}"
+    mode = f", {modes.pop()} timing" if len(modes) == 1 else ""
+    # What has no bars is no mean: one number of all decodes.
+    return (
+        f"Mean of {count} decodes{mode}; bars: {bars}." if bars else f"Over {count} decodes{mode}."
+    )
+
+
+def _failures(frame: pd.DataFrame) -> str:
+    """The points that were tried and never measured, for the caption: none is left out silently."""
+    point = [*identity_columns(frame), "length"]
+    measured = frame["status"].eq("ok").groupby([frame[name] for name in point], dropna=False)
+    failed = frame[~measured.transform("any")].drop_duplicates(point, keep="last")
+    counts = failed["status"].value_counts()
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f" Not drawn: {told}." if told else ""

@@ -1,0 +1,80 @@
+"""The legend of lines against length: a colour a backbone, a marker with dashes a variant."""
+
+import itertools
+import textwrap
+from collections.abc import Iterable
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dlm_bench.figures import style
+
+
+def variant_styles(drawn: Iterable[style.Line]) -> dict[str, style.LineStyle]:
+    """The line style of each variant among the lines, in the order of the samplers.
+
+    A sampler's first variant has the sampler's own style; the others (say, its other commits)
+    keep the dashes and take a spare marker. A user's own samplers get spare ones of both.
+    """
+    known = dict(style.SAMPLER_STYLES)
+    variants: dict[str, style.LineStyle] = {}
+    markers, dashes = itertools.cycle(style.MORE_MARKERS), itertools.cycle(style.MORE_DASHES)
+    taken: set[str] = set()
+    order = {name: place for place, name in enumerate(style.SAMPLER_NAMES)}
+    for line in sorted(drawn, key=lambda line: order.get(line.sampler, len(order))):
+        if line.variant in variants:
+            continue
+        if line.sampler not in known:
+            known[line.sampler] = style.LineStyle(next(markers), next(dashes))
+        own = known[line.sampler]
+        variants[line.variant] = (
+            own._replace(marker=next(markers)) if line.sampler in taken else own
+        )
+        taken.add(line.sampler)
+    return variants
+
+
+def backbone_handles(backbones: Iterable[str], colours: dict[str, str]) -> list[Line2D]:
+    """A thick bar of colour for each backbone."""
+    return [
+        Line2D(
+            [], [], color=colours[name], linewidth=2.5, label=style.BACKBONE_NAMES.get(name, name)
+        )
+        for name in dict.fromkeys(backbones)
+    ]
+
+
+def variant_handles(styles: dict[str, style.LineStyle]) -> list[Line2D]:
+    """A grey line for each variant."""
+    return [
+        Line2D(
+            [],
+            [],
+            color=style.GREY,
+            marker=look.marker,
+            linestyle=look.dashes,
+            label=textwrap.fill(variant, 28),
+        )
+        for variant, look in styles.items()
+    ]
+
+
+def sampled_handle() -> Line2D:
+    """What a hollow marker stands for."""
+    sampled = Line2D([], [], color=style.GREY, marker="o", linestyle="none")
+    sampled.set(markerfacecolor="white", label="sampled timing")
+    return sampled
+
+
+def text_lines(handles: list[Line2D]) -> int:
+    """Lines of text that the longest label among the legend's handles takes."""
+    return max(str(handle.get_label()).count("\n") + 1 for handle in handles)
+
+
+def draw_legend(figure: Figure, groups: Iterable[list[Line2D]], rows: int) -> None:
+    """One legend below the panels; each group starts a column and fills columns of `rows`."""
+    handles: list[Line2D] = []
+    for group in groups:
+        blanks = [Line2D([], [], linestyle="none", label=" ") for _ in range(-len(group) % rows)]
+        handles += [*group, *blanks]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) // rows)

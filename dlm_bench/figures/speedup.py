@@ -1,0 +1,69 @@
+"""How many times as fast as DiffuTran each line decodes, against sequence length."""
+
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dlm_bench.analysis.speedup import REFERENCE, speedups
+from dlm_bench.figures import style
+from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
+from dlm_bench.results.lines import identity_columns
+
+NAME = style.BACKBONE_NAMES[REFERENCE]
+SPEEDUP = Quantity(
+    f"speed-up over {NAME}",
+    told=f"Tokens/s over those of {NAME} with the same sampler and options.",
+    bars=f"slowest over {NAME}'s fastest repeat, and the reverse",
+    level=1.0,
+    tick=lambda value: f"{style.short_number(value)}\N{MULTIPLICATION SIGN}",
+)
+
+
+@style.look()
+def draw_speedup(frame: pd.DataFrame) -> Figure:
+    """Draw the speed-up over DiffuTran of each point, on the axes and with the marks of
+    `draw_throughput`; DiffuTran itself is the grey line at 1.
+
+    A line is compared with DiffuTran under the same sampler with the same options, and of the same
+    size, batch, dtype and machine: what the backbone alone makes of it (see
+    `dlm_bench.analysis.speedup`). What has no such counterpart, as autoregressive lines, is named
+    by a NotDrawnWarning. A point is ringed for its own flags and for DiffuTran's. Raises
+    ResultsError if nothing is left.
+    """
+    identity = [*identity_columns(frame), "length"] if len(frame) else []
+    lines = style.lines(frame)
+    found = {
+        _key(row, identity): Spread(row["speedup"], row["low"], row["high"])
+        for row in speedups(frame).dropna(subset=["speedup"]).to_dict("records")
+    }
+
+    others = _with_flags_of_reference(lines, identity[1:])
+    lack = f"no {NAME} with the same sampler and options"
+    return draw_known(
+        "speedup", frame, others, SPEEDUP, lambda row: found.get(_key(row, identity)), lack
+    )
+
+
+def _with_flags_of_reference(lines: list[style.Line], alike: list[str]) -> list[style.Line]:
+    """The lines but for DiffuTran's, its flags added to those of the points compared with it."""
+    flags = {
+        _key(row, alike): row["flags"]
+        for line in lines
+        if line.backbone == REFERENCE
+        for row in line.rows
+    }
+
+    def both(row: Row) -> list[str]:
+        return list(dict.fromkeys([*row["flags"], *flags.get(_key(row, alike), [])]))
+
+    return [
+        replace(line, rows=[row | {"flags": both(row)} for row in line.rows])
+        for line in lines
+        if line.backbone != REFERENCE
+    ]
+
+
+def _key(row: Row, identity: list[str]) -> tuple[object, ...]:
+    """What a point is, with None for what it lacks: NaN equals nothing."""
+    return tuple(None if pd.isna(row[name]) else row[name] for name in identity)

@@ -1,0 +1,97 @@
+"""`plot` draws what the records allow and names what they lack; so does `fit`."""
+
+from pathlib import Path
+
+import pytest
+
+from dlm_bench.analysis import roofline
+from dlm_bench.analysis.roofline import Hardware
+from dlm_bench.cli import main
+from dlm_bench.figures import FIGURES
+
+QUICK = str(Path(__file__).parents[1] / "results" / "cpu" / "quick.jsonl")
+SHEET = Hardware("measured", 1e12, 1e11, 1e12, source="a test", dtype="float32")
+
+
+@pytest.fixture
+def calibrations(monkeypatch):
+    """The devices that were calibrated."""
+    asked = []
+    monkeypatch.setattr(roofline, "measure_hardware", lambda device: asked.append(device) or SHEET)
+    return asked
+
+
+def test_plot_draws_all_that_the_records_allow_and_names_the_rest(tmp_path, capsys):
+    assert main(["plot", QUICK, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    names = {path.rpartition("/")[2] for path in printed.out.split()}
+    drawn = FIGURES.keys() - {"roofline", "energy"}
+    assert names == {f"{name}.{suffix}" for name in drawn for suffix in ("pdf", "png")}
+    assert all((tmp_path / name).stat().st_size > 1000 for name in names)
+    for words in (
+        "figure 'paper-full': not drawn: p = 16 (no record)",
+        "figure 'paper-block': not drawn: p = 16 (no record)",
+        "figure 'speedup': not drawn: AR Transformer, autoregressive; AR Mamba-2",
+        "not drawn: figure 'roofline': ar, block-cache, fast-dllm, full (no sheet of 'AMD EPYC",
+        "not drawn: figure 'energy': no energy in the telemetry, for any of the 55 ok points",
+    ):
+        assert words in printed.err
+    assert len(printed.err.splitlines()) == 5
+
+
+def test_one_figure_is_drawn_alone(tmp_path, capsys):
+    assert main(["plot", QUICK, "--figure", "memory", "--output", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"memory.pdf", "memory.png"}
+    assert capsys.readouterr().err == ""
+
+
+def test_one_calibration_serves_all_figures(tmp_path, calibrations, capsys):
+    options = ["--hardware", "measured", "--predict", "measured"]
+    assert main(["plot", QUICK, *options, "--output", str(tmp_path)]) == 0
+    assert len(calibrations) == 1
+    assert (tmp_path / "roofline.pdf").stat().st_size > 1000
+    assert "roofline" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sampler", "fool"], "--sampler: no ok record of 'fool' in these results; allowed: "),
+        (["--figure", "memory", "--sampler", "full"], "--sampler: is not allowed with --figure"),
+        (["--figure", "energy", "--predict", "h200"], "--predict: is not allowed with --figure"),
+        (["--figure", "throughput", "--hardware", "h200"], "--hardware: is not allowed with"),
+        (["--hardware", "h300"], "hardware: 'h300' is not known"),
+        (["--predict", "h300"], "hardware: 'h300' is not known"),
+        (["--figure", "energy"], "figure 'energy': no energy in the telemetry"),
+        (["--figure", "roofline"], "no sheet of 'AMD EPYC, 2 threads'; --hardware names one"),
+        (["--figure", "pie"], "allowed: throughput, paper-full, paper-block, latency, speedup"),
+    ],
+)
+def test_what_plot_cannot_do_is_one_line_and_exit_code_2(arguments, message, tmp_path, capsys):
+    assert main(["plot", QUICK, *arguments, "--output", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""
+
+
+def test_a_wrong_sampler_names_those_there_are(capsys):
+    for command in ("plot", "fit"):
+        assert main([command, QUICK, "--sampler", "fool"]) == 2
+        assert capsys.readouterr().err.endswith("allowed: full, fast-dllm, block-cache, ar\n")
+
+
+def test_a_fit_of_nothing_is_one_line_and_exit_code_2(tmp_path, capsys):
+    path = tmp_path / "two.jsonl"
+    lines = Path(QUICK).read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2] + lines[5:7]))  # two lengths of two lines
+    assert main(["fit", str(path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        "dlm-bench: none of 2 lines can be fitted; DiffuTran, full sequence: "
+        "lengths: 2 distinct; the law needs at least 3\n"
+    )
+    path.write_text("".join(lines[:7]))
+    assert main(["fit", str(path)]) == 0
+    assert "DiffuTran, Fast-dLLM: not fitted: lengths: 2 distinct" in capsys.readouterr().out
