@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import NoReturn
 
-from dlm_bench.commands import drawing, measuring, predicting, telling
+from dlm_bench.commands import drawing, measuring, predicting, reporting, telling
 from dlm_bench.errors import DlmBenchError
 
 EXAMPLES = """\
@@ -16,6 +16,8 @@ examples:
   dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl --resume
   dlm-bench plot results/quick.jsonl --output plots/
   dlm-bench fit results/quick.jsonl --sampler full
+  dlm-bench report results/quick.jsonl --output report.html
+  dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
   dlm-bench cost --sweep bench/sweeps/paper.toml --hardware h100-sxm
 
@@ -61,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
-    for module in (measuring, drawing, predicting, telling):
+    for module in (measuring, drawing, reporting, predicting, telling):
         module.add(subparsers)
     parser.set_defaults(command=None)
     return parser

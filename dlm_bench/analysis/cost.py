@@ -20,8 +20,9 @@ its product with x, 2 q² d_inner (whole squares: half of each is masked). `chun
 `dlm_bench.kernels.ssd` cuts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,43 @@ class Cost:
         return Cost(*(float(np.sum(getattr(self, field.name))) for field in fields(self)))
 
 
+@dataclass(frozen=True)
+class Passes:
+    """What costs depend on of the passes of a plan, arrays (passes,): query and context tokens, the
+    block's start and length, the masked tokens in it, and which passes are refreshes, are fused,
+    and move the Mamba state on."""
+
+    query: Array
+    context: Array
+    start: Array
+    block: Array
+    masked: Array
+    refresh: NDArray[np.bool_]
+    fused: NDArray[np.bool_]
+    advancing: NDArray[np.bool_]
+
+
+def passes_in(plan: Iterable[PlannedPass]) -> Passes:
+    """The passes of a plan, at least one, as arrays."""
+    codes: dict[str, int] = {}
+    # Numbers at once: a list of a million tuples is what the garbage collector is slowest with.
+    rows = np.fromiter(
+        ((codes.setdefault(p.kind, len(codes)), *p[1:6]) for p in plan), dtype=np.dtype((float, 6))
+    )
+    kinds, *numbers = np.ascontiguousarray(rows.T)
+    roles = [role_of(kind) for kind in codes]
+    wanted = (("refresh",), ("fused",), ADVANCING)
+    are = ([code for code, role in enumerate(roles) if role in each] for each in wanted)
+    return Passes(*numbers, *(np.isin(kinds, each) for each in are))
+
+
+@lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each
+def passes_of(sampler: Sampler, length: int) -> Passes:
+    """The passes of a decode of `length` tokens. The last few are kept: listing a plan takes longer
+    than its costs, and the backbones of a study share it."""
+    return passes_in(sampler.plan(length))
+
+
 def parameter_bytes(config: ModelConfig, dtype: str = "bfloat16") -> int:
     """Bytes of all parameters. Mamba's dt_bias, A_log and D stay in float32 in any dtype."""
     head = config.vocab_size * config.d_model
@@ -89,7 +127,7 @@ def cache_bytes(
 def pass_costs(
     config: ModelConfig,
     sampler: Sampler,
-    plan: Iterable[PlannedPass],
+    plan: Iterable[PlannedPass] | Passes,
     *,
     batch: int = 1,
     dtype: str = "bfloat16",
@@ -97,19 +135,18 @@ def pass_costs(
 ) -> Cost:
     """The cost of each pass of a plan (at least one pass), as arrays (passes,).
 
-    `plan` is `sampler.plan(length)` or any passes of that sampler; `chunk` is the scan's chunk
-    length in tokens, None for the recurrence. Raises ConfigError for a dtype, batch or chunk that
-    is not allowed.
+    `plan` is `passes_of(sampler, length)` or any passes of that sampler; `chunk` is the scan's
+    chunk length in tokens, None for the recurrence. Raises ConfigError for a dtype, batch or chunk
+    that is not allowed.
     """
     check_int("batch", batch)
     if chunk is not None:
         check_int("chunk", chunk)
-    kinds, *numbers = zip(*plan, strict=True)
-    query, context, start, block, masked = (np.array(n, dtype=np.float64) for n in numbers[:5])
+    passes = plan if isinstance(plan, Passes) else passes_in(plan)
+    query, context, masked = passes.query, passes.context, passes.masked
     # A fused pass has two segments: the clean block, and the next one, which sees it.
-    clean = np.where(_are(kinds, "fused"), query - block, 0)
+    clean = np.where(passes.fused, query - passes.block, 0)
     last = query - clean
-    refresh = _are(kinds, "refresh")
 
     attention, mamba = _layers(config)
     pairs = clean * (context + clean) + last * (context + query)  # (query, key) of one layer
@@ -117,9 +154,9 @@ def pass_costs(
     flops += attention * 4 * config.d_model * pairs
     flops += masked * 2 * config.d_model * config.vocab_size
     if chunk is not None:
-        stop = start + block
+        start, stop = passes.start, passes.start + passes.block
         forward = np.where(
-            refresh,
+            passes.refresh,
             _squares(start, chunk) + _squares(query - start, chunk),
             _squares(clean, chunk) + _squares(last, chunk),
         )
@@ -128,7 +165,7 @@ def pass_costs(
             # A prefix cache keeps no reverse state, so that scan is not cut at the block's end.
             cut = _squares(stop, chunk) + _squares(query - stop, chunk)
             kept = cut if sampler.cache == "dual" else _squares(query, chunk)
-            reverse = np.where(refresh, kept, forward)
+            reverse = np.where(passes.refresh, kept, forward)
         squares = forward + reverse if config.directions == 2 else forward
         flops += mamba * 2 * (config.d_state + config.d_inner) * squares
 
@@ -142,8 +179,8 @@ def pass_costs(
     read, write = np.zeros_like(query), np.zeros_like(query)
     if _keeps_caches(sampler):
         token, state = _token_cache_bytes(config, dtype), _state_cache_bytes(config, sampler, dtype)
-        read += token * context + np.where(refresh, 0, state)
-        write += token * query + np.where(_are(kinds, "refresh", *ADVANCING), state, 0)
+        read += token * context + np.where(passes.refresh, 0, state)
+        write += token * query + np.where(passes.refresh | passes.advancing, state, 0)
     return Cost(flops, weights, batch * read, batch * write)
 
 
@@ -162,14 +199,8 @@ def decode_cost(
     """
     sampler.check_backbone(config.backbone)
     check_int("length", length)
-    plan = sampler.plan(length)
-    return pass_costs(config, sampler, plan, batch=batch, dtype=dtype, chunk=chunk).total()
-
-
-def _are(kinds: Sequence[str], *roles: str) -> NDArray[np.bool_]:
-    """Which passes have one of these roles, (passes,)."""
-    wanted = {kind for kind in set(kinds) if role_of(kind) in roles}
-    return np.array([kind in wanted for kind in kinds])
+    passes = passes_of(sampler, length)
+    return pass_costs(config, sampler, passes, batch=batch, dtype=dtype, chunk=chunk).total()
 
 
 def _layers(config: ModelConfig) -> tuple[int, int]:

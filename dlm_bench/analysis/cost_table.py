@@ -10,12 +10,12 @@ laws are those of its refreshes, which outweigh its other passes in FLOPs where 
 in time where L exceeds (B/p)(F/W).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dlm_bench.analysis.cost import cache_bytes, parameter_bytes, pass_costs
+from dlm_bench.analysis.cost import cache_bytes, parameter_bytes, pass_costs, passes_of
+from dlm_bench.analysis.grid import grid
 from dlm_bench.analysis.roofline import Hardware, floor_seconds
 from dlm_bench.errors import check_int, unknown
 from dlm_bench.models.config import model_config
@@ -152,7 +152,7 @@ def numbers(
     config = model_config(method.backbone, size)
     sampler = _sampler(method, tokens_per_step, block_size)
     dtype = hardware.dtype
-    costs = pass_costs(config, sampler, sampler.plan(length), dtype=dtype)
+    costs = pass_costs(config, sampler, passes_of(sampler, length), dtype=dtype)
     floors = np.asarray(floor_seconds(costs, hardware))
     by_arithmetic = np.asarray(costs.intensity) > hardware.ridge
     seconds, total = float(floors.sum()), costs.total()
@@ -246,24 +246,3 @@ def _sampler(method: Method, tokens_per_step: int, block_size: int) -> Sampler:
     if method.sampler == "full":
         return build_sampler("full", tokens_per_step=tokens_per_step)
     return build_sampler(method.sampler, tokens_per_step=tokens_per_step, block_size=block_size)
-
-
-def grid(titles: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
-    """A table whose first column is words and the others right-aligned."""
-    if style == "latex":
-        lines = [" & ".join(cells) + r" \\" for cells in (titles, *rows)]
-        top = [rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule"]
-        return "\n".join(
-            [*top, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
-        )
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    cells = [
-        [row[0].ljust(widths[0])]
-        + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        for row in (titles, *rows)
-    ]
-    if style == "markdown":
-        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
-    rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(row).rstrip() for row in (cells[0], rule, *cells[1:]))

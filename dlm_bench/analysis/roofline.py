@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlm_bench.analysis.cost import Array, Cost, cache_bytes, parameter_bytes, pass_costs
+from dlm_bench.analysis.cost import (
+    Array,
+    Cost,
+    cache_bytes,
+    parameter_bytes,
+    pass_costs,
+    passes_of,
+)
 from dlm_bench.analysis.sheets import HARDWARE, Hardware
 from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.models.config import ModelConfig
@@ -112,8 +119,8 @@ def decode_floor(
     """
     sampler.check_backbone(config.backbone)
     check_int("length", length)
-    plan = sampler.plan(length)
-    costs = pass_costs(config, sampler, plan, batch=batch, dtype=dtype or hardware.dtype)
+    passes = passes_of(sampler, length)
+    costs = pass_costs(config, sampler, passes, batch=batch, dtype=dtype or hardware.dtype)
     return float(np.sum(floor_seconds(costs, hardware)))
 
 
@@ -163,7 +170,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     costs = pass_costs(
         config,
         sampler,
-        sampler.plan(facts["length"]),
+        passes_of(sampler, facts["length"]),
         batch=facts["batch"],
         dtype=facts["dtype"],
     )

@@ -1,6 +1,7 @@
 """What the points of a sweep must cost on some hardware, before any of them is run."""
 
-from dlm_bench.analysis.cost_table import FORMATS, grid
+from dlm_bench.analysis.cost_table import FORMATS
+from dlm_bench.analysis.grid import grid
 from dlm_bench.analysis.roofline import Hardware, check_precision, decode_floor, fits
 from dlm_bench.errors import unknown
 from dlm_bench.models.config import model_config

@@ -106,7 +106,7 @@ def draw_lines(
     under = [] if bounds is None else bounds.lines
     named = style.labelled([*measured, *under], hidden={P, "hardware", "device"})
     drawn, under = named[: len(measured)], named[len(measured) :]
-    facets = _facets(named)
+    members_of = facets(named)
     colours = style.backbone_colours(line.backbone for line in named)
     styles = legend.variant_styles(named)
     modes = {row["mode"] for line in drawn for row in line.rows}
@@ -116,15 +116,15 @@ def draw_lines(
     variants += [bound.handle(bounds)] if bounds is not None and under else []
     groups = legend.backbone_handles((line.backbone for line in named), colours), variants
     longest = max(map(len, groups))
-    rows = longest if len(facets) == 1 else max(3, math.ceil(longest / 2))
+    rows = longest if len(members_of) == 1 else max(3, math.ceil(longest / 2))
     figure, panels = style.panels(
-        len(facets),
+        len(members_of),
         height=2.1,
         extra=0.3 + 0.14 * rows * max(map(legend.text_lines, groups)),
         xlabel="sequence length (tokens)",
         ylabel=quantity.label,
     )
-    for axes, (title, members) in zip(panels, facets.items(), strict=True):
+    for axes, (title, members) in zip(panels, members_of.items(), strict=True):
         axes.set_title(title)
         if quantity.level is not None:
             axes.axhline(quantity.level, color=style.GREY, linewidth=0.8, zorder=1.6)
@@ -142,7 +142,7 @@ def draw_lines(
     return figure
 
 
-def _facets(drawn: list[style.Line]) -> dict[str, list[style.Line]]:
+def facets(drawn: list[style.Line]) -> dict[str, list[style.Line]]:
     """The lines of each panel by its title, which says what sets it apart from other panels."""
     machines: dict[str, list[style.Line]] = {}
     for line in drawn:

@@ -1,0 +1,110 @@
+"""A table of words and numbers as text, Markdown, LaTeX (booktabs) or CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FORMATS = ("text", "markdown", "latex", "csv")
+MISSING = "-"  # the cell of what is not in the records
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"²": "$^2$", "µ": r"$\mu$", "\N{MULTIPLICATION SIGN}": r"$\times$", "<": "$<$", ">": "$>$"}
+)
+_MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;"})
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number and how it is shown; `low` and `high` bound it, None where nothing does."""
+
+    value: float
+    text: str
+    low: float | None = None
+    high: float | None = None
+
+
+Cell = str | Number
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under titles: the first column is words. `notes` are sentences on what is not in it."""
+
+    titles: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+
+    def render(self, form: str) -> str:
+        """The table in one of FORMATS, without its notes. CSV has every number as it is, and its
+        bounds in columns of their own; what is missing there is empty."""
+        if form == "csv":
+            return _csv(self.titles, self.rows)
+        titles, *rows = (
+            [escape(shown(cell), form) for cell in row] for row in (self.titles, *self.rows)
+        )
+        return grid(titles, rows, form)
+
+
+def shown(cell: Cell) -> str:
+    """A cell as a reader sees it."""
+    return cell.text if isinstance(cell, Number) else cell
+
+
+def escape(text: str, form: str) -> str:
+    """Words that mean themselves in a format, on one line."""
+    line = " ".join(text.split())
+    if form == "latex":
+        return line.translate(_LATEX)
+    return line.translate(_MARKDOWN) if form == "markdown" else line
+
+
+def grid(titles: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> str:
+    """A table whose first column is words and the others right-aligned, in text, markdown or latex.
+
+    The cells are put in as they are: LaTeX's own mathematics is welcome, `escape` does the rest.
+    """
+    if form == "latex":
+        lines = [" & ".join(cells) + r" \\" for cells in (titles, *rows)]
+        top = [rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule"]
+        return "\n".join(
+            [*top, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
+        )
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    cells = [
+        [row[0].ljust(widths[0])]
+        + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        for row in (titles, *rows)
+    ]
+    if form == "markdown":
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
+    rule = ["-" * width for width in widths]
+    return "\n".join("  ".join(row).rstrip() for row in (cells[0], rule, *cells[1:]))
+
+
+def _csv(titles: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> str:
+    columns: list[list[str]] = []
+    for place, title in enumerate(titles):
+        cells = [row[place] for row in rows]
+        columns.append([_plain(title), *map(_plain, cells)])
+        for bound in ("low", "high"):
+            values = [getattr(cell, bound, None) for cell in cells]
+            if any(value is not None for value in values):
+                plain = ["" if value is None else _digits(value) for value in values]
+                columns.append([f"{_plain(title)} {bound}", *plain])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
+    return text.getvalue().rstrip("\n")
+
+
+def _plain(cell: Cell) -> str:
+    if isinstance(cell, Number):
+        return _digits(cell.value)
+    return "" if cell == MISSING else cell
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"

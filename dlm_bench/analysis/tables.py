@@ -1,0 +1,156 @@
+"""The tables of results: throughput, speed-up over a reference, and the latency laws."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dlm_bench.analysis.grid import MISSING, Number, Table
+from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
+from dlm_bench.analysis.speedup import REFERENCE, speedups
+from dlm_bench.errors import ConfigError, ResultsError
+from dlm_bench.figures import style
+from dlm_bench.figures.against_length import Spread
+
+# Coefficients of the law in units that keep them readable: their titles and 1/unit in seconds.
+_UNITS = {
+    "quadratic": ("L² (ns/token²)", 1e9),
+    "linear": ("L (µs/token)", 1e6),
+    "constant": ("constant (ms)", 1e3),
+}
+
+
+def throughput_table(drawn: Sequence[style.Line], at: Sequence[int] = ()) -> Table:
+    """Tokens per second: a row a labelled line, a column a length (all there are unless `at`),
+    bounded by the slowest and the fastest repeat.
+
+    A length of `at` without records is left out and noted; raises ResultsError if that is all.
+    """
+    speeds = {
+        (place, row["length"]): _speed(row) for place, line in enumerate(drawn) for row in line.rows
+    }
+    return _by_length("tokens/s", [line.label for line in drawn], speeds, at)
+
+
+def speedup_table(
+    drawn: Sequence[style.Line],
+    frame: pd.DataFrame,
+    at: Sequence[int] = (),
+    reference: str = REFERENCE,
+) -> Table:
+    """Times as fast as the reference backbone under the same sampler: a row a labelled line, a
+    column a length, bounded by the slowest repeat over the reference's fastest and the reverse.
+
+    Lines without a counterpart, such as autoregressive ones, have no row. Raises ResultsError if
+    none has one, and as `throughput_table` does.
+    """
+    found = speedups_by_point(frame, reference)
+    cells = {}
+    for line in drawn:
+        for row in line.rows:
+            ratio = found.get(point_key(line, row["length"]))
+            if ratio is not None:
+                cells[line.label, row["length"]] = Number(
+                    ratio.value, f"{ratio.value:.2f}", ratio.low, ratio.high
+                )
+    labels = [line.label for line in drawn if any(label == line.label for label, _ in cells)]
+    if not cells:
+        raise ResultsError(f"reference: no line has the counterpart of {reference!r} that it needs")
+    numbered = {(labels.index(label), length): cell for (label, length), cell in cells.items()}
+    name = style.BACKBONE_NAMES.get(reference, reference)
+    return _by_length(f"times as fast as {name}", labels, numbered, at)
+
+
+def speedups_by_point(
+    frame: pd.DataFrame, reference: str = REFERENCE
+) -> dict[tuple[Any, ...], Spread]:
+    """Speed-up, low and high of each point that has a counterpart, by its `point_key`.
+
+    Raises ResultsError as `speedups` does.
+    """
+    compared = speedups(frame, reference).dropna(subset=["speedup"])
+    ends = ("length", "tokens_per_second", "reference_tokens_per_second", "speedup", "low", "high")
+    identity = [name for name in compared.columns if name not in ends]
+    return {
+        _key({name: row[name] for name in identity}, row["length"]): Spread(
+            row["speedup"], row["low"], row["high"]
+        )
+        for row in compared.to_dict("records")
+    }
+
+
+def point_key(line: style.Line, length: int) -> tuple[Any, ...]:
+    """What names a point of a line among all points."""
+    return _key({"backbone": line.backbone, "sampler": line.sampler} | line.settings, length)
+
+
+def fit_table(drawn: Iterable[style.Line]) -> Table:
+    """The latency law of each labelled line with 95 % intervals; those too short to fit are noted.
+
+    R² is of the unweighted means; the last column is the length from which the quadratic term
+    exceeds the linear one.
+    """
+    rows, notes = [], []
+    for line in drawn:
+        lengths = [row["length"] for row in line.rows]
+        try:
+            fit = fit_latency(lengths, [row["ms_per_pass"] / 1e3 for row in line.rows])
+        except ConfigError as error:
+            notes.append(f"{line.label}: not fitted: {error}")
+            continue
+        coefficients = [_coefficient(fit, name) for name in _UNITS]
+        rows.append([line.label, *coefficients, Number(fit.r2, f"{fit.r2:.4f}"), _crossover(fit)])
+    titles = ["ms per pass", *(title for title, _ in _UNITS.values()), "R²", "L² > L from"]
+    return Table(titles, rows, notes)
+
+
+def rate_text(value: float) -> str:
+    """Tokens per second in three digits, or all before the point and one after: 0.113, 1,043.9."""
+    return f"{value:,.1f}" if value >= 99.95 else f"{value:.3g}"
+
+
+def _speed(row: dict[str, Any]) -> Number:
+    value, tokens = row["tokens_per_second"], row["batch"] * row["length"]
+    return Number(
+        value, rate_text(value), tokens / max(row["seconds"]), tokens / min(row["seconds"])
+    )
+
+
+def _coefficient(fit: LatencyFit, name: str) -> Number:
+    _, scale = _UNITS[name]
+    value, low, high = (scale * each for each in (getattr(fit, name), *fit.intervals[name]))
+    return Number(value, f"{value:.3g} [{low:.3g}, {high:.3g}]", low, high)
+
+
+def _crossover(fit: LatencyFit) -> Number | str:
+    if not fit.quadratic:
+        return "never"
+    return Number(fit.crossover, f"{fit.crossover:,.0f}") if fit.linear else "always"
+
+
+def _by_length(
+    title: str, labels: Sequence[str], cells: dict[tuple[int, int], Number], at: Sequence[int]
+) -> Table:
+    """Cells by (row, length) under the lengths asked for, or all."""
+    there = sorted({length for _, length in cells})
+    lengths = [length for length in dict.fromkeys(at) if length in there] if at else there
+    absent = [length for length in dict.fromkeys(at) if length not in there]
+    if not lengths:
+        asked = ", ".join(map(str, absent))
+        raise ResultsError(f"length {asked}: not in the records; there are: {_listed(there)}")
+    rows = [
+        [label, *(cells.get((place, length), MISSING) for length in lengths)]
+        for place, label in enumerate(labels)
+    ]
+    notes = [f"length {length}: not in the records" for length in absent]
+    return Table([title, *(Number(length, f"{length:,}") for length in lengths)], rows, notes)
+
+
+def _listed(lengths: Sequence[int]) -> str:
+    return ", ".join(map(str, lengths))
+
+
+def _key(identity: dict[str, Any], length: int) -> tuple[Any, ...]:
+    """Hashable, without the NaN of options that a sampler lacks, which equals nothing."""
+    known = {name: value for name, value in identity.items() if value == value}
+    return (frozenset(known.items()), length)

@@ -1,0 +1,109 @@
+"""What the report tells beside the numbers: where they come from, and which points failed or are
+less sure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dlm_bench.analysis.grid import Table
+from dlm_bench.analysis.tables import rate_text
+from dlm_bench.figures.flags import FLAGS
+from dlm_bench.results.record import Record
+
+STATUSES = {"oom": "out of memory", "timeout": "ran out of time"}
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The points that were tried and never measured, and how many of each status."""
+
+    table: Table
+    counts: dict[str, int]
+
+
+def environments(records: Iterable[Record]) -> Table:
+    """What the numbers depend on: a row a fact, a column for each environment there is, with the
+    records that come from it. Kernels and graphs are those of its records, all of them."""
+    found: dict[tuple[tuple[str, str], ...], list[Record]] = {}
+    for record in records:
+        key = tuple((name, str(value)) for name, value in record.environment.items())
+        found.setdefault(key, []).append(record)
+    columns = [
+        {"records": f"{len(members):,}", "measured": _days(members)}
+        | dict(key)
+        | _together("kernel", (record.kernels for record in members))
+        | _together("graphs", (record.graphs for record in members))
+        for key, members in found.items()
+    ]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    titles = ["", *(column.get("hardware", "unknown hardware") for column in columns)]
+    rows = [
+        [name, *(column.get(name, "") for column in columns)]
+        for name in names
+        if name != "hardware"
+    ]
+    return Table(titles, rows)
+
+
+def failures(records: Iterable[Record]) -> Failures:
+    """The last record of each point that has none with status ok."""
+    measured, failed = set(), {}
+    for record in records:
+        key = _point(record)
+        if record.status == "ok":
+            measured.add(key)
+        else:
+            failed[key] = record
+    missing = [record for key, record in failed.items() if key not in measured]
+    counts: dict[str, int] = {}
+    for record in missing:
+        counts[record.status] = counts.get(record.status, 0) + 1
+    rows = [
+        [record.status, record.point.describe(), _hardware(record), record.message]
+        for record in missing
+    ]
+    return Failures(Table(["status", "point", "hardware", "message"], rows), counts)
+
+
+def flagged(records: Iterable[Record]) -> Table:
+    """The points whose last ok record has flags, and what they mean."""
+    last = {_point(record): record for record in records if record.status == "ok"}
+    rows = [
+        [
+            ", ".join(record.flags),
+            record.point.describe(),
+            _hardware(record),
+            rate_text(record.tokens_per_second or 0),
+            "; ".join([*(FLAGS[flag] for flag in record.flags), *_reasons(record)]),
+        ]
+        for record in last.values()
+        if record.flags
+    ]
+    return Table(["flags", "point", "hardware", "tokens/s", "what it means"], rows)
+
+
+def _point(record: Record) -> tuple[Any, ...]:
+    return (record.point.model_dump_json(), _hardware(record))
+
+
+def _hardware(record: Record) -> str:
+    return str(record.environment.get("hardware", record.point.device))
+
+
+def _reasons(record: Record) -> list[str]:
+    reasons = record.telemetry.get("throttle_reasons") if "throttled" in record.flags else None
+    return [f"by {', '.join(map(str, reasons))}"] if isinstance(reasons, list) and reasons else []
+
+
+def _days(records: Sequence[Record]) -> str:
+    days = sorted(record.measured_at[:10] for record in records)
+    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
+def _together(title: str, facts: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Each fact under its titled name, with every value that it has among the records."""
+    values: dict[str, dict[str, None]] = {}
+    for each in facts:
+        for name, value in each.items():
+            values.setdefault(f"{title} {name}", {})[str(value)] = None
+    return {name: ", ".join(there) for name, there in values.items()}

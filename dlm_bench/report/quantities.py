@@ -1,0 +1,150 @@
+"""What the report draws against length: each quantity, its values, and the facts of a point."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dlm_bench.analysis.sheets import sheet_of
+from dlm_bench.analysis.tables import point_key, rate_text
+from dlm_bench.errors import ConfigError
+from dlm_bench.figures import style
+from dlm_bench.figures.against_length import Row, Spread, over_repeats
+from dlm_bench.figures.energy import joules_per_token
+from dlm_bench.figures.memory import peak
+from dlm_bench.figures.throughput import speed
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A figure of the report. `missing` says what its records lack where there is no value; `level`
+    is where a grey line marks the value of a reference."""
+
+    name: str
+    title: str
+    axis: str
+    told: str
+    missing: str
+    level: float | None = None
+
+
+QUANTITIES = (
+    Quantity(
+        "throughput",
+        "Throughput",
+        "tokens per second",
+        "Generated tokens over wall time; bars from the slowest to the fastest repeat.",
+        "no time",
+    ),
+    Quantity(
+        "latency",
+        "Latency of a pass",
+        "ms per pass",
+        "Time of a decode over its forward passes (NFE); bars from the fastest to the slowest "
+        "repeat. On linear axes a straight line is a law without a quadratic term.",
+        "no time",
+    ),
+    Quantity(
+        "speedup",
+        "Speed-up over DiffuTran",
+        "times as fast",
+        "Throughput over that of DiffuTran with the same sampler and options; bars from the "
+        "slowest repeat over its fastest to the reverse.",
+        "no point of DiffuTran with the same sampler, options and length as another backbone's",
+        level=1.0,
+    ),
+    Quantity(
+        "roofline",
+        "Fraction of the roofline",
+        "% of the roofline",
+        "The least time that the hardware's sheet allows the passes, over the time they took.",
+        "no sheet of this hardware and precision, or no ok record that says its model",
+        level=100.0,
+    ),
+    Quantity(
+        "memory",
+        "Peak memory",
+        "GiB",
+        "Peak of torch's allocations on a GPU, of the whole process on a CPU; weights included.",
+        "no record has its peak memory",
+    ),
+    Quantity(
+        "energy",
+        "Energy",
+        "joules per token",
+        "Energy of the whole GPU, or of all CPU packages, over the generated tokens.",
+        "no sensor told the energy",
+    ),
+)
+
+Values = dict[str, Spread]
+
+
+def values_of(
+    drawn: Iterable[style.Line], ratios: dict[tuple[Any, ...], Spread]
+) -> dict[int, Values]:
+    """The values of each row that the lines have, by the row's id(); `ratios` are the speed-ups by
+    `point_key`."""
+    found: dict[int, Values] = {}
+    for line in drawn:
+        for row in line.rows:
+            values = {
+                "throughput": speed(row),
+                "latency": _latency(row),
+                "memory": peak(row),
+                "energy": joules_per_token(row),
+                "speedup": ratios.get(point_key(line, row["length"])),
+            }
+            found[id(row)] = {name: each for name, each in values.items() if each}
+    for row, share in _roofline(row for line in drawn for row in line.rows):
+        found[id(row)]["roofline"] = _scaled(row, 100 * share)
+    return found
+
+
+def facts_of(row: Row, values: Values) -> str:
+    """What is known of a point, a line a fact, in the report's own words."""
+    rate = values["throughput"]
+    lines = [
+        f"{row['length']:,} tokens, {row['nfe']:,.0f} passes of {row['ms_per_pass']:.4g} ms",
+        f"{rate_text(rate.value)} tokens/s ({rate_text(rate.low)} to {rate_text(rate.high)})",
+    ]
+    told = {"speedup": "{:.2f} times as fast as DiffuTran", "roofline": "{:.1f} % of the roofline"}
+    told |= {"memory": "{:.3g} GiB", "energy": "{:.3g} J per token"}
+    more = [text.format(values[name].value) for name, text in told.items() if name in values]
+    lines += [", ".join(more)] if more else []
+    error = row["error_estimate"]
+    estimated = f", estimated error {error:.1%}" if error is not None and error == error else ""
+    lines.append(f"{row['mode']} timing, {len(row['seconds'])} repeats{estimated}")
+    if row["flags"]:
+        lines.append(f"flagged: {', '.join(row['flags'])}")
+    return "\n".join(lines)
+
+
+def _latency(row: Row) -> Spread:
+    return over_repeats(row, lambda seconds: 1e3 * seconds / row["nfe"])
+
+
+def _scaled(row: Row, value: float) -> Spread:
+    """The value of the mean decode, and of its repeats by their speed."""
+    return over_repeats(row, lambda seconds: value * row["mean_seconds"] / seconds)
+
+
+def _roofline(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
+    """The fraction of the roofline of each row whose hardware has a sheet in its precision."""
+    known = [(row, sheet) for row in rows if (sheet := sheet_of(row["hardware"])) is not None]
+    if not known:
+        return
+    # Torch comes with it, which a report of machines without a sheet can do without.
+    from dlm_bench.analysis.roofline import utilisation
+
+    # Rows with one plan stand together: it is listed once.
+    for row, sheet in sorted(known, key=lambda each: _plan_of(each[0])):
+        try:
+            yield row, utilisation(row, sheet).roofline
+        except (ConfigError, TypeError):  # another precision, or a model or sampler not known here
+            continue
+
+
+def _plan_of(row: Row) -> tuple[int, str, str]:
+    """What the passes of a row depend on, to sort by."""
+    options = [row.get(name) for name in ("tokens_per_step", "block_size", "commit", "cache")]
+    return row["length"], row["sampler"], str(options)

@@ -1,0 +1,199 @@
+"""What is in a report, without a browser; what it does in one is in test_report_in_browser."""
+
+import resource
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from report_records import EVIL, LENGTHS, failed, of_gpu, record, study, thousand
+
+from dlm_bench.cli import main
+
+VOID = {"meta", "link", "img", "br", "input"}
+
+
+class Page(HTMLParser):
+    """The text of a page by the section it is in, the elements there are, and their attributes."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.section, self.code = [], "", ""
+        self.text, self.tags, self.attributes = {}, set(), []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.tags.add(tag)
+        self.attributes += attributes
+        if tag in ("section", "article", "header"):
+            self.section = dict(attributes).get("id", self.section)
+
+    def handle_endtag(self, tag):
+        assert tag == self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("script", "style"):
+            self.code += data
+        else:
+            self.text[self.section] = self.text.get(self.section, "") + data
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text.values()).split())
+
+
+@pytest.fixture(scope="module")
+def whole(write_report):
+    flagged = record(length=8192, flags=["drifting", "outliers"])
+    return Page(write_report(*study(), flagged, failed("oom", 16384, message="no memory left")))
+
+
+def test_every_line_is_in_the_legends_and_tables(whole):
+    for backbone in ("DiffuTran", "DiffuMamba", "DiffuMamba-H"):
+        for sampler in ("full sequence", "Fast-dLLM", "block cache, commit=separate"):
+            assert f"{backbone}, {sampler}" in whole.text["throughput"]
+            assert f"{backbone}, {sampler}" in whole.text["table-throughput"]
+            assert f"{backbone}, {sampler}" in whole.text["table-fits"]
+    for length in LENGTHS:
+        assert f"{length:,}" in whole.text["table-throughput"]
+
+
+def test_the_speed_up_is_of_the_others_alone(whole):
+    for section in ("speedup", "table-speedup"):
+        assert "DiffuMamba, full sequence" in whole.text[section]
+        assert "DiffuTran, full sequence" not in whole.text[section]
+    # At 4096 tokens, two doublings from 1024: 2.0 x 2.6² over 3.0 x 1.9².
+    assert "1.25" in whole.text["table-speedup"]
+
+
+def test_what_cannot_be_drawn_is_named(whole):
+    assert "peak memory (no record has its peak memory)" in whole.words
+    assert "energy (no sensor told the energy)" in whole.words
+    assert "fraction of the roofline (no sheet" in whole.words
+
+
+def test_failed_and_flagged_points_are_told(whole):
+    told = " ".join(whole.text["problems"].split())
+    assert "1 out of memory" in told
+    assert "no memory left" in told
+    assert "diffutran tiny full p=8 L=16384" in told
+    assert "drifting, outliers" in told
+    assert "repeats get slower or faster; some repeats far off" in told
+
+
+def test_a_point_that_was_measured_later_has_not_failed(write_report):
+    page = Page(write_report(failed("timeout", 2048), *study()))
+    assert "Every point was measured." in page.words
+
+
+def test_the_environment_is_told_for_each_there_is(write_report):
+    other = {"hardware": "another CPU", "torch": "2.14.0"}
+    page = Page(write_report(*study(), record(length=8192, environment=other)))
+    told = page.text["environment"]
+    for word in ("a CPU of the tests", "another CPU", "2.13.0", "2.14.0", "36"):
+        assert word in told
+
+
+def test_a_gpus_records_have_every_figure(write_report):
+    page = Page(write_report(*(of_gpu("diffutran", "full", n, 8) for n in LENGTHS)))
+    for name in ("throughput", "latency", "roofline", "memory", "energy"):
+        assert name in page.text
+    assert "attention" in page.text["environment"]
+    assert "speed-up over diffutran (no point of" in page.words
+
+
+def test_nothing_in_the_page_refers_to_the_network(whole):
+    for name, value in whole.attributes:
+        if name in ("src", "href", "action", "srcset", "data"):
+            assert value.startswith(("#", "data:")), (name, value)
+    assert "@import" not in whole.code
+    assert "url(http" not in whole.code
+
+
+def test_text_of_records_is_never_markup(write_report):
+    # A results file is text that anyone may have written: names, messages and hardware too.
+    options = {"options": {"tokens_per_step": 8, EVIL: EVIL}, "size": EVIL, "dtype": EVIL}
+    page = write_report(
+        *study(),
+        *(record(EVIL, length=n, environment={"hardware": EVIL, EVIL: EVIL}) for n in LENGTHS),
+        record(length=8192, point=options, kernels={EVIL: EVIL}, graphs={"denoise": EVIL}),
+        record(length=16384, flags=["throttled"], telemetry={"throttle_reasons": [EVIL]}),
+        failed("error", message=EVIL),
+    )
+    parsed = Page(page)
+    assert "img" not in parsed.tags
+    assert EVIL in parsed.words
+    text = page.read_text(encoding="utf-8")
+    assert "<script>window" not in text
+    assert "<img" not in text
+
+
+def test_a_report_of_failures_alone_tells_them(write_report):
+    page = Page(write_report(failed("oom", message="too big"), failed("skipped", 16384)))
+    assert "there is nothing to draw" in page.words
+    assert "too big" in page.words
+    assert "1 out of memory, 1 skipped" in page.words
+    assert "canvas" not in page.tags
+    assert "Bokeh" not in page.code
+
+
+def test_a_torn_line_is_told_in_the_page_and_on_stderr(tmp_path, capsys):
+    results, page = tmp_path / "torn.jsonl", tmp_path / "r.html"
+    lines = [each.model_dump_json() for each in study()]
+    results.write_text("\n".join(lines) + "\n" + lines[0][:100])
+    assert main(["report", str(results), "--output", str(page)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{page}\n"
+    assert "torn.jsonl:37: skipped" in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert "torn.jsonl:37: skipped" in Page(page).words
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path):
+    # In processes of their own, because Bokeh counts its models in each.
+    results = tmp_path / "r.jsonl"
+    results.write_text("".join(each.model_dump_json() + "\n" for each in study()))
+    pages = [tmp_path / "a.html", tmp_path / "b.html"]
+    for page in pages:
+        command = [sys.executable, "-m", "dlm_bench.cli", "report", str(results)]
+        subprocess.run([*command, "--output", str(page)], check=True, capture_output=True)
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("lines", "output", "message"),
+    [
+        ("", "r.html", "nothing to report: no record in"),
+        (None, "r.html", "results.jsonl': No such file"),
+        (study()[0].model_dump_json(), ".", "report '.': Is a directory"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(
+    lines, output, message, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if lines is not None:
+        (tmp_path / "results.jsonl").write_text(lines)
+    assert main(["report", "results.jsonl", "--output", output]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_thousand_records_take_seconds_and_under_5_megabytes(tmp_path):
+    results, page = tmp_path / "r.jsonl", tmp_path / "r.html"
+    records = thousand()
+    assert len(records) == 1000
+    results.write_text("".join(each.model_dump_json() + "\n" for each in records))
+    command = [sys.executable, "-m", "dlm_bench.cli", "report", str(results)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*command, "--output", str(page)], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of the CPU: the command waits for nothing, and other work may share the machine.
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    # 4.4 s and 2.1 MB on 2 cores, of which the imports are 3 s. The issue's limit is 5 s; twice
+    # that here, for neighbours that slow a core down.
+    assert took < 10, took
+    assert page.stat().st_size < 5_000_000

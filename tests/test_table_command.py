@@ -1,0 +1,123 @@
+"""`dlm-bench table`: what it prints of records, and what it says of those that are not there."""
+
+import csv
+import io
+
+import pytest
+from report_records import failed, record, study
+
+from dlm_bench.cli import main
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "r.jsonl"
+    extra = [record("ar-transformer", "ar"), failed("oom", 8192)]
+    path.write_text("".join(each.model_dump_json() + "\n" for each in [*study(), *extra]))
+    return str(path)
+
+
+def printed(capsys, *arguments):
+    assert main(["table", *arguments]) == 0
+    return capsys.readouterr()
+
+
+def parsed(text):
+    titles, *rows = csv.reader(io.StringIO(text))
+    return {row[0]: dict(zip(titles[1:], row[1:], strict=True)) for row in rows}
+
+
+def test_the_speed_up_is_the_ratio_of_the_means_with_the_ends_of_the_repeats(results, capsys):
+    rows = parsed(printed(capsys, "speedup", results, "--format", "csv").out)
+    # A pass of DiffuMamba takes 3.0 ms at 1024 tokens and one of DiffuTran 2.0, by the records.
+    row = rows["DiffuMamba, full sequence"]
+    assert float(row["1024"]) == pytest.approx(2 / 3, rel=1e-5)  # six digits are printed
+    assert float(row["1024 low"]) == pytest.approx(2 / 3 * 0.98 / 1.02, rel=1e-5)
+    assert float(row["1024 high"]) == pytest.approx(2 / 3 * 1.02 / 0.98, rel=1e-5)
+    assert float(row["4096"]) == pytest.approx(2 / 3 * (2.6 / 1.9) ** 2, rel=1e-5)
+
+
+def test_lines_without_a_counterpart_have_no_row(results, capsys):
+    out = printed(capsys, "speedup", results).out
+    assert "DiffuMamba-H, block cache, commit=separate" in out
+    assert "DiffuTran," not in out
+    assert "AR Transformer" not in out
+
+
+def test_another_backbone_may_be_the_reference(results, capsys):
+    out = printed(capsys, "speedup", results, "--reference", "diffumamba", "--format", "csv").out
+    assert out.startswith("times as fast as DiffuMamba,")
+    assert float(parsed(out)["DiffuTran, full sequence"]["1024"]) == pytest.approx(1.5, rel=1e-5)
+
+
+def test_at_chooses_the_columns_in_its_own_order(results, capsys):
+    out = printed(capsys, "speedup", results, "--at", "4096, 512", "--format", "markdown").out
+    titles = [cell.strip() for cell in out.splitlines()[0].strip("| ").split("|")]
+    assert titles == ["times as fast as DiffuTran", "4,096", "512"]
+
+
+def test_a_length_without_records_is_named(results, capsys):
+    captured = printed(capsys, "throughput", results, "--at", "512,65536")
+    assert captured.err == "dlm-bench: length 65536: not in the records\n"
+    assert "65,536" not in captured.out
+
+
+def test_throughput_has_every_line_and_a_dash_where_one_lacks_a_length(results, capsys):
+    out = printed(capsys, "throughput", results, "--format", "latex").out
+    assert r"AR Transformer, autoregressive & - & " in out
+    assert out.count(r" \\") == 1 + 10
+
+
+def test_fits_are_numbers_with_their_intervals(results, capsys):
+    rows = parsed(printed(capsys, "fit", results, "--format", "csv").out)
+    row = rows["DiffuTran, full sequence"]
+    assert float(row["L (µs/token) low"]) <= float(row["L (µs/token)"])
+    assert float(row["R²"]) > 0.9
+
+
+def test_lines_too_short_to_fit_are_named_on_stderr(results, capsys):
+    captured = printed(capsys, "fit", results)
+    assert captured.err.startswith("dlm-bench: AR Transformer, autoregressive: not fitted: lengths")
+    assert "AR Transformer" not in captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["speedup", "--at", "65536,131072"], "length 65536, 131072: not in the records; there"),
+        (["speedup", "--at", "8192"], "length 8192: not in the records"),  # it ran out of memory
+        (["speedup", "--at", "512,many"], "--at: '512,many' is not allowed; must be lengths"),
+        (["speedup", "--at", "0"], "--at: '0' is not allowed"),
+        (["speedup", "--reference", "gpt"], "reference: no ok record of 'gpt'; there are: diffu"),
+        (["speedup", "--reference", "ar-transformer"], "reference: no line has the counterpart"),
+        (["speedup", "--format", "html"], "format: 'html' is not known"),
+        (["fit", "--at", "512"], "--at: is not allowed with table fit"),
+        (["fit", "--reference", "diffutran"], "--reference: is not allowed with table fit"),
+        (["speed"], "table: 'speed' is not known (did you mean 'speedup'?); allowed: speedup"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments, message, results, capsys):
+    table, *options = arguments
+    assert main(["table", table, results, *options]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert captured.out == ""
+
+
+def test_a_fit_of_no_line_is_a_mistake(tmp_path, capsys):
+    path = tmp_path / "r.jsonl"
+    path.write_text(record().model_dump_json())
+    assert main(["table", "fit", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert "not fitted: lengths: 1 distinct; the law needs at least 3" in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("table", ["speedup", "throughput", "fit"])
+@pytest.mark.parametrize("lines", [[], [failed("oom")]])
+def test_records_without_a_measurement_have_no_table(table, lines, tmp_path, capsys):
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(each.model_dump_json() + "\n" for each in lines))
+    assert main(["table", table, str(path)]) == 2
+    assert "no record" in capsys.readouterr().err
