@@ -9,6 +9,7 @@ demo: .venv/installed
 	@rm -rf demo
 	$(BIN)/dlm-bench sweep bench/sweeps/quick.toml --output demo/quick.jsonl
 	$(BIN)/dlm-bench plot demo/quick.jsonl --output demo
+	$(BIN)/dlm-bench report demo/quick.jsonl --output demo/report.html
 
 # The Triton kernels run in its interpreter, which has to be asked for before they are imported.
 test: .venv/installed
