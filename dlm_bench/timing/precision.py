@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy.special import stdtrit
 
 MOST_FOLLOWS = 0.9  # of an autocorrelation: beyond, the series says next to nothing
 
@@ -22,6 +21,8 @@ def half_interval(values: np.ndarray) -> float:
 
     A drift that is slower than the series shows in it by a part only: no interval knows of it.
     """
+    from scipy.special import stdtrit  # here: exact timing does without
+
     deviations = values - values.mean()
     squares = float(deviations @ deviations)
     if squares == 0:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.stats import kendalltau, theilslopes
 
 FASTER = 0.02  # a warm-up run that is faster than all before it by more was not warm yet
 EXTRA_SECONDS = 10.0  # further warm-up runs take at most this long together; clocks ramp faster
@@ -62,6 +61,8 @@ def drifting(seconds: Sequence[float]) -> float | None:
     times = np.asarray(seconds, dtype=float)
     if len(times) < 5 or np.ptp(times) == 0:
         return None
+    from scipy.stats import kendalltau, theilslopes  # half a second, which few repeats do without
+
     order = np.arange(len(times))
     slope = float(theilslopes(times, order).slope)
     trend = slope * (len(times) - 1) / float(np.median(times))
