@@ -224,8 +224,10 @@ def _run_all(
                 else run_within(budget, executor, plan, found, progress.begin)
             )
             for index, record, seconds in results:
-                append_record(output, record)
+                # In this order: an interrupt comes most likely while the disk is waited for, when
+                # the record is in the file.
                 records.append(record)
+                append_record(output, record)
                 progress.end(index, record, seconds)
     except KeyboardInterrupt:
         return records, False
