@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import NoReturn
 
-from dlm_bench.commands import drawing, measuring, predicting, telling
+from dlm_bench.commands import comparing, drawing, measuring, predicting, telling
 from dlm_bench.errors import DlmBenchError
 
 EXAMPLES = """\
@@ -16,10 +16,13 @@ examples:
   dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl --resume
   dlm-bench plot results/quick.jsonl --output plots/
   dlm-bench fit results/quick.jsonl --sampler full
+  dlm-bench compare results/main.jsonl results/change.jsonl --format markdown
+  dlm-bench ab --base origin/main bench/sweeps/ci.toml --budget 5m
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
   dlm-bench cost --sweep bench/sweeps/paper.toml --hardware h100-sxm
 
-exit codes: 0 ok, 2 wrong usage or configuration, 3 some points failed or were skipped
+exit codes: 0 ok, 1 a regression was found, 2 wrong usage, configuration or results,
+  3 some points failed or were skipped
 """
 
 
@@ -61,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
-    for module in (measuring, drawing, predicting, telling):
+    for module in (measuring, comparing, drawing, predicting, telling):
         module.add(subparsers)
     parser.set_defaults(command=None)
     return parser

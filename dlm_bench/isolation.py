@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dlm_bench.results.record import Status
 
+PACKAGE = Path(__file__).resolve().parent.parent  # where the dlm_bench that runs here is
 WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
 START_SECONDS = 300.0  # imports from a cold network disk take a minute
 LOOK_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
@@ -33,17 +35,24 @@ class WorkerFailure(Exception):
 class WorkerProcess:
     """A running worker: in a process group of its own, with this process's environment.
 
-    Raises WorkerFailure if it does not start.
+    It runs the dlm_bench that lies in the folder `package`; `variables` are set in its environment
+    besides. With `wait` False it is starting still, and to be told to `wait_until_ready`. Raises
+    WorkerFailure if it does not start.
     """
 
-    def __init__(self, command: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = WORKER,
+        package: Path = PACKAGE,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        wait: bool = True,
+    ) -> None:
         self._oom_kills = _oom_kills()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (stop closes it)
         self._unread = b""
         self._answers, theirs = os.pipe()
-        # The package that this process runs, whatever lies in the current folder (hence also -P).
-        here = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        # That package, whatever lies in the current folder (hence also -P).
+        path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             self._process = subprocess.Popen(
                 [*command, "--answers", str(theirs), "--parent", str(os.getpid())],
@@ -52,10 +61,15 @@ class WorkerProcess:
                 stderr=self._said,
                 pass_fds=(theirs,),
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": path},
+                env=os.environ | dict(variables) | {"PYTHONPATH": path},
             )
         finally:
             os.close(theirs)
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait for the end of its imports. Raises WorkerFailure if it does not get there."""
         try:
             self._next_answer(START_SECONDS)
         except BaseException:

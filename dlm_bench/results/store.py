@@ -80,11 +80,12 @@ def _open_to_append(path: str | os.PathLike[str]) -> int:
         raise ResultsError(f"results file {str(path)!r}: {error.strerror}") from None
 
 
-def read_records(path: str | os.PathLike[str]) -> list[Record]:
+def read_records(path: str | os.PathLike[str], *, strict: bool = False) -> list[Record]:
     """Every whole record of a results file, in the order written.
 
     A line that is not a record is skipped with a `TornLineWarning` that names it. Raises
-    `ResultsError` if the file cannot be read, or holds a record of a newer schema.
+    `ResultsError` if the file cannot be read, or holds a record of a newer schema; if `strict`,
+    also for a line that is not a record.
     """
     try:
         lines = Path(path).read_bytes().split(b"\n")
@@ -101,6 +102,8 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
         if record is not None and not damage:
             records.append(record)
             continue
+        if strict:
+            raise ResultsError(f"{path}:{number}: damaged, not a whole record ({damage})")
         warnings.warn(
             f"{path}:{number}: skipped, not a whole record ({damage})",
             TornLineWarning,

@@ -1,0 +1,172 @@
+"""Whether head is slower than base: the ratio of their times, how sure it is, and a verdict.
+
+Times are compared on a log scale, on which a machine's noise is nearer to symmetric and a ratio is
+a difference. Every comparison has two intervals: its own, at 95 %, and the one that an alarm
+needs, so wide that all comparisons together rarely raise a false one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+from scipy.stats import t as student_t
+
+from dlm_bench.errors import ConfigError
+
+THRESHOLD = 0.05  # the slowdown that must not pass
+FALSE_ALARMS = 0.002  # chance that any of the points is called slower where nothing changed
+OWN = 0.05  # chance that a comparison's own interval misses
+RUN_SPREAD = 0.02  # assumed: what single runs of the same code differ by
+ASSUMED_FREEDOM = 6  # degrees of freedom that this assumption is worth, next to those of the runs
+
+Runs = Sequence[Sequence[float]]
+Verdict = Literal[
+    "slower", "newly failing", "faster", "same", "undecided", "missing", "new", "still failing",
+    "fixed",
+]  # fmt: skip
+REGRESSIONS: tuple[Verdict, ...] = ("slower", "newly failing")
+
+
+class Interval(NamedTuple):
+    """The ends of an interval of head's time over base's."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Head's time over base's: above 1 where head is slower.
+
+    `own` is its 95 % interval; `alarm` the wider one, that accounts for all other points (and for
+    looking repeatedly, in `dlm-bench ab`).
+    """
+
+    ratio: float
+    own: Interval
+    alarm: Interval
+
+
+def compare_times(
+    base: Runs,
+    head: Runs,
+    *,
+    comparisons: int = 1,
+    false_alarms: float = FALSE_ALARMS,
+    run_spread: float = RUN_SPREAD,
+) -> Comparison:
+    """Compare two sides of times in seconds, each a list of runs (processes) of repeats.
+
+    A side's level is the median over its runs of their medians. Its variance is the bootstrap's of
+    that median, in closed form, so that the answer is the same each time: over the repeats and,
+    because repeats of one process tell nothing of what the next one would show, over the runs. What
+    runs differ by is drawn towards `run_spread` (a relative standard deviation), which is all that
+    is known of a single one. The intervals are Student's t with Welch and Satterthwaite's degrees
+    of freedom, since a percentile interval of five repeats is far too narrow; `alarm` is
+    Bonferroni's for this many `comparisons`. Raises ConfigError for a side without times or with
+    one that is not positive and finite.
+    """
+    before, after = _side("base", base, run_spread), _side("head", head, run_spread)
+    variance = before.variance + after.variance
+    parts = [*before.parts, *after.parts]
+    return around(
+        after.level - before.level,
+        math.sqrt(variance),
+        _freedom(variance, parts),
+        false_alarms / comparisons,
+        OWN / 2,
+    )
+
+
+def around(
+    log_ratio: float, error: float, freedom: float, alarm_tail: float, own_tail: float
+) -> Comparison:
+    """The comparison of a log ratio with this standard error, given the chance that each interval
+    may leave beyond each of its ends."""
+    own, alarm = (
+        Interval(_exp(log_ratio - reach), _exp(log_ratio + reach))
+        for reach in (_reach(error, freedom, tail) for tail in (own_tail, alarm_tail))
+    )
+    return Comparison(math.exp(log_ratio), own, alarm)
+
+
+def verdict_of(comparison: Comparison, threshold: float = THRESHOLD) -> Verdict:
+    """slower, faster, same or undecided.
+
+    `threshold` (0.05: 5 %) is the slowdown that must not pass; halfway to it lies the line that
+    the estimate must cross. slower: beyond that line, and the whole `alarm` interval above 1.
+    same: not beyond it, and the whole `own` interval closer to 1 than the threshold. An interval
+    that is narrow enough always decides.
+    """
+    line, limit = 1 + threshold / 2, 1 + threshold
+    if comparison.ratio > line and comparison.alarm.low > 1:
+        return "slower"
+    if comparison.ratio < 1 / line and comparison.alarm.high < 1:
+        return "faster"
+    near = 1 / line <= comparison.ratio <= line
+    if near and comparison.own.low > 1 / limit and comparison.own.high < limit:
+        return "same"
+    return "undecided"
+
+
+class _Side(NamedTuple):
+    level: float  # log seconds
+    variance: float
+    parts: list[tuple[float, int]]  # the estimated part of it, with its degrees of freedom
+
+
+def _side(name: str, runs: Runs, run_spread: float) -> _Side:
+    if len(runs) == 0 or any(len(run) == 0 for run in runs):
+        raise ConfigError(f"{name}: a run without times cannot be compared")
+    if not all(0 < seconds < math.inf for run in runs for seconds in run):
+        raise ConfigError(f"{name}: times must be above 0 and finite")
+    logs = [np.log(np.asarray(run, dtype=float)) for run in runs]
+    middles = np.array([np.median(each) for each in logs])
+    level, count = float(np.median(middles)), len(runs)
+    within = [median_variance(each) for each in logs]
+    if count == 1:
+        if len(logs[0]) == 1:
+            return _Side(level, math.inf, [])
+        parts = [(within[0], len(logs[0]) - 1), (run_spread**2, ASSUMED_FREEDOM)]
+        return _Side(level, within[0] + run_spread**2, parts)
+    assumed = (run_spread**2 + float(np.mean(within))) / count
+    freedom = ASSUMED_FREEDOM + count - 1
+    seen = median_variance(middles)
+    variance = (ASSUMED_FREEDOM * assumed + (count - 1) * seen) / freedom
+    return _Side(level, variance, [(variance, freedom)])
+
+
+def median_variance(values: NDArray[np.float64]) -> float:
+    """The variance of the median of these values over all bootstrap samples of them (Maritz and
+    Jarrett, 1978): an order statistic is the median of a sample with the weight of a beta
+    distribution over its share of the ranks."""
+    weights, ordered = _weights(len(values)), np.sort(values)
+    mean = float(weights @ ordered)
+    return float(weights @ (ordered - mean) ** 2)
+
+
+@cache
+def _weights(count: int) -> NDArray[np.float64]:
+    middle = (count + 1) / 2
+    return np.diff(beta.cdf(np.arange(count + 1) / count, middle, middle))
+
+
+def _freedom(variance: float, parts: list[tuple[float, int]]) -> float:
+    """Welch and Satterthwaite's degrees of freedom; infinite where nothing was estimated."""
+    doubt = sum(part**2 / freedom for part, freedom in parts)
+    return variance**2 / doubt if doubt else math.inf
+
+
+def _reach(error: float, freedom: float, tail: float) -> float:
+    if not error:
+        return 0.0
+    return float(error * student_t.isf(tail, freedom)) if math.isfinite(error) else math.inf
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

@@ -1,0 +1,213 @@
+"""The records of two results files, matched point by point and compared."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from dlm_bench.analysis.compare import (
+    ASSUMED_FREEDOM,
+    FALSE_ALARMS,
+    RUN_SPREAD,
+    THRESHOLD,
+    compare_times,
+    verdict_of,
+)
+from dlm_bench.analysis.verdicts import PointVerdict, Report
+from dlm_bench.errors import ResultsError
+from dlm_bench.results.record import Record
+from dlm_bench.results.store import read_records
+
+COMPARED = {"commit", "dlm-bench"}  # what a comparison is about
+TOLD = {"platform", "python", "cpu"}  # seldom matters (on a CPU `hardware` names it too)
+
+Records = Sequence[Record]
+
+
+def compare_files(
+    base: str | Path,
+    head: str | Path,
+    *,
+    threshold: float = THRESHOLD,
+    run_spread: float = RUN_SPREAD,
+    allow_different_environment: bool = False,
+) -> Report:
+    """Compare two results files.
+
+    Raises ResultsError for one that is damaged, empty or of a newer schema, for two without a
+    common point, and for different environments unless they are allowed.
+    """
+    pairs = paired(_whole(base), _whole(head))
+    if not any(before and after for before, after in pairs):
+        raise ResultsError(f"no point of {str(base)!r} is in {str(head)!r}{_why_none(pairs)}")
+    differences = environment_differences(pairs)
+    told = [text for name, text in differences.items() if name in TOLD]
+    refused = [text for name, text in differences.items() if name not in TOLD]
+    if refused and not allow_different_environment:
+        raise ResultsError(
+            f"the environments differ: {'; '.join(refused)} (base / head); such times say nothing "
+            "about the code. --allow-different-environment compares them all the same"
+        )
+    warnings = [f"DIFFERENT ENVIRONMENTS (base / head): {'; '.join(refused)}"] if refused else []
+    warnings += [f"not the same on both sides (base / head): {text}" for text in told]
+    comparable = sum(bool(_ok(before) and _ok(after)) for before, after in pairs)
+    return Report(
+        base=str(base),
+        head=str(head),
+        threshold=threshold,
+        points=[_verdict(*pair, threshold, run_spread, comparable) for pair in pairs],
+        how=_how(pairs, run_spread),
+        warnings=warnings,
+    )
+
+
+def _whole(path: str | Path) -> list[Record]:
+    records = read_records(path, strict=True)
+    if not records:
+        raise ResultsError(f"results file {str(path)!r}: holds no record")
+    return records
+
+
+def paired(base: Iterable[Record], head: Iterable[Record]) -> list[tuple[Records, Records]]:
+    """The records of each point on both sides, in the order of base, then head's own points.
+
+    Records are of one point if they asked for the same: the point, the mode, the warm-up and the
+    seed. Not the repeats, of which more only tell more; nor the version and the hardware, which
+    are in a record's identity. What is left over is matched without dtype and device, so that a
+    change of these shows as what it is.
+    """
+    before, after = _grouped(base), _grouped(head)
+    pairs: dict[str, tuple[Records, Records]] = {}
+    other = {_without_place(group[0]): key for key, group in after.items() if key not in before}
+    for key, group in before.items():
+        match = key if key in after else other.pop(_without_place(group[0]), None)
+        pairs[key] = (group, after.pop(match, []) if match is not None else [])
+    return [*pairs.values(), *(([], group) for group in after.values())]
+
+
+def _grouped(records: Iterable[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(_asked(record), []).append(record)
+    return groups
+
+
+def _asked(record: Record, **changes: str) -> str:
+    point = record.point.model_dump() | changes
+    return json.dumps([point, record.mode, record.warmup, record.seed], sort_keys=True)
+
+
+def _without_place(record: Record) -> str:
+    return _asked(record, dtype="", device="")
+
+
+def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
+    """What may be behind it that two files have no common point."""
+    points: tuple[dict[str, Record], dict[str, Record]] = ({}, {})
+    for pair in pairs:
+        for side, group in zip(points, pair, strict=True):
+            side |= {record.point.model_dump_json(): record for record in group}
+    for key in points[0].keys() & points[1].keys():
+        before, after = points[0][key], points[1][key]
+        for name in ("mode", "warmup", "seed"):
+            one, other = getattr(before, name), getattr(after, name)
+            if one != other:
+                return f": the same points were measured with {name} {one} and {other}"
+    return ""
+
+
+def environment_differences(pairs: Iterable[tuple[Records, Records]]) -> dict[str, str]:
+    """What differs between the two sides of matched points, by name, e.g. `torch: 2.11 / 2.13`;
+    COMPARED left out."""
+    found: dict[str, str] = {}
+    for before, after in pairs:
+        facts = [_facts(before), _facts(after)]
+        if not all(facts):
+            continue
+        for name in (facts[0] | facts[1]).keys() - COMPARED:
+            one, other = (side.get(name, {"none"}) for side in facts)
+            if one != other:
+                found[name] = f"{name} {_said(one)} / {_said(other)}"
+    return dict(sorted(found.items()))
+
+
+def _facts(records: Records) -> dict[str, set[str]]:
+    facts: dict[str, set[str]] = {}
+    for record in records:
+        place = {"dtype": record.point.dtype, "device": record.point.device}
+        for name, value in (record.environment | place).items():
+            facts.setdefault(name, set()).add(str(value))
+    return facts
+
+
+def _said(values: set[str]) -> str:
+    return " and ".join(sorted(values))
+
+
+def _ok(records: Records) -> list[Record]:
+    return [record for record in records if record.status == "ok"]
+
+
+def _verdict(
+    base: Records, head: Records, threshold: float, run_spread: float, comparable: int
+) -> PointVerdict:
+    point = (head or base)[-1].point
+    before, after = _ok(base), _ok(head)
+    base_seconds, head_seconds = _seconds(before), _seconds(after)
+    if before and after:
+        comparison = compare_times(
+            [record.seconds for record in before],
+            [record.seconds for record in after],
+            comparisons=comparable,
+            false_alarms=FALSE_ALARMS,
+            run_spread=run_spread,
+        )
+        verdict = verdict_of(comparison, threshold)
+        note = "; ".join(_notes(base, head))
+        return PointVerdict(point, verdict, base_seconds, head_seconds, comparison, note)
+    if not head:
+        return PointVerdict(point, "missing", base_seconds, note="head has no record of it")
+    if not base:
+        note = "" if after else _failure(head)
+        return PointVerdict(point, "new", None, head_seconds, note=note)
+    if after:
+        return PointVerdict(point, "fixed", None, head_seconds, note=f"base: {_failure(base)}")
+    verdict = "newly failing" if before else "still failing"
+    return PointVerdict(point, verdict, base_seconds, note=_failure(head))
+
+
+def _seconds(records: Records) -> float | None:
+    return median(median(record.seconds) for record in records) if records else None
+
+
+def _failure(records: Records) -> str:
+    last = [record for record in records if record.status != "ok"][-1]
+    return f"{last.status}: {last.message}" if last.message else last.status
+
+
+def _notes(base: Records, head: Records) -> list[str]:
+    notes = []
+    for name, records in (("base", base), ("head", head)):
+        flags = sorted({flag for record in records for flag in record.flags})
+        if flags:
+            notes.append(f"{name} {', '.join(flags)}")
+        failed = len(records) - len(_ok(records))
+        if failed:
+            notes.append(f"{failed} of {len(records)} runs of {name} failed")
+    one, other = _ok(base)[-1].kernels, _ok(head)[-1].kernels
+    for operation in sorted(one.keys() & other.keys()):
+        if one[operation] != other[operation]:
+            notes.append(f"{operation} by {other[operation]}, was {one[operation]}")
+    return notes
+
+
+def _how(pairs: Sequence[tuple[Records, Records]], run_spread: float) -> str:
+    runs = [min(len(_ok(before)), len(_ok(after))) for before, after in pairs]
+    fewest = min(filter(None, runs), default=0)
+    if not fewest:
+        return ""
+    return (
+        f"{fewest} run{'s' * (fewest != 1)} a side; that runs of the same code differ by "
+        f"{100 * run_spread:g} % is assumed (--run-spread), with the weight of "
+        f"{ASSUMED_FREEDOM} runs"
+    )

@@ -1,0 +1,201 @@
+"""A comparison as text, Markdown, JSON, GitHub annotations, or github-action-benchmark's JSON."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+
+from dlm_bench.analysis.compare import Comparison, Interval, Verdict
+from dlm_bench.analysis.verdicts import PointVerdict, Report
+from dlm_bench.errors import unknown
+
+HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time", "95 % interval")
+QUIET: tuple[Verdict, ...] = ("same", "new", "fixed", "still failing")
+ICONS: dict[Verdict, str] = {
+    "slower": "🔴",
+    "newly failing": "🔴",
+    "missing": "🟡",
+    "undecided": "🟡",
+    "faster": "🟢",
+    "fixed": "🟢",
+}
+
+
+def as_text(report: Report) -> str:
+    """A table with aligned columns, and the summary below it."""
+    rows = [HEADER, *(_cells(each) for each in report.points)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"base: {report.base}", f"head: {report.head}"]
+    lines += [f"note: {report.how}"] if report.how else []
+    lines += [f"WARNING: {text}" for text in report.warnings]
+    lines.append("")
+    notes = ["", *(each.note for each in report.points)]
+    for row, note in zip(rows, notes, strict=True):
+        cells = (
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([*cells, note]).rstrip())
+    return "\n".join([*lines, "", f"{report.summary()}: {_conclusion(report)}"])
+
+
+def as_markdown(report: Report) -> str:
+    """For a comment on a pull request: what needs a look in a table, the rest folded away."""
+    icon = "🔴" if report.regressions else "🟢"
+    lines = [f"### {icon} dlm-bench: {_conclusion(report)}", "", f"{report.summary()}.", ""]
+    lines += [f"> **Warning:** {_markdown(text)}" for text in report.warnings]
+    lines += [""] if report.warnings else []
+    loud = [each for each in report.points if each.verdict not in QUIET]
+    rest = [each for each in report.points if each.verdict in QUIET]
+    lines += _markdown_table(loud)
+    if rest:
+        count = f"{len(rest)} point{'s' * (len(rest) != 1)}"
+        lines += ["<details>", f"<summary>{count} without a change</summary>", ""]
+        lines += [*_markdown_table(rest), "</details>", ""]
+    how = f"; {report.how}" if report.how else ""
+    lines.append(f"base: {_markdown(report.base)}; head: {_markdown(report.head)}{_markdown(how)}")
+    return "\n".join(lines)
+
+
+def _markdown_table(points: Sequence[PointVerdict]) -> list[str]:
+    if not points:
+        return []
+    lines = [f"| {' | '.join((*HEADER, 'note'))} |", "|---|---|--:|--:|--:|---|---|"]
+    for each in points:
+        cells = [*_cells(each), each.note]
+        cells[0] = f"{ICONS.get(each.verdict, '')} {each.verdict}".strip()
+        lines.append(f"| {' | '.join(map(_markdown, cells))} |")
+    return [*lines, ""]
+
+
+def _markdown(text: str) -> str:
+    """Text that stays in its cell and is no markup."""
+    for mark, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("`", "'")):
+        text = text.replace(mark, written)
+    return " ".join(text.split())
+
+
+def as_json(report: Report) -> str:
+    """Everything, for programs. Intervals are [low, high] of head's time over base's, with null
+    for an end that is not known."""
+    points = [
+        {
+            "point": each.point.model_dump(),
+            "name": each.point.describe(),
+            "verdict": each.verdict,
+            "base_seconds": each.base_seconds,
+            "head_seconds": each.head_seconds,
+            "base_tokens_per_second": each.base_speed,
+            "head_tokens_per_second": each.head_speed,
+            "note": each.note,
+            **_numbers(each.comparison),
+        }
+        for each in report.points
+    ]
+    whole = {
+        "regression": bool(report.regressions),
+        "summary": report.summary(),
+        "counts": report.counts(),
+        "threshold": report.threshold,
+        "base": report.base,
+        "head": report.head,
+        "how": report.how,
+        "warnings": list(report.warnings),
+        "points": points,
+    }
+    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def as_github(report: Report) -> str:
+    """Workflow commands, an annotation each: errors for regressions, warnings for missing points
+    and what to mistrust, notices of undecided points; then the text."""
+    lines = [_annotation("warning", "warning", text) for text in report.warnings]
+    for each in report.points:
+        level = {"missing": "warning", "undecided": "notice"}.get(each.verdict)
+        level = "error" if each in report.regressions else level
+        if level is not None:
+            what = [each.point.describe(), _change(each.comparison), each.note]
+            lines.append(_annotation(level, each.verdict, ": ".join(filter(None, what))))
+    return "\n".join([*lines, as_text(report)])
+
+
+def _annotation(level: str, title: str, message: str) -> str:
+    title = _escaped(f"dlm-bench {title}").replace(":", "%3A").replace(",", "%2C")
+    return f"::{level} title={title}::{_escaped(message)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def as_action_benchmark(report: Report) -> str:
+    """Head's speeds as benchmark-action/github-action-benchmark reads them, with its tool
+    `customBiggerIsBetter`: a list of name, unit, value, and text in range and extra."""
+    entries = [
+        {
+            "name": f"{each.point.describe()} {each.point.dtype} {each.point.device}",
+            "unit": "tokens/s",
+            "value": each.head_speed,
+            "range": _change(each.comparison) or "not compared",
+            "extra": f"{each.verdict}; {each.note}" if each.note else each.verdict,
+        }
+        for each in report.points
+        if each.head_speed is not None
+    ]
+    return json.dumps(entries, indent=2, ensure_ascii=False)
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "text": as_text,
+    "markdown": as_markdown,
+    "json": as_json,
+    "github": as_github,
+    "github-action-benchmark": as_action_benchmark,
+}
+
+
+def written(report: Report, style: str) -> str:
+    """A report in one of the FORMATS. Raises ConfigError for another."""
+    if style not in FORMATS:
+        raise unknown("--format", style, FORMATS)
+    return FORMATS[style](report)
+
+
+def _cells(each: PointVerdict) -> tuple[str, ...]:
+    speeds = (f"{speed:,.1f}" if speed else "-" for speed in (each.base_speed, each.head_speed))
+    change, interval = "-", "-"
+    if each.comparison is not None:
+        change, interval = _percent(each.comparison.ratio), _interval(each.comparison.own)
+    return (each.verdict, each.point.describe(), *speeds, change, interval)
+
+
+def _change(comparison: Comparison | None) -> str:
+    """A comparison in words, e.g. `time +10.2 % [+8.1 %, +12.4 %]`."""
+    if comparison is None:
+        return ""
+    return f"time {_percent(comparison.ratio)} {_interval(comparison.own)}"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f} %" if math.isfinite(ratio) else "?"
+
+
+def _interval(interval: Interval) -> str:
+    return f"[{_percent(interval.low)}, {_percent(interval.high)}]"
+
+
+def _conclusion(report: Report) -> str:
+    if report.regressions:
+        count = len(report.regressions)
+        return f"{count} regression{'s' * (count != 1)}"
+    return "no regression proven"
+
+
+def _numbers(comparison: Comparison | None) -> dict[str, object]:
+    if comparison is None:
+        return {"ratio": None, "interval_95": None, "interval_alarm": None}
+    own, alarm = ([_finite(end) for end in ends] for ends in (comparison.own, comparison.alarm))
+    return {"ratio": comparison.ratio, "interval_95": own, "interval_alarm": alarm}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,165 @@
+"""Say whether throughput dropped: between two results files (`compare`) or two revisions (`ab`)."""
+
+import argparse
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlm_bench.commands.arguments import Commands
+from dlm_bench.errors import ConfigError, ResultsError, unknown
+
+if TYPE_CHECKING:
+    from dlm_bench.ab import Course
+    from dlm_bench.analysis.verdicts import Report
+
+FORMATS = ("text", "markdown", "json", "github", "github-action-benchmark")
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def add(subparsers: Commands) -> None:
+    """Add the grammar of these commands."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="compare two results files",
+        description="Say of each point of two results files whether it got slower. Exit code 1 if "
+        "a regression is proven or a point fails newly (docs/ci.md).",
+    )
+    parser.add_argument("base", type=Path, metavar="BASE.jsonl", help="what to compare with")
+    parser.add_argument("head", type=Path, metavar="HEAD.jsonl", help="what to judge")
+    _add_verdicts(parser)
+    parser.add_argument(
+        "--run-spread",
+        type=float,
+        default=2.0,
+        metavar="PERCENT",
+        help="what runs of the same code differ by, a standard deviation; the fewer runs a side "
+        "has, the more this counts (default: 2)",
+    )
+    parser.add_argument(
+        "--allow-different-environment",
+        action="store_true",
+        help="compare across different hardware, dtypes or library versions",
+    )
+    parser.set_defaults(command=compare)
+
+    parser = subparsers.add_parser(
+        "ab",
+        help="compare two revisions on this machine",
+        description="Measure two revisions of the current repository alternately until every point "
+        "is settled or the budget is spent. Exit code 1 as for compare (docs/ci.md).",
+    )
+    parser.add_argument("sweep", type=Path, metavar="SWEEP.toml", help="the points")
+    parser.add_argument("--base", required=True, metavar="REV", help="what to compare with")
+    parser.add_argument("--head", metavar="REV", help="what to judge (default: the working tree)")
+    parser.add_argument(
+        "--budget", default="5m", metavar="TIME", help="as in 90s, 5m or 1h (default: 5m)"
+    )
+    _add_verdicts(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="append to DIR/base.jsonl and DIR/head.jsonl"
+    )
+    parser.set_defaults(command=ab)
+
+
+def _add_verdicts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=5.0,
+        metavar="PERCENT",
+        help="the slowdown that must not pass (default: 5)",
+    )
+    parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default: text)")
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Compare two results files; 1 if head has a regression."""
+    threshold = _share("--threshold", args.threshold)
+    spread = _share("--run-spread", args.run_spread, zero=True)
+    _check_format(args.format)
+    from dlm_bench.analysis.match import compare_files
+
+    report = compare_files(
+        args.base,
+        args.head,
+        threshold=threshold,
+        run_spread=spread,
+        allow_different_environment=args.allow_different_environment,
+    )
+    return _tell(report, args.format)
+
+
+def ab(args: argparse.Namespace) -> int:
+    """Measure two revisions alternately and compare them; 1 if head has a regression."""
+    threshold, budget = _share("--threshold", args.threshold), _seconds(args.budget)
+    _check_format(args.format)
+    from dlm_bench.ab import run_ab
+    from dlm_bench.ab_report import matched_points, report_of
+    from dlm_bench.checkouts import checkouts
+    from dlm_bench.results.store import append_record, check_writable
+    from dlm_bench.sides import Side
+
+    outputs = [args.output / f"{name}.jsonl" for name in ("base", "head")] if args.output else []
+    for output in outputs:
+        check_writable(output)
+
+    kept = [0, 0]
+
+    def after_round(course: "Course") -> None:
+        for which, output in enumerate(outputs):
+            for record in course.records[which][kept[which] :]:
+                append_record(output, record)
+            kept[which] = len(course.records[which])
+        open_points = len(course.contest.undecided)
+        print(
+            f"round {course.rounds}: {open_points} of {len(course.contest.verdicts)} points "
+            f"undecided after {course.seconds:.0f} of {budget:.0f} s",
+            file=sys.stderr,
+        )
+
+    with checkouts(args.base, args.head, Path.cwd()) as both:
+        sides = Side(both[0]), Side(both[1])
+        matched = matched_points(sides, args.sweep)
+        course = run_ab(
+            sides, matched.pairs, budget=budget, threshold=threshold, after_round=after_round
+        )
+        report = report_of(course, matched, both, threshold)
+    return _tell(report, args.format)
+
+
+def _tell(report: "Report", style: str) -> int:
+    from dlm_bench.analysis.verdict_formats import as_markdown, written
+
+    print(written(report, style))
+    for warning in report.warnings:
+        print(f"dlm-bench: WARNING: {warning}", file=sys.stderr)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if style == "github" and summary:
+        try:
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(as_markdown(report) + "\n")
+        except OSError as error:
+            raise ResultsError(f"GITHUB_STEP_SUMMARY: {summary!r}: {error.strerror}") from None
+    return report.exit_code
+
+
+def _check_format(style: str) -> None:
+    if style not in FORMATS:  # known before anything is measured
+        raise unknown("--format", style, FORMATS)
+
+
+def _share(name: str, percent: float, zero: bool = False) -> float:
+    if not (0 < percent <= 100 or (zero and percent == 0)) or not math.isfinite(percent):
+        bounds = "from 0 to 100" if zero else "above 0 and at most 100"
+        raise ConfigError(f"{name}: {percent:g} is not allowed; must be a percentage {bounds}")
+    return percent / 100
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh])", text, re.ASCII)
+    if found is None or float(found[1]) == 0:
+        raise ConfigError(f"--budget: {text!r} is not allowed; must be a time such as 90s, 5m, 1h")
+    return float(found[1]) * SECONDS[found[2]]

@@ -1,0 +1,113 @@
+"""The two sides of `dlm-bench ab`: each a checkout, and the worker that runs it."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dlm_bench.checkouts import Checkout, RevisionError
+from dlm_bench.isolation import WORKER, WorkerFailure, WorkerProcess
+from dlm_bench.plan import Plan
+from dlm_bench.results.record import Point, Record
+
+# Threads that spin while they wait slow each other down on a machine with other work, the other
+# side's worker among it (docs/method.md); a setting of the user's goes before.
+QUIET = {"OMP_WAIT_POLICY": "passive"}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One answer to a point: the record, and the seconds that the measuring took in all."""
+
+    record: Record
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a side gave no time for a point."""
+
+    status: str
+    message: str
+
+
+class Side:
+    """A checkout with its worker, and its own reading of the sweep."""
+
+    def __init__(self, checkout: Checkout, command: Sequence[str] = WORKER) -> None:
+        self.checkout = checkout
+        self._command = command
+        self._worker: WorkerProcess | None = None
+        self._sweep: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Let a fresh worker start, in the place of the one there is."""
+        self.stop()
+        variables = {name: os.environ.get(name, value) for name, value in QUIET.items()}
+        self._worker = WorkerProcess(self._command, self.checkout.folder, variables, wait=False)
+
+    def ready(self) -> None:
+        """Wait for the worker's start. Raises RevisionError if it does not start."""
+        assert self._worker is not None
+        try:
+            self._worker.wait_until_ready()
+        except WorkerFailure as error:
+            raise self._error(f"cannot start measuring: {error}") from None
+
+    def stop(self) -> None:
+        """End the worker, if there is one."""
+        if self._worker is not None:
+            self._worker.stop()
+        self._worker = None
+
+    def plan(self, path: Path, **overrides: Any) -> list[Point]:
+        """The points that this revision makes of a sweep file. Raises RevisionError for a mistake
+        in it, or for an answer in a protocol that is not this one."""
+        assert self._worker is not None
+        try:
+            answer = self._worker.ask({"plan": {"path": str(path), **overrides}})
+        except WorkerFailure as error:
+            raise self._error(f"cannot read the sweep: {error}") from None
+        if "mistake" in answer:
+            raise self._error(answer["mistake"])
+        try:
+            self._sweep = answer["plan"]["sweep"]  # as it said it, which is how it will be asked
+            return Plan.model_validate(answer["plan"]).sweep.points
+        except (ValidationError, KeyError, TypeError):
+            raise self._error("speaks another protocol; it is too old or too new for ab") from None
+
+    def measure(self, index: int, repeats: int, timeout: float) -> Visit | Failure:
+        """Measure its point number `index`, after one warm-up run. After a failure the worker is
+        gone, and the next measuring is done by a fresh one."""
+        if self._worker is None:
+            self.begin()
+            self.ready()
+        assert self._worker is not None
+        job = {
+            "measure": self._sweep["points"][index],
+            "measuring": self._sweep["measuring"] | {"warmup": 1, "repeats": repeats},
+            "memory_limit": self._sweep["memory_limit"],
+        }
+        try:
+            answer = self._worker.ask(job, min(timeout, self._sweep["timeout"] or timeout))
+        except WorkerFailure as error:
+            self.stop()
+            return Failure(error.status, str(error))
+        for text in answer.pop("warnings", ()):
+            warnings.warn(f"{self.checkout.name}: {text}", stacklevel=2)
+        if "failure" in answer:
+            self.stop()
+            return Failure(answer["failure"]["status"], answer["failure"]["message"])
+        try:
+            return Visit(Record.model_validate(answer["record"]), answer["seconds"])
+        except ValidationError as error:
+            what = ".".join(map(str, error.errors()[0]["loc"]))
+            raise self._error(f"its records are of another version ({what})") from None
+
+    def _error(self, message: str) -> RevisionError:
+        self.stop()
+        return RevisionError(f"{self.checkout.name}, {self.checkout.label}: {message}")
