@@ -1,0 +1,181 @@
+"""Rounds with a known truth: what they settle, how soon, and how often wrongly."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t as student_t
+
+from dlm_bench.analysis.compare import Comparison, Interval
+from dlm_bench.analysis.moderation import MOST_FREEDOM, moderated
+from dlm_bench.analysis.rounds import FEWEST, TRIM, Contest, middle_of, round_ratio
+
+ROUNDS = 20  # that a budget has room for
+
+
+def played(noise, slowdowns, rounds=ROUNDS):
+    """A contest to its end; `noise` makes the log ratios of a round of all points."""
+    contest = Contest(len(slowdowns))
+    shift = np.log1p(slowdowns)
+    for i in range(rounds):
+        if not contest.undecided:
+            break
+        ratios = shift + noise(len(slowdowns))
+        contest.add({point: ratios[point] for point in contest.undecided}, (i + 1) / rounds)
+    contest.look(1.0)
+    return contest
+
+
+def quiet(random):
+    return lambda points: 0.015 * random.standard_normal(points)
+
+
+def heavy(random):
+    """One time in ten a busy neighbour falls on one side of a point's round more."""
+
+    def noise(points):
+        busy = random.random(points) < 0.1
+        return 0.015 * random.standard_normal(points) + busy * random.uniform(-0.3, 0.3, points)
+
+    return noise
+
+
+@pytest.mark.parametrize("kind", [quiet, heavy])
+def test_with_nothing_changed_ten_points_seldom_raise_an_alarm(kind):
+    noise = kind(np.random.default_rng(0))
+    alarms = sum("slower" in played(noise, [0.0] * 10).verdicts for _ in range(300))
+    # FALSE_ALARMS allows 0.6 of 300; 4 or more would then come once in 300 such tests.
+    assert alarms < 4
+
+
+@pytest.mark.parametrize("kind", [quiet, heavy])
+@pytest.mark.parametrize(("slowdown", "share"), [(0.1, 0.95), (0.05, 0.8)])
+def test_a_slowdown_of_one_point_in_ten_is_found(kind, slowdown, share):
+    noise = kind(np.random.default_rng(1))
+    truths = [0.0] * 9 + [slowdown]
+    found = sum(played(noise, truths).verdicts[-1] == "slower" for _ in range(100))
+    assert found >= 100 * share
+
+
+def test_a_slowdown_at_the_threshold_is_seldom_called_the_same():
+    noise = quiet(np.random.default_rng(2))
+    wrong = sum(played(noise, [0.05]).verdicts[0] == "same" for _ in range(300))
+    assert wrong <= 15  # OWN / 2 allows 7.5
+
+
+def test_points_without_a_change_are_settled_well_before_the_budget_is_spent():
+    contest = Contest(10)
+    noise = quiet(np.random.default_rng(3))
+    rounds = 0
+    while contest.undecided and rounds < ROUNDS:
+        rounds += 1
+        ratios = noise(10)
+        contest.add({i: ratios[i] for i in contest.undecided}, rounds / ROUNDS)
+    assert set(contest.verdicts) == {"same"}
+    assert rounds <= ROUNDS * 0.7
+
+
+def test_all_looks_together_spend_the_chance_of_a_false_alarm_once(monkeypatch):
+    spent = []
+
+    def watched(log_ratio, error, freedom, alarm_tail, own_tail):
+        spent.append((alarm_tail, own_tail))
+        return Comparison(1.0, Interval(0.5, 2.0), Interval(0.5, 2.0))
+
+    monkeypatch.setattr("dlm_bench.analysis.rounds.around", watched)
+    contest = Contest(4, false_alarms=0.002)
+    for i in range(30):
+        contest.add(dict.fromkeys(range(4), 0.0), (i + 1) / 40)
+    contest.look(1.0)
+    alarms, owns = (sum(tails) for tails in zip(*spent, strict=True))
+    assert alarms == pytest.approx(0.002)
+    assert owns == pytest.approx(4 * 0.025)
+    looks = len(spent) / 4
+    assert looks < 12, "each look costs"
+
+
+def test_a_settled_point_is_not_looked_at_again():
+    contest = Contest(1)
+    for _ in range(FEWEST):
+        contest.add({0: 0.0}, 0.2)
+    assert contest.verdicts == ["same"]
+    for _ in range(10):
+        contest.add({0: 0.5}, 0.9)
+    assert contest.verdicts == ["same"]
+
+
+def test_few_rounds_say_nothing():
+    contest = Contest(1)
+    for _ in range(FEWEST - 1):
+        contest.add({0: 0.5}, 0.2)
+    contest.look(1.0)
+    assert contest.verdicts == ["undecided"]
+    assert contest.comparisons == [None]
+
+
+def test_one_round_in_ten_at_either_end_may_be_anything():
+    rounds = [0.10, 0.101, 0.099, 0.1, 0.1, 0.102, 0.098, 0.1, 0.9, -0.9]
+    assert TRIM == 0.1
+    found = middle_of(rounds)
+    assert found.log_ratio == pytest.approx(0.1, abs=0.001)
+    assert found.variance < 0.002**2
+    assert found.freedom == 7
+
+
+def test_without_trimming_it_is_the_mean_with_its_variance():
+    rounds = np.random.default_rng(4).standard_normal(9)
+    found = middle_of(rounds)
+    assert found.log_ratio == pytest.approx(rounds.mean())
+    assert found.variance == pytest.approx(rounds.var(ddof=1))
+    assert found.freedom == 8
+
+
+def test_a_round_is_the_ratio_of_the_fastest_decodes():
+    assert round_ratio([1.0, 1.0, 5.0], [9.0, 1.2, 1.1]) == pytest.approx(math.log(1.1))
+
+
+def test_variances_of_one_size_are_pooled_and_ones_of_their_own_are_kept():
+    random = np.random.default_rng(5)
+    alike = [(float(random.chisquare(5) / 5), 5) for _ in range(200)]
+    pooled = moderated(alike)
+    assert np.ptp([variance for variance, _ in pooled]) < 0.5 * np.ptp([v for v, _ in alike])
+    assert {freedom for _, freedom in pooled} == {5 + MOST_FREEDOM}
+    apart = [(10.0**i, 200) for i in range(-1, 2)]
+    for (before, _), (after, freedom) in zip(apart, moderated(apart), strict=True):
+        assert after == pytest.approx(before, rel=0.05)
+        assert freedom == pytest.approx(200, rel=0.05)
+
+
+def test_the_common_variance_is_found_with_as_much_weight_as_it_deserves():
+    """True variances from a scaled inverse chi-square with 8 degrees of freedom around 0.04."""
+    random = np.random.default_rng(6)
+    truths = 0.04 * 8 / random.chisquare(8, 3000)
+    estimates = [(float(truth * random.chisquare(6) / 6), 6) for truth in truths]
+    (after, freedom), *_ = moderated(estimates)
+    assert freedom == pytest.approx(6 + 8, abs=1)  # its standard error in 3000 is about 0.3
+    assert after == pytest.approx((8 * 0.04 + 6 * estimates[0][0]) / 14, rel=0.05)
+
+
+def test_few_variances_are_left_alone_and_none_of_them_breaks_it():
+    assert moderated([]) == []
+    assert moderated([(0.5, 4), (0.1, 3)]) == [(0.5, 4.0), (0.1, 3.0)]
+    for variance, freedom in moderated([(0.0, 4)] * 10):
+        assert 0 <= variance < 1e-10
+        assert freedom > 4
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.5])
+def test_moderated_intervals_hold_the_truth_as_often_as_they_say(scatter):
+    random = np.random.default_rng(7)
+    missed = tries = 0
+    for _ in range(300):
+        spreads = np.exp(scatter * random.standard_normal(10))
+        rounds = [spread * random.standard_normal(8) for spread in spreads]
+        middles = [middle_of(each) for each in rounds]
+        known = moderated([(each.variance, each.freedom) for each in middles])
+        for middle, (variance, freedom) in zip(middles, known, strict=True):
+            reach = student_t.isf(0.005, freedom) * math.sqrt(variance / 8)
+            missed += abs(middle.log_ratio) > reach
+            tries += 1
+    # 1 % of 3000 are 30; five standard errors more are 57.
+    assert 5 < missed < 57

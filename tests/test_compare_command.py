@@ -1,0 +1,201 @@
+"""`dlm-bench compare`, run as a CI job runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from comparing import BOTH, SLOWER, compare_records, record
+
+from dlm_bench.cli import main
+from dlm_bench.results.record import SCHEMA_VERSION
+from dlm_bench.results.store import append_record
+
+
+@pytest.fixture
+def compare(tmp_path, capsys):
+    """Compares two lists of records through the command line: exit code, stdout, stderr."""
+
+    def run(base, head, *options, **runs):
+        return compare_records(tmp_path, base, head, *options, **runs), *capsys.readouterr()
+
+    return run
+
+
+def test_the_same_times_are_no_regression(compare):
+    code, out, err = compare(BOTH, BOTH)
+    assert (code, err) == (0, "")
+    assert "2 same of 2 points (threshold 5 %): no regression proven" in out
+
+
+def test_a_proven_slowdown_is_exit_code_1(compare):
+    code, out, _ = compare(BOTH, SLOWER)
+    assert code == 1
+    row = next(line for line in out.splitlines() if line.startswith("slower"))
+    assert "diffumamba tiny full L=64" in row
+    assert "+10.0 %" in row
+    assert "1 slower, 1 same of 2 points" in out
+
+
+def test_faster_is_exit_code_0(compare):
+    code, out, _ = compare(SLOWER, BOTH)
+    assert code == 0
+    assert "1 faster, 1 same" in out
+
+
+def test_the_threshold_is_what_counts_as_slower(compare):
+    assert compare(BOTH, SLOWER, "--threshold", "30")[0] == 0
+
+
+def test_single_runs_say_what_is_assumed_of_them_and_prove_less(compare):
+    slower = [record(), record("diffumamba", 1.08)]
+    code, out, _ = compare(BOTH, slower, runs=1)
+    assert code == 0
+    assert "2 undecided" in out
+    assert "1 run a side; that runs of the same code differ by 2 % is assumed" in out
+    assert compare(BOTH, slower, "--run-spread", "0.5", runs=1)[0] == 1
+
+
+def test_a_point_that_fails_now_is_a_regression_and_one_that_failed_before_is_none(compare):
+    failing = [record(), record("diffumamba", status="oom")]
+    code, out, _ = compare(BOTH, failing)
+    assert code == 1
+    assert "newly failing" in out
+    assert "oom: no room" in out
+    assert compare(failing, failing)[0] == 0
+    code, out, _ = compare(failing, BOTH)
+    assert code == 0
+    assert "1 fixed" in out
+
+
+def test_a_point_that_is_gone_or_new_is_said_and_is_no_regression(compare):
+    code, out, _ = compare(BOTH, [record(), record("diffumamba-h")])
+    assert code == 0
+    assert "1 same, 1 missing, 1 new of 3 points" in out
+
+
+def test_a_run_that_failed_beside_ones_that_did_not_is_a_note(compare):
+    base = [record(), record()]
+    code, out, _ = compare(base, [*base, record(status="timeout")])
+    assert code == 0
+    assert "10 of 30 runs of head failed" in out
+
+
+def test_flags_and_other_kernels_are_notes(compare):
+    base = record(kernels={"attention": "sdpa"})
+    head = record(kernels={"attention": "flash"}, flags=["throttled"])
+    _, out, _ = compare([base], [head])
+    assert "head throttled; attention by flash, was sdpa" in out
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"hardware": "other"}, "hardware imaginary, 2 threads / other"),
+        ({"torch": "2.13.0"}, "torch 2.11.0 / 2.13.0"),
+        ({"driver": "550"}, "driver none / 550"),
+        ({"threads": 4}, "threads 2 / 4"),
+    ],
+)
+def test_another_environment_is_refused_or_said_loudly(compare, environment, said):
+    head = [record(environment=environment)]
+    code, out, err = compare([record()], head)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    code, out, err = compare([record()], head, "--allow-different-environment")
+    assert code == 0
+    for text in (out, err):
+        assert f"WARNING: DIFFERENT ENVIRONMENTS (base / head): {said}" in text
+
+
+def test_another_dtype_is_refused_too(compare):
+    base, head = [record(dtype="float32")], [record(dtype="bfloat16")]
+    code, _, err = compare(base, head)
+    assert code == 2
+    assert "dtype float32 / bfloat16" in err
+    code, out, _ = compare(base, head, "--allow-different-environment")
+    assert (code, "1 same of 1 point" in out) == (0, True)
+
+
+def test_both_dtypes_on_both_sides_are_points_of_their_own(compare):
+    both = [record(dtype="float32"), record(dtype="bfloat16", scale=0.5)]
+    code, out, _ = compare(both, both[::-1])
+    assert code == 0
+    assert "2 same of 2 points" in out
+
+
+def test_another_environment_of_a_point_that_fails_now_is_refused_too(compare):
+    head = record(status="oom", environment={"hardware": "smaller"})
+    assert compare([record()], [head])[0] == 2
+
+
+def test_another_commit_and_version_are_what_is_compared_and_another_kernel_is_only_said(compare):
+    assert compare([record()], [record(environment={"commit": "b", "dlm-bench": "9"})])[2] == ""
+    code, _, err = compare([record()], [record(environment={"platform": "Linux-6.2"})])
+    assert code == 0
+    assert "WARNING: not the same on both sides (base / head): platform Linux-6.1" in err
+
+
+def one_line(code, out, err):
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("dlm-bench: ")
+    return err
+
+
+def test_files_without_a_common_point_are_one_line(compare):
+    err = one_line(*compare([record()], [record("diffumamba")]))
+    assert "no point of" in err
+    err = one_line(*compare([record()], [record(warmup=0)]))
+    assert "the same points were measured with warmup 3 and 0" in err
+
+
+FUTURE = record().model_dump(mode="json") | {"schema_version": SCHEMA_VERSION + 1, "more": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no record"),
+        (b"\n\n", "holds no record"),
+        (b"what?\n", ":1: damaged, not a whole record"),
+        (b"\x00\xff\x80", ":1: damaged, not a whole record"),
+        (b"[]\n", ":1: damaged"),
+        (record().model_dump_json().encode()[:-40], ":1: damaged"),
+        (record().model_dump_json().encode() + b"\n{", ":2: damaged"),
+        (json.dumps(FUTURE).encode(), f":1: schema_version {SCHEMA_VERSION + 1} is newer"),
+        (None, "No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("which", ["base", "head"])
+def test_a_file_that_cannot_be_trusted_is_one_line(tmp_path, capsys, content, said, which):
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    append_record(good, record())
+    if content is not None:
+        bad.write_bytes(content)
+    files = (bad, good) if which == "base" else (good, bad)
+    code = main(["compare", *map(str, files)])
+    assert said in one_line(code, *capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--format", "html"], "--format: 'html' is not known"),
+        (["--threshold", "0"], "--threshold: 0 is not allowed"),
+        (["--threshold", "nan"], "--threshold: nan is not allowed"),
+        (["--run-spread", "-1"], "--run-spread: -1 is not allowed"),
+    ],
+)
+def test_a_wrong_option_is_one_line(compare, options, said):
+    assert said in one_line(*compare(BOTH, BOTH, *options))
+
+
+def test_neither_comparing_nor_the_parent_of_ab_imports_torch():
+    probe = (
+        "import sys, dlm_bench.ab_report, dlm_bench.checkouts, dlm_bench.analysis.match\n"
+        "import dlm_bench.analysis.verdict_formats; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
