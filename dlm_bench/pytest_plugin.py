@@ -1,0 +1,254 @@
+"""The pytest plugin: a fixture that times a point, and asserts that it did not get slower.
+
+    def test_decoding_speed(throughput):
+        record = throughput("diffumamba", "block-cache", length=512, tokens_per_step=8)
+        throughput.check(record)
+
+Every pytest run where dlm-bench is installed imports this module, so it imports nothing but pytest;
+torch comes with the first point, the statistics with a baseline (docs/ci.md).
+"""
+
+import argparse
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dlm_bench.errors import DlmBenchError, ResultsError
+
+if TYPE_CHECKING:
+    from dlm_bench.analysis.baseline import Baseline
+    from dlm_bench.analysis.verdicts import PointVerdict
+    from dlm_bench.models.denoiser import Denoiser
+    from dlm_bench.results.record import Graphs, Mode, Record
+
+
+@dataclass(frozen=True)
+class _Settings:
+    baseline: Path | None
+    save: Path | None
+    threshold: float
+    run_spread: float
+    strict: bool
+    device: str
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options, all of them `--dlm-...`."""
+    group = parser.getgroup("dlm-bench", "throughput of diffusion language models")
+    group.addoption(
+        "--dlm-baseline", metavar="FILE", help="results file that throughput.check compares with"
+    )
+    group.addoption(
+        "--dlm-save", metavar="FILE", help="append the record of every point timed to this file"
+    )
+    group.addoption(
+        "--dlm-threshold",
+        type=_share,
+        default="5%",
+        metavar="PERCENT",
+        help="the slowdown that must not pass (default: 5%%)",
+    )
+    group.addoption(
+        "--dlm-run-spread",
+        type=_share,
+        default="2%",
+        metavar="PERCENT",
+        help="what runs of the same code differ by, a standard deviation (default: 2%%)",
+    )
+    group.addoption(
+        "--dlm-strict",
+        action="store_true",
+        help="fail, and not skip, what the baseline lacks or has from another environment",
+    )
+    group.addoption(
+        "--dlm-device", default="cpu", metavar="DEVICE", help="cpu or cuda (default: cpu)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the baseline, so that a wrong file ends the session before anything is measured."""
+    settings = _settings(config)
+    if settings.save is not None and settings.save == settings.baseline:
+        raise pytest.UsageError(
+            "--dlm-save: must not be the file of --dlm-baseline, which a slowdown would become "
+            "part of"
+        )
+    baseline = None
+    try:
+        if settings.baseline is not None:
+            from dlm_bench.analysis.baseline import read_baseline
+
+            baseline = read_baseline(settings.baseline)
+        if settings.save is not None:
+            from dlm_bench.results.store import check_writable
+
+            check_writable(settings.save)
+    except DlmBenchError as error:
+        raise pytest.UsageError(f"dlm-bench: {error}") from None
+    config.stash[_KEY] = Throughput(settings, baseline)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """A line for every point that was judged."""
+    lines = config.stash[_KEY].lines
+    if lines:
+        terminalreporter.section("dlm-bench")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def throughput(pytestconfig: pytest.Config) -> "Throughput":
+    """Times points and checks them against the baseline; see Throughput."""
+    return pytestconfig.stash[_KEY]
+
+
+class Throughput:
+    """What the fixture is. Keeps the model for as long as points ask for the same one: another
+    beside it would count in their peak memory."""
+
+    def __init__(self, settings: _Settings, baseline: "Baseline | None") -> None:
+        self._settings, self._baseline = settings, baseline
+        self._model: tuple[tuple[object, ...], Denoiser] | None = None
+        self.lines: list[str] = []
+
+    def __call__(
+        self,
+        backbone: str,
+        sampler: str,
+        *,
+        length: int,
+        size: str = "small",
+        batch: int = 1,
+        device: str | None = None,
+        dtype: str | None = None,
+        mode: "Mode" = "exact",
+        warmup: int = 3,
+        repeats: int = 5,
+        seed: int = 0,
+        graphs: "Graphs" = "auto",
+        **options: Any,
+    ) -> "Record":
+        """Time a point and return its record; `options` are the sampler's.
+
+        `device` is that of --dlm-device if it is not given, `dtype` float32 on a CPU and else
+        bfloat16; mode, warmup, repeats and graphs are those of `dlm_bench.measure`. Skips the test
+        in a worker of pytest-xdist, beside whose work no time means anything. Raises ConfigError
+        for a value that is not allowed.
+        """
+        __tracebackhide__ = True
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            pytest.skip("dlm-bench: workers of pytest-xdist would slow each other; use -n 0")
+        from dlm_bench.jobs import release
+        from dlm_bench.models.factory import default_dtype, parse_device
+        from dlm_bench.results.store import append_record
+        from dlm_bench.samplers import build_sampler
+        from dlm_bench.timing.runner import measure
+
+        place = parse_device(self._settings.device if device is None else device)
+        dtype = default_dtype(place) if dtype is None else dtype
+        try:
+            record = measure(
+                self._model_of(backbone, size, str(place), dtype, seed),
+                build_sampler(sampler, **options),
+                length,
+                mode=mode,
+                warmup=warmup,
+                repeats=repeats,
+                batch=batch,
+                seed=seed,
+                graphs=graphs,
+            )
+        finally:
+            release(place.type)
+        if self._settings.save is not None:
+            append_record(self._settings.save, record)
+        return record
+
+    def check(self, record: "Record") -> "PointVerdict | None":
+        """Fail the test if the record's point is proven slower than in the baseline.
+
+        Returns the verdict otherwise: faster, same or undecided; None if there is no
+        --dlm-baseline. Skips the test if the baseline has no time of the point, or one from
+        another environment; with --dlm-strict that fails, too.
+        """
+        __tracebackhide__ = True
+        if self._baseline is None:
+            return None
+        from dlm_bench.analysis.baseline import judge, said
+
+        try:
+            judged = judge(
+                record,
+                self._baseline,
+                threshold=self._settings.threshold,
+                run_spread=self._settings.run_spread,
+            )
+        except ResultsError as error:
+            self._cannot_tell(f"{record.point.describe()}: {error}")
+        if judged.comparison is None:
+            failed = f": {judged.note}" if judged.note else ""
+            self._cannot_tell(
+                f"{record.point.describe()}: no time of it in {self._baseline.path}{failed}"
+            )
+        self.lines.append(said(judged))
+        if judged.verdict == "slower":
+            pytest.fail(
+                f"dlm-bench: {said(judged)}; threshold {100 * self._settings.threshold:g} %, "
+                f"baseline {self._baseline.path}",
+                pytrace=False,
+            )
+        return judged
+
+    def _cannot_tell(self, why: str) -> None:
+        __tracebackhide__ = True
+        self.lines.append(f"not compared: {why}")
+        if self._settings.strict:
+            pytest.fail(f"dlm-bench: {why}", pytrace=False)
+        pytest.skip(f"dlm-bench: {why}")
+
+    def _model_of(self, *asked: Any) -> "Denoiser":
+        if self._model is None or self._model[0] != asked:
+            from dlm_bench.models.factory import build_model
+
+            self._model = None  # free the old one before the new one is there
+            backbone, size, device, dtype, seed = asked
+            self._model = asked, build_model(backbone, size, device, dtype, seed)
+        return self._model[1]
+
+
+_KEY = pytest.StashKey[Throughput]()
+
+
+def _settings(config: pytest.Config) -> _Settings:
+    def path(option: str) -> Path | None:
+        given = config.getoption(option)  # a test may change the current folder
+        return (config.invocation_params.dir / given).resolve() if given else None
+
+    return _Settings(
+        baseline=path("dlm_baseline"),
+        save=path("dlm_save"),
+        threshold=config.getoption("dlm_threshold"),
+        run_spread=config.getoption("dlm_run_spread"),
+        strict=config.getoption("dlm_strict"),
+        device=config.getoption("dlm_device"),
+    )
+
+
+def _share(text: str) -> float:
+    """The share that a text such as `5%` or `5` says."""
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= 100:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed; must be a percentage above 0 and at most 100, such as 5%"
+        )
+    return percent / 100
