@@ -28,11 +28,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dlm_bench.ab import Course, Pace, run_ab
-from dlm_bench.ab_report import matched_points
+from dlm_bench.ab.checkouts import checkouts
+from dlm_bench.ab.course import Course, Pace, run_ab
+from dlm_bench.ab.report import matched_points
+from dlm_bench.ab.sides import Side
 from dlm_bench.analysis.rounds import Contest, round_ratio
-from dlm_bench.checkouts import checkouts
-from dlm_bench.sides import Side
 
 SWEEP = Path(__file__).parent / "sweeps" / "ci.toml"
 BUDGET = 300.0  # seconds of an ab run

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dlm_bench.ab import run_ab
-from dlm_bench.ab_report import match, report_of
-from dlm_bench.checkouts import Checkout, RevisionError
+from dlm_bench.ab.checkouts import Checkout, RevisionError
+from dlm_bench.ab.course import run_ab
+from dlm_bench.ab.report import match, report_of
+from dlm_bench.ab.sides import Failure, Visit
 from dlm_bench.results.record import Point, Record
-from dlm_bench.sides import Failure, Visit
 
 START = 4.0  # seconds of a worker's
 POINTS = [Point(backbone="diffutran", size="tiny", sampler="full", length=n) for n in (64, 96, 128)]

@@ -194,7 +194,7 @@ def test_a_wrong_option_is_one_line(compare, options, said):
 
 def test_neither_comparing_nor_the_parent_of_ab_imports_torch():
     probe = (
-        "import sys, dlm_bench.ab_report, dlm_bench.checkouts, dlm_bench.analysis.match\n"
+        "import sys, dlm_bench.ab.report, dlm_bench.ab.checkouts, dlm_bench.analysis.match\n"
         "import dlm_bench.analysis.verdict_formats; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

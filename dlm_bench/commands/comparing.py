@@ -11,7 +11,7 @@ from dlm_bench.commands.arguments import Commands, seconds_of_text
 from dlm_bench.errors import ConfigError, ResultsError, unknown
 
 if TYPE_CHECKING:
-    from dlm_bench.ab import Course
+    from dlm_bench.ab.course import Course
     from dlm_bench.analysis.verdicts import Report
 
 FORMATS = ("text", "markdown", "json", "github", "github-action-benchmark")
@@ -98,11 +98,11 @@ def ab(args: argparse.Namespace) -> int:
         seconds_of_text("--budget", args.budget),
     )
     _check_format(args.format)
-    from dlm_bench.ab import run_ab
-    from dlm_bench.ab_report import matched_points, report_of
-    from dlm_bench.checkouts import checkouts
+    from dlm_bench.ab.checkouts import checkouts
+    from dlm_bench.ab.course import run_ab
+    from dlm_bench.ab.report import matched_points, report_of
+    from dlm_bench.ab.sides import Side
     from dlm_bench.results.store import append_record, check_writable
-    from dlm_bench.sides import Side
 
     outputs = [args.output / f"{name}.jsonl" for name in ("base", "head")] if args.output else []
     for output in outputs:

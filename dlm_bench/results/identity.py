@@ -8,6 +8,7 @@ from typing import Any
 from dlm_bench import __version__
 from dlm_bench.results.record import SCHEMA_VERSION, Point
 
+SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes
 DIGITS = 16  # hexadecimal: 64 bits, where a study has thousands of points
 
 
@@ -19,9 +20,12 @@ def identity(point: Point, measuring: Mapping[str, Any], hardware: str) -> str:
     record's schema are part of it, the commit is not: a resumed study survives an edit of a
     comment. A limit on time or memory is not part of it either, as it changes no number.
     """
+    settings = dict(measuring)
+    if settings["mode"] == "exact":
+        settings = {name: value for name, value in settings.items() if name not in SAMPLING}
     asked = {
         "point": point.model_dump(),
-        "measuring": dict(measuring),
+        "measuring": settings,
         "hardware": hardware,
         "dlm-bench": __version__,
         "schema": SCHEMA_VERSION,

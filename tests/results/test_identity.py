@@ -52,9 +52,6 @@ def test_every_part_of_the_point_matters(change):
         {"mode": "sampled"},
         {"warmup": 0},
         {"repeats": 1},
-        {"nodes": 3},
-        {"tolerance": 0.05},
-        {"max_seconds": 5.0},
         {"seed": 1},
         {"graphs": "off"},
         {"kernels": {"ssd": "torch"}},
@@ -63,6 +60,13 @@ def test_every_part_of_the_point_matters(change):
 )
 def test_every_setting_and_the_hardware_matter(change):
     assert of(**change) != of()
+
+
+@pytest.mark.parametrize("change", [{"nodes": 3}, {"tolerance": 0.05}, {"max_seconds": 5.0}])
+def test_settings_of_sampling_matter_where_there_is_any(change):
+    for mode in ("sampled", "auto"):
+        assert of(mode=mode, **change) != of(mode=mode)
+    assert of(mode="exact", **change) == of(mode="exact")
 
 
 def test_the_versions_of_the_code_and_of_the_schema_matter(monkeypatch):

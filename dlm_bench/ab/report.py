@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from dlm_bench.ab import NAMES, Course
+from dlm_bench.ab.checkouts import Checkout, RevisionError
+from dlm_bench.ab.course import NAMES, Course
+from dlm_bench.ab.sides import Side
 from dlm_bench.analysis.rounds import FEWEST
 from dlm_bench.analysis.verdicts import PointVerdict, Report
-from dlm_bench.checkouts import Checkout, RevisionError
 from dlm_bench.results.record import Point
-from dlm_bench.sides import Side
 
 
 @dataclass(frozen=True)

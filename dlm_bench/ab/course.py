@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dlm_bench.ab.sides import Failure, Visit
 from dlm_bench.analysis.compare import THRESHOLD, Verdict
 from dlm_bench.analysis.rounds import Contest, round_ratio
 from dlm_bench.results.record import Record
-from dlm_bench.sides import Failure, Visit
 
 VISIT_SECONDS = 0.3  # of repeats: enough for several, short for a machine that changes
 MOST_REPEATS = 10
@@ -23,7 +23,7 @@ NAMES = ("base", "head")
 
 
 class Measurable(Protocol):
-    """What `run_ab` asks of a side (see `dlm_bench.sides.Side`)."""
+    """What `run_ab` asks of a side (see `dlm_bench.ab.sides.Side`)."""
 
     def begin(self) -> None: ...
     def ready(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Two revisions measured alternately on one machine (`dlm-bench ab`)."""
