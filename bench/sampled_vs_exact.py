@@ -1,25 +1,33 @@
 """Sampled mode against exact mode on this machine, for all backbones and samplers.
 
-Each point is decoded exactly, sampled, and decoded exactly again, so that a machine whose speed
-drifts does so for both; the exact time is the mean of all whole decodes. Prints a line a point and
-the figures of docs/method.md. The pairs of records go to --output.
+A shared machine's speed wanders by more from second to second than the sampled mode may be off. So
+whole decodes and rounds of the sampled mode take turns on one state, and the mean of the rounds is
+held against that of the decodes; the stated error is the one that the sampled mode gives these
+rounds. At the longest lengths one sampled measurement, as a user would take it, stands before and
+one after a whole decode, and is held against its wall time. Prints a line a point and the figures
+of docs/method.md; with --output the lines go into a JSONL file, too.
 
-    OMP_WAIT_POLICY=passive python bench/sampled_vs_exact.py --output results/cpu/sampled.jsonl
+    OMP_NUM_THREADS=1 python bench/sampled_vs_exact.py --output results/cpu/sampled_vs_exact.jsonl
 """
 
 import argparse
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
+import torch
 
 import dlm_bench
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
-from dlm_bench.results.record import Record
-from dlm_bench.results.store import append_record
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.timing.estimate import ANY_ERROR, estimate
+from dlm_bench.timing.graphs import Steps
+from dlm_bench.timing.precision import relative_error
+from dlm_bench.timing.runner import point_of, time_decodes
 
 VARIANTS = [
     ("full", {}),
@@ -30,103 +38,154 @@ VARIANTS = [
     ("block-cache", {"commit": "none"}),
     ("ar", {}),
 ]
-LENGTH = 1024
-LONGEST = {"full": 2048, "fast-dllm": 2048, "block-cache": 8192, "ar": 8192}  # at size small
+SIZES = ("tiny", "small")
+LENGTH = 512
+LONGEST = {"full": 2048, "fast-dllm": 2048, "block-cache": 16384, "ar": 8192}  # of size small
+WARM_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One point both ways: the records, and the seconds that each way took in all."""
+class Outcome:
+    """A point both ways: mean seconds, the stated relative error, the number of decodes (or rounds)
+    behind each, and the seconds that one measurement took in all."""
 
-    exact: list[Record]
-    sampled: Record
-    exact_wall: float
-    sampled_wall: float
-
-    @property
-    def true(self) -> float:
-        """Mean seconds of all whole decodes."""
-        return float(np.mean([s for record in self.exact for s in record.seconds]))
+    point: str
+    exact: float
+    sampled: float
+    stated: float
+    decodes: int
+    rounds: int
+    wall: float
 
     @property
     def error(self) -> float:
         """Relative error of the sampled time, signed."""
-        return self.sampled.mean_seconds / self.true - 1
+        return self.sampled / self.exact - 1
 
     @property
     def covered(self) -> bool:
         """Whether the stated error holds the true one."""
-        return abs(self.error) <= self.sampled.error_estimate
+        return abs(self.error) <= self.stated
 
     @property
     def speedup(self) -> float:
-        """How many times as long the exact way took, its warm-ups included."""
-        return self.exact_wall / self.sampled_wall
+        """Seconds of a whole decode over those of a sampled measurement."""
+        return self.exact / self.wall
 
 
-def compare(
-    model: Denoiser, sampler: Sampler, length: int, repeats: int, max_seconds: float
-) -> Pair:
-    """Measure a point exactly, sampled, and exactly again."""
-    walls = []
+@torch.inference_mode()
+def take_turns(model: Denoiser, sampler: Sampler, length: int, seconds: float) -> Outcome:
+    """Whole decodes and sampled rounds by turns, for this long and five times at least."""
+    state = sampler.prepare(model, length)
+    steps = Steps(model, sampler, state)
+    decodes, rounds, interpolated, walls = [], [], [], []
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < WARM_SECONDS:
+        time_decodes(sampler, state, steps, 0, 1)
+    begin = time.perf_counter()
+    while len(rounds) < 5 or time.perf_counter() - begin < seconds:
+        decodes += time_decodes(sampler, state, steps, 0, 1)[0]
+        start = time.perf_counter()
+        found = estimate(
+            sampler,
+            state,
+            steps,
+            warmup=0,
+            repeats=1,
+            most_nodes=9,
+            tolerance=ANY_ERROR,
+            most_seconds=seconds,
+        )
+        walls.append(time.perf_counter() - start)
+        rounds += found.seconds
+        interpolated.append(found.interpolated)
+    stated = relative_error(np.array(rounds), fmean(interpolated))
+    point = point_of(model, sampler, length, 1).describe()
+    return Outcome(
+        point, fmean(decodes), fmean(rounds), stated, len(decodes), len(rounds), fmean(walls)
+    )
 
-    def timed(**settings) -> Record:
+
+def measure_long(model: Denoiser, sampler: Sampler, length: int, max_seconds: float) -> Outcome:
+    """A sampled measurement, a whole decode, and another sampled measurement."""
+    sampled, walls = [], []
+    for last in (False, True):
         begin = time.perf_counter()
-        record = dlm_bench.measure(model, sampler, length, **settings)
+        sampled.append(
+            dlm_bench.measure(
+                model, sampler, length, mode="sampled", warmup=1, max_seconds=max_seconds
+            )
+        )
         walls.append(time.perf_counter() - begin)
-        return record
+        if not last:
+            exact = dlm_bench.measure(model, sampler, length, warmup=0, repeats=1)
+    return Outcome(
+        exact.point.describe(),
+        exact.mean_seconds,
+        fmean(record.mean_seconds for record in sampled),
+        fmean(record.error_estimate for record in sampled),
+        1,
+        sum(len(record.seconds) for record in sampled),
+        fmean(walls),
+    )
 
-    before = timed(warmup=1, repeats=repeats)
-    sampled = timed(mode="sampled", warmup=1, max_seconds=max_seconds)
-    after = timed(warmup=0, repeats=repeats)
-    return Pair([before, after], sampled, walls[0] + walls[2], walls[1])
 
-
-def points(longest: bool) -> list[tuple[str, str, dict, str, int]]:
+def points(long: bool) -> list[tuple[str, str, dict, str, int]]:
     """(backbone, sampler, options, size, length) of what is compared."""
     found = []
     for backbone, what in BACKBONES.items():
         for name, options in VARIANTS:
             if what.denoiser == (name == "ar"):
                 continue
-            found += [(backbone, name, options, size, LENGTH) for size in ("tiny", "small")]
-            if longest and options in ({}, {"cache": "dual"}, {"commit": "separate"}):
+            if not long:
+                found += [(backbone, name, options, size, LENGTH) for size in SIZES]
+            elif options in ({}, {"cache": "dual"}, {"commit": "separate"}):
                 found.append((backbone, name, options, "small", LONGEST[name]))
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=2, help="whole decodes on either side")
-    parser.add_argument("--max-seconds", type=float, default=2.0, help="of sampling, a point")
-    parser.add_argument("--no-longest", action="store_true", help="only the short points")
-    parser.add_argument("--output", type=Path, help="append the records here")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of turns, a short point")
+    parser.add_argument("--max-seconds", type=float, default=2.0, help="of sampling, a long point")
+    parser.add_argument("--no-long", action="store_true", help="leave the longest lengths out")
+    parser.add_argument("--output", type=Path, help="append a line a point here")
     args = parser.parse_args()
-    pairs = []
-    for backbone, name, options, size, length in points(not args.no_longest):
-        model = dlm_bench.build_model(backbone, size)
-        sampler = dlm_bench.build_sampler(name, **options)
-        pair = compare(model, sampler, length, args.repeats, args.max_seconds)
-        pairs.append(pair)
-        print(
-            f"{pair.sampled.point.describe():62} exact {pair.true:8.3f} s, sampled "
-            f"{pair.error:+6.1%} ±{pair.sampled.error_estimate:5.1%}, "
-            f"{pair.speedup:5.1f} times as fast{'' if pair.covered else ', NOT COVERED'}",
-            flush=True,
-        )
-        if args.output:
-            for record in (*pair.exact, pair.sampled):
-                append_record(args.output, record)
-    errors = np.abs([pair.error for pair in pairs])
-    print(f"{len(pairs)} points: median error {np.median(errors):.2%}, 95th percentile", end=" ")
-    print(f"{np.percentile(errors, 95):.2%}; covered {np.mean([p.covered for p in pairs]):.0%}")
-    for name, length in LONGEST.items():
-        there = [p.speedup for p in pairs if p.sampled.point.sampler == name
-                 and p.sampled.point.length == length]  # fmt: skip
-        if there:
+    outcomes: dict[bool, list[Outcome]] = {False: [], True: []}
+    for long in (False, True)[: 1 if args.no_long else 2]:
+        for backbone, name, options, size, length in points(long):
+            model = dlm_bench.build_model(backbone, size)
+            sampler = dlm_bench.build_sampler(name, **options)
+            if long:
+                outcome = measure_long(model, sampler, length, args.max_seconds)
+            else:
+                outcome = take_turns(model, sampler, length, args.seconds)
+            outcomes[long].append(outcome)
             print(
-                f"{name} at {length:,} tokens: {min(there):.0f} to {max(there):.0f} times as fast"
+                f"{outcome.point:62} exact {outcome.exact:7.3f} s, sampled {outcome.error:+6.1%}, "
+                f"stated {outcome.stated:5.1%}{'' if outcome.covered else ' NOT COVERED'}, "
+                f"{outcome.speedup:5.1f} times as fast",
+                flush=True,
             )
+            if args.output:
+                with args.output.open("a") as file:
+                    file.write(json.dumps(asdict(outcome)) + "\n")
+    summary(outcomes[False])
+    for name, length in LONGEST.items():
+        there = [o.speedup for o in outcomes[True] if f" {name} " in o.point]
+        if there:
+            print(f"{name}, {length:,} tokens: {min(there):.0f} to {max(there):.0f} times as fast")
+
+
+def summary(outcomes: list[Outcome]) -> None:
+    """The errors of the short points, and how many the stated ones cover."""
+    errors = np.abs([outcome.error for outcome in outcomes])
+    print(
+        f"{len(errors)} points of {LENGTH} tokens: median error {np.median(errors):.2%}, 95th "
+        f"percentile {np.percentile(errors, 95):.2%}; the stated error (median "
+        f"{np.median([o.stated for o in outcomes]):.1%}) covers "
+        f"{sum(o.covered for o in outcomes)} of them"
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from dlm_bench.timing.units import (
 )
 
 WARMUP_SECONDS = 1.0  # after one warm-up run of a unit, no further one beyond this
+SETTLE_SECONDS = 1.0  # that all warm-up runs take at least: memory that is new to the process is
+# slow for some hundred ms, as are clocks that ramp
 SHORT_SECONDS = 0.1  # a unit this long is not moved by the caches it starts with
 PATIENCE = 1.5  # rounds are looked at when there are this many times as many: each look is a chance
 # to stop because the spread happens to be small
@@ -38,10 +41,12 @@ ANY_ERROR = 1.0  # a tolerance that nothing is beyond
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of a whole decode, one a round, and how far off their mean may be, relatively."""
+    """Seconds of a whole decode, one a round, how far off their mean may be, relatively, and by how
+    many seconds of that for the interpolation."""
 
     seconds: list[float]
     relative_error: float | None
+    interpolated: float
     passes: list[PassTiming]
     warmup_seconds: list[float]
 
@@ -61,7 +66,8 @@ def estimate(
     """Time a decode by units of its passes.
 
     `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and at
-    most as many more where they still get faster. A round then goes through all nodes, and its
+    most as many more where they still get faster; then all nodes run in turn, until it all has
+    taken SETTLE_SECONDS. A round then goes through all nodes, and its
     times make one estimate of the decode: a machine that drifts shows as a spread of the rounds.
     There are `repeats` rounds, and more until the relative error is within `tolerance` and they
     have taken LEAST_SECONDS. A line that bends, as leaving a node out tells, gets more nodes there,
@@ -74,8 +80,10 @@ def estimate(
     """
     tables = [_Table(line, first_nodes(line, most_nodes)) for line in lines(state.plan)]
     timer = _UnitTimer(sampler, state, steps)
-    for table in tables:
-        timer.warm_up(table.line[table.at[0]], warmup)
+    if warmup:
+        for table in tables:
+            timer.warm_up(table.line[table.at[0]], warmup)
+        timer.settle([table.line[node] for table in tables for node in table.at])
     with watch or nullcontext():
         rounds, begin = 0, time.perf_counter()
         look_at = repeats
@@ -100,7 +108,7 @@ def estimate(
                     table.refine(most_nodes)
             look_at = math.ceil(PATIENCE * rounds)
     timings = [timing for table in tables for timing in table.timings()]
-    return Estimate(totals.tolist(), error, timings, timer.warmup_seconds)
+    return Estimate(totals.tolist(), error, interpolated, timings, timer.warmup_seconds)
 
 
 class _Table:
@@ -200,6 +208,15 @@ class _UnitTimer:
             most_seconds=WARMUP_SECONDS,
             extra_seconds=WARMUP_SECONDS,
         )
+
+    def settle(self, nodes: Sequence[Unit]) -> None:
+        """Run units in turn until the warm-up has lasted."""
+        self.steps.prepare(kind for unit in nodes for kind in unit.kinds)
+        begin, before = time.perf_counter(), sum(self.warmup_seconds)
+        for unit in cycle(nodes):
+            if before + time.perf_counter() - begin >= SETTLE_SECONDS:
+                return
+            self._run(unit)
 
     def laps(self, unit: Unit) -> list[float]:
         """Seconds of each run of a unit from the state it would start in. A short unit is timed

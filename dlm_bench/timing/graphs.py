@@ -66,11 +66,11 @@ class Steps:
 
         Raises ConfigError if graphs are required and a kind cannot be captured.
         """
-        # A tensor that is collected during a capture would free its memory inside it.
-        gc.collect()
-        for kind in dict.fromkeys(kinds):
-            if kind in self._outcomes:
-                continue
+        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._outcomes]
+        if new and self._capture is not None:
+            # A tensor that is collected during a capture would free its memory inside it.
+            gc.collect()
+        for kind in new:
             reason = self._try(kind)
             self._outcomes[kind] = CAPTURED if reason is None else f"eager: {reason}"
             if reason is not None and self._graphs == "require":
