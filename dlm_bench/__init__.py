@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
     from dlm_bench.errors import ConfigError, DlmBenchError, ResultsError
+    from dlm_bench.models.checkpoint import load_checkpoint, save_checkpoint
     from dlm_bench.models.factory import build_model
     from dlm_bench.results.record import Point, Record
     from dlm_bench.results.store import append_record, load_results, read_records
@@ -31,9 +32,11 @@ _HOMES = {
     "build_model": "dlm_bench.models.factory",
     "build_sampler": "dlm_bench.samplers",
     "fit_latency": "dlm_bench.analysis.latency_fit",
+    "load_checkpoint": "dlm_bench.models.checkpoint",
     "load_results": "dlm_bench.results.store",
     "measure": "dlm_bench.timing.runner",
     "read_records": "dlm_bench.results.store",
+    "save_checkpoint": "dlm_bench.models.checkpoint",
 }
 
 __all__ = [
@@ -49,9 +52,11 @@ __all__ = [
     "build_model",
     "build_sampler",
     "fit_latency",
+    "load_checkpoint",
     "load_results",
     "measure",
     "read_records",
+    "save_checkpoint",
 ]
 
 

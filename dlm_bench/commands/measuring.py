@@ -10,8 +10,11 @@ from dlm_bench.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
     from dlm_bench.execute import Executor
+    from dlm_bench.models.denoiser import Denoiser
     from dlm_bench.plan import Plan
     from dlm_bench.results.record import Record
+
+SIZE = "small"
 
 
 def add(subparsers: Commands) -> None:
@@ -22,7 +25,13 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("backbone", help="a backbone (see dlm-bench list)")
     parser.add_argument("sampler", help="a sampler (see dlm-bench list)")
     parser.add_argument("-L", "--length", type=int, required=True, help="tokens to generate")
-    parser.add_argument("--size", default="small", help="model size (default: %(default)s)")
+    parser.add_argument("--size", help=f"model size (default: {SIZE}, or the checkpoint's)")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="trained weights (dlm_bench.save_checkpoint), instead of random ones",
+    )
     parser.add_argument(
         "-o",
         "--option",
@@ -106,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from dlm_bench.models.factory import build_model, default_dtype, parse_device
+    from dlm_bench.models.factory import default_dtype, parse_device
     from dlm_bench.results.identity import identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
@@ -119,7 +128,7 @@ def _measure(args: argparse.Namespace) -> int:
     if args.output:
         check_writable(args.output)
     forced = forced_kernels(args)
-    model = build_model(args.backbone, args.size, args.device, dtype, args.seed, kernels=forced)
+    model = _model(args, dtype, forced)
     settings = {
         name: getattr(args, name)
         for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
@@ -128,6 +137,8 @@ def _measure(args: argparse.Namespace) -> int:
     record = measure(model, sampler, args.length, batch=args.batch, **settings)
     # A sweep that asks for the same finds this record when it resumes.
     asked = settings | {"kernels": forced}
+    if model.checkpoint:  # no sweep asks for that
+        asked["checkpoint"] = model.checkpoint
     record.identity = identity(record.point, asked, record.environment["hardware"])
     if args.output:
         append_record(args.output, record)
@@ -138,6 +149,25 @@ def _measure(args: argparse.Namespace) -> int:
 
         print_record(record)
     return 0
+
+
+def _model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Denoiser":
+    """The model with random weights, or those of --checkpoint if it is what was asked for."""
+    from dlm_bench.models.checkpoint import checkpoint_config, load_checkpoint
+    from dlm_bench.models.factory import build_model
+
+    if args.checkpoint is None:
+        size = SIZE if args.size is None else args.size
+        return build_model(args.backbone, size, args.device, dtype, args.seed, kernels=forced)
+    config = checkpoint_config(args.checkpoint)
+    for name, asked in (("backbone", args.backbone), ("size", args.size)):
+        found = getattr(config, name)
+        if asked not in (None, found):
+            raise ConfigError(
+                f"{name}: {asked!r} is not allowed; checkpoint {str(args.checkpoint)!r} holds "
+                f"{found!r}"
+            )
+    return load_checkpoint(args.checkpoint, args.device, dtype, kernels=forced)
 
 
 def _option(text: str) -> tuple[str, int | float | str]:

@@ -3,7 +3,8 @@
     S_i = exp(dt_i A) S_{i-1} + dt_i x_i B_i^T        y_i = S_i C_i + D x_i
 
 `ssd_recurrent` is that recurrence word for word; `ssd_chunked` computes the same by matrix
-products over chunks; `ssd_scan` is what the mixers call.
+products over chunks; `ssd_scan` is what the mixers call, and takes `ssd_differentiable` where a
+gradient is wanted.
 
 Shapes: x (batch, length, heads, headdim); dt (batch, length, heads), after softplus; A and D
 (heads,), A negative; B and C (batch, length, d_state); states (batch, heads, headdim, d_state) in
@@ -12,6 +13,8 @@ float32, whatever the dtype of x.
 
 import torch
 from torch import Tensor
+
+from dlm_bench.kernels.differentiable import ssd_differentiable
 
 # Measured by bench/ssd_chunk.py on 2 cores: shorter chunks carry the state more often, longer ones
 # have more (chunk, chunk) work. A span is cast to float32 whatever the dtype: without hardware
@@ -33,11 +36,14 @@ def ssd_scan(
 ) -> tuple[Tensor, Tensor]:
     """What the mixers call. Returns (y like x, the state after all tokens or the first `at`).
 
-    `at` is (1,) int64 on the device; `initial_state` None stands for zeros.
+    `at` is (1,) int64 on the device; `initial_state` None stands for zeros. Differentiable where
+    `at` is None.
     """
     if x.shape[1] == 1 and at is None and initial_state is not None:
         y, state = ssd_step(x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, initial_state)
         return y[:, None], state
+    if at is None and any(each.requires_grad for each in (x, dt, A, B, C, D)):
+        return ssd_differentiable(x, dt, A, B, C, D, initial_state)
     return ssd_chunked(x, dt, A, B, C, D, initial_state, state_at=None if at is None else int(at))
 
 

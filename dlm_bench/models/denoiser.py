@@ -40,7 +40,11 @@ class Denoiser(nn.Module):
     over part of one (see `dlm_bench.models.cache`). Both return the hidden states the LM head
     works on, (batch, len, d_model); logits are left to the caller, because (len, vocabulary) of
     them must never exist at once in a long decode.
+
+    checkpoint: the digest of the file that the weights came from, empty if they are random.
     """
+
+    checkpoint: str = ""
 
     def __init__(self, config: ModelConfig, kernels: Kernels = REFERENCE) -> None:
         super().__init__()

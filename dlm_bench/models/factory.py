@@ -6,7 +6,7 @@ import torch
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
 from dlm_bench.kernels.choice import choose_kernels
-from dlm_bench.models.config import model_config
+from dlm_bench.models.config import ModelConfig, model_config
 from dlm_bench.models.denoiser import Denoiser
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -72,20 +72,33 @@ def build_model(
     config = model_config(backbone, size, layers=layers, heads=heads)
     place, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)  # Triton launches on the current one
-    chosen = choose_kernels(place, kind, config.head_dim, kernels)
+    model = empty_model(config, place, kind, kernels)
+    if place.type != "meta":
+        model.init_weights(torch.Generator(place).manual_seed(seed))
+    return model
+
+
+def empty_model(
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    kernels: Mapping[str, str] | None = None,
+) -> Denoiser:
+    """A model in inference mode whose weights are not set yet. A CUDA device becomes the current
+    one. Raises ConfigError for a kernel that is not known or not there."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # Triton launches on the current one
+    chosen = choose_kernels(device, dtype, config.head_dim, kernels)
     before = torch.get_default_dtype()
-    torch.set_default_dtype(kind)
+    torch.set_default_dtype(dtype)
     try:
         # Born on meta, so that no memory is touched twice and nn's own initialisers cost nothing.
         with torch.device("meta"):
             model = Denoiser(config, chosen)
     finally:
         torch.set_default_dtype(before)
-    if place.type != "meta":
-        model.to_empty(device=place)
-        model.init_weights(torch.Generator(place).manual_seed(seed))
+    if device.type != "meta":
+        model.to_empty(device=device)
     return model.eval().requires_grad_(False)
 
 

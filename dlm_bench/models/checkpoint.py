@@ -1,0 +1,110 @@
+"""Trained weights in a file: safetensors, with the model's configuration in its metadata."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from dlm_bench import __version__
+from dlm_bench.errors import ConfigError, first_line
+from dlm_bench.models.config import BACKBONES, ModelConfig
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.factory import empty_model, parse_device, parse_dtype
+
+KEY = "dlm-bench config"  # of the metadata: the ModelConfig as JSON
+DIGITS = 16  # hexadecimal, of the digest that records keep
+
+
+def save_checkpoint(model: Denoiser, path: str | Path) -> None:
+    """Write the weights, in their dtypes, and the configuration.
+
+    Raises ConfigError if the file cannot be written or the model has no weights (`meta`).
+    """
+    if model.head.weight.is_meta:
+        raise ConfigError("device: a model on 'meta' has no weights to save")
+    metadata = {"format": "pt", "dlm-bench": __version__, KEY: json.dumps(asdict(model.config))}
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        save_file(tensors, path, metadata)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"checkpoint {str(path)!r}: {first_line(error)}") from None
+
+
+def checkpoint_config(path: str | Path) -> ModelConfig:
+    """The configuration of the model in a checkpoint. Raises ConfigError if it is none."""
+    if not Path(path).is_file():
+        raise ConfigError(f"checkpoint {str(path)!r}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"checkpoint {str(path)!r}: {first_line(error)}") from None
+    if KEY not in metadata:
+        raise ConfigError(
+            f"checkpoint {str(path)!r}: its metadata has no {KEY!r}; "
+            "dlm_bench.save_checkpoint writes it"
+        )
+    return _config(path, metadata[KEY])
+
+
+def _config(path: str | Path, text: str) -> ModelConfig:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    expected = {field.name: field.type for field in fields(ModelConfig)}
+    if not isinstance(found, dict) or found.keys() != expected.keys():
+        raise ConfigError(
+            f"checkpoint {str(path)!r}: {KEY}: must be a JSON object of {', '.join(expected)}"
+        )
+    for name, kind in expected.items():
+        if type(found[name]) is not kind or (kind is int and found[name] < 0):
+            raise ConfigError(f"checkpoint {str(path)!r}: {KEY}: {name}: {found[name]!r}")
+    if found["backbone"] not in BACKBONES:
+        raise ConfigError(
+            f"checkpoint {str(path)!r}: backbone {found['backbone']!r} is not known; "
+            f"allowed: {', '.join(BACKBONES)}"
+        )
+    return ModelConfig(**found)
+
+
+def load_checkpoint(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = torch.float32,
+    *,
+    kernels: Mapping[str, str] | None = None,
+) -> Denoiser:
+    """The model in a checkpoint, in inference mode; its `checkpoint` says which weights they are.
+
+    `dtype`, `device` and `kernels` as in `build_model`. Raises ConfigError if the file is not a
+    checkpoint, or its tensors are not those of its configuration.
+    """
+    config = checkpoint_config(path)
+    place = parse_device(device)
+    if place.type == "meta":
+        raise ConfigError("device: 'meta' has no weights to load; allowed: cpu, cuda")
+    model = empty_model(config, place, parse_dtype(dtype), kernels)
+    tensors = load_file(path, device=str(place))
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ConfigError(
+                f"checkpoint {str(path)!r}: tensor {name!r} is {found.get(name, 'missing')}; "
+                f"its configuration wants {wanted.get(name, 'none')}"
+            )
+    model.load_state_dict(tensors)
+    model.checkpoint = digest(path)
+    return model
+
+
+def digest(path: str | Path) -> str:
+    """The first digits of the SHA-256 of a file: what names a checkpoint wherever it lies."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]

@@ -1,0 +1,144 @@
+"""The objective of masked diffusion (MDLM, Sahoo et al. 2024, arXiv 2406.07524) and its bound.
+
+    q(z_t | x) = Cat(alpha_t x + (1 - alpha_t) m)        alpha_t = 1 - t (log-linear), m: MASK
+    NELBO = E_q int_0^1 alpha'_t / (1 - alpha_t) sum_l log <x_theta^l(z_t), x^l> dt
+          = E_q int_0^1 1 / t sum_{l: z_t^l = m} -log <x_theta^l(z_t), x^l> dt
+
+x_theta is the denoiser in the SUBS parameterisation (`subs`). Its timestep is the masked fraction
+of z_t, as when a sampler calls it, and not the level t that z_t was drawn at: a function of z_t, so
+that the bound holds. The causal backbones have the exact likelihood (`next_token_nll`).
+
+Shapes: tokens x and z (batch, length) int64, t (batch,) in [0, 1]. Units: nats per token.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlm_bench.errors import ConfigError, check_int, check_number
+from dlm_bench.models.denoiser import Denoiser
+
+EPSILON = 1e-3  # the least t drawn, MDLM's: the weight 1/t of a rare token has no finite variance
+
+
+def antithetic_times(batch: int, generator: torch.Generator, epsilon: float = EPSILON) -> Tensor:
+    """One t in each of `batch` equal parts of [epsilon, 1], in random order (MDLM's low-discrepancy
+    sampler): each is uniform alone, and together they cover the interval evenly. (batch,)."""
+    check_number("epsilon", epsilon, 0.0, 1.0)
+    place = generator.device
+    inside = torch.rand(batch, generator=generator, device=place)
+    u = (torch.randperm(batch, generator=generator, device=place) + inside) / batch
+    return epsilon + (1 - epsilon) * u
+
+
+def diffuse(x: Tensor, t: Tensor, mask_id: int, generator: torch.Generator) -> Tensor:
+    """z_t from q(z_t | x): each token is absorbed by MASK with probability 1 - alpha_t = t."""
+    absorbed = torch.rand(x.shape, generator=generator, device=x.device) < t[:, None]
+    return torch.where(absorbed, mask_id, x)
+
+
+def subs(logits: Tensor, z: Tensor, mask_id: int) -> Tensor:
+    """log x_theta (batch, length, vocabulary) in float32 by SUBS.
+
+    Zero masking probability: MASK's is -inf. Carry-over unmasking: what z shows is kept with
+    probability 1, so that it costs nothing.
+    """
+    is_mask = torch.arange(logits.shape[-1], device=logits.device) == mask_id
+    log_p = F.log_softmax(logits.float().masked_fill(is_mask, -torch.inf), dim=-1)
+    shown = (z[..., None] == torch.arange(logits.shape[-1], device=z.device)).float().log()
+    return torch.where((z == mask_id)[..., None], log_p, shown)
+
+
+def masked_nll(model: Denoiser, x: Tensor, z: Tensor) -> Tensor:
+    """-sum_l log <x_theta^l(z), x^l> of each sequence in nats, (batch,)."""
+    mask_id = model.config.mask_id
+    fraction = (z == mask_id).float().mean(dim=1, keepdim=True)  # (batch, 1)
+    log_x = subs(model.logits(model(z, fraction)), z, mask_id)
+    return -log_x.gather(-1, x[..., None])[..., 0].sum(dim=1)
+
+
+def nelbo(
+    model: Denoiser, x: Tensor, generator: torch.Generator, epsilon: float = EPSILON
+) -> Tensor:
+    """An estimate of each sequence's NELBO, (batch,) nats per token, by one t for each.
+
+    Unbiased for the mean over t in [epsilon, 1]. That stands for the mean over [0, 1], and is above
+    it where the integrand grows with t, as it does where more context helps.
+    """
+    t = antithetic_times(len(x), generator, epsilon)
+    z = diffuse(x, t, model.config.mask_id, generator)
+    return masked_nll(model, x, z) / t / x.shape[1]
+
+
+def next_token_nll(model: Denoiser, x: Tensor) -> Tensor:
+    """-log p(x) of each sequence under a causal model, (batch,) nats per token; exact. The first
+    token is predicted from end of text, as in an `ar` decode."""
+    before = F.pad(x[:, :-1], (1, 0), value=model.config.bos_id)
+    logits = model.logits(model(before)).float()
+    # As in a decode, MASK is never predicted.
+    is_mask = torch.arange(logits.shape[-1], device=logits.device) == model.config.mask_id
+    logits = logits.masked_fill(is_mask, -torch.inf)
+    return F.cross_entropy(logits.transpose(1, 2), x, reduction="none").mean(dim=1)
+
+
+def objective(
+    model: Denoiser, x: Tensor, generator: torch.Generator, epsilon: float = EPSILON
+) -> Tensor:
+    """What training minimises the mean of, (batch,) nats per token: the NELBO's estimate of a
+    denoiser, the negative log-likelihood of a causal model. Raises ConfigError for tokens that the
+    model has not, or MASK among them."""
+    if x.dim() != 2 or not x.numel():
+        raise ConfigError(f"tokens: {tuple(x.shape)} is not allowed; must be (batch, length)")
+    if int(x.min()) < 0 or int(x.max()) >= model.config.mask_id:
+        raise ConfigError(
+            f"tokens: from {int(x.min())} to {int(x.max())} is not allowed; "
+            f"must be from 0 to {model.config.mask_id - 1} (MASK is never data)"
+        )
+    if model.config.denoiser:
+        return nelbo(model, x, generator, epsilon)
+    return next_token_nll(model, x)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An upper bound on -log p per token in nats, with the standard error of its estimate over the
+    sequences; exact but for the choice of text where the model is causal."""
+
+    nats: float
+    standard_error: float
+
+    @property
+    def bits(self) -> float:
+        """Bits per token."""
+        return self.nats / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(NELBO): a bound on the perplexity per token."""
+        return math.exp(self.nats)
+
+
+@torch.inference_mode()
+def bound(
+    model: Denoiser, tokens: Tensor, *, draws: int = 8, batch: int = 64, seed: int = 0
+) -> Bound:
+    """The bound on held-out sequences, tokens (sequences, length) int64 on the model's device.
+
+    `draws` times for each sequence, `batch` sequences at once; equal arguments give an equal
+    estimate. Raises ConfigError as `objective` does.
+    """
+    check_int("draws", draws)
+    check_int("batch", batch)
+    generator = torch.Generator(tokens.device).manual_seed(seed)
+    draws = draws if model.config.denoiser else 1
+    each = torch.stack(
+        [
+            torch.cat([objective(model, part, generator).double() for part in tokens.split(batch)])
+            for _ in range(draws)
+        ]
+    ).mean(dim=0)  # (sequences,)
+    error = each.std().item() / math.sqrt(len(each)) if len(each) > 1 else math.inf
+    return Bound(each.mean().item(), error)
