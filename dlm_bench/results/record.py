@@ -67,7 +67,8 @@ class Record(BaseModel):
 
     `seconds` holds the time of one whole decode per repeat, measured in exact mode and
     integrated over the schedule in sampled mode. `error_estimate` is the sampled mode's
-    estimate of its own relative error. `kernels` names the implementation of each operation,
+    estimate of its own relative error. `checkpoint` is the digest of the file that the weights come
+    from, empty where they are random. `kernels` names the implementation of each operation,
     `graphs` says of each role of pass whether it ran as a captured CUDA graph, and why not.
     `telemetry` holds what the hardware reported (see timing.telemetry). `warmup_seconds` are those
     of the warm-up runs, of decodes in exact mode and of the first unit of each line in sampled
@@ -99,6 +100,7 @@ class Record(BaseModel):
     peak_memory_bytes: NonNegativeInt | None = None
     parameters: NonNegativeInt | None = None
     model: dict[str, Any] = {}
+    checkpoint: str = ""
     kernels: dict[str, str] = {}
     graphs: dict[str, str] = {}
     telemetry: dict[str, Any] = {}

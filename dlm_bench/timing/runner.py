@@ -92,7 +92,8 @@ def measure(
         nfe=len(state.plan),
         query_tokens=sum(p.query_len for p in state.plan),
         parameters=count_parameters(model),
-        model=asdict(model.config) | ({"checkpoint": model.checkpoint} if model.checkpoint else {}),
+        model=asdict(model.config),
+        checkpoint=model.checkpoint,
         kernels=model.kernels.named(),
         environment=environment(device.type, device.index or 0),
     )

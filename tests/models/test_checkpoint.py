@@ -89,9 +89,9 @@ def test_run_measures_a_checkpoint_and_its_record_names_it(saved, tmp_path, caps
     assert main([*run, "--size", "tiny", "--output", str(records)]) == 0
     trained, random = read_records(records)
     assert trained.point == random.point
-    assert trained.model["checkpoint"] == dlm_bench.load_checkpoint(path).checkpoint
-    assert len(trained.model["checkpoint"]) == 16
-    assert "checkpoint" not in random.model
+    assert trained.checkpoint == dlm_bench.load_checkpoint(path).checkpoint
+    assert len(trained.checkpoint) == 16
+    assert random.checkpoint == ""
     assert trained.identity != random.identity  # a sweep that resumes does not take it for its own
 
 
