@@ -1,5 +1,6 @@
 """A sweep within a time: every point once, then again where the stated error is largest."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +8,15 @@ from types import MappingProxyType
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.execute import Executor
-from dlm_bench.plan import Plan, TimeLeft, expected_work, model_of
+from dlm_bench.plan import Model, Plan, model_of
 from dlm_bench.results.record import Point, Record
 
+LEAST_SECONDS = 1.0  # of sampling a point to a tolerance, as timing.estimate has it
+SETTLE_SECONDS = 1.0  # of its warm-up, at least
 FIRST_SHARE = 0.4  # of the budget, for measuring every point once
 # How a point is measured to say what the others will take.
 LOOK = {"mode": "sampled", "warmup": 0, "repeats": 1, "nodes": 2, "tolerance": 1.0}
+OF_TIMEOUT = 0.7  # of a point's time limit may go into sampling
 WORTHWHILE = 1.25  # an error is to get smaller by this factor, or its point is left alone
 
 
@@ -51,18 +55,20 @@ def run_within(
     begun = clock()
     measuring = plan.sweep.measuring
     per_work = FIRST_SHARE * budget / sum(plan.work)
+    most = math.inf if plan.sweep.timeout is None else OF_TIMEOUT * plan.sweep.timeout
 
     def share(index: int) -> float:
-        return min(measuring.max_seconds, per_work * plan.work[index])
+        return min(measuring.max_seconds, per_work * plan.work[index], most)
 
     places = {identity: index for index, identity in enumerate(plan.identities())}
     looks = [look for record in found for look in look_at(plan, places[record.identity], record)]
-    measured = 0.0
+    measured, loaded = 0.0, set()
     for index, record, seconds in executor.run(plan, found, begin, share):
         looks += look_at(plan, index, record, seconds)
         measured += seconds
+        loaded.add(model_of(plan.sweep.points[index]))
         yield index, record, seconds
-    loading = (clock() - begun - measured) / len({model_of(point) for point in plan.sweep.points})
+    loading = (clock() - begun - measured) / max(1, len(loaded))
     while looks:
         left = budget - (clock() - begun)
         target = common_error(looks, left, loading, measuring.tolerance)
@@ -73,7 +79,8 @@ def run_within(
         look = max(wanted, key=lambda look: (look.model == executor.model, look.error))
         looks.remove(look)
         begin(look.index)
-        record, seconds = executor.measure(plan, look.index, look.seconds_to(target))
+        sampling = min(look.seconds_to(target), max(most - look.besides, look.sampling))
+        record, seconds = executor.measure(plan, look.index, sampling)
         yield look.index, record, seconds
 
 
@@ -106,31 +113,53 @@ def common_error(looks: Sequence[Look], left: float, loading: float, least: floa
     return high
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds that a sweep will take by a look at each of `lines`: if every point is within the
+    tolerance as soon as can be, and if every point takes all of its `max_seconds`."""
+
+    lines: int
+    least: float
+    most: float
+
+
 def predict(
     executor: Executor, plan: Plan, found: Mapping[str, Record] = MappingProxyType({})
-) -> tuple[int, float]:
-    """How many lines of a sweep were looked at, by one round of their shortest point, and the
-    seconds that the points not found will therefore take. Raises ResultsError if none can run."""
+) -> Prediction:
+    """Look at each line of a sweep by one round of its shortest point of which no record was found,
+    and say what all such points will take. A round is scaled by the work of a point; what a point
+    needs besides, and the loading of each model, are as in the look. Raises ResultsError if none
+    can run."""
     missing = [
         (index, point)
         for index, point in enumerate(plan.sweep.points)
         if plan.identity_of(point) not in found
     ]
-    shortest: dict[tuple[object, ...], tuple[int, Point]] = {}
+    if not missing:
+        return Prediction(0, 0.0, 0.0)
+    lines: dict[tuple[object, ...], list[tuple[int, Point]]] = {}
     for index, point in sorted(missing, key=lambda item: item[1].length):
-        shortest.setdefault((model_of(point), point.sampler, repr(point.options)), (index, point))
+        line = (model_of(point), point.sampler, repr(point.options))
+        lines.setdefault(line, []).append((index, point))
     measuring = plan.sweep.measuring
     look = measuring.model_copy(update=LOOK)
     looked = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"measuring": look})})
-    time_left, looks = TimeLeft(), 0
-    for index, point in sorted(shortest.values()):
+    loading: dict[Model, float] = {}
+    looks, least, most = 0, 0.0, 0.0
+    for members in sorted(lines.values()):
+        first, shortest = members[0]
         begun = time.monotonic()
-        record, seconds = executor.measure(looked, index)
-        if record.status == "ok":
-            besides = time.monotonic() - begun - seconds
-            time_left.learn(point, expected_work(point, look), seconds, besides)
-            looks += 1
-    seconds_left = time_left.seconds((point, plan.work[index]) for index, point in missing)
-    if seconds_left is None:
+        record, seconds = executor.measure(looked, first)
+        sampling = record.telemetry.get("region_seconds")
+        if record.status != "ok" or sampling is None:
+            continue
+        looks += 1
+        loading.setdefault(model_of(shortest), time.monotonic() - begun - seconds)
+        besides = seconds - sampling + SETTLE_SECONDS
+        for index, _ in members:
+            each = sampling * plan.work[index] / plan.work[first]
+            least += besides + max(measuring.repeats * each, LEAST_SECONDS)
+            most += besides + max(2 * each, measuring.max_seconds)
+    if not looks:
         raise ResultsError("no point of the sweep could be looked at")
-    return looks, seconds_left
+    return Prediction(looks, least + sum(loading.values()), most + sum(loading.values()))

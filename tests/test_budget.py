@@ -142,11 +142,27 @@ def test_the_common_error_costs_no_more_than_there_is():
 
 def test_a_prediction_looks_at_each_line_once_and_scales_by_work():
     lab = Lab({1024: 0.1, 2048: 0.1}, rounds=3.0)
-    looks, seconds = predict(lab, plan_of([2048, 1024], ("diffutran", "diffumamba")))
-    assert looks == 2
+    told = predict(lab, plan_of([2048, 1024], ("diffutran", "diffumamba")))
+    assert told.lines == 2
     assert [index for index, _ in lab.measured] == [1, 3]
-    # Of the looked at ones, two thirds more rounds; twice the length is at least twice the work.
-    assert 2 * 3.0 * (1 + 2) < seconds < 2 * 3.0 * 100
+    # Five rounds of 3 s of the short ones and twice that or more of the long ones, against two
+    # rounds where those exceed the 30 s of a point.
+    assert 2 * (15 + 30) < told.least < 2 * (15 + 100)
+    assert 4 * 30 < told.most < told.least + 4 * 30
+
+
+def test_a_prediction_of_nothing_left_is_nothing():
+    plan = plan_of([100])
+    done = Lab({100: 0.1}).measure(plan, 0)[0]
+    assert predict(Lab({100: 0.1}), plan, {done.identity: done}).most == 0
+
+
+def test_sampling_leaves_room_below_the_time_limit_of_a_point():
+    lab = Lab({100: 0.9, 200: 0.9})
+    plan = plan_of([100, 200])
+    plan = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"timeout": 10.0})})
+    spend(lab, plan, budget=300.0)
+    assert max(sampling for _, sampling in lab.measured) <= 7.0
 
 
 def test_a_prediction_of_points_that_all_fail_says_so():
@@ -198,7 +214,7 @@ def test_a_sweep_within_a_budget_measures_every_point(tmp_path, capsys):
 def test_a_dry_run_with_a_budget_predicts_the_time(tmp_path, capsys):
     assert main(["sweep", sweep_file(tmp_path), "--dry-run", "--budget", "10m"]) == 0
     out = capsys.readouterr().out
-    assert "is what 2 rounds of every point will take, by a look at each of 1 lines" in out
+    assert "without a budget, by one round of the shortest point of 1 lines" in out
     assert "the budget is 10.0 min" in out
 
 

@@ -66,7 +66,8 @@ def _revision(name: str, revision: str, root: Path, place: Path) -> Checkout:
 def _working_tree(root: Path, place: Path) -> Checkout:
     os.symlink(root, place)
     label = f"the working tree ({_git(root, 'rev-parse', '--short=12', 'HEAD')}"
-    dirty = _git(root, "status", "--porcelain", "--untracked-files=normal")
+    # As the records' own commit says it; an untracked file may be of ab's own output.
+    dirty = _git(root, "status", "--porcelain", "--untracked-files=no")
     return _checked("head", place, f"{label}, with uncommitted changes)" if dirty else f"{label})")
 
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dlm_bench.ab.sides import Failure, Visit
-from dlm_bench.analysis.compare import THRESHOLD, Verdict
+from dlm_bench.analysis.compare import FAILURES, THRESHOLD, Verdict
 from dlm_bench.analysis.rounds import Contest, round_ratio
 from dlm_bench.results.record import Record
 
 VISIT_SECONDS = 0.3  # of repeats: enough for several, short for a machine that changes
 MOST_REPEATS = 10
 MOST_TURNS = 4  # of a round; more of them tell little that fresh workers would not
-FAILURES = 2  # of a point on one side: the first may be an accident
 NAMES = ("base", "head")
 
 

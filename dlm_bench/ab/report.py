@@ -1,7 +1,7 @@
 """The points of `dlm-bench ab`, as both sides know them, and the report of how it went."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -16,11 +16,13 @@ from dlm_bench.results.record import Point
 @dataclass(frozen=True)
 class Matched:
     """The points of both sides: `pairs` holds the numbers (in base, in head) of those to measure,
-    `points` what head calls them, `alone` those that only one side has."""
+    `points` what head calls them, `alone` those that only one side has, and `notes` what base
+    calls otherwise, by its place in `points`."""
 
     pairs: Sequence[tuple[int, int]]
     points: Sequence[Point]
     alone: Sequence[PointVerdict] = ()
+    notes: Mapping[int, str] = field(default_factory=dict)
 
 
 def matched_points(sides: tuple[Side, Side], sweep: Path) -> Matched:
@@ -42,7 +44,12 @@ def match(base: Sequence[Point], head: Sequence[Point]) -> Matched:
     sampler may have got an option since), else those that are equal. Raises RevisionError if
     there are none."""
     if len(base) == len(head):
-        return Matched([(i, i) for i in range(len(head))], head)
+        notes = {
+            i: difference(*both)
+            for i, both in enumerate(zip(base, head, strict=True))
+            if both[0] != both[1]
+        }
+        return Matched([(i, i) for i in range(len(head))], head, notes=notes)
     pairs = [(base.index(point), i) for i, point in enumerate(head) if point in base]
     if not pairs:
         raise RevisionError("base and head have no point of the sweep in common")
@@ -59,6 +66,18 @@ def match(base: Sequence[Point], head: Sequence[Point]) -> Matched:
     return Matched(pairs, [head[i] for _, i in pairs], alone)
 
 
+def difference(base: Point, head: Point) -> str:
+    """What differs between two points, e.g. `not the same point: length 64 / 96 (base / head)`."""
+    sides = [point.model_dump() for point in (base, head)]
+    one, other = (side | side.pop("options") for side in sides)
+    told = [
+        f"{name} {one.get(name, 'none')} / {other.get(name, 'none')}"
+        for name in one | other
+        if one.get(name) != other.get(name)
+    ]
+    return f"not the same point: {', '.join(told)} (base / head)"
+
+
 def report_of(
     course: Course, matched: Matched, both: tuple[Checkout, Checkout], threshold: float
 ) -> Report:
@@ -70,7 +89,7 @@ def report_of(
             base_seconds=_middle(course.times.get((0, i))),
             head_seconds=_middle(course.times.get((1, i))),
             comparison=course.contest.comparisons[i],
-            note=_note(course, i),
+            note="; ".join(filter(None, [matched.notes.get(i, ""), _note(course, i)])),
         )
         for i, point in enumerate(matched.points)
     ]

@@ -68,12 +68,12 @@ class Side:
             self._worker.stop()
         self._worker = None
 
-    def plan(self, path: Path, **overrides: Any) -> list[Point]:
+    def plan(self, path: Path) -> list[Point]:
         """The points that this revision makes of a sweep file. Raises RevisionError for a mistake
         in it, or for an answer in a protocol that is not this one."""
         assert self._worker is not None
         try:
-            answer = self._worker.ask({"plan": {"path": str(path), **overrides}})
+            answer = self._worker.ask({"plan": {"path": str(path)}})
         except WorkerFailure as error:
             raise self._error(f"cannot read the sweep: {error}") from None
         if "mistake" in answer:
@@ -91,9 +91,12 @@ class Side:
             self.begin()
             self.ready()
         assert self._worker is not None
+        measuring = self._sweep["measuring"]
+        if measuring.get("mode") == "auto":  # would take the estimator by the speed at each visit
+            measuring = measuring | {"mode": "sampled"}
         job = {
             "measure": self._sweep["points"][index],
-            "measuring": self._sweep["measuring"] | VISIT | {"repeats": repeats},
+            "measuring": measuring | VISIT | {"repeats": repeats},
             "memory_limit": self._sweep["memory_limit"],
         }
         try:

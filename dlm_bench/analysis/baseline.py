@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from statistics import median
 
 from dlm_bench.analysis.compare import RUN_SPREAD, THRESHOLD, compare_times, verdict_of
-from dlm_bench.analysis.match import TOLD, environment_differences, paired
+from dlm_bench.analysis.match import (
+    TOLD,
+    changes,
+    environment_differences,
+    estimated_spread,
+    paired,
+    spread_notes,
+)
 from dlm_bench.analysis.verdicts import PointVerdict
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Record
@@ -52,22 +59,28 @@ def judge(
             f"{baseline.path} was measured in another environment (baseline / here): "
             f"{'; '.join(refused)}"
         )
-    runs = [each.seconds for each in pair[0] if each.status == "ok"]
+    measured = [each for each in pair[0] if each.status == "ok"]
+    runs = [each.seconds for each in measured]
     after = median(record.seconds)
     if not runs:
         if pair[0]:
             return PointVerdict(record.point, "fixed", None, after, note=pair[0][-1].status)
         return PointVerdict(record.point, "new", None, after)
     comparison = compare_times(
-        runs, [record.seconds], comparisons=baseline.points, run_spread=run_spread
+        runs,
+        [record.seconds],
+        comparisons=baseline.points,
+        run_spread=max(run_spread, estimated_spread([*measured, record])),
     )
+    notes = [*record.flags, *changes(measured, [record])]
+    notes += spread_notes([*measured, record], run_spread)
     return PointVerdict(
         record.point,
         verdict_of(comparison, threshold),
         median(median(run) for run in runs),
         after,
         comparison,
-        ", ".join(record.flags),
+        ", ".join(notes),
     )
 
 

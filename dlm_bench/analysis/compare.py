@@ -22,6 +22,7 @@ THRESHOLD = 0.05  # the slowdown that must not pass
 FALSE_ALARMS = 0.002  # chance that any of the points is called slower where nothing changed
 OWN = 0.05  # chance that a comparison's own interval misses
 RUN_SPREAD = 0.02  # assumed: what single runs of the same code differ by
+FAILURES = 2  # of a point on one side: the first may be an accident
 ASSUMED_FREEDOM = 6  # degrees of freedom that this assumption is worth, next to those of the runs
 
 Runs = Sequence[Sequence[float]]
@@ -88,11 +89,14 @@ def around(
 ) -> Comparison:
     """The comparison of a log ratio with this standard error, given the chance that each interval
     may leave beyond each of its ends."""
-    own, alarm = (
-        Interval(_exp(log_ratio - reach), _exp(log_ratio + reach))
-        for reach in (_reach(error, freedom, tail) for tail in (own_tail, alarm_tail))
-    )
+    own, alarm = (interval(log_ratio, error, freedom, tail) for tail in (own_tail, alarm_tail))
     return Comparison(math.exp(log_ratio), own, alarm)
+
+
+def interval(log_ratio: float, error: float, freedom: float, tail: float) -> Interval:
+    """The interval of a ratio that leaves this chance beyond each of its ends."""
+    reach = _reach(error, freedom, tail)
+    return Interval(_exp(log_ratio - reach), _exp(log_ratio + reach))
 
 
 def verdict_of(comparison: Comparison, threshold: float = THRESHOLD) -> Verdict:

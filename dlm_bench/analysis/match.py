@@ -7,6 +7,7 @@ from statistics import median
 
 from dlm_bench.analysis.compare import (
     ASSUMED_FREEDOM,
+    FAILURES,
     FALSE_ALARMS,
     RUN_SPREAD,
     THRESHOLD,
@@ -71,9 +72,10 @@ def _whole(path: str | Path) -> list[Record]:
 def paired(base: Iterable[Record], head: Iterable[Record]) -> list[tuple[Records, Records]]:
     """The records of each point on both sides, in the order of base, then head's own points.
 
-    Records are of one point if they asked for the same: the point, the mode, the warm-up and the
-    seed. Not the repeats, of which more only tell more; nor the version and the hardware, which
-    are in a record's identity. What is left over is matched without dtype and device, so that a
+    Records are of one point if they asked for the same: the point, the warm-up and the seed. Not
+    the mode, as a record has the one that "auto" came to, and a failed one "auto" itself; nor the
+    repeats, of which more only tell more; nor the version and the hardware, which are in a
+    record's identity. What is left over is matched without dtype and device, so that a
     change of these shows as what it is.
     """
     before, after = _grouped(base), _grouped(head)
@@ -94,7 +96,7 @@ def _grouped(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 def _asked(record: Record, **changes: str) -> str:
     point = record.point.model_dump() | changes
-    return json.dumps([point, record.mode, record.warmup, record.seed], sort_keys=True)
+    return json.dumps([point, record.warmup, record.seed], sort_keys=True)
 
 
 def _without_place(record: Record) -> str:
@@ -109,7 +111,7 @@ def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
             side |= {record.point.model_dump_json(): record for record in group}
     for key in points[0].keys() & points[1].keys():
         before, after = points[0][key], points[1][key]
-        for name in ("mode", "warmup", "seed"):
+        for name in ("warmup", "seed"):
             one, other = getattr(before, name), getattr(after, name)
             if one != other:
                 return f": the same points were measured with {name} {one} and {other}"
@@ -154,16 +156,19 @@ def _verdict(
     point = (head or base)[-1].point
     before, after = _ok(base), _ok(head)
     base_seconds, head_seconds = _seconds(before), _seconds(after)
+    if before and after and len(base) == len(before) and len(head) - len(after) >= FAILURES:
+        note = "; ".join([_failure(head), *_notes(base, head)])
+        return PointVerdict(point, "newly failing", base_seconds, head_seconds, note=note)
     if before and after:
         comparison = compare_times(
             [record.seconds for record in before],
             [record.seconds for record in after],
             comparisons=comparable,
             false_alarms=FALSE_ALARMS,
-            run_spread=run_spread,
+            run_spread=max(run_spread, estimated_spread([*before, *after])),
         )
         verdict = verdict_of(comparison, threshold)
-        note = "; ".join(_notes(base, head))
+        note = "; ".join([*_notes(base, head), *spread_notes([*before, *after], run_spread)])
         return PointVerdict(point, verdict, base_seconds, head_seconds, comparison, note)
     if not head:
         return PointVerdict(point, "missing", base_seconds, note="head has no record of it")
@@ -194,11 +199,37 @@ def _notes(base: Records, head: Records) -> list[str]:
         failed = len(records) - len(_ok(records))
         if failed:
             notes.append(f"{failed} of {len(records)} runs of {name} failed")
-    one, other = _ok(base)[-1].kernels, _ok(head)[-1].kernels
+    return notes + changes(_ok(base), _ok(head))
+
+
+def changes(base: Records, head: Records) -> list[str]:
+    """What ran another way on head than on base, of records that are ok: the mode, the kernels,
+    and what was captured as CUDA graphs."""
+    modes = [_said({record.mode for record in records}) for records in (base, head)]
+    found = [] if modes[0] == modes[1] else [f"mode {modes[1]}, was {modes[0]}"]
+    one, other = base[-1].kernels, head[-1].kernels
     for operation in sorted(one.keys() & other.keys()):
         if one[operation] != other[operation]:
-            notes.append(f"{operation} by {other[operation]}, was {one[operation]}")
-    return notes
+            found.append(f"{operation} by {other[operation]}, was {one[operation]}")
+    one, other = base[-1].graphs, head[-1].graphs
+    for role in sorted(one.keys() & other.keys()):
+        if one[role] != other[role]:
+            found.append(f"graph of {role}: {other[role]}, was: {one[role]}")
+    return found
+
+
+def estimated_spread(records: Records) -> float:
+    """What runs may differ by for their sampling alone, a standard deviation: half of the largest
+    error estimate, which is made for 95 %."""
+    return max((record.error_estimate or 0.0) for record in records) / 2
+
+
+def spread_notes(records: Records, run_spread: float) -> list[str]:
+    """That the estimated spread of these records counts, if it is more than the assumed."""
+    spread = estimated_spread(records)
+    if spread <= run_spread:
+        return []
+    return [f"a run spread of {100 * spread:.2g} % for the error estimate of sampled passes"]
 
 
 def _how(pairs: Sequence[tuple[Records, Records]], run_spread: float) -> str:

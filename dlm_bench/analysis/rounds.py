@@ -12,6 +12,7 @@ A point has few rounds, but the others' were disturbed by the same machine: see 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from dlm_bench.analysis.compare import (
     Comparison,
     Verdict,
     around,
+    interval,
     verdict_of,
 )
 from dlm_bench.analysis.moderation import moderated
@@ -43,6 +45,7 @@ class Contest:
         self._ratios: list[list[float]] = [[] for _ in range(points)]
         self._threshold, self._false_alarms = threshold, false_alarms
         self._rounds, self._next_look, self._spent = 0, FEWEST, 0.0
+        self._looked = 0  # rounds at the last look
 
     @property
     def undecided(self) -> list[int]:
@@ -59,11 +62,16 @@ class Contest:
             self.look(share)
 
     def look(self, share: float) -> None:
-        """Settle what can be; `share` is 1 at the last look."""
+        """Settle what can be, if a round came since the last look; `share` is 1 at the last.
+
+        `comparisons` then have the plain 95 % interval; "same" is decided by a wider one, for
+        looking repeatedly.
+        """
         share = min(1.0, share)
         allowance = share - self._spent
-        if allowance <= 0:
+        if allowance <= 0 or self._looked == self._rounds:
             return
+        self._looked = self._rounds
         self._spent, self._next_look = share, math.ceil(GROWTH * self._rounds)
         middles = {
             point: middle_of(ratios)
@@ -77,7 +85,8 @@ class Contest:
                 continue
             error = math.sqrt(variance / len(self._ratios[point]))
             found = around(middle.log_ratio, error, freedom, alarm, OWN / 2 * allowance)
-            self.comparisons[point] = found
+            own = interval(middle.log_ratio, error, freedom, OWN / 2)
+            self.comparisons[point] = replace(found, own=own)
             self.verdicts[point] = verdict_of(found, self._threshold)
 
 
@@ -104,7 +113,8 @@ def middle_of(log_ratios: Sequence[float]) -> Middle:
 
 
 def round_ratio(base: Sequence[float], head: Sequence[float]) -> float:
-    """The log ratio of one round: of the fastest decodes of either side, of which there must be as
-    many. Other work only ever makes one slower, and of a few decodes the fastest scatters less
-    than their median does."""
-    return math.log(min(head)) - math.log(min(base))
+    """The log ratio of one round: of the fastest decodes of either side. Other work only ever makes
+    one slower, and of a few decodes the fastest scatters less than their median does. The fastest
+    of more decodes is faster, so only as many are taken as the shorter side has."""
+    count = min(len(base), len(head))
+    return math.log(min(head[:count])) - math.log(min(base[:count]))

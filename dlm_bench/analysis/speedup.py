@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.results.lines import identity_columns, ok_points
+from dlm_bench.results.lines import identity_columns, ok_points, time_bounds
 
 REFERENCE = "diffutran"
 
@@ -19,7 +19,8 @@ def speedups(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     The columns are those that tell lines apart (backbone, sampler, its options, size, batch,
     dtype, device, hardware), then length, tokens_per_second, reference_tokens_per_second, speedup
     (the ratio of the two, each of the mean over its repeats), low and high: the slowest repeat
-    over the reference's fastest, and the fastest over its slowest. Where there is no such point
+    over the reference's fastest, and the fastest over its slowest (of sampled timing what its
+    stated error makes them, see `time_bounds`). Where there is no such point
     of the reference, which an autoregressive line never has, reference_tokens_per_second,
     speedup, low and high are NaN. Lines come in the order of the frame, lengths ascending.
 
@@ -27,11 +28,13 @@ def speedups(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """
     points = ok_points(frame)
     identity = identity_columns(frame)
+    rows = points.to_dict("records")
+    bounded = [(row["batch"] * row["length"], time_bounds(row)) for row in rows]
     lines = points.groupby(identity, sort=False, dropna=False).ngroup()
     points = points.assign(
         line=lines,
-        slowest=points["batch"] * points["length"] / points["seconds"].map(max),
-        fastest=points["batch"] * points["length"] / points["seconds"].map(min),
+        slowest=[tokens / high for tokens, (_, high) in bounded],
+        fastest=[tokens / low for tokens, (low, _) in bounded],
     ).sort_values(["line", "length"], kind="stable")
     is_reference = points["backbone"].eq(reference)
     if not is_reference.any():

@@ -11,6 +11,7 @@ from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.figures import style
 from dlm_bench.figures.against_length import Spread
+from dlm_bench.results.lines import time_bounds
 
 # Coefficients of the law in units that keep them readable: their titles and 1/unit in seconds.
 _UNITS = {
@@ -45,20 +46,19 @@ def speedup_table(
     none has one, and as `throughput_table` does.
     """
     found = speedups_by_point(frame, reference)
+    labels: list[str] = []
     cells = {}
     for line in drawn:
-        for row in line.rows:
-            ratio = found.get(point_key(line, row["length"]))
-            if ratio is not None:
-                cells[line.label, row["length"]] = Number(
-                    ratio.value, f"{ratio.value:.2f}", ratio.low, ratio.high
-                )
-    labels = [line.label for line in drawn if any(label == line.label for label, _ in cells)]
+        ratios = {row["length"]: found.get(point_key(line, row["length"])) for row in line.rows}
+        known = {length: ratio for length, ratio in ratios.items() if ratio is not None}
+        for length, ratio in known.items():
+            number = Number(ratio.value, f"{ratio.value:.2f}", ratio.low, ratio.high)
+            cells[len(labels), length] = number
+        labels += [line.label] if known else []
     if not cells:
         raise ResultsError(f"reference: no line has the counterpart of {reference!r} that it needs")
-    numbered = {(labels.index(label), length): cell for (label, length), cell in cells.items()}
     name = style.BACKBONE_NAMES.get(reference, reference)
-    return _by_length(f"times as fast as {name}", labels, numbered, at)
+    return _by_length(f"times as fast as {name}", labels, cells, at)
 
 
 def speedups_by_point(
@@ -111,9 +111,8 @@ def rate_text(value: float) -> str:
 
 def _speed(row: dict[str, Any]) -> Number:
     value, tokens = row["tokens_per_second"], row["batch"] * row["length"]
-    return Number(
-        value, rate_text(value), tokens / max(row["seconds"]), tokens / min(row["seconds"])
-    )
+    low, high = time_bounds(row)
+    return Number(value, rate_text(value), tokens / high, tokens / low)
 
 
 def _coefficient(fit: LatencyFit, name: str) -> Number:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 from dlm_bench.analysis.compare import Comparison, Interval, Verdict
 from dlm_bench.analysis.verdicts import PointVerdict, Report
-from dlm_bench.errors import unknown
 
 HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time", "95 % interval")
-QUIET: tuple[Verdict, ...] = ("same", "new", "fixed", "still failing")
+QUIET: tuple[Verdict, ...] = ("same",)
 ICONS: dict[Verdict, str] = {
     "slower": "🔴",
     "newly failing": "🔴",
@@ -151,13 +150,6 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     "github": as_github,
     "github-action-benchmark": as_action_benchmark,
 }
-
-
-def written(report: Report, style: str) -> str:
-    """A report in one of the FORMATS. Raises ConfigError for another."""
-    if style not in FORMATS:
-        raise unknown("--format", style, FORMATS)
-    return FORMATS[style](report)
 
 
 def _cells(each: PointVerdict) -> tuple[str, ...]:

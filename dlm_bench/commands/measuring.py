@@ -211,7 +211,7 @@ def sweep(args: argparse.Namespace) -> int:
             print_found(plan, found, output, args.retry_failed)
         if args.dry_run:
             if budget is not None:
-                _predict(executor, plan, found, budget)
+                _predict(executor, plan, found, budget, args.retry_failed)
             return 0
         check_writable(output)
         if args.retry_failed:
@@ -264,14 +264,21 @@ def _run_all(
     return records, True
 
 
-def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
+def _predict(
+    executor: "Executor",
+    plan: "Plan",
+    found: "dict[str, Record]",
+    budget: float,
+    retry: bool,
+) -> None:
     """Look at each line of a sweep once and say what its points will take."""
     from dlm_bench.budget import predict
     from dlm_bench.terminal import duration
 
-    looks, seconds = predict(executor, plan, found)
-    repeats = plan.sweep.measuring.repeats
+    found = {key: record for key, record in found.items() if record.status == "ok" or not retry}
+    told = predict(executor, plan, found)
     print(
-        f"{duration(seconds)} is what {repeats} rounds of every point will take, by a look at each "
-        f"of {looks} lines; the budget is {duration(budget)}"
+        f"{duration(told.least)} to {duration(told.most)} without a budget, by one round of the "
+        f"shortest point of {told.lines} lines: as points are within the tolerance at once, or "
+        f"sampled for all of max_seconds; the budget is {duration(budget)}"
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import bound, flags, legend, style
 from dlm_bench.figures.missing import name_missing
-from dlm_bench.results.lines import identity_columns
+from dlm_bench.results.lines import identity_columns, time_bounds
 
 P = "tokens_per_step"
 Row = dict[str, Any]
@@ -49,9 +49,9 @@ def valued(line: style.Line, of: Callable[[Row], Spread | None]) -> style.Line:
 
 
 def over_repeats(row: Row, of: Callable[[float], float]) -> Spread:
-    """The spread of what a time of one decode means: of the mean time, and of every repeat's."""
-    values = [of(seconds) for seconds in row["seconds"]]
-    return Spread(of(row["mean_seconds"]), min(values), max(values))
+    """The spread of what a time of one decode means: of the mean time, and of its bounds."""
+    low, high = sorted(of(seconds) for seconds in time_bounds(row))
+    return Spread(of(row["mean_seconds"]), low, high)
 
 
 def draw_known(
@@ -213,11 +213,14 @@ def _measurement(drawn: Iterable[style.Line], modes: set[str], bars: str) -> str
     if not repeats:
         return ""
     count = str(repeats[0]) if len(repeats) == 1 else f"{repeats[0]}-{repeats[-1]}"
-    mode = f", {modes.pop()} timing" if len(modes) == 1 else ""
+    what = {"exact": "decodes", "sampled": "rounds of sampled timing"}
+    told = " or ".join(what[mode] for mode in sorted(modes))
     # What has no bars is no mean: one number of all decodes.
-    return (
-        f"Mean of {count} decodes{mode}; bars: {bars}." if bars else f"Over {count} decodes{mode}."
-    )
+    if not bars:
+        return f"Over {count} {told}."
+    if "sampled" in modes:
+        bars = "stated error" if modes == {"sampled"} else f"{bars}; sampled: stated error"
+    return f"Mean of {count} {told}; bars: {bars}."
 
 
 def _failures(frame: pd.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """Joules a generated token takes, against sequence length."""
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -28,7 +30,7 @@ def draw_energy(frame: pd.DataFrame) -> Figure:
 def joules_per_token(row: Row) -> Spread | None:
     """Joules of a generated token; None where the hardware did not tell, or told nothing."""
     joules = row["telemetry"].get("energy_joules")
-    if not joules:
+    if not isinstance(joules, int | float) or not 0 < joules < math.inf:
         return None
     each = joules / (len(row["seconds"]) * row["batch"] * row["length"])
     return Spread(each, each, each)

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import flags, style
+from dlm_bench.results.lines import time_bounds
 
 MIN_LENGTHS = 3  # the law has three coefficients
 _TERMS: dict[str, tuple[str, tuple[float, tuple[float, ...]]]] = {  # term: colour, dashes
@@ -78,15 +79,15 @@ def _chosen(frame: pd.DataFrame, sampler: str | None) -> list[style.Line]:
 
 
 def _draw_panel(axes: Axes, line: style.Line, colour: str) -> None:
-    """Measured points with the spread of their repeats, the fitted law and its terms."""
+    """Measured points with their bounds, the fitted law and its terms."""
     points = [
         (row["length"], seconds / row["nfe"]) for row in line.rows for seconds in row["seconds"]
     ]
     fit = fit_latency(*zip(*points, strict=True))
     lengths = np.array([row["length"] for row in line.rows])
     means = np.array([row["ms_per_pass"] for row in line.rows])
-    repeats = [1e3 * np.array(row["seconds"]) / row["nfe"] for row in line.rows]
-    spread = [means - [min(each) for each in repeats], [max(each) for each in repeats] - means]
+    bounds = [1e3 * np.array(time_bounds(row)) / row["nfe"] for row in line.rows]
+    spread = [means - [low for low, _ in bounds], [high for _, high in bounds] - means]
     axes.errorbar(
         lengths,
         means,

@@ -1,5 +1,8 @@
 """The lines of a results frame: the ok points that differ in nothing but their length."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from dlm_bench.errors import ResultsError
@@ -27,6 +30,16 @@ def ok_points(frame: pd.DataFrame) -> pd.DataFrame:
         there = ", ".join(f"{count} {status}" for status, count in counts.items())
         raise ResultsError(f"no record with status ok ({there or 'no records'})")
     return ok.drop_duplicates([*identity_columns(frame), "length"], keep="last")
+
+
+def time_bounds(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Seconds of a decode that a row of `load_results` lies between: of its fastest and slowest
+    repeat, or of sampled timing, whose rounds do not tell all, by its stated error e the mean over
+    and times 1 + e (on a logarithmic axis as far to either side)."""
+    error = row["error_estimate"]
+    if row["mode"] == "sampled" and error is not None and error == error:
+        return row["mean_seconds"] / (1 + error), row["mean_seconds"] * (1 + error)
+    return min(row["seconds"]), max(row["seconds"])
 
 
 def check_sampler(frame: pd.DataFrame, sampler: str | None) -> None:

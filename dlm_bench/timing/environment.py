@@ -1,5 +1,6 @@
 """What a number depends on besides the code: hardware, driver, library versions, commit."""
 
+import os
 import platform
 import subprocess
 from functools import cache
@@ -34,11 +35,14 @@ def environment(device_type: str, index: int = 0) -> dict[str, Any]:
             facts[library] = version(library)
         except PackageNotFoundError:
             continue
+    if device_type == "cpu" and "OMP_WAIT_POLICY" in os.environ:
+        facts["OMP_WAIT_POLICY"] = os.environ["OMP_WAIT_POLICY"]
     if device_type == "cuda":
         properties = torch.cuda.get_device_properties(index)
         facts["hardware"] = facts["gpu"] = properties.name
         facts["gpu_memory_bytes"] = properties.total_memory
         facts["cuda"] = torch.version.cuda
+        facts["cudnn"] = torch.backends.cudnn.version()
         facts["driver"] = _output(
             "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
         )

@@ -71,8 +71,8 @@ def estimate(
     times make one estimate of the decode: a machine that drifts shows as a spread of the rounds.
     There are `repeats` rounds, and more until the relative error is within `tolerance` and they
     have taken LEAST_SECONDS. A line that bends, as leaving a node out tells, gets more nodes there,
-    up to `most_nodes`. Once the rounds have taken `most_seconds` there is no further one, but for a
-    second of two or more.
+    up to `most_nodes`, and the rounds before do not count any more. Once the rounds have taken
+    `most_seconds` there is no further one, but for a second of two or more.
     `watch` is entered around the rounds.
 
     The relative error is that of a 95 % interval of the mean plus the interpolation's; None where
@@ -85,28 +85,27 @@ def estimate(
             timer.warm_up(table.line[table.at[0]], warmup)
         timer.settle([table.line[node] for table in tables for node in table.at])
     with watch or nullcontext():
-        rounds, begin = 0, time.perf_counter()
-        look_at = repeats
+        begin, look_at = time.perf_counter(), repeats
         least_seconds = LEAST_SECONDS if tolerance < ANY_ERROR else 0.0
         while True:
             began = time.perf_counter()
             for table in tables:
                 table.add_round(timer.laps)
-            rounds += 1
+            rounds = min(table.rounds for table in tables)
             now = time.perf_counter()
             late = 2 * now - began - begin > most_seconds and rounds >= min(repeats, 2)
             if rounds < look_at and not late:
                 continue
-            totals = np.sum([table.totals() for table in tables], axis=0)
-            interpolated = sum(table.interpolation_error() for table in tables)
+            totals = np.sum([table.totals(rounds) for table in tables], axis=0)
+            interpolated = sum(table.interpolation_error(rounds) for table in tables)
             error = relative_error(totals, interpolated)
             done = tolerance >= ANY_ERROR or (error is not None and error <= tolerance)
             if late or (done and now - begin >= least_seconds):
                 break
-            if interpolated > tolerance / 2 * totals.mean():
-                for table in tables:
-                    table.refine(most_nodes)
             look_at = math.ceil(PATIENCE * rounds)
+            if interpolated > tolerance / 2 * totals.mean():
+                refined = [table.refine(most_nodes, rounds) for table in tables]
+                look_at = repeats if any(refined) else look_at
     timings = [timing for table in tables for timing in table.timings()]
     return Estimate(totals.tolist(), error, interpolated, timings, timer.warmup_seconds)
 
@@ -116,64 +115,53 @@ class _Table:
 
     def __init__(self, line: list[Unit], at: list[int]) -> None:
         self.line = line
-        self.rounds = 0
-        self._laps: dict[int, list[list[float]]] = {node: [] for node in at}  # oldest node first
+        self._laps: dict[int, list[list[float]]] = {node: [] for node in at}
 
     @property
     def at(self) -> list[int]:
         """The nodes, in the order of the line."""
         return sorted(self._laps)
 
+    @property
+    def rounds(self) -> int:
+        """The rounds in which all nodes were timed."""
+        return min(map(len, self._laps.values()))
+
     def add_round(self, laps: Callable[[Unit], list[float]]) -> None:
         """Time all nodes once."""
         for node in self.at:
             self._laps[node].append(laps(self.line[node]))
-        self.rounds += 1
 
-    def seconds(self) -> np.ndarray:
-        """Seconds of each node in each round, (nodes, rounds), in the order of the line.
+    def seconds(self, rounds: int) -> np.ndarray:
+        """Seconds of each node in each of the last rounds, (nodes, rounds), in the line's order."""
+        return np.array([[sum(laps) for laps in self._laps[node][-rounds:]] for node in self.at])
 
-        In the rounds before it was there a node is taken to have stood to its neighbours as it
-        did since.
-        """
-        known: dict[int, np.ndarray] = {}
-        for node, rows in self._laps.items():
-            taken = np.array([sum(laps) for laps in rows])
-            if len(taken) < self.rounds:
-                older = sorted(known)
-                columns = np.stack([known[each] for each in older], axis=1)  # (rounds, nodes)
-                expected = np.array([np.interp(node, older, column) for column in columns])
-                before = self.rounds - len(taken)
-                ratio = taken.mean() / expected[before:].mean()
-                taken = np.concatenate([ratio * expected[:before], taken])
-            known[node] = taken
-        return np.stack([known[node] for node in self.at])
+    def totals(self, rounds: int) -> np.ndarray:
+        """Seconds of all units of the line by each of the last rounds, (rounds,)."""
+        return weights(self.at, len(self.line)) @ self.seconds(rounds)
 
-    def totals(self) -> np.ndarray:
-        """Seconds of all units of the line by each round, (rounds,)."""
-        return weights(self.at, len(self.line)) @ self.seconds()
-
-    def interpolation_error(self) -> float:
+    def interpolation_error(self, rounds: int) -> float:
         """Seconds that all units together may be off by for the interpolation."""
-        return interpolation_error(self.at, self.seconds().mean(axis=1))
+        return interpolation_error(self.at, self.seconds(rounds).mean(axis=1))
 
-    def refine(self, most: int) -> None:
+    def refine(self, most: int, rounds: int) -> bool:
         """Add nodes on both sides of the one that is farthest off its neighbours, if it is off by
-        more than noise and there is room for them."""
+        more than noise and there is room for them; whether any was added."""
         at = self.at
-        if len(at) < 3 or self.rounds < 2:
-            return
-        missed = misses(at, self.seconds())  # (inner nodes, rounds)
+        if len(at) < 3 or rounds < 2:
+            return False
+        missed = misses(at, self.seconds(rounds))  # (inner nodes, rounds)
         mean = np.abs(missed.mean(axis=1))
-        noise = missed.std(axis=1, ddof=1) / math.sqrt(self.rounds)
+        noise = missed.std(axis=1, ddof=1) / math.sqrt(rounds)
         clear = np.where(mean > CLEAR * noise, mean * weights(at, len(self.line))[1:-1], 0)
         worst = int(clear.argmax())
         if clear[worst] == 0:
-            return
+            return False
         left, node, right = at[worst : worst + 3]
         for new in ((left + node) // 2, (node + right + 1) // 2):
             if new not in self._laps and len(self._laps) < most:
                 self._laps[new] = []
+        return len(self._laps) > len(at)
 
     def timings(self) -> list[PassTiming]:
         """The seconds of one pass of each run of each node."""
@@ -210,7 +198,9 @@ class _UnitTimer:
         )
 
     def settle(self, nodes: Sequence[Unit]) -> None:
-        """Run units in turn until the warm-up has lasted."""
+        """Run units in turn until the warm-up has lasted; not if capturing them was enough."""
+        if all(self.steps.warm.issuperset(unit.kinds) for unit in nodes):
+            return
         self.steps.prepare(kind for unit in nodes for kind in unit.kinds)
         begin, before = time.perf_counter(), sum(self.warmup_seconds)
         for unit in cycle(nodes):

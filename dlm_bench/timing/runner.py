@@ -2,8 +2,10 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from statistics import fmean
 from typing import get_args
 
+import numpy as np
 import torch
 
 from dlm_bench.errors import LONGEST_WAIT, MOST_RUNS, check_int, check_number, unknown
@@ -23,6 +25,7 @@ from dlm_bench.timing.steady import drifting, outliers, warm_up
 from dlm_bench.timing.telemetry import Telemetry, Watch
 
 MOST_NODES = 9
+MOST_JUDGED = 50  # repeats, or means of as many rounds in a row, that flags are judged by
 TOLERANCE = 0.01
 MOST_SECONDS = 30.0
 
@@ -99,7 +102,7 @@ def measure(
     )
     watch = watch_of(device)
 
-    def sample(repeats: int, tolerance: float, watch: Watch | None) -> Estimate:
+    def sample(warmup: int, repeats: int, tolerance: float, watch: Watch | None) -> Estimate:
         return estimate(
             sampler,
             state,
@@ -112,8 +115,10 @@ def measure(
             watch=watch,
         )
 
+    warmed: list[float] = []
     if mode == "auto":
-        look = sample(1, ANY_ERROR, None)
+        look = sample(warmup, 1, ANY_ERROR, None)
+        warmed = look.warmup_seconds
         whole = (warmup + repeats) * look.seconds[0]
         record.mode = "exact" if whole <= max_seconds else "sampled"
     if record.mode == "exact":
@@ -121,10 +126,10 @@ def measure(
             sampler, state, steps, warmup, repeats, watch
         )
     else:
-        found = sample(repeats, tolerance, watch)
+        found = sample(0 if warmed else warmup, repeats, tolerance, watch)
         record.seconds, record.passes = found.seconds, found.passes
         record.error_estimate = found.relative_error
-        record.warmup_seconds = found.warmup_seconds
+        record.warmup_seconds = [*warmed, *found.warmup_seconds]
     record.graphs = steps.report()
     record.peak_memory_bytes = peak_memory(device)
     telemetry = watch.telemetry(record.seconds, batch * length)
@@ -171,6 +176,9 @@ def watch_of(device: torch.device) -> Watch:
 
 def flags_of(seconds: list[float], telemetry: Telemetry) -> list[Flag]:
     """What makes these repeats less sure (see Record)."""
+    if len(seconds) > MOST_JUDGED:
+        # The rules are for so many; of hundreds of rounds some are always far off.
+        seconds = [fmean(part) for part in np.array_split(seconds, MOST_JUDGED)]
     signs: dict[Flag, bool] = {
         "throttled": telemetry.throttled,
         "drifting": drifting(seconds) is not None,

@@ -193,7 +193,7 @@ class Watch:
     def telemetry(self, seconds: list[float], tokens: int) -> Telemetry:
         """What was seen, for repeats of these seconds with so many tokens each."""
         if self._source is None or not self._seconds:
-            return Telemetry(note=self._note)
+            return Telemetry(note=self._note, region_seconds=self._seconds or None)
         names = {name for sample in self._samples for name in sample.values}
         ranges = {name: self._range(name) for name in names}
         every = [*self._samples, self._counters]

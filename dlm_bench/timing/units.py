@@ -2,7 +2,8 @@
 
 A unit is what a decode does with one block, from its first pass to its commit: its passes warm the
 caches for each other as in a decode. Where there are no blocks it is a single pass over the whole
-sequence, or some tokens of an autoregressive decode. Units of one make form a line along which the
+sequence, some blocks of one small pass each (the tokens of an autoregressive decode), or a part of
+a very long block. Units of one make form a line along which the
 cost changes smoothly: the context grows, the masked rows of the head get fewer. Some units of each
 line are timed, its nodes; the others are interpolated between them.
 """
@@ -15,8 +16,9 @@ import numpy as np
 
 from dlm_bench.samplers.schedule import PlannedPass, role_of
 
-LONGEST_UNIT = 64  # passes; a block of more, or one that is the whole decode, is cut into passes
-TOKENS = 16  # of an autoregressive decode that make a unit
+LONGEST_UNIT = 64  # passes; a longer block is cut into parts
+TOGETHER = 16  # blocks of one pass that make a unit, as the tokens of an autoregressive decode,
+SMALL = 64  # if their passes have no more query tokens than this
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Unit:
-    """Consecutive passes, from pass `index` of the plan, in runs of one kind."""
+    """Consecutive passes, from pass `index` of the plan, in runs of one kind; `part` is which of
+    its block they are, if that is cut."""
 
     index: int
     runs: tuple[Run, ...]
+    part: int = 0
 
     @property
     def count(self) -> int:
@@ -48,17 +52,17 @@ class Unit:
 def units(plan: list[PlannedPass]) -> Iterator[Unit]:
     """Cut a plan into units."""
     single = all(a.block_start != b.block_start for a, b in pairwise(plan))
+    bundle = TOGETHER if single and max(step.query_len for step in plan) <= SMALL else 1
     blocks = groupby(
         enumerate(plan),
-        key=lambda item: item[0] // TOKENS if single else item[1].block_start,
+        key=lambda item: item[0] // bundle if single else item[1].block_start,
     )
     for _, numbered in blocks:
         index, steps = zip(*numbered, strict=True)
-        if single or len(steps) <= min(LONGEST_UNIT, len(plan) - 1):
-            yield Unit(index[0], _runs(steps))
-        else:
-            for i, step in zip(index, steps, strict=True):
-                yield Unit(i, (Run(step, 1),))
+        longest = 1 if len(steps) == len(plan) and not single else LONGEST_UNIT
+        for part, start in enumerate(range(0, len(steps), longest)):
+            runs = _runs(steps[start : start + longest])
+            yield Unit(index[start], runs, part=0 if longest == 1 else part)
 
 
 def _runs(steps: tuple[PlannedPass, ...]) -> tuple[Run, ...]:
@@ -71,7 +75,7 @@ def lines(plan: list[PlannedPass]) -> list[list[Unit]]:
     found: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units(plan):
         roles = ((role_of(run.place.kind), run.count) for run in unit.runs)
-        make = (unit.runs[0].place.block_len, *roles)
+        make = (unit.runs[0].place.block_len, unit.part, *roles)
         found.setdefault(make, []).append(unit)
     return list(found.values())
 
@@ -110,11 +114,14 @@ def interpolation_error(at: list[int], seconds: np.ndarray) -> float:
 
     Each inner node is predicted from its neighbours (leave one out). For a smooth cost that misses
     by four times the largest error at the spacing in use, so by six times the mean one, which is
-    taken to hold for the whole line. A kink can make the mean error half of the miss: that is what
-    the one miss of three nodes, which cannot tell, is taken for.
+    taken to hold for the whole line where at least three misses are of one sign. A kink or a step
+    can make the mean error half of the miss: that is what it is taken for else. Nothing is known
+    of it with two nodes, and there is none where every unit is a node.
     """
-    if len(at) < 3:
-        return 0.0
     length = at[-1] - at[0] + 1
-    missed = np.average(np.abs(misses(at, seconds)), weights=weights(at, length)[1:-1])
-    return float(missed * length / (6 if len(at) >= 5 else 2))
+    if len(at) < 3 or len(at) == length:
+        return 0.0
+    missed = misses(at, seconds)
+    smooth = len(missed) >= 3 and (np.all(missed > 0) or np.all(missed < 0))
+    mean = np.average(np.abs(missed), weights=weights(at, length)[1:-1])
+    return float(mean * length / (6 if smooth else 2))

@@ -11,6 +11,10 @@ SAMPLERS = {
     "fused": build_sampler("block-cache", commit="fused"),
     "none": build_sampler("block-cache", commit="none"),
     "p = 1": build_sampler("block-cache", tokens_per_step=1),
+    "long blocks": build_sampler("block-cache", tokens_per_step=1, block_size=128),
+    "long blocks, dual": build_sampler("fast-dllm", tokens_per_step=1, block_size=128),
+    "p = B": build_sampler("block-cache", tokens_per_step=32, commit="none"),
+    "p = B, dual": build_sampler("fast-dllm", tokens_per_step=32),
     "ar": build_sampler("ar"),
 }
 

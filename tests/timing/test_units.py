@@ -5,7 +5,7 @@ import pytest
 from timing.plans import SAMPLERS
 
 from dlm_bench.timing.units import (
-    TOKENS,
+    TOGETHER,
     first_nodes,
     interpolation_error,
     lines,
@@ -40,7 +40,20 @@ def test_a_unit_is_a_block_with_its_refresh_or_commit():
 
 def test_a_unit_is_a_pass_where_there_is_one_block_and_some_tokens_of_an_autoregressive_decode():
     assert [unit.count for unit in units(list(SAMPLERS["full"].plan(64)))] == [1] * 8
-    assert [unit.count for unit in units(list(SAMPLERS["ar"].plan(40)))] == [TOKENS, TOKENS, 8]
+    assert [unit.count for unit in units(list(SAMPLERS["ar"].plan(40)))] == [TOGETHER, TOGETHER, 8]
+
+
+def test_parts_of_a_long_block_are_lines_of_their_own():
+    # 128 passes a block and a commit: two parts of 64 passes, and one of the commit.
+    found = lines(list(SAMPLERS["long blocks"].plan(128 * 10)))
+    assert sorted(len(line) for line in found) == [9, 10, 10]
+    for line in found:
+        assert len({run.place.masked for unit in line for run in unit.runs[:1]}) == 1
+
+
+def test_passes_over_a_whole_sequence_are_not_bundled():
+    assert {unit.count for unit in units(list(SAMPLERS["p = B, dual"].plan(512)))} == {1}
+    assert {unit.count for unit in units(list(SAMPLERS["p = B"].plan(512)))} == {TOGETHER}
 
 
 def test_blocks_that_are_not_like_the_others_are_a_line_of_their_own():
@@ -77,6 +90,19 @@ def test_interpolation_error_of_three_nodes_covers_a_kink_anywhere(kink):
     at = [0, 500, 1000]
     true = (np.interp(np.arange(1001), at, curve[at]) - curve).sum()
     assert interpolation_error(at, curve[at]) >= true
+
+
+@pytest.mark.parametrize("nodes", [5, 9])
+@pytest.mark.parametrize("kink", [0.13, 0.4, 0.5, 0.71])
+def test_interpolation_error_of_more_nodes_covers_a_kink_between_them(nodes, kink):
+    curve = np.maximum(np.arange(1001) / 1000, kink)
+    at = [round(i) for i in np.linspace(0, 1000, nodes)]
+    true = (np.interp(np.arange(1001), at, curve[at]) - curve).sum()
+    assert interpolation_error(at, curve[at]) >= 0.9 * true
+
+
+def test_where_every_unit_is_a_node_nothing_is_interpolated():
+    assert interpolation_error([0, 1, 2], np.array([1.0, 5.0, 1.0])) == 0
 
 
 @pytest.mark.parametrize("count", [5, 9, 33])
