@@ -124,7 +124,10 @@ class Prediction:
 
 
 def predict(
-    executor: Executor, plan: Plan, found: Mapping[str, Record] = MappingProxyType({})
+    executor: Executor,
+    plan: Plan,
+    found: Mapping[str, Record] = MappingProxyType({}),
+    clock: Callable[[], float] = time.monotonic,
 ) -> Prediction:
     """Look at each line of a sweep by one round of its shortest point of which no record was found,
     and say what all such points will take. A round is scaled by the work of a point; what a point
@@ -148,13 +151,13 @@ def predict(
     looks, least, most = 0, 0.0, 0.0
     for members in sorted(lines.values()):
         first, shortest = members[0]
-        begun = time.monotonic()
+        begun = clock()
         record, seconds = executor.measure(looked, first)
         sampling = record.telemetry.get("region_seconds")
         if record.status != "ok" or sampling is None:
             continue
         looks += 1
-        loading.setdefault(model_of(shortest), time.monotonic() - begun - seconds)
+        loading.setdefault(model_of(shortest), clock() - begun - seconds)
         besides = seconds - sampling + SETTLE_SECONDS
         for index, _ in members:
             each = sampling * plan.work[index] / plan.work[first]

@@ -24,7 +24,7 @@ def record(backbone="diffutran", scale=1.0, status="ok", environment=(), **chang
         status=status,
         message="" if ok else "no room",
         warmup=changes.pop("warmup", 3),
-        mode="exact",
+        mode=changes.pop("mode", "exact"),
         repeats=5,
         nfe=8 if ok else None,
         seconds=[scale * each for each in STEADY] if ok else [],

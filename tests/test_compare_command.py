@@ -75,10 +75,42 @@ def test_a_point_that_is_gone_or_new_is_said_and_is_no_regression(compare):
 
 
 def test_a_run_that_failed_beside_ones_that_did_not_is_a_note(compare):
-    base = [record(), record()]
-    code, out, _ = compare(base, [*base, record(status="timeout")])
+    code, out, _ = compare([record()] * 3, [record(), record(), record(status="timeout")], runs=1)
     assert code == 0
-    assert "10 of 30 runs of head failed" in out
+    assert "1 of 3 runs of head failed" in out
+
+
+def test_a_point_that_fails_twice_and_never_did_on_base_is_newly_failing(compare):
+    failing = [record(), record(status="timeout"), record(status="oom")]
+    code, out, _ = compare([record()] * 3, failing, runs=1)
+    assert code == 1
+    assert "1 newly failing of 1 point" in out
+    assert "oom: no room" in out
+    assert compare([*failing[1:], record()], failing, runs=1)[0] == 0, "base failed as well"
+
+
+def test_auto_may_have_come_to_another_mode(compare):
+    base, head = record(mode="exact"), record(scale=1.1, mode="sampled", error_estimate=0.01)
+    code, out, _ = compare([base], [head])
+    assert code == 1
+    assert "mode sampled, was exact" in out
+    failed = record(mode="auto", status="oom")
+    assert "1 newly failing of 1 point" in compare([base], [failed], runs=1)[1]
+
+
+def test_what_sampling_may_be_off_by_counts_as_what_runs_differ_by(compare):
+    base = record(mode="sampled", error_estimate=0.2)
+    head = record(scale=1.15, mode="sampled", error_estimate=0.2)
+    code, out, _ = compare([base], [head], runs=1)
+    assert code == 0
+    assert "1 undecided" in out
+    assert "a run spread of 10 % for the error estimate of sampled passes" in out
+
+
+def test_what_was_captured_otherwise_is_a_note(compare):
+    base = record(graphs={"denoise": "captured"})
+    head = record(graphs={"denoise": "eager: graphs are off"})
+    assert "graph of denoise: eager: graphs are off, was: captured" in compare([base], [head])[1]
 
 
 def test_flags_and_other_kernels_are_notes(compare):

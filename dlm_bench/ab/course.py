@@ -125,10 +125,11 @@ def _round(
     points, pace = course.contest.undecided, course.pace
     found: dict[int, tuple[list[Record], list[Record]]] = {point: ([], []) for point in points}
     failed: set[tuple[int, int]] = set()
-    for _ in range(pace.turns(points)):
+    for turn in range(pace.turns(points)):
         for point in points:
             first, before = (course.rounds + point) % 2, clock()
-            if before > deadline:  # slower than expected: the machine has got other work
+            # Slower than expected: the machine has got other work. The first turn is whole.
+            if before > deadline and course.rounds + turn > 0:
                 break
             repeats = pace.repeats[point]
             for which in (first, 1 - first, 1 - first, first):

@@ -27,7 +27,7 @@ from dlm_bench.analysis.cost import (
 )
 from dlm_bench.analysis.sheets import HARDWARE, Hardware
 from dlm_bench.errors import ConfigError, check_int, unknown
-from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.config import ModelConfig, stated_config
 from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import SAMPLERS, build_sampler
@@ -157,8 +157,8 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     """How much of the hardware a measured decode used.
 
     `measured` is a Record or a row of `load_results`. Raises ConfigError if nothing was timed, if
-    the record does not say its model or has a sampler of someone's own, or if the hardware's peak
-    is that of another precision.
+    the record does not say its model, or one that is none of this project's, if its sampler is
+    someone's own, or if the hardware's peak is that of another precision.
     """
     facts = _facts(measured)
     if not facts["seconds"] or not facts["seconds"] > 0:  # NaN in a row of a failed point
@@ -166,7 +166,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     check_precision(facts["dtype"], hardware)
     if not facts["model"]:
         raise ConfigError("model: this record does not say what it is")
-    config, sampler = ModelConfig(**facts["model"]), facts["sampler"]
+    config, sampler = stated_config(facts["model"]), facts["sampler"]
     costs = pass_costs(
         config,
         sampler,
@@ -203,7 +203,7 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
 def sampler_of(row: Mapping[str, Any]) -> Sampler:
     """The sampler that a row of `load_results` names, its options being columns of their own.
 
-    Raises ConfigError for a sampler that is not this project's.
+    Raises ConfigError for a sampler that is not this project's, or an option it does not allow.
     """
     if row["sampler"] not in SAMPLERS:
         raise unknown("sampler", row["sampler"], SAMPLERS)
@@ -213,5 +213,8 @@ def sampler_of(row: Mapping[str, Any]) -> Sampler:
         value = row.get(field.name, default)
         # A column that other samplers lack holds floats, and NaN where they lack it.
         if value == value:
-            options[field.name] = type(default)(value)
+            try:
+                options[field.name] = type(default)(value)
+            except ValueError:
+                raise ConfigError(f"{field.name}: {value!r} is not allowed") from None
     return build_sampler(row["sampler"], **options)

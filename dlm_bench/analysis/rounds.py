@@ -45,7 +45,7 @@ class Contest:
         self._ratios: list[list[float]] = [[] for _ in range(points)]
         self._threshold, self._false_alarms = threshold, false_alarms
         self._rounds, self._next_look, self._spent = 0, FEWEST, 0.0
-        self._looked = 0  # rounds at the last look
+        self._looked, self._allowed = 0, 0.0  # rounds at the last look, and its share of the chance
 
     @property
     def undecided(self) -> list[int]:
@@ -62,16 +62,18 @@ class Contest:
             self.look(share)
 
     def look(self, share: float) -> None:
-        """Settle what can be, if a round came since the last look; `share` is 1 at the last.
+        """Settle what can be; `share` is 1 at the last look.
 
         `comparisons` then have the plain 95 % interval; "same" is decided by a wider one, for
         looking repeatedly.
         """
         share = min(1.0, share)
         allowance = share - self._spent
-        if allowance <= 0 or self._looked == self._rounds:
+        if allowance <= 0:
             return
-        self._looked = self._rounds
+        if self._looked == self._rounds:
+            allowance += self._allowed  # the same look again, with a greater chance
+        self._looked, self._allowed = self._rounds, allowance
         self._spent, self._next_look = share, math.ceil(GROWTH * self._rounds)
         middles = {
             point: middle_of(ratios)

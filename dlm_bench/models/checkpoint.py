@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dlm_bench import __version__
 from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.models.config import BACKBONES, ModelConfig
+from dlm_bench.models.config import ModelConfig, stated_config
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import empty_model, parse_device, parse_dtype
 
@@ -49,28 +49,12 @@ def checkpoint_config(path: str | Path) -> ModelConfig:
             f"checkpoint {str(path)!r}: its metadata has no {KEY!r}; "
             "dlm_bench.save_checkpoint writes it"
         )
-    return _config(path, metadata[KEY])
-
-
-def _config(path: str | Path, text: str) -> ModelConfig:
     try:
-        found = json.loads(text)
+        return stated_config(json.loads(metadata[KEY]))
     except json.JSONDecodeError:
-        found = None
-    expected = {field.name: field.type for field in fields(ModelConfig)}
-    if not isinstance(found, dict) or found.keys() != expected.keys():
-        raise ConfigError(
-            f"checkpoint {str(path)!r}: {KEY}: must be a JSON object of {', '.join(expected)}"
-        )
-    for name, kind in expected.items():
-        if type(found[name]) is not kind or (kind is int and found[name] < 0):
-            raise ConfigError(f"checkpoint {str(path)!r}: {KEY}: {name}: {found[name]!r}")
-    if found["backbone"] not in BACKBONES:
-        raise ConfigError(
-            f"checkpoint {str(path)!r}: backbone {found['backbone']!r} is not known; "
-            f"allowed: {', '.join(BACKBONES)}"
-        )
-    return ModelConfig(**found)
+        raise ConfigError(f"checkpoint {str(path)!r}: {KEY}: not valid JSON") from None
+    except ConfigError as error:
+        raise ConfigError(f"checkpoint {str(path)!r}: {KEY}: {error}") from None
 
 
 def load_checkpoint(

@@ -1,6 +1,6 @@
 """Backbones and sizes, in the paper's notation (arXiv 2511.15927, Tables 5 and 6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 
@@ -144,3 +144,18 @@ def model_config(
         d_state=dims.d_state,
         headdim=dims.headdim,
     )
+
+
+def stated_config(stated: object) -> ModelConfig:
+    """The configuration that a file states by field. Raises ConfigError unless it states each, and
+    nothing else, by a value that a model can have."""
+    expected = {field.name: field.type for field in fields(ModelConfig)}
+    if not isinstance(stated, dict) or stated.keys() != expected.keys():
+        raise ConfigError(f"must be a JSON object of {', '.join(expected)}")
+    for name, kind in expected.items():
+        least = 0 if name == "attention_every" else 1
+        if type(stated[name]) is not kind or (kind is int and stated[name] < least):
+            raise ConfigError(f"{name}: {stated[name]!r}")
+    if stated["backbone"] not in BACKBONES:
+        raise unknown("backbone", stated["backbone"], BACKBONES)
+    return ModelConfig(**stated)

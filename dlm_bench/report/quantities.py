@@ -140,7 +140,7 @@ def _roofline(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
     for row, sheet in sorted(known, key=lambda each: _plan_of(each[0])):
         try:
             yield row, utilisation(row, sheet).roofline
-        except (ConfigError, TypeError):  # another precision, or a model or sampler not known here
+        except ConfigError:  # another precision, or a model or sampler not known here
             continue
 
 

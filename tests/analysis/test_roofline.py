@@ -156,6 +156,26 @@ def test_a_record_that_says_nothing_is_refused(records, tmp_path):
         utilisation(load_results(tmp_path / "r.jsonl").iloc[1], ROUND)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {}}, "model: this record does not say"),
+        ({"model": {"conv": 3}}, "must be a JSON object of backbone"),
+        ({"model": {"backbone": "diffutran"}}, "must be a JSON object of backbone"),
+    ],
+)
+def test_a_record_of_a_model_that_is_not_known_here_is_refused(change, said, records):
+    with pytest.raises(ConfigError, match=said):
+        utilisation(records[0].model_copy(update=change), ROUND)
+
+
+def test_a_record_of_an_option_that_is_none_is_refused(records):
+    point = records[0].point.model_copy(update={"options": {"block_size": "wide"}})
+    point = point.model_copy(update={"sampler": "block-cache"})
+    with pytest.raises(ConfigError, match="block_size: 'wide' is not allowed"):
+        utilisation(records[0].model_copy(update={"point": point}), ROUND)
+
+
 def test_another_precisions_peak_is_refused(records):
     with pytest.raises(ConfigError, match=r"dtype: 'float32' is not allowed.*'h200'.*bfloat16"):
         utilisation(records[0], HARDWARE["h200"])

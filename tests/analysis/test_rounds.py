@@ -75,7 +75,8 @@ def test_points_without_a_change_are_settled_well_before_the_budget_is_spent():
     assert rounds <= ROUNDS * 0.7
 
 
-def test_all_looks_together_spend_the_chance_of_a_false_alarm_once(monkeypatch):
+def looks(monkeypatch, rounds, budget):
+    """The chances (alarm, own) of each look at four points that nothing ever settles."""
     spent = []
 
     def watched(log_ratio, error, freedom, alarm_tail, own_tail):
@@ -84,14 +85,38 @@ def test_all_looks_together_spend_the_chance_of_a_false_alarm_once(monkeypatch):
 
     monkeypatch.setattr("dlm_bench.analysis.rounds.around", watched)
     contest = Contest(4, false_alarms=0.002)
-    for i in range(30):
-        contest.add(dict.fromkeys(range(4), 0.0), (i + 1) / 40)
+    for i in range(rounds):
+        contest.add(dict.fromkeys(range(4), 0.0), (i + 1) / budget)
     contest.look(1.0)
-    alarms, owns = (sum(tails) for tails in zip(*spent, strict=True))
-    assert alarms == pytest.approx(0.002)
-    assert owns == pytest.approx(4 * 0.025)
-    looks = len(spent) / 4
-    assert looks < 12, "each look costs"
+    return [
+        [sum(tails) for tails in zip(*spent[i : i + 4], strict=True)]
+        for i in range(0, len(spent), 4)
+    ]
+
+
+def test_all_looks_together_spend_the_chance_of_a_false_alarm_once(monkeypatch):
+    alarms, owns = zip(*looks(monkeypatch, rounds=29, budget=40), strict=True)
+    assert sum(alarms) == pytest.approx(0.002)
+    assert sum(owns) == pytest.approx(4 * 0.025)
+    assert len(alarms) < 12, "each look costs"
+
+
+def test_a_last_look_at_what_was_looked_at_spends_the_rest_on_it(monkeypatch):
+    *before, again, last = (alarm for alarm, _ in looks(monkeypatch, rounds=30, budget=40))
+    assert last == pytest.approx(again + 0.002 * 10 / 40)
+    assert sum(before) + last == pytest.approx(0.002)
+
+
+def test_the_interval_shown_is_the_plain_one_of_95_percent():
+    contest, random = Contest(1), np.random.default_rng(8)
+    rounds = 0.5 * random.standard_normal(6)
+    for i, ratio in enumerate(rounds):
+        contest.add({0: float(ratio)}, (i + 1) / 100)
+    contest.look(0.99)
+    reach = student_t.isf(0.025, 5) * rounds.std(ddof=1) / math.sqrt(6)
+    shown = contest.comparisons[0].own
+    assert math.log(shown.low) == pytest.approx(rounds.mean() - reach)
+    assert math.log(shown.high) == pytest.approx(rounds.mean() + reach)
 
 
 def test_a_settled_point_is_not_looked_at_again():
@@ -132,6 +157,10 @@ def test_without_trimming_it_is_the_mean_with_its_variance():
 
 def test_a_round_is_the_ratio_of_the_fastest_decodes():
     assert round_ratio([1.0, 1.0, 5.0], [9.0, 1.2, 1.1]) == pytest.approx(math.log(1.1))
+
+
+def test_a_side_with_more_decodes_has_no_more_chances_at_a_fast_one():
+    assert round_ratio([1.0, 1.0, 0.5], [1.2, 1.2]) == pytest.approx(math.log(1.2))
 
 
 def test_variances_of_one_size_are_pooled_and_ones_of_their_own_are_kept():

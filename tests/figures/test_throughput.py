@@ -50,7 +50,7 @@ def test_sampled_points_are_hollow_and_the_legend_says_so(frame):
     assert [x.get_xdata().tolist() for x in hollow] == [[4096, 8192]]
     assert "sampled timing" in legend_of(figure)
     exact = draw_throughput(frame(records[0]))
-    assert "exact timing" in caption_of(exact)
+    assert "Mean of 5 decodes; bars: slowest to fastest" in caption_of(exact)
     assert "sampled timing" not in legend_of(exact)
 
 

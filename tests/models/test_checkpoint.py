@@ -125,8 +125,9 @@ def test_what_is_no_checkpoint_is_refused_in_a_line(tmp_path, capsys):
         ({"layers": None}, "layers: None"),
         ({"layers": -3}, "layers: -3"),
         ({"d_model": "64"}, "d_model: '64'"),
+        ({"headdim": 0}, "headdim: 0"),
         ({"heads": True}, "heads: True"),
-        ({"backbone": "diffuconv"}, "backbone 'diffuconv' is not known"),
+        ({"backbone": "diffuconv"}, "backbone: 'diffuconv' is not known"),
         ({"width": 64}, "must be a JSON object of backbone, size"),
     ],
 )
