@@ -90,7 +90,7 @@ def print_plan(sweep: Sweep) -> None:
             f"{schedule.query_tokens:,}",
         )
     _console().print(table)
-    print(f"{len(sweep.points)} points, {sweep.measuring.mode}, nothing was run")
+    print(f"{len(sweep.points)} points, {sweep.measuring.mode}; nothing is recorded")
 
 
 def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool) -> None:

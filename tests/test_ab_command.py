@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,19 @@ def test_a_point_that_fails_on_head_alone_is_found_at_once(repository, capsys):
     assert "::error title=dlm-bench newly failing::diffutran tiny full L=48: head oom: no room" in (
         out
     )
+
+
+def test_a_cancelled_job_leaves_no_worktree(repository):
+    fake(repository, seconds=0.05)
+    commit(repository)
+    command = [sys.executable, "-m", "dlm_bench.cli", "ab", "s.toml", "--base", "main"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert "round 1" in running.stderr.readline()
+        assert len(left_over(repository)[0]) == 1
+        running.terminate()
+        assert "interrupted" in running.stderr.read()
+    assert running.returncode == 130
+    assert left_over(repository) == ([], ["*", "main"])
 
 
 def mistake(capsys, *arguments):

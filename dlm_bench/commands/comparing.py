@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,6 +124,8 @@ def ab(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
 
+    # A cancelled CI job gets a SIGTERM: as after an interrupt, no worktree is to stay.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with checkouts(args.base, args.head, Path.cwd()) as both:
         sides = Side(both[0]), Side(both[1])
         matched = matched_points(sides, args.sweep)
