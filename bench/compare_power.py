@@ -178,7 +178,7 @@ def simulated(
     """One simulated run with one point slowed down; the contest, that point, and its seconds."""
     count = len(noise[0].ratios)
     slow = draw.randrange(count)
-    contest, pace = Contest(count), Pace(count)
+    contest, pace = Contest(count), Pace(count, budget)
     elapsed = 0.0
     piece: list[tuple[int, Round]] = []
     first = True

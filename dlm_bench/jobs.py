@@ -17,13 +17,16 @@ from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep import Measuring
 from dlm_bench.timing.runner import measure
 
+SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
+
 
 class Desk:
-    """Answers jobs, and keeps the model for as long as they ask for the same one."""
+    """Answers jobs, and keeps the model for as long as they ask for the same one, small ones longer:
+    jobs that take turns need not build them anew."""
 
     def __init__(self) -> None:
-        self._model: Denoiser | None = None
-        self._built: tuple[Any, ...] = ()
+        self._models: dict[tuple[Any, ...], Denoiser] = {}
+        self._kernels: dict[str, str] = {}  # of the model last asked for
         atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -43,8 +46,7 @@ class Desk:
             settings = measuring.model_dump(exclude={"kernels"})
             record = measure(model, sampler, point.length, batch=point.batch, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
-            kernels = {} if self._model is None else self._model.kernels.named()
-            return {"failure": failure_of(error) | {"kernels": kernels}}
+            return {"failure": failure_of(error) | {"kernels": self._kernels}}
         finally:
             release(point.device)
         taken = time.perf_counter() - begin
@@ -52,15 +54,23 @@ class Desk:
 
     def _model_of(self, point: Point, measuring: Measuring) -> Denoiser:
         place = (point.backbone, point.size, point.device, point.dtype)
-        wanted = (*place, measuring.seed, measuring.kernels)
-        if self._model is None or wanted != self._built:
-            self._model = None  # free the old one before the new one is there
+        wanted = (*place, measuring.seed, tuple(sorted(measuring.kernels.items())))
+        self._kernels = {}
+        if wanted not in self._models:
+            # Free a large one before the new one is there.
+            self._models = {key: m for key, m in self._models.items() if weight_bytes(m) <= SMALL}
             gc.unfreeze()
             gc.collect()
-            self._model = build_model(*place, seed=measuring.seed, kernels=measuring.kernels)
-            self._built = wanted
+            model = build_model(*place, seed=measuring.seed, kernels=measuring.kernels)
+            self._models[wanted] = model
             gc.freeze()  # what lives this long need not be looked through after every point
-        return self._model
+        self._kernels = self._models[wanted].kernels.named()
+        return self._models[wanted]
+
+
+def weight_bytes(model: Denoiser) -> int:
+    """Bytes of a model's parameters."""
+    return sum(each.numel() * each.element_size() for each in model.parameters())
 
 
 def release(device: str) -> None:

@@ -12,6 +12,7 @@ from dlm_bench.ab.sides import Failure, Visit
 from dlm_bench.results.record import Point, Record
 
 START = 4.0  # seconds of a worker's
+OVERHEAD = 0.01  # of a visit
 POINTS = [Point(backbone="diffutran", size="tiny", sampler="full", length=n) for n in (64, 96, 128)]
 BOTH = Checkout("base", None, "main (aaaa)"), Checkout("head", None, "the working tree (bbbb)")
 PAIRS = [(i, i) for i in range(len(POINTS))]
@@ -43,6 +44,12 @@ class FakeSide:
     def ready(self):
         self.machine.now += START / 2
 
+    def warm(self, points, timeout):
+        self.machine.now += sum(
+            0 if isinstance(self.seconds[each], Failure) else self.seconds[each] / 2
+            for each in points
+        )
+
     def stop(self):
         self.running = False
 
@@ -58,17 +65,16 @@ class FakeSide:
             return Failure("timeout", "no result")
         scatter = 1 + self.machine.noise * np.abs(self.machine.random.standard_normal(repeats))
         seconds = (takes * self.process * scatter).tolist()
-        taken = sum(seconds) + takes
+        taken = sum(seconds) + OVERHEAD
         self.machine.now += taken
         record = Record(
             point=POINTS[index],
             status="ok",
             mode="exact",
-            warmup=1,
+            warmup=0,
             repeats=repeats,
             nfe=8,
             seconds=seconds,
-            warmup_seconds=[takes],
         )
         return Visit(record, taken)
 

@@ -1,12 +1,13 @@
 """Measure two sides alternately on one machine until every point is settled, or time is up.
 
-A round starts a fresh worker on each side and visits each undecided point four times, A B B A, so
-that a drift of the machine falls on both; again, while few points are left, for about as long as
-the start took. Who goes first changes from round to round and from point to point.
+A round starts a fresh worker on each side, warms it up, and visits each undecided point four times,
+A B B A, so that a drift of the machine falls on both; and so on, turn after turn, for some times as
+long as the start took. Who goes first changes from turn to turn and from point to point.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,9 +16,11 @@ from dlm_bench.analysis.compare import FAILURES, THRESHOLD, Verdict
 from dlm_bench.analysis.rounds import Contest, round_ratio
 from dlm_bench.results.record import Record
 
-VISIT_SECONDS = 0.3  # of repeats: enough for several, short for a machine that changes
+VISIT_SECONDS = 0.1  # of repeats: short, as the machine's speed wanders from second to second
 MOST_REPEATS = 10
-MOST_TURNS = 4  # of a round; more of them tell little that fresh workers would not
+PER_START = 4.0  # times as long as the start of its workers the turns of a round take
+FEWEST_ROUNDS = 12  # that a budget is to hold, for the spread between processes
+MOST_TURNS = 16
 NAMES = ("base", "head")
 
 
@@ -26,29 +29,36 @@ class Measurable(Protocol):
 
     def begin(self) -> None: ...
     def ready(self) -> None: ...
+    def warm(self, points: Sequence[int], timeout: float) -> None: ...
     def stop(self) -> None: ...
     def measure(self, index: int, repeats: int, timeout: float) -> Visit | Failure: ...
 
 
 class Pace:
-    """What rounds take, how many turns one is worth, and how many repeats a visit."""
+    """What rounds take, how many turns one has, and how many repeats a visit."""
 
-    def __init__(self, points: int) -> None:
-        self.start = 0.0
+    def __init__(self, points: int, budget: float) -> None:
+        self.start = 0.0  # seconds until the workers are there and warm
         self.costs = [0.0] * points  # seconds of a turn
         self.repeats = [2] * points
+        self._longest = budget / FEWEST_ROUNDS
 
     def turns(self, points: Sequence[int]) -> int:
-        """Turns of these points that take about as long as the start of the workers."""
+        """Turns of these points in a round."""
         cost = sum(self.costs[point] for point in points)
-        return max(1, min(MOST_TURNS, round(self.start / cost))) if cost else 1
+        seconds = min(PER_START * self.start, self._longest - self.start)
+        return max(1, min(MOST_TURNS, round(seconds / cost))) if cost else 1
 
     def round_seconds(self, points: Sequence[int]) -> float:
+        """What a round of these points takes."""
         return self.start + self.turns(points) * sum(self.costs[point] for point in points)
 
-    def learn(self, point: int, repeats: int, seconds: float) -> None:
-        each = seconds / (repeats + 1)  # the warm-up run too
-        self.repeats[point] = max(1, min(MOST_REPEATS, int(VISIT_SECONDS / each)))
+    def learn(self, point: int, decodes: Sequence[float], seconds: float) -> None:
+        """A visit took these seconds, and its decodes theirs: the next is to decode for
+        VISIT_SECONDS, or for as long as the rest of a visit takes, such as a capture."""
+        besides = seconds - sum(decodes)
+        wanted = max(VISIT_SECONDS, besides) / min(decodes)
+        self.repeats[point] = max(2, min(MOST_REPEATS, int(wanted)))
 
 
 @dataclass
@@ -83,7 +93,7 @@ def run_ab(
     `settle` False no point is ever settled by its times (to record a machine's noise). The sides'
     workers are stopped at the end.
     """
-    contest, pace, begun = Contest(len(pairs), threshold), Pace(len(pairs)), clock()
+    contest, pace, begun = Contest(len(pairs), threshold), Pace(len(pairs), budget), clock()
     course = Course(contest, pace)
     try:
         while contest.undecided:
@@ -93,8 +103,7 @@ def run_ab(
             started = clock()
             for side in sides if course.rounds % 2 == 0 else sides[::-1]:
                 side.begin()
-            for side in sides:
-                side.ready()
+            _ready(sides, [pairs[point] for point in contest.undecided], budget)
             pace.start = clock() - started
             ratios = _round(course, sides, pairs, begun + budget, budget, clock)
             course.rounds += 1
@@ -112,6 +121,17 @@ def run_ab(
     return course
 
 
+def _ready(
+    sides: tuple[Measurable, Measurable], pairs: Sequence[tuple[int, int]], timeout: float
+) -> None:
+    """Wait for both workers, and have each build its models and load what its first decodes load:
+    both at once, as nothing is timed yet."""
+    for side in sides:
+        side.ready()
+    with ThreadPoolExecutor(len(sides)) as pool:
+        list(pool.map(lambda side, own: side.warm(own, timeout), sides, zip(*pairs, strict=True)))
+
+
 def _round(
     course: Course,
     sides: tuple[Measurable, Measurable],
@@ -127,7 +147,7 @@ def _round(
     failed: set[tuple[int, int]] = set()
     for turn in range(pace.turns(points)):
         for point in points:
-            first, before = (course.rounds + point) % 2, clock()
+            first, before = (course.rounds + turn + point) % 2, clock()
             # Slower than expected: the machine has got other work. The first turn is whole.
             if before > deadline and course.rounds + turn > 0:
                 break
@@ -141,7 +161,7 @@ def _round(
                     course.failures.setdefault((which, point), []).append(answer)
                 else:
                     found[point][which].append(answer.record)
-                    pace.learn(point, repeats, answer.seconds)
+                    pace.learn(point, answer.record.seconds, answer.seconds)
             pace.costs[point] = clock() - before
     for point, both in found.items():
         for which, records in enumerate(both):

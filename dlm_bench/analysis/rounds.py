@@ -115,8 +115,12 @@ def middle_of(log_ratios: Sequence[float]) -> Middle:
 
 
 def round_ratio(base: Sequence[float], head: Sequence[float]) -> float:
-    """The log ratio of one round: of the fastest decodes of either side. Other work only ever makes
-    one slower, and of a few decodes the fastest scatters less than their median does. The fastest
-    of more decodes is faster, so only as many are taken as the shorter side has."""
+    """The log ratio of one round: of the geometric means of the fastest third of either side's
+    decodes. Other work only ever makes one slower, so that the fast ones scatter least. The fastest
+    of more decodes are faster, so only as many are taken as the shorter side has."""
     count = min(len(base), len(head))
-    return math.log(min(head[:count])) - math.log(min(base[:count]))
+    return _log_fast(head[:count]) - _log_fast(base[:count])
+
+
+def _log_fast(seconds: Sequence[float]) -> float:
+    return float(np.log(np.sort(seconds)[: math.ceil(len(seconds) / 3)]).mean())
