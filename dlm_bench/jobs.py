@@ -21,8 +21,8 @@ SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
 
 
 class Desk:
-    """Answers jobs, and keeps the model for as long as they ask for the same one, small ones longer:
-    jobs that take turns need not build them anew."""
+    """Answers jobs, and keeps the model for as long as they ask for the same one. Small ones stay
+    longer: jobs that take turns need not build them anew."""
 
     def __init__(self) -> None:
         self._models: dict[tuple[Any, ...], Denoiser] = {}
