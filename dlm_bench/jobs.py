@@ -41,7 +41,8 @@ class Desk:
             begin = time.perf_counter()  # the model is not part of what the next point will take
             sampler = build_sampler(point.sampler, **point.options)
             settings = measuring.model_dump(exclude={"kernels"})
-            record = measure(model, sampler, point.length, batch=point.batch, **settings)
+            settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
+            record = measure(model, sampler, point.length, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
             kernels = {} if self._model is None else self._model.kernels.named()
             return {"failure": failure_of(error) | {"kernels": kernels}}
