@@ -84,7 +84,7 @@ def take_turns(model: Denoiser, sampler: Sampler, length: int, seconds: float) -
         time_decodes(sampler, state, steps, 0, 1)
     begin = time.perf_counter()
     while len(rounds) < 5 or time.perf_counter() - begin < seconds:
-        decodes += time_decodes(sampler, state, steps, 0, 1)[0]
+        decodes += time_decodes(sampler, state, steps, 0, 1).seconds
         start = time.perf_counter()
         found = estimate(
             sampler,

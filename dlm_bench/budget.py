@@ -142,7 +142,8 @@ def predict(
         return Prediction(0, 0.0, 0.0)
     lines: dict[tuple[object, ...], list[tuple[int, Point]]] = {}
     for index, point in sorted(missing, key=lambda item: item[1].length):
-        line = (model_of(point), point.sampler, repr(point.options))
+        settings = (repr(point.options), point.batch, point.prompt_len)
+        line = (model_of(point), point.sampler, *settings)
         lines.setdefault(line, []).append((index, point))
     measuring = plan.sweep.measuring
     look = measuring.model_copy(update=LOOK)

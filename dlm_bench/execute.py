@@ -117,7 +117,7 @@ class Executor:
         if max_seconds is not None:
             measuring["max_seconds"] = max_seconds
         job = {
-            "measure": point.model_dump(),
+            "measure": point.asked(),
             "measuring": measuring,
             "memory_limit": sweep.memory_limit,
         }

@@ -44,7 +44,8 @@ class Desk:
             begin = time.perf_counter()  # the model is not part of what the next point will take
             sampler = build_sampler(point.sampler, **point.options)
             settings = measuring.model_dump(exclude={"kernels"})
-            record = measure(model, sampler, point.length, batch=point.batch, **settings)
+            settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
+            record = measure(model, sampler, point.length, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
             return {"failure": failure_of(error) | {"kernels": self._kernels}}
         finally:

@@ -75,16 +75,18 @@ def expected_work(point: Point, measuring: Measuring) -> float:
     from dlm_bench.analysis.cost import pass_costs
     from dlm_bench.models.config import model_config
     from dlm_bench.samplers import build_sampler
-    from dlm_bench.timing.units import first_nodes, lines
+    from dlm_bench.timing.units import first_nodes, lines, prefill_unit
 
     sampler = build_sampler(point.sampler, **point.options)
-    plan = list(sampler.plan(point.length))
+    plan = list(sampler.plan(point.length, point.prompt_len))
     config = model_config(point.backbone, point.size)
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + BALANCE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":
         return (measuring.warmup + measuring.repeats) * float(passes.sum())
     nodes = [line[at] for line in lines(plan) for at in first_nodes(line, measuring.nodes)]
+    prefill = prefill_unit(plan)
+    nodes += [] if prefill is None else [prefill]
     once = sum(float(passes[unit.index : unit.index + unit.count].sum()) for unit in nodes)
     return (1 + measuring.repeats) * once
 

@@ -126,6 +126,7 @@ class Throughput:
         length: int,
         size: str = "small",
         batch: int = 1,
+        prompt_len: int = 0,
         device: str | None = None,
         dtype: str | None = None,
         mode: "Mode" = "exact",
@@ -162,6 +163,7 @@ class Throughput:
                 warmup=warmup,
                 repeats=repeats,
                 batch=batch,
+                prompt_len=prompt_len,
                 seed=seed,
                 graphs=graphs,
             )

@@ -18,6 +18,7 @@ from dlm_bench.errors import (
     LONGEST_WAIT,
     MOST_RUNS,
     ConfigError,
+    check_int,
 )
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Graphs, Mode, Point
@@ -43,6 +44,14 @@ def _bytes(value: object) -> int:
 
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], Field(min_length=1)]
+Batches = Annotated[
+    list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+]
+Prompts = Annotated[
+    list[Annotated[int, Field(ge=0, le=LONGEST)]], BeforeValidator(_as_list), Field(min_length=1)
+]
 
 
 class _Line(BaseModel):
@@ -54,6 +63,8 @@ class _Line(BaseModel):
     sampler: Names
     size: Names | None = None
     lengths: Lengths | None = None
+    batch: Batches | None = None
+    prompt_len: Prompts | None = None
 
 
 class _File(BaseModel):
@@ -70,7 +81,8 @@ class _File(BaseModel):
     nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = 9
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     max_seconds: Annotated[float, Field(gt=0, le=LONGEST_WAIT)] = 30.0
-    batch: Annotated[PositiveInt, Field(le=LARGEST_BATCH)] = 1
+    batch: Batches = [1]
+    prompt_len: Prompts = [0]
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
@@ -192,7 +204,8 @@ def _check_place(file: _File, place: "torch.device", dtype: "torch.dtype") -> No
 
 
 def _expand(file: _File, line: _Line) -> list[Point]:
-    """The points of a line: the product of all its lists, lengths running fastest."""
+    """The points of a line: the product of all its lists, lengths running fastest, then prompts
+    and batches."""
     from dlm_bench.samplers import build_sampler
 
     axes = {key: _as_list(value) for key, value in (line.model_extra or {}).items()}
@@ -201,18 +214,23 @@ def _expand(file: _File, line: _Line) -> list[Point]:
             raise ConfigError(f"{key}: an empty list is not allowed")
     points = []
     names = itertools.product(line.size or file.size, line.backbone, line.sampler)
+    batches, prompts = line.batch or file.batch, line.prompt_len or file.prompt_len
+    lengths = line.lengths or file.lengths
+    check_int("seed", file.seed, minimum=0, maximum=LARGEST_SEED - (max(batches) - 1))
     for (size, backbone, name), *values in itertools.product(names, *axes.values()):
         sampler = build_sampler(name, **dict(zip(axes, values, strict=True)))
         sampler.check_backbone(backbone)
         model_config(backbone, size)
-        for length in line.lengths or file.lengths:
+        for batch, prompt_len, length in itertools.product(batches, prompts, lengths):
+            sampler.check_timed(length, prompt_len)
             point = Point(
                 backbone=backbone,
                 size=size,
                 sampler=name,
                 options=sampler.options(),
                 length=length,
-                batch=file.batch,
+                batch=batch,
+                prompt_len=prompt_len,
                 dtype=file.dtype or "",
                 device=file.device,
             )

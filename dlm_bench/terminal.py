@@ -15,14 +15,14 @@ from rich.text import Text
 
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.plan import Plan, TimeLeft
-from dlm_bench.results.record import Record
+from dlm_bench.results.record import Record, mean_of
 from dlm_bench.results.store import frame_of
 from dlm_bench.sweep import Sweep
 
 if TYPE_CHECKING:
     import pandas
 
-WIDE = 160  # columns of a table that goes to a file or a pipe
+WIDE = 180  # columns of a table that goes to a file or a pipe
 
 
 def _console() -> Console:
@@ -56,6 +56,11 @@ def print_record(record: Record) -> None:
         "decode": f"{mean:.4g} s (spread of the repeats {spread:.1%})",
         "passes": f"{record.nfe} of {record.ms_per_pass:.4g} ms on average",
     }
+    prefill, first_block = map(mean_of, (record.prefill_seconds, record.first_block_seconds))
+    if prefill is not None:
+        facts["prefill"] = f"{prefill:.4g} s, before the decode and not in it"
+    if first_block is not None:
+        facts["first block"] = f"after {first_block:.4g} s"
     if record.peak_memory_bytes:
         facts["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
     told = record.telemetry
@@ -75,17 +80,21 @@ def print_plan(sweep: Sweep) -> None:
     """The points of a sweep with their NFE, none of them run."""
     from dlm_bench.samplers import build_sampler
 
-    table = _table(
-        "backbone", "size", "sampler", "options", "length", "NFE", "token passes", left=4
-    )
-    for point in sweep.points:
-        schedule = build_sampler(point.sampler, **point.options).schedule(point.length)
+    usual = {"prompt": 0, "batch": 1}
+    told = [{"prompt": point.prompt_len, "batch": point.batch} for point in sweep.points]
+    more = [name for name in usual if any(each[name] != usual[name] for each in told)]
+    columns = ("length", *more, "NFE", "token passes")
+    table = _table("backbone", "size", "sampler", "options", *columns, left=4)
+    for point, own in zip(sweep.points, told, strict=True):
+        sampler = build_sampler(point.sampler, **point.options)
+        schedule = sampler.schedule(point.length, point.prompt_len)
         table.add_row(
             point.backbone,
             point.size,
             point.sampler,
             " ".join(f"{name}={value}" for name, value in point.options.items()),
             f"{point.length:,}",
+            *(f"{own[name]:,}" for name in more),
             f"{schedule.forward_passes:,}",
             f"{schedule.query_tokens:,}",
         )

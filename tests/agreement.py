@@ -29,9 +29,9 @@ def cache_tensors(caches):
 
 
 @torch.inference_mode()
-def run_pass(sampler, model, length, index, *, batch=1):
+def run_pass(sampler, model, length, index, *, batch=1, prompt_len=0):
     """Run pass `index` from a random state, which is the same for models of any dtype."""
-    state = sampler.prepare(model, length, batch, seed=1)
+    state = sampler.prepare(model, length, batch, seed=1, prompt_len=prompt_len)
     sampler.seek(state, index)
     if index > 0:
         generator = torch.Generator().manual_seed(2)

@@ -78,6 +78,15 @@ def test_a_dry_run_prints_nfe_and_runs_nothing(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_dry_run_prints_batches_and_prompts_where_there_are_any(tmp_path, capsys):
+    path = tmp_path / "s.toml"
+    path.write_text("batch = [1, 16]\nprompt_len = 512\n" + SWEEP.format(mode="exact"))
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    titles, *rows = (line.split() for line in capsys.readouterr().out.splitlines() if line.strip())
+    assert titles[-6:] == ["length", "prompt", "batch", "NFE", "token", "passes"]
+    assert any(row[-5:-1] == ["96", "512", "16", "14"] for row in rows)  # of a block cache
+
+
 def test_a_dry_run_of_a_resume_says_how_much_is_there(results, capsys):
     arguments = ["sweep", str(results.with_name("s.toml")), "--output", str(results), "--dry-run"]
     assert main([*arguments, "--resume"]) == 0
@@ -110,6 +119,20 @@ def test_run_prints_and_keeps_one_record(tmp_path, capsys):
     assert record.point.options["commit"] == "fused"
     assert record.nfe == 10
     assert "tokens/s" in capsys.readouterr().out
+
+
+def test_a_run_after_a_prompt_tells_the_prefill_apart(tmp_path, capsys):
+    path = tmp_path / "r.jsonl"
+    arguments = ["run", "diffumamba", "block-cache", "--size", "tiny", "-L", "40", "--warmup", "0"]
+    more = ["--repeats", "2", "--batch", "3", "--prompt-len", "50", "--output", str(path)]
+    assert main([*arguments, *more]) == 0
+    (record,) = read_records(path)
+    assert (record.point.batch, record.point.prompt_len) == (3, 50)
+    assert len(record.prefill_seconds) == len(record.first_block_seconds) == 2
+    told = capsys.readouterr().out
+    assert "L=40 prompt=50 batch=3" in told
+    assert f"prefill      {sum(record.prefill_seconds) / 2:.4g} s" in told
+    assert f"first block  after {sum(record.first_block_seconds) / 2:.4g} s" in told
 
 
 def test_a_run_that_does_not_fit_is_one_line_and_exit_code_3(capsys):
@@ -151,6 +174,7 @@ RUN = ["run", "diffutran", "full", "--size", "tiny", "--length"]
         ([*RUN, "0"], "length: 0 is not allowed"),
         ([*RUN, "many"], "invalid int value"),
         ([*RUN, "99999999999999"], "length: 99999999999999 is not allowed"),
+        ([*RUN, "64", "--prompt-len", "-1"], "prompt_len: -1 is not allowed"),
         ([*RUN, "64", "--seed", "99999999999999999999"], "seed: 99999999999999999999 is not"),
         ([*RUN, "64", "--output", "."], "results file '.': Is a directory"),
         (["sweep", "bench/sweeps/quick.toml", "--output", "."], "results file '.': Is a directory"),
@@ -173,7 +197,7 @@ RUN = ["run", "diffutran", "full", "--size", "tiny", "--length"]
         (["plot", "none.jsonl"], "none.jsonl"),
         (
             ["plot", "none.jsonl", "--figure", "pie"],
-            "allowed: throughput, paper-full, paper-block, latency",
+            "allowed: throughput, batch, paper-full, paper-block, latency",
         ),
         (["swep"], "swep"),
     ],

@@ -25,7 +25,7 @@ def test_plot_draws_all_that_the_records_allow_and_names_the_rest(tmp_path, caps
     assert main(["plot", QUICK, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     names = {path.rpartition("/")[2] for path in printed.out.split()}
-    drawn = FIGURES.keys() - {"roofline", "energy"}
+    drawn = FIGURES.keys() - {"batch", "roofline", "energy"}
     assert names == {f"{name}.{suffix}" for name in drawn for suffix in ("pdf", "png")}
     assert all((tmp_path / name).stat().st_size > 1000 for name in names)
     for words in (
@@ -33,10 +33,11 @@ def test_plot_draws_all_that_the_records_allow_and_names_the_rest(tmp_path, caps
         "figure 'paper-block': not drawn: p = 16 (no record)",
         "figure 'speedup': not drawn: AR Transformer, autoregressive; AR Mamba-2",
         "not drawn: figure 'roofline': ar, block-cache, fast-dllm, full (no sheet of 'AMD EPYC",
+        "not drawn: figure 'batch': no line of the records has two batches at the same length",
         "not drawn: figure 'energy': no energy in the telemetry, for any of the 55 ok points",
     ):
         assert words in printed.err
-    assert len(printed.err.splitlines()) == 5
+    assert len(printed.err.splitlines()) == 6
 
 
 def test_one_figure_is_drawn_alone(tmp_path, capsys):
@@ -64,7 +65,10 @@ def test_one_calibration_serves_all_figures(tmp_path, calibrations, capsys):
         (["--predict", "h300"], "hardware: 'h300' is not known"),
         (["--figure", "energy"], "figure 'energy': no energy in the telemetry"),
         (["--figure", "roofline"], "no sheet of 'AMD EPYC, 2 threads'; --hardware names one"),
-        (["--figure", "pie"], "allowed: throughput, paper-full, paper-block, latency, speedup"),
+        (
+            ["--figure", "pie"],
+            "allowed: throughput, batch, paper-full, paper-block, latency, speedup",
+        ),
     ],
 )
 def test_what_plot_cannot_do_is_one_line_and_exit_code_2(arguments, message, tmp_path, capsys):

@@ -43,6 +43,7 @@ SWEEP = {
     "tolerance": 0.5,
     "max_seconds": 5.0,
     "batch": 1,
+    "prompt_len": [0, 16],
     "seed": 0,
     "graphs": "auto",
     "kernels": {"ssd": "torch"},

@@ -135,3 +135,40 @@ def test_the_demo_covers_what_the_readme_says():
         lengths = {p.length for p in points if (p.backbone, p.sampler) == pair}
         assert len(lengths) >= 5
         assert max(lengths) == 8192
+
+
+def test_batches_and_prompts_multiply_too(tmp_path):
+    sweep = load(tmp_path, f"batch = [1, 4]\nprompt_len = [0, 512]\n{VALID}")
+    assert len(sweep.points) == 8 * 2 * 2
+    assert {(p.batch, p.prompt_len) for p in sweep.points} == {(1, 0), (1, 512), (4, 0), (4, 512)}
+    # Lengths run fastest: a longer one is skipped where a shorter one was too much.
+    assert [p.length for p in sweep.points[:4]] == [64, 128] * 2
+    own = load(tmp_path, f"batch = 2\nprompt_len = 3\n{VALID}batch = [8, 16]\nprompt_len = 64\n")
+    assert {(p.batch, p.prompt_len) for p in own.points} == {(8, 64), (16, 64)}
+    alone = load(tmp_path, f"batch = 2\nprompt_len = 3\n{VALID}")
+    assert {(p.batch, p.prompt_len) for p in alone.points} == {(2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("batch = 0", r"batch\[0\]: 0 is not allowed"),
+        ("batch = [1, 65537]", r"batch\[1\]: 65537 is not allowed"),
+        ("batch = []", "batch: .* is not allowed"),
+        ("batch = true", r"batch\[0\]: True is not allowed"),
+        ("prompt_len = -1", r"prompt_len\[0\]: -1 is not allowed"),
+        ("prompt_len = 16777216", "prompt_len: 16777216 is not allowed; must be an integer from 0"),
+        ("batch = [1, 3]\nseed = 9223372036854775806", "seed: 9223372036854775806 is not allowed"),
+    ],
+)
+def test_batches_and_prompts_that_cannot_be_are_one_line(tmp_path, extra, said):
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, f"{extra}\n{VALID}")
+
+
+def test_a_prompt_leaves_something_to_time(tmp_path):
+    ar = VALID.replace('["diffutran", "diffumamba"]', '"ar-mamba"').replace("block-cache", "ar")
+    ar = ar.replace('tokens_per_step = [8, 16]\ncommit = "fused"\n', "lengths = [1]\n")
+    assert load(tmp_path, ar).points
+    with pytest.raises(ConfigError, match=r"lines\[0\]: length: 1 is not allowed after a prompt"):
+        load(tmp_path, f"prompt_len = 8\n{ar}")

@@ -121,3 +121,40 @@ def test_records_without_a_measurement_have_no_table(table, lines, tmp_path, cap
     path.write_text("".join(each.model_dump_json() + "\n" for each in lines))
     assert main(["table", table, str(path)]) == 2
     assert "no record" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory):
+    """A block cache of 100 b^0.5 tokens/s and autoregression of 50 b, as fast at batch 4."""
+    path = tmp_path_factory.mktemp("table") / "batches.jsonl"
+    lines = []
+    for length in (256, 512):
+        for batch in (1, 2, 8, 16):
+            for backbone, sampler, speed in (
+                ("diffumamba", "block-cache", 100 * batch**0.5),
+                ("ar-mamba", "ar", 50 * batch),
+            ):
+                each = record(backbone, sampler, length)
+                point = each.point.model_copy(update={"batch": batch})
+                seconds = [batch * length / speed]
+                lines.append(each.model_copy(update={"point": point, "seconds": seconds}))
+    path.write_text("".join(each.model_dump_json() + "\n" for each in lines))
+    return str(path)
+
+
+def test_a_table_of_batches_says_where_autoregression_overtakes(batches, capsys):
+    rows = parsed(printed(capsys, "batch", batches, "--at", "256", "--format", "csv").out)
+    label, ar = "DiffuMamba, block cache, commit=separate", "AR Mamba-2, autoregressive"
+    assert list(rows) == [label, ar]
+    # Both are straight on logarithmic axes, and six digits are printed.
+    assert float(rows[label]["8"]) == pytest.approx(100 * 8**0.5, rel=1e-5)
+    assert float(rows[ar]["8"]) == pytest.approx(400, rel=1e-5)
+    assert float(rows[label][f"overtaken by {ar} at"]) == pytest.approx(4, rel=1e-5)
+    assert rows[ar][f"overtaken by {ar} at"] == ""
+
+
+def test_a_table_of_batches_has_a_row_for_each_length(batches, capsys):
+    out = printed(capsys, "batch", batches).out
+    assert out.count("L=256") == out.count("L=512") == 2
+    assert main(["table", "batch", batches, "--at", "99"]) == 2
+    assert "length 99: not in the records; there are: 256, 512" in capsys.readouterr().err

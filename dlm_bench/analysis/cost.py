@@ -33,12 +33,12 @@ from dlm_bench.models.denoiser import FREQUENCIES
 from dlm_bench.models.factory import parse_dtype
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import PlannedPass, role_of
+from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
 
 Array = NDArray[np.float64]
 
 FLOAT32_BYTES = 4
-ADVANCING = ("commit", "keep", "fused", "decode")  # roles that move the Mamba state on
+ADVANCING = ("commit", "keep", "fused", "decode", PREFILL)  # roles that move the Mamba state on
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,16 @@ class Cost:
 @dataclass(frozen=True)
 class Passes:
     """What costs depend on of the passes of a plan, arrays (passes,): query and context tokens, the
-    block's start and length, the masked tokens in it, and which passes are refreshes, are fused,
-    and move the Mamba state on."""
+    block's start and length, the masked tokens in it and those unmasked, and which passes are
+    prefills, are refreshes, are fused, and move the Mamba state on."""
 
     query: Array
     context: Array
     start: Array
     block: Array
     masked: Array
+    reveal: Array
+    prefill: NDArray[np.bool_]
     refresh: NDArray[np.bool_]
     fused: NDArray[np.bool_]
     advancing: NDArray[np.bool_]
@@ -92,20 +94,22 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
     codes: dict[str, int] = {}
     # Numbers at once: a list of a million tuples is what the garbage collector is slowest with.
     rows = np.fromiter(
-        ((codes.setdefault(p.kind, len(codes)), *p[1:6]) for p in plan), dtype=np.dtype((float, 6))
+        ((codes.setdefault(p.kind, len(codes)), *p[1:7]) for p in plan), dtype=np.dtype((float, 7))
     )
     kinds, *numbers = np.ascontiguousarray(rows.T)
     roles = [role_of(kind) for kind in codes]
-    wanted = (("refresh",), ("fused",), ADVANCING)
+    wanted = ((PREFILL,), ("refresh",), ("fused",), ADVANCING)
     are = ([code for code, role in enumerate(roles) if role in each] for each in wanted)
     return Passes(*numbers, *(np.isin(kinds, each) for each in are))
 
 
 @lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each
-def passes_of(sampler: Sampler, length: int) -> Passes:
-    """The passes of a decode of `length` tokens. The last few are kept: listing a plan takes longer
-    than its costs, and the backbones of a study share it."""
-    return passes_in(sampler.plan(length))
+def passes_of(sampler: Sampler, length: int, prompt_len: int = 0) -> Passes:
+    """The passes of a decode of `length` tokens after a prompt, without its prefill pass. The last
+    few are kept: listing a plan takes longer than its costs, and the backbones of a study share
+    it."""
+    sampler.check_timed(length, prompt_len)
+    return passes_in(step for step in sampler.plan(length, prompt_len) if step.kind != PREFILL)
 
 
 def parameter_bytes(config: ModelConfig, dtype: str = "bfloat16") -> int:
@@ -115,12 +119,18 @@ def parameter_bytes(config: ModelConfig, dtype: str = "bfloat16") -> int:
 
 
 def cache_bytes(
-    config: ModelConfig, sampler: Sampler, length: int, batch: int = 1, dtype: str = "bfloat16"
+    config: ModelConfig,
+    sampler: Sampler,
+    length: int,
+    batch: int = 1,
+    dtype: str = "bfloat16",
+    prompt_len: int = 0,
 ) -> int:
-    """Bytes of the caches that decoding `length` tokens keeps; 0 for a sampler without any."""
+    """Bytes of the caches that decoding `length` tokens after a prompt keeps; 0 for a sampler
+    without any."""
     if not _keeps_caches(sampler):
         return 0
-    tokens = length * _token_cache_bytes(config, dtype)
+    tokens = (prompt_len + length) * _token_cache_bytes(config, dtype)
     return batch * (tokens + _state_cache_bytes(config, sampler, dtype))
 
 
@@ -150,6 +160,8 @@ def pass_costs(
 
     attention, mamba = _layers(config)
     pairs = clean * (context + clean) + last * (context + query)  # (query, key) of one layer
+    if not config.denoiser:  # in whose prefill a token sees those before it alone
+        pairs = np.where(passes.prefill, query * (query + 1) / 2, pairs)
     flops = query * _token_flops(config)
     flops += attention * 4 * config.d_model * pairs
     flops += masked * 2 * config.d_model * config.vocab_size
@@ -179,7 +191,7 @@ def pass_costs(
     read, write = np.zeros_like(query), np.zeros_like(query)
     if _keeps_caches(sampler):
         token, state = _token_cache_bytes(config, dtype), _state_cache_bytes(config, sampler, dtype)
-        read += token * context + np.where(passes.refresh, 0, state)
+        read += token * context + np.where(passes.refresh | passes.prefill, 0, state)
         write += token * query + np.where(passes.refresh | passes.advancing, state, 0)
     return Cost(flops, weights, batch * read, batch * write)
 
@@ -192,14 +204,15 @@ def decode_cost(
     batch: int = 1,
     dtype: str = "bfloat16",
     chunk: int | None = None,
+    prompt_len: int = 0,
 ) -> Cost:
-    """The cost of decoding `length` tokens (of each of `batch` sequences), summed over its passes.
+    """The cost of decoding `length` tokens (of each of `batch` sequences) after a prompt, summed
+    over its passes, without the prefill pass.
 
     Raises ConfigError for a value that is not allowed or a backbone the sampler cannot decode with.
     """
     sampler.check_backbone(config.backbone)
-    check_int("length", length)
-    passes = passes_of(sampler, length)
+    passes = passes_of(sampler, length, prompt_len)
     return pass_costs(config, sampler, passes, batch=batch, dtype=dtype, chunk=chunk).total()
 
 

@@ -26,7 +26,7 @@ from dlm_bench.analysis.cost import (
     passes_of,
 )
 from dlm_bench.analysis.sheets import HARDWARE, Hardware
-from dlm_bench.errors import ConfigError, check_int, unknown
+from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.config import ModelConfig, stated_config
 from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.results.record import Record
@@ -111,24 +111,48 @@ def decode_floor(
     *,
     batch: int = 1,
     dtype: str | None = None,
+    prompt_len: int = 0,
 ) -> float:
-    """Least seconds of a decode, the sum over its passes; dtype is the hardware's unless given.
+    """Least seconds of a decode after a prompt, the sum over its passes without the prefill pass;
+    dtype is the hardware's unless given.
 
     The passes of a decode wait for each other, so their floors add. Raises ConfigError for a value
     that is not allowed.
     """
     sampler.check_backbone(config.backbone)
-    check_int("length", length)
-    passes = passes_of(sampler, length)
+    passes = passes_of(sampler, length, prompt_len)
     costs = pass_costs(config, sampler, passes, batch=batch, dtype=dtype or hardware.dtype)
     return float(np.sum(floor_seconds(costs, hardware)))
 
 
+def bound(
+    config: ModelConfig,
+    sampler: Sampler,
+    length: int,
+    hardware: Hardware,
+    *,
+    batch: int = 1,
+    dtype: str | None = None,
+    prompt_len: int = 0,
+) -> float:
+    """Most generated tokens per second of a decode: those that its passes without the prefill pass
+    give, over their least seconds. Raises ConfigError as `decode_floor` does."""
+    place: dict[str, Any] = {"batch": batch, "dtype": dtype, "prompt_len": prompt_len}
+    seconds = decode_floor(config, sampler, length, hardware, **place)
+    return batch * float(passes_of(sampler, length, prompt_len).reveal.sum()) / seconds
+
+
 def fits(
-    config: ModelConfig, sampler: Sampler, length: int, hardware: Hardware, *, batch: int = 1
+    config: ModelConfig,
+    sampler: Sampler,
+    length: int,
+    hardware: Hardware,
+    *,
+    batch: int = 1,
+    prompt_len: int = 0,
 ) -> bool:
     """Whether weights and caches, in the precision of its peak, are within the memory."""
-    caches = cache_bytes(config, sampler, length, batch, hardware.dtype)
+    caches = cache_bytes(config, sampler, length, batch, hardware.dtype, prompt_len)
     return parameter_bytes(config, hardware.dtype) + caches <= hardware.memory
 
 
@@ -170,7 +194,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     costs = pass_costs(
         config,
         sampler,
-        passes_of(sampler, facts["length"]),
+        passes_of(sampler, facts["length"], facts["prompt_len"]),
         batch=facts["batch"],
         dtype=facts["dtype"],
     )
@@ -196,6 +220,7 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
         "dtype": row["dtype"],
         "length": int(row["length"]),
         "batch": int(row["batch"]),
+        "prompt_len": int(row["prompt_len"]),
         "sampler": sampler_of(row),
     }
 

@@ -1,8 +1,10 @@
 """What the points of a sweep must cost on some hardware, before any of them is run."""
 
+from typing import Any
+
 from dlm_bench.analysis.cost_table import FORMATS
 from dlm_bench.analysis.grid import grid
-from dlm_bench.analysis.roofline import Hardware, check_precision, decode_floor, fits
+from dlm_bench.analysis.roofline import Hardware, bound, check_precision, decode_floor, fits
 from dlm_bench.errors import unknown
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Point
@@ -36,10 +38,11 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
 def _row(point: Point, hardware: Hardware) -> list[str]:
     config = model_config(point.backbone, point.size)
     sampler = build_sampler(point.sampler, **point.options)
-    cells = [point.describe(), f"{sampler.schedule(point.length).forward_passes:,}"]
-    if not fits(config, sampler, point.length, hardware, batch=point.batch):
+    passes = sampler.schedule(point.length, point.prompt_len).forward_passes
+    cells = [point.describe(), f"{passes:,}"]
+    decode = (config, sampler, point.length, hardware)
+    place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
+    if not fits(*decode, **place):
         return [*cells, "-", "out of memory"]
-    seconds = decode_floor(
-        config, sampler, point.length, hardware, batch=point.batch, dtype=point.dtype
-    )
-    return [*cells, f"{seconds:,.4g}", f"{point.batch * point.length / seconds:,.1f}"]
+    seconds = decode_floor(*decode, **place, dtype=point.dtype)
+    return [*cells, f"{seconds:,.4g}", f"{bound(*decode, **place, dtype=point.dtype):,.1f}"]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dlm_bench.analysis.grid import MISSING, Number, Table
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
+from dlm_bench.analysis.overtake import AR, Overtaking, overtakings
 from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.figures import style
@@ -104,13 +105,49 @@ def fit_table(drawn: Iterable[style.Line]) -> Table:
     return Table(titles, rows, notes)
 
 
+def batch_table(frame: pd.DataFrame, at: Sequence[int] = ()) -> Table:
+    """Tokens per second of all sequences together: a row a line of one length, a column a batch,
+    and for each autoregressive line the batch at which it overtakes (see `analysis.overtake`).
+
+    A length of `at` without records is left out and noted; raises ResultsError if that is all.
+    """
+    lines = style.lines(frame, along="batch")
+    there = sorted({line.settings["length"] for line in lines})
+    absent = [length for length in dict.fromkeys(at) if length not in there]
+    if at and len(absent) == len(set(at)):
+        asked = ", ".join(map(str, absent))
+        raise ResultsError(f"length {asked}: not in the records; there are: {_listed(there)}")
+    lines = [line for line in lines if not at or line.settings["length"] in at]
+    labels = [line.label for line in style.labelled(lines)]
+    lines = style.labelled(lines, hidden={"length"})
+    batches = sorted({row["batch"] for line in lines for row in line.rows})
+    rivals = dict.fromkeys(line.label for line in lines if line.sampler == AR)
+    found = overtakings(lines)
+    rows: list[list[Number | str]] = []
+    for label, line in zip(labels, lines, strict=True):
+        speeds = {row["batch"]: _speed(row) for row in line.rows}
+        where = {each.rival.label: _overtaking(each) for each in found if each.line is line}
+        cells = (speeds.get(batch, MISSING) for batch in batches)
+        rows.append([label, *cells, *(where.get(rival, MISSING) for rival in rivals)])
+    titles: list[Number | str] = ["tokens/s at batch"]
+    titles += [Number(batch, f"{batch:,}") for batch in batches]
+    notes = [f"length {length}: not in the records" for length in absent]
+    return Table([*titles, *(f"overtaken by {rival} at" for rival in rivals)], rows, notes)
+
+
+def _overtaking(each: Overtaking) -> Number | str:
+    if each.batch is None:
+        return "none measured"
+    return Number(each.batch, f"{'<= ' * each.from_the_start}{each.batch:.3g}")
+
+
 def rate_text(value: float) -> str:
     """Tokens per second in three digits, or all before the point and one after: 0.113, 1,043.9."""
     return f"{value:,.1f}" if value >= 99.95 else f"{value:.3g}"
 
 
 def _speed(row: dict[str, Any]) -> Number:
-    value, tokens = row["tokens_per_second"], row["batch"] * row["length"]
+    value, tokens = row["tokens_per_second"], row["timed_tokens"]
     low, high = time_bounds(row)
     return Number(value, rate_text(value), tokens / high, tokens / low)
 

@@ -41,6 +41,13 @@ def add(subparsers: Commands) -> None:
         help="a sampler's option, e.g. tokens_per_step=16 or commit=fused; may be repeated",
     )
     parser.add_argument("--batch", type=int, default=1, help="sequences at once (default: 1)")
+    parser.add_argument(
+        "--prompt-len",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help="of a random prompt before them, timed apart (default: 0)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
     parser.add_argument(
@@ -124,7 +131,8 @@ def _measure(args: argparse.Namespace) -> int:
     sampler = build_sampler(args.sampler, **dict(map(_option, args.option)))
     sampler.check_backbone(args.backbone)
     dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
-    sampler.schedule(args.length)  # a wrong length is known before the weights are drawn
+    # A wrong length is known before the weights are drawn.
+    sampler.check_timed(args.length, args.prompt_len)
     if args.output:
         check_writable(args.output)
     forced = forced_kernels(args)
@@ -134,7 +142,8 @@ def _measure(args: argparse.Namespace) -> int:
         for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
     }
     settings["graphs"] = "auto" if args.graphs is None else args.graphs
-    record = measure(model, sampler, args.length, batch=args.batch, **settings)
+    place = {"batch": args.batch, "prompt_len": args.prompt_len}
+    record = measure(model, sampler, args.length, **place, **settings)
     # A sweep that asks for the same finds this record when it resumes.
     asked = settings | {"kernels": forced}
     if model.checkpoint:  # no sweep asks for that

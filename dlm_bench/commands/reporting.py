@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlm_bench.analysis.grid import Table
     from dlm_bench.results.record import Record
 
-TABLES = ("speedup", "throughput", "fit")
+TABLES = ("speedup", "throughput", "batch", "fit")
 
 
 def add(subparsers: Commands) -> None:
@@ -40,7 +40,8 @@ def add(subparsers: Commands) -> None:
     parser = subparsers.add_parser(
         "table",
         help="print a table of results",
-        description="Throughput, speed-up over a backbone, or latency laws: a row a line.",
+        description="Throughput, also against batch, speed-up over a backbone, or latency laws: a "
+        "row a line.",
     )
     parser.add_argument("table", metavar="|".join(TABLES), help="what to tell")
     add_results(parser)
@@ -127,6 +128,8 @@ def _table(args: argparse.Namespace, at: list[int]) -> "Table":
     if at and args.table == "fit":
         raise ConfigError("--at: is not allowed with table fit; a law needs all lengths")
     frame = load_results(*args.results)
+    if args.table == "batch":
+        return tables.batch_table(frame, at)
     lines = style.labelled(style.lines(frame))
     if args.table == "throughput":
         return tables.throughput_table(lines, at)

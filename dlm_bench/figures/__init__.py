@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from dlm_bench.figures.batch import draw_batch
 from dlm_bench.figures.energy import draw_energy
 from dlm_bench.figures.latency import draw_latency
 from dlm_bench.figures.memory import draw_memory
@@ -17,6 +18,7 @@ from dlm_bench.figures.throughput import draw_throughput
 # Beside the frame some take options: predict, hardware or sampler (see each).
 FIGURES: dict[str, Callable[..., Figure]] = {
     "throughput": draw_throughput,
+    "batch": draw_batch,
     "paper-full": draw_paper_full,
     "paper-block": draw_paper_block,
     "latency": draw_latency,
@@ -29,6 +31,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
 __all__ = [
     "FIGURES",
     "NotDrawnWarning",
+    "draw_batch",
     "draw_energy",
     "draw_latency",
     "draw_memory",

@@ -1,6 +1,7 @@
-"""What most figures are: a quantity against sequence length, a line for each backbone and sampler,
-a panel for each machine and each p."""
+"""What most figures are: a quantity against sequence length (or batch), a line for each backbone
+and sampler, a panel for each machine and each p."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -33,13 +34,14 @@ class Spread(NamedTuple):
 class Quantity:
     """What is drawn: the label of its axis, and for the caption what it is and what bars span
     (no bars where that is empty). `level` is where a grey line marks the value of a reference;
-    `tick` writes a value at its axis."""
+    `tick` writes a value at its axis. It is drawn against the column `along`."""
 
     label: str
     told: str = ""
     bars: str = "slowest to fastest"
     level: float | None = None
     tick: Callable[[float], str] = style.short_number
+    along: str = "length"
 
 
 def valued(line: style.Line, of: Callable[[Row], Spread | None]) -> style.Line:
@@ -99,12 +101,13 @@ def draw_lines(
     """Draw lines whose rows have `value`, `low` and `high`, on logarithmic axes.
 
     Hollow markers are sampled timing, rings records with flags. Each machine and each tokens per
-    step (p) has a panel of its own; lines without p, which are the autoregressive ones, are in all
-    panels of their machine. `bounds` are drawn under them, also those of lines that are not
-    measured. `frame` is that of `load_results`, whose failures the caption counts.
+    step (p) has a panel of its own, and of lines against batch each length; lines without p, which
+    are the autoregressive ones, are in all panels of their machine. `bounds` are drawn under
+    them, also those of lines that are not measured. `frame` is that of `load_results`, whose
+    failures the caption counts.
     """
     under = [] if bounds is None else bounds.lines
-    named = style.labelled([*measured, *under], hidden={P, "hardware", "device"})
+    named = style.labelled([*measured, *under], hidden={P, "hardware", "device", "length"})
     drawn, under = named[: len(measured)], named[len(measured) :]
     members_of = facets(named)
     colours = style.backbone_colours(line.backbone for line in named)
@@ -121,7 +124,7 @@ def draw_lines(
         len(members_of),
         height=2.1,
         extra=0.3 + 0.14 * rows * max(map(legend.text_lines, groups)),
-        xlabel="sequence length (tokens)",
+        xlabel={"length": "sequence length (tokens)", "batch": "batch (sequences)"}[quantity.along],
         ylabel=quantity.label,
     )
     for axes, (title, members) in zip(panels, members_of.items(), strict=True):
@@ -133,7 +136,7 @@ def draw_lines(
             if line in under:
                 bound.draw(axes, line, colour, look.marker)
             else:
-                _draw_line(axes, line, colour, look, bars=bool(quantity.bars))
+                _draw_line(axes, line, colour, look, quantity)
     _scale(panels, named, quantity)
     told = [quantity.told, _measurement(drawn, set(modes), quantity.bars)]
     caption = " ".join([f"{style.shared_settings(named)}.", *filter(None, told)])
@@ -148,30 +151,42 @@ def facets(drawn: list[style.Line]) -> dict[str, list[style.Line]]:
     for line in drawn:
         named = [line.settings[name] for name in ("hardware", "device") if name in line.settings]
         machines.setdefault(", ".join(named), []).append(line)
-    several_steps = len({line.settings[P] for line in drawn if P in line.settings}) > 1
+    several_steps, several_lengths = (len(_values(drawn, name)) > 1 for name in (P, "length"))
     facets = {}
     for machine, members in machines.items():
-        for step in sorted({line.settings[P] for line in members if P in line.settings}) or [None]:
+        steps, lengths = (_values(members, name) or [None] for name in (P, "length"))
+        for step, length in itertools.product(steps, lengths):
             title = [textwrap.fill(machine, 36)] if len(machines) > 1 else []
             title += [f"p = {step:g} tokens per step"] if several_steps and step else []
-            facets["\n".join(title)] = [x for x in members if x.settings.get(P, step) == step]
-    return facets
+            title += [f"L = {length:,} tokens"] if several_lengths and length else []
+            facets["\n".join(title)] = [
+                line
+                for line in members
+                if line.settings.get(P, step) == step
+                and line.settings.get("length", length) == length
+            ]
+    return {title: members for title, members in facets.items() if members}
+
+
+def _values(drawn: Iterable[style.Line], name: str) -> list[Any]:
+    """What a setting is among the lines that have it."""
+    return sorted({line.settings[name] for line in drawn if name in line.settings})
 
 
 def _draw_line(
-    axes: Axes, line: style.Line, colour: str, look: style.LineStyle, bars: bool
+    axes: Axes, line: style.Line, colour: str, look: style.LineStyle, quantity: Quantity
 ) -> None:
     """One line with its bars; sampled points are hollow."""
-    lengths = np.array([row["length"] for row in line.rows])
+    places = np.array([row[quantity.along] for row in line.rows])
     values, low, high = (
         np.array([row[name] for row in line.rows]) for name in ("value", "low", "high")
     )
     # The mean of the seconds can lie an ulp outside a single repeat's value.
     spread = np.clip([values - low, high - values], 0, None)
     axes.errorbar(
-        lengths,
+        places,
         values,
-        yerr=spread if bars else None,
+        yerr=spread if quantity.bars else None,
         color=colour,
         marker=look.marker,
         linestyle=look.dashes,
@@ -182,7 +197,7 @@ def _draw_line(
     sampled = np.array([row["mode"] == "sampled" for row in line.rows])
     if sampled.any():
         axes.plot(
-            lengths[sampled],
+            places[sampled],
             values[sampled],
             linestyle="none",
             marker=look.marker,
@@ -191,15 +206,15 @@ def _draw_line(
             label="_sampled",
             zorder=3,
         )
-    flags.ring(axes, line, "value", colour)
+    flags.ring(axes, line, "value", colour, quantity.along)
 
 
 def _scale(panels: list[Axes], named: list[style.Line], quantity: Quantity) -> None:
     """Logarithmic axes that hold every point of every panel, and the level of reference."""
-    lengths = [row["length"] for line in named for row in line.rows]
+    places = [row[quantity.along] for line in named for row in line.rows]
     values = [row[end] for line in named for row in line.rows for end in ("low", "high")]
     values += [] if quantity.level is None else [quantity.level]
-    style.length_axis(panels[0], lengths, most=8 if len(panels) in (1, 2, 4) else 5)  # or narrow
+    style.length_axis(panels[0], places, most=8 if len(panels) in (1, 2, 4) else 5)  # or narrow
     panels[0].set_yscale("log")
     low, high = min(values), max(values)
     margin = max(1.1, min(1.5, (high / low) ** 0.15))

@@ -64,8 +64,8 @@ def _rows(line: style.Line, hardware: Hardware, lengths: list[int]) -> list[dict
         sampler = sampler_of({"sampler": line.sampler} | line.settings)
         named = (line.backbone, line.settings["size"])
         config = stated_config(models[0]) if models else model_config(*named)
-        batch = int(line.settings["batch"])
-        speeds = [_speed(config, sampler, length, hardware, batch) for length in lengths]
+        place = int(line.settings["batch"]), int(line.settings["prompt_len"])
+        speeds = [_speed(config, sampler, length, hardware, *place) for length in lengths]
     except ConfigError:
         return []
     return [
@@ -77,14 +77,20 @@ def _rows(line: style.Line, hardware: Hardware, lengths: list[int]) -> list[dict
 
 @lru_cache(maxsize=1 << 12)  # several figures show the same bounds
 def _speed(
-    config: "ModelConfig", sampler: "Sampler", length: int, hardware: Hardware, batch: int
+    config: "ModelConfig",
+    sampler: "Sampler",
+    length: int,
+    hardware: Hardware,
+    batch: int,
+    prompt_len: int,
 ) -> float | None:
     """Tokens per second at most; None where the memory is too small."""
-    from dlm_bench.analysis.roofline import decode_floor, fits
+    from dlm_bench.analysis import roofline
 
-    if not fits(config, sampler, length, hardware, batch=batch):
+    place = {"batch": batch, "prompt_len": prompt_len}
+    if not roofline.fits(config, sampler, length, hardware, **place):
         return None
-    return batch * length / decode_floor(config, sampler, length, hardware, batch=batch)
+    return roofline.bound(config, sampler, length, hardware, batch=batch, prompt_len=prompt_len)
 
 
 def draw(axes: Axes, line: style.Line, colour: str, marker: str) -> None:

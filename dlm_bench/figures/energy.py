@@ -32,5 +32,5 @@ def joules_per_token(row: Row) -> Spread | None:
     joules = row["telemetry"].get("energy_joules")
     if not isinstance(joules, int | float) or not 0 < joules < math.inf:
         return None
-    each = joules / (len(row["seconds"]) * row["batch"] * row["length"])
+    each = joules / (len(row["seconds"]) * row["timed_tokens"])
     return Spread(each, each, each)

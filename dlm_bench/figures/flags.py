@@ -15,12 +15,12 @@ FLAGS: dict[Flag, str] = {
 }
 
 
-def ring(axes: Axes, line: Line, value: str, colour: str) -> None:
+def ring(axes: Axes, line: Line, value: str, colour: str, along: str = "length") -> None:
     """Put a ring around the points of a line, drawn at `value`, whose records have flags."""
     flagged = [row for row in line.rows if row["flags"]]
     if flagged:
         axes.plot(
-            [row["length"] for row in flagged],
+            [row[along] for row in flagged],
             [row[value] for row in flagged],
             color=colour,
             linestyle="none",

@@ -116,11 +116,13 @@ def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Line:
-    """What a figure draws as one line: the records that differ in nothing but their length.
+    """What a figure draws as one line: the records that differ in nothing but what it is drawn
+    against, their length as a rule.
 
-    `settings` holds the sampler's options, size, batch, dtype, device and hardware; `rows` one
-    record a length, ascending (the last one where a point was measured again). `variant` names
-    the sampler and what sets the line apart from others of it, `label` the whole line.
+    `settings` holds the sampler's options, size, batch, prompt, dtype, device and hardware (of a
+    line against batch the length and no batch); `rows` one record a length, ascending (the last one
+    where a point was measured again). `variant` names the sampler and what sets the line apart from
+    others of it, `label` the whole line.
     """
 
     backbone: str
@@ -131,24 +133,25 @@ class Line:
     label: str = ""
 
 
-def lines(frame: pd.DataFrame) -> list[Line]:
-    """The lines of a results frame, unlabelled, in the order of BACKBONE_NAMES, SAMPLER_NAMES.
+def lines(frame: pd.DataFrame, along: str = "length") -> list[Line]:
+    """The lines of a results frame against a column, unlabelled, in the order of BACKBONE_NAMES,
+    SAMPLER_NAMES.
 
     Raises ResultsError, saying what there is instead, if no record is ok.
     """
-    return grouped(ok_points(frame))
+    return grouped(ok_points(frame), along)
 
 
-def grouped(points: pd.DataFrame) -> list[Line]:
+def grouped(points: pd.DataFrame, along: str = "length") -> list[Line]:
     """The lines of these rows of a results frame, whatever their status, as `lines` has them."""
-    identity = identity_columns(points)
+    identity = [name for name in (*identity_columns(points), "length") if name != along]
     found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
     for row in points.to_dict("records"):
         settings = tuple((name, row[name]) for name in identity[2:] if not pd.isna(row[name]))
-        found.setdefault((row["backbone"], row["sampler"], settings), {})[row["length"]] = row
+        found.setdefault((row["backbone"], row["sampler"], settings), {})[row[along]] = row
     rank = {name: place for place, name in enumerate([*BACKBONE_NAMES, *SAMPLER_NAMES])}
     return [
-        Line(backbone, sampler, dict(settings), [rows[length] for length in sorted(rows)])
+        Line(backbone, sampler, dict(settings), [rows[place] for place in sorted(rows)])
         for (backbone, sampler, settings), rows in sorted(
             found.items(), key=lambda item: [rank.get(name, 99) for name in item[0][:2]]
         )
@@ -185,16 +188,19 @@ def setting_text(name: str, value: Any) -> str:
     """A setting as a label shows it: p=8, cache=dual, 1.3b, bfloat16."""
     if name in ("size", "dtype", "device", "hardware"):
         return str(value)
-    short = {"tokens_per_step": "p", "block_size": "B"}.get(name, name)
+    names = {"tokens_per_step": "p", "block_size": "B", "prompt_len": "prompt", "length": "L"}
+    short = names.get(name, name)
     return f"{short}={value}" if isinstance(value, str) else f"{short}={value:g}"
 
 
 def shared_settings(drawn: list[Line]) -> str:
-    """What all lines have in common, for the caption: hardware, dtype, size, p, B, batch."""
+    """What all lines have in common, for the caption: hardware, dtype, size, p, B, batch, and the
+    prompt if there is one."""
     texts = []
-    for name in ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size", "batch"):
+    names = ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size")
+    for name in (*names, "length", "batch", "prompt_len"):
         values = {line.settings[name] for line in drawn if name in line.settings}
-        if len(values) == 1:
+        if len(values) == 1 and values != {0}:
             texts.append(setting_text(name, values.pop()))
     return ", ".join(texts)
 
@@ -211,8 +217,8 @@ def short_number(value: float) -> str:
 
 
 def length_axis(axes: Axes, lengths: list[int], most: int) -> None:
-    """A logarithmic x axis over `lengths` (tokens) with at most `most` ticks: powers of two, from
-    the longest down."""
+    """A logarithmic x axis over `lengths` (or batches) with at most `most` ticks: powers of two,
+    from the longest down."""
     low, high = min(lengths), max(lengths)
     margin = max(0.05 * math.log2(high / low), 0.3)
     axes.set_xscale("log", base=2)

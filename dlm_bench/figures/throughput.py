@@ -36,4 +36,4 @@ def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> Fig
 
 def speed(row: Row) -> Spread:
     """Tokens per second of a record, and of its slowest and fastest repeat."""
-    return over_repeats(row, lambda seconds: row["batch"] * row["length"] / seconds)
+    return over_repeats(row, lambda seconds: row["timed_tokens"] / seconds)

@@ -1,5 +1,7 @@
 """The LM head with its argmax and confidence, without a (length, vocabulary) tensor."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ def predict(
     needed: Tensor | None = None,
     *,
     temperature: float = 0.0,
-    generator: torch.Generator | None = None,
+    generators: Sequence[torch.Generator] = (),
     seed: Tensor | None = None,
     backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
@@ -22,9 +24,11 @@ def predict(
     hidden (rows, d_model), weight (vocabulary, d_model), needed (rows,) bool: rows that are not
     needed are skipped and come back as token 0 with probability 0; None stands for all. At
     temperature 0 the token is the argmax; else a sample of softmax(logits / temperature) by the
-    Gumbel-max trick, with noise from `generator`, or from `seed` ((1,) int64 on the device) in
-    the fused kernel, which the host need not step. Returns tokens (rows,) int64 and probabilities
-    (rows,) float32, those of softmax(logits) in float32.
+    Gumbel-max trick. Its noise comes from `generators`, or in the fused kernel, which the host need
+    not step, from `seed` (sequences,) int64 on the device: one of them for each sequence, of which
+    the rows are equally many, one sequence after the other. What a sequence draws does not depend
+    on the others. Returns tokens (rows,) int64 and probabilities (rows,) float32, those of
+    softmax(logits) in float32.
     """
     if backend == "triton":
         from dlm_bench.kernels.cuda.lm_head import predict_fused
@@ -39,7 +43,9 @@ def predict(
         logits = (hidden[part] @ weight.t()).float()  # (part, vocabulary)
         logits[:, mask_id] = -torch.inf
         if temperature > 0:
-            noise = torch.empty_like(logits).exponential_(generator=generator)
+            noise = torch.empty_like(logits)
+            for row, waits in zip(part.tolist(), noise, strict=True):
+                waits.exponential_(generator=generators[row * len(generators) // rows])
             chosen = torch.argmax(logits - temperature * noise.log(), dim=-1)
         else:
             chosen = torch.argmax(logits, dim=-1)

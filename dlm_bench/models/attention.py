@@ -69,6 +69,9 @@ class Attention(nn.Module):
 
     def _attend_window(self, q: Tensor, window: Window, cache: AttentionCache) -> Tensor:
         """Attention of a window's queries over the cache, (batch, heads, len, head_dim)."""
+        if window.first:
+            k, v = (each[:, :, : q.shape[2]] for each in (cache.k, cache.v))
+            return attend(q, k, v, causal=self.causal, backend=self.kernels.attention)
         backend = self.kernels.cached_attention
         if backend == "triton" and (not window.whole_context or q.shape[2] <= SPLIT_QUERIES):
             from dlm_bench.kernels.cuda.split_kv import attend_split_kv

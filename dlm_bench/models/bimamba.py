@@ -73,6 +73,10 @@ class BiMamba(nn.Module):
             if self.kernels.ssd != "torch":
                 return bimamba_fused.refresh(self, x, window.edges, cache)
             return self._refresh(x, window.edges, cache)
+        if window.first:
+            if self.kernels.ssd != "torch":
+                return bimamba_fused.prefill(self, x, cache)
+            return self._prefill(x, cache)
         single = self.directions == 1 and x.shape[1] == 1
         if single and self.kernels.step == "mamba-ssm":
             return bimamba_fused.step(self, x, cache)
@@ -96,6 +100,13 @@ class BiMamba(nn.Module):
             cache.states[1].copy_(state)
             cache.tails[1].copy_(tail)
         return out + reverse
+
+    def _prefill(self, x: Tensor, cache: MambaCache) -> Tensor:
+        """The first tokens of a sequence, keeping the forward state after the last of them."""
+        out, state, tail = self._scan(0, x)
+        cache.states[0].copy_(state)
+        cache.tails[0].copy_(tail)
+        return out + self._reversed(x)[0] if self.directions == 2 else out
 
     def _continue(self, x: Tensor, window: Window, cache: MambaCache) -> Tensor:
         """Segment by segment from the cached states."""

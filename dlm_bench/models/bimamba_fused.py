@@ -52,6 +52,17 @@ def refresh(mixer: "BiMamba", x: Tensor, edges: tuple[Tensor, Tensor], cache: Ma
     return _finish(mixer, scanned.y, projected)
 
 
+def prefill(mixer: "BiMamba", x: Tensor, cache: MambaCache) -> Tensor:
+    """The first tokens of a sequence, keeping the forward state (see BiMamba._prefill)."""
+    projected = _project(mixer, x)
+    scanned = _scan(mixer, projected, [None] * mixer.directions)[1]
+    cache.states[0].copy_(scanned.final_state[:, : mixer.heads])
+    end = torch.full((1,), x.shape[1], device=x.device)
+    inputs = _conv_inputs(mixer, projected)[:, :, 0]
+    cache.tails[0].copy_(conv_tail(inputs, None, end, mixer.reach))
+    return _finish(mixer, scanned.y, projected)
+
+
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A few tokens from the cached states (see BiMamba._continue)."""
     from dlm_bench.kernels.cuda.block_scan import block_scan

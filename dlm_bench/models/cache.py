@@ -21,6 +21,9 @@ class Window:
     edges: in a refresh (a pass over the whole sequence that fills every cache), the block's first
         position and the one after its last, (1,) int64 each: where the Mamba states are kept.
     advance: the forward Mamba state moves on past the first segment (a commit).
+    first: the query is the first of the sequence (a prefill): its tokens see each other, in a
+        causal model those before them, nothing is read of the caches, and the Mamba states are
+        those after its last token.
     """
 
     start: Tensor
@@ -28,6 +31,7 @@ class Window:
     whole_context: bool = False
     edges: tuple[Tensor, Tensor] | None = None
     advance: bool = False
+    first: bool = False
 
     def positions(self) -> Tensor:
         """Positions of the query tokens, (query_len,) int64."""

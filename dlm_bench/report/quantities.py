@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from dlm_bench.analysis.sheets import sheet_of
 from dlm_bench.analysis.tables import point_key, rate_text
 from dlm_bench.errors import ConfigError
@@ -111,6 +113,10 @@ def facts_of(row: Row, values: Values) -> str:
     told |= {"memory": "{:.3g} GiB", "energy": "{:.3g} J per token"}
     more = [text.format(values[name].value) for name, text in told.items() if name in values]
     lines += [", ".join(more)] if more else []
+    waits = {"prefill": "mean_prefill_seconds", "first block after": "mean_first_block_seconds"}
+    known = {name: row[column] for name, column in waits.items() if pd.notna(row[column])}
+    if known:
+        lines.append(", ".join(f"{name} {seconds:.4g} s" for name, seconds in known.items()))
     error = row["error_estimate"]
     estimated = f", estimated error {error:.1%}" if error is not None and error == error else ""
     lines.append(f"{row['mode']} timing, {len(row['seconds'])} repeats{estimated}")

@@ -24,7 +24,7 @@ def identity(point: Point, measuring: Mapping[str, Any], hardware: str) -> str:
     if settings["mode"] == "exact":
         settings = {name: value for name, value in settings.items() if name not in SAMPLING}
     asked = {
-        "point": point.model_dump(),
+        "point": point.asked(),
         "measuring": settings,
         "hardware": hardware,
         "dlm-bench": __version__,

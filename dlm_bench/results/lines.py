@@ -8,8 +8,15 @@ import pandas as pd
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Point, Record
 
-SETTINGS = ("size", "batch", "dtype", "device", "hardware")
-_MEASURED = {"mean_seconds", "tokens_per_second", "ms_per_pass"}
+SETTINGS = ("size", "batch", "prompt_len", "dtype", "device", "hardware")
+_MEASURED = {
+    "timed_tokens",
+    "mean_seconds",
+    "mean_prefill_seconds",
+    "mean_first_block_seconds",
+    "tokens_per_second",
+    "ms_per_pass",
+}
 _NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *SETTINGS, *_MEASURED}
 
 

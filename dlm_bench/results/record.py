@@ -16,12 +16,18 @@ Flag = Literal["throttled", "drifting", "outliers", "contended"]
 Status = Literal["ok", "oom", "error", "timeout", "skipped"]
 
 
+def mean_of(seconds: list[float]) -> float | None:
+    """The mean over the repeats; None where there are none."""
+    return fmean(seconds) if seconds else None
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Point(BaseModel):
-    """One thing to measure. `options` are the sampler's options, defaults included."""
+    """One thing to measure. `options` are the sampler's options, defaults included; `length` are
+    the tokens to generate of each sequence, after `prompt_len` that are given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,8 +37,14 @@ class Point(BaseModel):
     options: dict[str, int | float | str] = {}
     length: PositiveInt
     batch: PositiveInt = 1
+    prompt_len: NonNegativeInt = 0
     dtype: str = "bfloat16"
     device: str = "cpu"
+
+    def asked(self) -> dict[str, Any]:
+        """The fields by name, as a worker is asked for them; `prompt_len` only where there is one,
+        so that other points are the same to versions that know of no prompts."""
+        return self.model_dump(exclude=None if self.prompt_len else {"prompt_len"})
 
     def describe(self) -> str:
         """A short name for progress lines, e.g. `diffumamba small block-cache p=8 L=4096`.
@@ -45,6 +57,8 @@ class Point(BaseModel):
         shown = (item for item in self.options.items() if item not in ordinary)
         parts += [f"{short.get(name, name)}={value}" for name, value in shown]
         parts.append(f"L={self.length}")
+        if self.prompt_len:
+            parts.append(f"prompt={self.prompt_len}")
         if self.batch > 1:
             parts.append(f"batch={self.batch}")
         return " ".join(parts)
@@ -66,7 +80,12 @@ class Record(BaseModel):
     """A measured point.
 
     `seconds` holds the time of one whole decode per repeat, measured in exact mode and
-    integrated over the schedule in sampled mode. `error_estimate` is the sampled mode's
+    integrated over the schedule in sampled mode. A pass that only puts a prompt into the caches is
+    not among it, nor in `nfe` and `query_tokens`: `prefill_seconds` holds its time per repeat,
+    empty where there is none, and `first_block_seconds` the time until the first block was there,
+    prefill pass included. `timed_tokens` are the tokens, of all sequences, that `seconds` decoded:
+    all but the first of each where the prefill pass gave that, never those of the prompt; None in
+    records of before there were prompts, for all. `error_estimate` is the sampled mode's
     estimate of its own relative error. `checkpoint` is the digest of the file that the weights come
     from, empty where they are random. `kernels` names the implementation of each operation,
     `graphs` says of each role of pass whether it ran as a captured CUDA graph, and why not.
@@ -94,7 +113,10 @@ class Record(BaseModel):
     seed: int = 0
     nfe: NonNegativeInt | None = None
     query_tokens: NonNegativeInt | None = None
+    timed_tokens: PositiveInt | None = None
     seconds: list[Seconds] = []
+    prefill_seconds: list[Seconds] = []
+    first_block_seconds: list[Seconds] = []
     passes: list[PassTiming] = []
     error_estimate: float | None = None
     peak_memory_bytes: NonNegativeInt | None = None
@@ -112,13 +134,18 @@ class Record(BaseModel):
     @property
     def mean_seconds(self) -> float | None:
         """Mean seconds of one decode over the repeats; None where nothing was timed."""
-        return fmean(self.seconds) if self.seconds else None
+        return mean_of(self.seconds)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens, of all sequences, that `seconds` generated."""
+        return self.timed_tokens or self.point.batch * self.point.length
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Generated tokens (batch × length) per second of the mean decode."""
+        """Tokens generated in the mean decode per second of it (see `tokens`)."""
         mean = self.mean_seconds
-        return self.point.batch * self.point.length / mean if mean else None
+        return self.tokens / mean if mean else None
 
     @property
     def ms_per_pass(self) -> float | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.results.record import SCHEMA_VERSION, Point, Record
+from dlm_bench.results.record import SCHEMA_VERSION, Point, Record, mean_of
 
 if TYPE_CHECKING:
     import pandas
@@ -120,8 +120,11 @@ def _parse(line: bytes) -> tuple[Record | None, str]:
         reason = error.errors()[0]
         where = ".".join(map(str, reason["loc"])) or "line"
         return None, f"{where}: {reason['msg']}"
-    # A writer leaves out nothing: a default in the place of what it wrote would be made up.
-    absent = [f"point.{name}" for name in Point.model_fields.keys() - record.point.model_fields_set]
+    # A writer leaves out nothing: a default in the place of what it wrote would be made up. Only
+    # one of before there were prompts, and of their tokens, knows of none.
+    before_prompts = "timed_tokens" not in record.model_fields_set
+    spelled_out = record.point.model_fields_set | ({"prompt_len"} if before_prompts else set())
+    absent = [f"point.{name}" for name in Point.model_fields.keys() - spelled_out]
     absent += {"schema_version", "seed", "seconds", "measured_at"} - record.model_fields_set
     if absent:
         return record, f"{min(absent)}: Field required"
@@ -153,7 +156,8 @@ def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
     """Records of one or more results files as a DataFrame, one row a record.
 
     The sampler's options are columns of their own (NaN where a sampler lacks one), next to
-    `mean_seconds`, `tokens_per_second`, `ms_per_pass` and `seconds` (the list of repeats).
+    `mean_seconds`, `tokens_per_second`, `ms_per_pass` and `seconds` (the list of repeats), and
+    `mean_prefill_seconds` and `mean_first_block_seconds` (None where there is no such time).
     Raises `ResultsError` as `read_records` does.
     """
     return frame_of(record for path in paths for record in read_records(path))
@@ -167,7 +171,10 @@ def frame_of(records: Iterable[Record]) -> "pandas.DataFrame":
     for record in records:
         row = record.model_dump(exclude={"point", "passes"})
         row |= record.point.model_dump(exclude={"options"}) | record.point.options
+        row["timed_tokens"] = record.tokens
         row["mean_seconds"] = record.mean_seconds
+        row["mean_prefill_seconds"] = mean_of(record.prefill_seconds)
+        row["mean_first_block_seconds"] = mean_of(record.first_block_seconds)
         row["tokens_per_second"] = record.tokens_per_second
         row["ms_per_pass"] = record.ms_per_pass
         row["hardware"] = record.environment.get("hardware")

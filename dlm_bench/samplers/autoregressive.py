@@ -10,18 +10,26 @@ from dlm_bench.kernels.lm_head import predict
 from dlm_bench.models.cache import Cache, Window
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import Sampler, model_caches
-from dlm_bench.samplers.schedule import PlannedPass
+from dlm_bench.samplers.schedule import PREFILL, PlannedPass
 from dlm_bench.samplers.state import DecodeState
 
 
 @dataclass(frozen=True)
 class Autoregressive(Sampler):
-    """Pass i takes token i - 1 (end of text at first) and decodes token i."""
+    """Pass i takes token i - 1 (end of text at first) and decodes token i.
+
+    With a prompt the first token is decoded by the prefill pass over all of the prompt.
+    """
 
     name: ClassVar[str] = "ar"
     for_denoisers: ClassVar[bool] = False
 
-    def plan(self, length: int) -> Iterator[PlannedPass]:
+    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+        if prompt_len:
+            yield PlannedPass(PREFILL, prompt_len, 0, prompt_len, 1, 1, 1, 0.0)
+            for place in range(prompt_len + 1, prompt_len + length):
+                yield PlannedPass("decode", 1, place - 1, place, 1, 1, 1, 0.0)
+            return
         for i in range(length):
             yield PlannedPass("decode", 1, i, i, 1, 1, 1, 0.0)
 
@@ -31,14 +39,23 @@ class Autoregressive(Sampler):
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
         position = state.now("block_start")
         previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
-        token = torch.where(position == 0, state.config.bos_id, previous)
-        hidden = model(token, None, Window(position, (1,), advance=True), state.caches)
+        if kind == PREFILL:
+            query = state.tokens[:, : state.prompt_len]
+            start = torch.zeros_like(position)
+            window = Window(start, (state.prompt_len,), advance=True, first=True)
+        elif state.prompt_len:
+            query, window = previous, Window(position - 1, (1,), advance=True)
+        else:
+            # End of text stands before the first token, so that token i is taken at position i + 1.
+            query = torch.where(position == 0, state.config.bos_id, previous)
+            window = Window(position, (1,), advance=True)
+        hidden = model(query, None, window, state.caches)
         tokens, _ = predict(
-            hidden[:, 0],
+            hidden[:, -1],
             model.head.weight,
             state.config.mask_id,
             temperature=self.temperature,
-            generator=state.generator,
+            generators=state.generators,
             seed=state.noise_seed() if self.temperature > 0 else None,
             backend=model.kernels.lm_head,
         )

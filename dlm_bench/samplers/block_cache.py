@@ -2,7 +2,8 @@
 
 Blocks go from left to right. A block's tokens see each other both ways and all blocks before
 them: attention through its keys and values, Mamba through the forward state, both cached; the
-reverse scan lives inside the block.
+reverse scan lives inside the block. A prompt is a clean block in front of them all, put into the
+cache by a prefill pass.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from dlm_bench.errors import unknown
 from dlm_bench.models.cache import Window
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import BlockSampler
-from dlm_bench.samplers.schedule import PlannedPass, blocks, reveals
+from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks, reveals
 from dlm_bench.samplers.state import DecodeState
 
 COMMITS = ("separate", "fused", "none")
@@ -39,14 +40,16 @@ class BlockCache(BlockSampler):
         if self.commit not in COMMITS:
             raise unknown("commit", self.commit, COMMITS)
 
-    def plan(self, length: int) -> Iterator[PlannedPass]:
+    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         size = self.block_size
-        for start, block_len in blocks(length, size):
+        if prompt_len:
+            yield PlannedPass(PREFILL, prompt_len, 0, 0, prompt_len, 0, 0, 0.0)
+        for start, block_len in blocks(length, size, prompt_len):
             tail = "" if block_len == size else f":{block_len}"
-            last_block = start + block_len == length
+            last_block = start + block_len == prompt_len + length
             for masked, reveal in reveals(block_len, self.tokens_per_step):
                 kind, query, context = f"denoise{tail}", block_len, start
-                if self.commit == "fused" and masked == block_len and start > 0:
+                if self.commit == "fused" and masked == block_len and start > prompt_len:
                     kind, query, context = f"fused{tail}", size + block_len, start - size
                 elif self.commit == "none" and masked == reveal and not last_block:
                     kind = "keep"
@@ -63,9 +66,11 @@ class BlockCache(BlockSampler):
             window = Window(start - clean, (clean, block_len), advance=True)
             t = torch.cat((torch.zeros_like(t), t), dim=1)
         else:
-            window = Window(start, (query_len,), advance=kind in ("commit", "keep"))
+            first = kind == PREFILL
+            advance = first or kind in ("commit", "keep")
+            window = Window(start, (query_len,), advance=advance, first=first)
         query = state.tokens.index_select(1, window.positions())
         hidden = model(query, t, window, state.caches)
-        if kind != "commit":
+        if kind not in ("commit", PREFILL):
             self.reveal(model, state, hidden[:, clean:])
         state.next_pass()

@@ -38,18 +38,19 @@ class FastDLLM(BlockSampler):
         if self.cache not in CACHES:
             raise unknown("cache", self.cache, CACHES)
 
-    def plan(self, length: int) -> Iterator[PlannedPass]:
-        for start, block_len in blocks(length, self.block_size):
+    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+        total = prompt_len + length
+        for start, block_len in blocks(length, self.block_size, prompt_len):
             tail = "" if block_len == self.block_size else f":{block_len}"
             for masked, reveal in reveals(block_len, self.tokens_per_step):
                 if masked == block_len:
-                    kind, query, context = f"refresh{tail}", length, 0
+                    kind, query, context = f"refresh{tail}", total, 0
                 elif self.cache == "dual":
-                    kind, query, context = f"denoise{tail}", block_len, length - block_len
+                    kind, query, context = f"denoise{tail}", block_len, total - block_len
                 else:
-                    query, context = length - start, start
+                    query, context = total - start, start
                     kind = f"denoise:{query}"
-                t = (masked + length - start - block_len) / length
+                t = (masked + total - start - block_len) / total
                 yield PlannedPass(kind, query, context, start, block_len, masked, reveal, t)
 
     def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:

@@ -16,11 +16,13 @@ class Full(DenoisingSampler):
 
     name: ClassVar[str] = "full"
 
-    def plan(self, length: int) -> Iterator[PlannedPass]:
+    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+        total = prompt_len + length
         for masked, reveal in reveals(length, self.tokens_per_step):
-            yield PlannedPass("denoise", length, 0, 0, length, masked, reveal, masked / length)
+            t = masked / total
+            yield PlannedPass("denoise", total, 0, prompt_len, length, masked, reveal, t)
 
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
         hidden = model(state.tokens, state.now("t")[None])
-        self.reveal(model, state, hidden)
+        self.reveal(model, state, hidden[:, state.prompt_len :])
         state.next_pass()

@@ -3,6 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -20,7 +21,7 @@ from dlm_bench.errors import (
 from dlm_bench.models.cache import Cache, new_caches
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
-from dlm_bench.samplers.schedule import PlannedPass, Schedule, run_lengths
+from dlm_bench.samplers.schedule import PREFILL, PlannedPass, Schedule, run_lengths
 from dlm_bench.samplers.state import DecodeState, new_state
 from dlm_bench.samplers.unmask import RULES, unmask
 
@@ -41,8 +42,8 @@ class Sampler(ABC):
         check_number("temperature", self.temperature)
 
     @abstractmethod
-    def plan(self, length: int) -> Iterator[PlannedPass]:
-        """Every pass of a decode of `length` tokens, in order."""
+    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+        """Every pass of a decode of `length` tokens after a prompt, in order."""
 
     @abstractmethod
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
@@ -58,10 +59,21 @@ class Sampler(ABC):
         """The options by name, defaults included."""
         return dataclasses.asdict(self)
 
-    def schedule(self, length: int) -> Schedule:
-        """The passes of a decode of `length` tokens. Raises ConfigError if it is not allowed."""
-        check_int("length", length, maximum=LONGEST)
-        return run_lengths(length, self.plan(length))
+    def schedule(self, length: int, prompt_len: int = 0) -> Schedule:
+        """The passes of a decode of `length` tokens after `prompt_len` of a prompt. Raises
+        ConfigError if they are not allowed."""
+        check_lengths(length, prompt_len)
+        return run_lengths(length, self.plan(length, prompt_len), prompt_len)
+
+    def check_timed(self, length: int, prompt_len: int = 0) -> None:
+        """Raise ConfigError for lengths that are not allowed, or that leave nothing to time after
+        the prefill pass."""
+        check_lengths(length, prompt_len)
+        if [step.kind for step in islice(self.plan(length, prompt_len), 2)] == [PREFILL]:
+            raise ConfigError(
+                f"length: {length} is not allowed after a prompt with sampler {self.name!r}, whose "
+                "prefill pass decodes the first token: nothing is left to time; must be at least 2"
+            )
 
     def check_backbone(self, backbone: str) -> None:
         """Raise ConfigError if this sampler cannot decode with this backbone."""
@@ -80,25 +92,44 @@ class Sampler(ABC):
             )
 
     def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
-        """The empty caches of a decode; none unless a sampler says otherwise."""
+        """The empty caches of a decode of `length` tokens, those of the prompt included; none
+        unless a sampler says otherwise."""
         return []
 
-    def prepare(self, model: Denoiser, length: int, batch: int = 1, seed: int = 0) -> DecodeState:
-        """Allocate all buffers of a decode: tokens (all MASK), caches, device-side counter.
+    def prepare(
+        self,
+        model: Denoiser,
+        length: int,
+        batch: int = 1,
+        seed: int = 0,
+        prompt_len: int = 0,
+        prompt: Tensor | None = None,
+    ) -> DecodeState:
+        """Allocate all buffers of a decode: tokens (all MASK but the prompt), caches, device-side
+        counter. The prompt is `prompt` (batch, prompt_len) int64, or `prompt_len` random tokens.
 
-        Raises ConfigError for a backbone this sampler cannot use, or a length or batch below 1.
+        Raises ConfigError for a backbone this sampler cannot use, a length or batch below 1, or a
+        prompt of another shape or of tokens that are not the model's.
         """
         self.check_backbone(model.config.backbone)
-        check_int("length", length, maximum=LONGEST)
+        check_lengths(length)
         check_int("batch", batch, maximum=LARGEST_BATCH)
-        check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
+        # Sequence i has seed + i.
+        check_int("seed", seed, minimum=0, maximum=LARGEST_SEED - (batch - 1))
+        if prompt is not None:
+            check_prompt(prompt, batch, model.config.mask_id, prompt_len)
+            prompt_len = prompt.shape[1]
+        check_lengths(length, prompt_len)
         device = model.head.weight.device
         if device.type == "meta":
             raise ConfigError("device: a model on 'meta' has shapes but no weights to decode with")
         if device.type == "cuda":
             torch.cuda.set_device(device)  # Triton launches on the current one
-        caches = self.caches(model, length, batch)
-        return new_state(model.config, list(self.plan(length)), length, batch, seed, device, caches)
+        caches = self.caches(model, prompt_len + length, batch)
+        plan = list(self.plan(length, prompt_len))
+        return new_state(
+            model.config, plan, length, batch, seed, device, caches, prompt_len, prompt
+        )
 
     def seek(self, state: DecodeState, pass_index: int) -> None:
         """Put the state where pass `pass_index` would start.
@@ -113,9 +144,11 @@ class Sampler(ABC):
             )
         place = state.plan[pass_index]
         state.index.fill_(pass_index)
-        state.generator.set_state(state.generator_start)
+        for generator, start in zip(state.generators, state.generators_start, strict=True):
+            generator.set_state(start)
         state.tokens.fill_(state.config.mask_id)
-        state.tokens[:, : place.block_start] = state.filler[:, : place.block_start]
+        known_from_left = max(place.block_start, state.prompt_len)
+        state.tokens[:, :known_from_left] = state.filler[:, :known_from_left]
         block = slice(place.block_start, place.block_start + place.block_len)
         order = state.priority[:, block].argsort(dim=1, descending=True)
         known = order[:, : place.block_len - place.masked] + place.block_start
@@ -124,14 +157,26 @@ class Sampler(ABC):
             if pass_index == 0:
                 cache.reset()
             else:
-                cache.fill(state.generator)
+                cache.fill(state.generators[0])
 
     @torch.inference_mode()
-    def decode(self, model: Denoiser, length: int, batch: int = 1, seed: int = 0) -> Tensor:
-        """Decode `length` tokens from nothing: (batch, length) int64, no MASK among them."""
-        state = self.prepare(model, length, batch, seed)
+    def decode(
+        self,
+        model: Denoiser,
+        length: int,
+        batch: int = 1,
+        seed: int = 0,
+        prompt_len: int = 0,
+        prompt: Tensor | None = None,
+    ) -> Tensor:
+        """Decode `length` tokens after `prompt` (batch, prompt_len) int64, or after a random one of
+        `prompt_len` tokens: (batch, length) int64, no MASK and no token of the prompt among them.
+
+        Sequence i is what a decode of it alone with `seed` + i gives.
+        """
+        state = self.prepare(model, length, batch, seed, prompt_len, prompt)
         self.run(model, state)
-        return state.tokens
+        return state.tokens[:, state.prompt_len :]
 
     def run(self, model: Denoiser, state: DecodeState) -> None:
         """All passes, from a state at the first one."""
@@ -181,6 +226,31 @@ class BlockSampler(DenoisingSampler):
 
     def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
+
+
+def check_lengths(length: int, prompt_len: int = 0) -> None:
+    """Raise ConfigError for a length below 1, a prompt's below 0, or both together too long."""
+    check_int("length", length, maximum=LONGEST)
+    check_int("prompt_len", prompt_len, minimum=0, maximum=LONGEST - length)
+
+
+def check_prompt(prompt: object, batch: int, ids: int, prompt_len: int = 0) -> None:
+    """Raise ConfigError unless `prompt` is (batch, tokens) int64 of at least one token from 0 to
+    below `ids`, as many as prompt_len if that is not 0."""
+    if not isinstance(prompt, Tensor) or prompt.dtype != torch.int64:
+        what = prompt.dtype if isinstance(prompt, Tensor) else type(prompt).__name__
+        raise ConfigError(f"prompt: {what} is not allowed; must be a tensor of torch.int64")
+    wanted = (batch, prompt_len or max(1, prompt.shape[-1] if prompt.dim() else 1))
+    if tuple(prompt.shape) != wanted:
+        raise ConfigError(
+            f"prompt: shape {tuple(prompt.shape)} is not allowed; must be "
+            f"({batch}, {prompt_len or 'tokens'}), a row for each sequence of the batch"
+        )
+    low, high = (int(end) for end in prompt.aminmax())
+    if low < 0 or high >= ids:
+        raise ConfigError(
+            f"prompt: token {low if low < 0 else high} is not allowed; must be from 0 to {ids - 1}"
+        )
 
 
 def model_caches(

@@ -1,9 +1,11 @@
 """The passes of a decode: what a sampler will do, known before anything runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import NamedTuple
+
+PREFILL = "prefill"  # the kind of the pass that puts a prompt into the caches
 
 
 def role_of(kind: str) -> str:
@@ -32,30 +34,38 @@ class Pass:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The run-length list of the passes of one decode of `length` tokens."""
+    """The run-length list of the passes of one decode of `length` tokens after `prompt_len` of a
+    prompt; the first of them may be a prefill pass over that."""
 
     length: int
     passes: tuple[Pass, ...]
+    prompt_len: int = 0
 
     def __iter__(self) -> Iterator[Pass]:
         return iter(self.passes)
 
     @property
+    def prefill(self) -> Pass | None:
+        """The pass over the prompt, if it has one of its own."""
+        return next((p for p in self.passes if p.kind == PREFILL), None)
+
+    @property
     def forward_passes(self) -> int:
-        """The number of function evaluations (NFE)."""
-        return sum(p.count for p in self.passes)
+        """The number of function evaluations (NFE), the prefill pass not among them."""
+        return sum(p.count for p in self.passes if p.kind != PREFILL)
 
     @property
     def query_tokens(self) -> int:
-        """Tokens that go through the network, over all passes."""
-        return sum(p.count * p.query_len for p in self.passes)
+        """Tokens that go through the network, over all passes but the prefill pass."""
+        return sum(p.count * p.query_len for p in self.passes if p.kind != PREFILL)
 
 
 class PlannedPass(NamedTuple):
     """One pass, with what its unmasking needs.
 
     Of the block of `block_len` tokens at `block_start`, `masked` are MASK when the pass starts and
-    `reveal` of them are unmasked by it; `t` is the timestep the network is given.
+    `reveal` of them are unmasked by it; `t` is the timestep the network is given. Positions count
+    from the first token of the prompt.
     """
 
     kind: str
@@ -68,16 +78,31 @@ class PlannedPass(NamedTuple):
     t: float
 
 
-def run_lengths(length: int, plan: Iterable[PlannedPass]) -> Schedule:
+def run_lengths(length: int, plan: Iterable[PlannedPass], prompt_len: int = 0) -> Schedule:
     """The schedule of a plan: equal neighbours are counted."""
     runs = groupby(plan, key=lambda step: (step.kind, step.query_len, step.context_len))
-    return Schedule(length, tuple(Pass(*shape, count=len(list(run))) for shape, run in runs))
+    passes = tuple(Pass(*shape, count=len(list(run))) for shape, run in runs)
+    return Schedule(length, passes, prompt_len)
 
 
-def blocks(length: int, block_size: int) -> Iterator[tuple[int, int]]:
-    """(start, length) of each block; the last one may be shorter."""
+def blocks(length: int, block_size: int, prompt_len: int = 0) -> Iterator[tuple[int, int]]:
+    """(start, length) of each block after a prompt; the last one may be shorter."""
     for start in range(0, length, block_size):
-        yield start, min(block_size, length - start)
+        yield prompt_len + start, min(block_size, length - start)
+
+
+def prefill_passes(plan: Sequence[PlannedPass]) -> int:
+    """How many passes of a plan, 0 or 1, only put the prompt into the caches (and, of a causal
+    model, decode the first token)."""
+    return int(plan[0].kind == PREFILL)
+
+
+def first_block_passes(plan: Sequence[PlannedPass]) -> int:
+    """How many passes, the prefill pass among them, until the first block is unmasked."""
+    revealing = ((index, step.block_start) for index, step in enumerate(plan) if step.reveal)
+    begin, first = next(revealing)
+    of_first = takewhile(lambda each: each[1] == first, revealing)
+    return 1 + max((index for index, _ in of_first), default=begin)
 
 
 def reveals(tokens: int, tokens_per_step: int) -> Iterator[tuple[int, int]]:

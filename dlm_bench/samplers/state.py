@@ -14,13 +14,18 @@ LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
 
 @dataclass
 class DecodeState:
-    """A decode under way.
+    """A decode under way. Its sequences are `length` tokens long, `prompt_len` of them the prompt.
 
-    seed: of the noise of a temperature above 0. On a GPU the kernel that needs it draws it from
-        the seed and the pass; elsewhere `generator` does, which a seek puts back to
-        generator_start.
+    Sequence i of a decode with seed s draws all that is random as the only one of a decode with
+    seed s + i does.
+
+    generators: of each sequence, of the noise of a temperature above 0; a seek puts them back to
+        generators_start.
+    noise_start: (batch,) int64 on the device, the seed of each sequence's noise in pass 0. On a GPU
+        the kernel that needs noise draws it from that and the pass instead.
     tokens: (batch, length) int64, MASK where nothing is decoded yet.
-    filler: (batch, length) random token ids that stand for decoded ones after a seek.
+    filler: (batch, length) the prompt, and random token ids that stand for decoded ones after a
+        seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
     index: (1,) int64 on the device, the next pass; each step adds one to it.
     table: what the passes need, (passes,) each, read at `index` on the device.
@@ -33,10 +38,11 @@ class DecodeState:
     filler: Tensor
     priority: Tensor
     index: Tensor
-    seed: int
-    generator: torch.Generator
-    generator_start: Tensor
+    noise_start: Tensor
+    generators: list[torch.Generator]
+    generators_start: list[Tensor]
     caches: list[Cache]
+    prompt_len: int = 0
     table: dict[str, Tensor] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -45,8 +51,9 @@ class DecodeState:
         return self.table[name].index_select(0, self.index)
 
     def noise_seed(self) -> Tensor:
-        """The seed of this pass' noise, (1,) int64: no two passes of a decode share one."""
-        return self.index + self.seed * len(self.plan) % LARGEST_INDEX
+        """The seed of each sequence's noise in this pass, (batch,) int64: no two passes of a
+        decode share one."""
+        return self.index + self.noise_start
 
     def next_pass(self) -> None:
         """Move the device's counter on."""
@@ -61,25 +68,39 @@ def new_state(
     seed: int,
     device: torch.device,
     caches: list[Cache],
+    prompt_len: int = 0,
+    prompt: Tensor | None = None,
 ) -> DecodeState:
-    """All buffers of a decode, with every token MASK and the counter at the first pass."""
-    generator = torch.Generator(device).manual_seed(seed)
-    shape = (batch, length)
-    # Real, distinct ids: neither end of text nor MASK.
-    filler = torch.randint(config.bos_id, shape, generator=generator, device=device)
-    priority = torch.rand(shape, generator=generator, device=device)
+    """All buffers of a decode of `length` tokens after a prompt (batch, prompt_len), a random one
+    if there is none; every other token is MASK and the counter at the first pass."""
+    seeds = range(seed, seed + batch)
+    generators = [torch.Generator(device).manual_seed(each) for each in seeds]
+    total = prompt_len + length
+    filler = torch.empty((batch, total), dtype=torch.int64, device=device)
+    priority = torch.empty((batch, total), device=device)
+    for row, generator in enumerate(generators):
+        # Real, distinct ids: neither end of text nor MASK. The prompt's do not depend on `length`.
+        for part in (filler[row, :prompt_len], filler[row, prompt_len:]):
+            part.random_(config.bos_id, generator=generator)
+        priority[row].uniform_(generator=generator)
+    if prompt is not None:
+        filler[:, :prompt_len] = prompt
+    tokens = torch.full_like(filler, config.mask_id)
+    tokens[:, :prompt_len] = filler[:, :prompt_len]
+    noise_start = [each * len(plan) % LARGEST_INDEX for each in seeds]
     columns = ("block_start", "reveal", "t")
     return DecodeState(
         config=config,
         plan=plan,
-        tokens=torch.full(shape, config.mask_id, device=device),
+        tokens=tokens,
         filler=filler,
         priority=priority,
         index=torch.zeros(1, dtype=torch.int64, device=device),
-        seed=seed,
-        generator=generator,
-        generator_start=generator.get_state(),
+        noise_start=torch.tensor(noise_start, device=device),
+        generators=generators,
+        generators_start=[generator.get_state() for generator in generators],
         caches=caches,
+        prompt_len=prompt_len,
         table={c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns},
         shapes={p.kind: (p.query_len, p.block_len) for p in plan},
     )

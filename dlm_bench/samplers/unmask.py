@@ -35,7 +35,7 @@ def unmask(
         state.config.mask_id,
         masked.flatten(),
         temperature=temperature,
-        generator=state.generator,
+        generators=state.generators,
         seed=state.noise_seed() if temperature > 0 else None,
         backend=model.kernels.lm_head,
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from dlm_bench.results.record import PassTiming
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import first_block_passes
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import laps_of
 from dlm_bench.timing.graphs import Steps
@@ -25,6 +26,7 @@ from dlm_bench.timing.units import (
     interpolation_error,
     lines,
     misses,
+    prefill_unit,
     weights,
 )
 
@@ -41,14 +43,17 @@ ANY_ERROR = 1.0  # a tolerance that nothing is beyond
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of a whole decode, one a round, how far off their mean may be, relatively, and by how
-    many seconds of that for the interpolation."""
+    """Seconds of a whole decode without its prefill pass, one a round, how far off their mean may
+    be, relatively, and by how many seconds of that for the interpolation; and those of the prefill
+    pass, if there is one, and until the first block is there."""
 
     seconds: list[float]
     relative_error: float | None
     interpolated: float
     passes: list[PassTiming]
     warmup_seconds: list[float]
+    prefill_seconds: list[float]
+    first_block_seconds: list[float]
 
 
 def estimate(
@@ -73,23 +78,25 @@ def estimate(
     have taken LEAST_SECONDS. A line that bends, as leaving a node out tells, gets more nodes there,
     up to `most_nodes`, and the rounds before do not count any more. Once the rounds have taken
     `most_seconds` there is no further one, but for a second of two or more.
-    `watch` is entered around the rounds.
+    `watch` is entered around the rounds. A prefill pass is timed in each round, too.
 
     The relative error is that of a 95 % interval of the mean plus the interpolation's; None where
     there was one round.
     """
     tables = [_Table(line, first_nodes(line, most_nodes)) for line in lines(state.plan)]
+    prefill = prefill_unit(state.plan)
+    timed = tables if prefill is None else [_Table([prefill], [0]), *tables]
     timer = _UnitTimer(sampler, state, steps)
     if warmup:
-        for table in tables:
+        for table in timed:
             timer.warm_up(table.line[table.at[0]], warmup)
-        timer.settle([table.line[node] for table in tables for node in table.at])
+        timer.settle([table.line[node] for table in timed for node in table.at])
     with watch or nullcontext():
         begin, look_at = time.perf_counter(), repeats
         least_seconds = LEAST_SECONDS if tolerance < ANY_ERROR else 0.0
         while True:
             began = time.perf_counter()
-            for table in tables:
+            for table in timed:
                 table.add_round(timer.laps)
             rounds = min(table.rounds for table in tables)
             now = time.perf_counter()
@@ -106,8 +113,17 @@ def estimate(
             if interpolated > tolerance / 2 * totals.mean():
                 refined = [table.refine(most_nodes, rounds) for table in tables]
                 look_at = repeats if any(refined) else look_at
-    timings = [timing for table in tables for timing in table.timings()]
-    return Estimate(totals.tolist(), error, interpolated, timings, timer.warmup_seconds)
+    stop = first_block_passes(state.plan)
+    first_block = np.sum([table.until(stop, rounds) for table in timed], axis=0)
+    return Estimate(
+        seconds=totals.tolist(),
+        relative_error=error,
+        interpolated=interpolated,
+        passes=[timing for table in timed for timing in table.timings()],
+        warmup_seconds=timer.warmup_seconds,
+        prefill_seconds=[] if prefill is None else timed[0].totals(rounds).tolist(),
+        first_block_seconds=first_block.tolist(),
+    )
 
 
 class _Table:
@@ -139,6 +155,21 @@ class _Table:
     def totals(self, rounds: int) -> np.ndarray:
         """Seconds of all units of the line by each of the last rounds, (rounds,)."""
         return weights(self.at, len(self.line)) @ self.seconds(rounds)
+
+    def until(self, stop: int, rounds: int) -> np.ndarray:
+        """Seconds of the line's passes before pass `stop`, the first block's end, by each of the
+        last rounds, (rounds,).
+
+        Unless all of the line is before it, only its first unit may be, for which the first node
+        stands: it is that unit, or all units cost the same.
+        """
+        unit = self.line[0]
+        if self.line[-1].index + self.line[-1].count <= stop:
+            return self.totals(rounds)
+        begins = unit.index + np.cumsum([0, *(run.count for run in unit.runs[:-1])])
+        counts = np.array([run.count for run in unit.runs])
+        share = np.clip(stop - begins, 0, counts) / counts
+        return np.array([share @ laps for laps in self._laps[self.at[0]][-rounds:]])
 
     def interpolation_error(self, rounds: int) -> float:
         """Seconds that all units together may be off by for the interpolation."""

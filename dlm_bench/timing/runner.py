@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from statistics import fmean
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import count_parameters
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import first_block_passes, prefill_passes
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.timing.clocks import seconds_of
+from dlm_bench.timing.clocks import Work, laps_of
 from dlm_bench.timing.environment import environment
 from dlm_bench.timing.estimate import ANY_ERROR, Estimate, estimate
 from dlm_bench.timing.graphs import Steps, check_graphs
@@ -30,8 +31,10 @@ TOLERANCE = 0.01
 MOST_SECONDS = 30.0
 
 
-def point_of(model: Denoiser, sampler: Sampler, length: int, batch: int) -> Point:
-    """The point that a model, a sampler and a length make."""
+def point_of(
+    model: Denoiser, sampler: Sampler, length: int, batch: int, prompt_len: int = 0
+) -> Point:
+    """The point that a model, a sampler, a length, a batch and a prompt make."""
     weight = model.head.weight
     return Point(
         backbone=model.config.backbone,
@@ -40,6 +43,7 @@ def point_of(model: Denoiser, sampler: Sampler, length: int, batch: int) -> Poin
         options=sampler.options(),
         length=length,
         batch=batch,
+        prompt_len=prompt_len,
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),
     )
@@ -59,8 +63,14 @@ def measure(
     tolerance: float = TOLERANCE,
     max_seconds: float = MOST_SECONDS,
     graphs: Graphs = "auto",
+    prompt_len: int = 0,
 ) -> Record:
-    """Time the decoding of `length` tokens.
+    """Time the decoding of `length` tokens of each of `batch` sequences, after a random prompt of
+    `prompt_len` tokens each.
+
+    A pass that only puts the prompt into the caches is timed apart, as is the time until the first
+    block is there; neither it nor the prompt's tokens count in the decode's seconds, passes and
+    tokens.
 
     mode "exact" runs whole decodes, `warmup` untimed and `repeats` timed ones (the paper's
     protocol: 3 and 5); the warm-up goes on while the runs get faster, for at most as many again.
@@ -83,17 +93,20 @@ def measure(
     device = model.head.weight.device
     check_graphs(graphs, device)
     reset_peak_memory(device)
-    state = sampler.prepare(model, length, batch, seed)
+    sampler.check_timed(length, prompt_len)
+    state = sampler.prepare(model, length, batch, seed, prompt_len)
     steps = Steps(model, sampler, state, graphs)
+    timed = state.plan[prefill_passes(state.plan) :]
     record = Record(
-        point=point_of(model, sampler, length, batch),
+        point=point_of(model, sampler, length, batch, prompt_len),
         status="ok",
         mode=mode,
         warmup=warmup,
         repeats=repeats,
         seed=seed,
-        nfe=len(state.plan),
-        query_tokens=sum(p.query_len for p in state.plan),
+        nfe=len(timed),
+        query_tokens=sum(p.query_len for p in timed),
+        timed_tokens=batch * sum(p.reveal for p in timed),
         parameters=count_parameters(model),
         model=asdict(model.config),
         checkpoint=model.checkpoint,
@@ -119,23 +132,33 @@ def measure(
     if mode == "auto":
         look = sample(warmup, 1, ANY_ERROR, None)
         warmed = look.warmup_seconds
-        whole = (warmup + repeats) * look.seconds[0]
+        whole = (warmup + repeats) * (look.seconds[0] + sum(look.prefill_seconds))
         record.mode = "exact" if whole <= max_seconds else "sampled"
     if record.mode == "exact":
-        record.seconds, record.warmup_seconds = time_decodes(
-            sampler, state, steps, warmup, repeats, watch
-        )
+        times: Decodes | Estimate = time_decodes(sampler, state, steps, warmup, repeats, watch)
+        record.warmup_seconds = times.warmup_seconds
     else:
-        found = sample(0 if warmed else warmup, repeats, tolerance, watch)
-        record.seconds, record.passes = found.seconds, found.passes
-        record.error_estimate = found.relative_error
-        record.warmup_seconds = [*warmed, *found.warmup_seconds]
+        times = sample(0 if warmed else warmup, repeats, tolerance, watch)
+        record.passes, record.error_estimate = times.passes, times.relative_error
+        record.warmup_seconds = [*warmed, *times.warmup_seconds]
+    record.seconds, record.prefill_seconds = times.seconds, times.prefill_seconds
+    record.first_block_seconds = times.first_block_seconds
     record.graphs = steps.report()
     record.peak_memory_bytes = peak_memory(device)
-    telemetry = watch.telemetry(record.seconds, batch * length)
+    telemetry = watch.telemetry(record.seconds, record.tokens)
     record.telemetry = telemetry.model_dump()
     record.flags = flags_of(record.seconds, telemetry)
     return record
+
+
+class Decodes(NamedTuple):
+    """Seconds of each timed whole decode without its prefill pass, and of each warm-up one with it;
+    of each prefill pass, if there is one; and until the first block was there."""
+
+    seconds: list[float]
+    warmup_seconds: list[float]
+    prefill_seconds: list[float]
+    first_block_seconds: list[float]
 
 
 def time_decodes(
@@ -145,23 +168,34 @@ def time_decodes(
     warmup: int,
     repeats: int,
     watch: AbstractContextManager[object] | None = None,
-) -> tuple[list[float], list[float]]:
-    """Seconds of each timed whole decode, and of each warm-up one; `watch` is entered around the
-    timed ones."""
+) -> Decodes:
+    """Time whole decodes; `watch` is entered around the timed ones, not around the warm-up."""
     kinds = [planned.kind for planned in state.plan]
     steps.prepare(kinds)
+    prefill, first_block = prefill_passes(state.plan), first_block_passes(state.plan)
 
-    def run() -> None:
-        for kind in kinds:
-            steps(kind)
+    def run(kinds: list[str]) -> Work:
+        def work() -> None:
+            for kind in kinds:
+                steps(kind)
 
-    def decode() -> float:
+        return work
+
+    works = [run(kinds[:prefill]), run(kinds[prefill:first_block]), run(kinds[first_block:])]
+
+    def decode() -> list[float]:
         sampler.seek(state, 0)
-        return seconds_of(run, state.tokens.device)
+        return laps_of(works, state.tokens.device)
 
-    warm = warm_up(decode, warmup)
+    warm = warm_up(lambda: sum(decode()), warmup)
     with watch or nullcontext():
-        return [decode() for _ in range(repeats)], warm
+        laps = [decode() for _ in range(repeats)]
+    return Decodes(
+        seconds=[begin + rest for _, begin, rest in laps],
+        warmup_seconds=warm,
+        prefill_seconds=[first for first, *_ in laps] if prefill else [],
+        first_block_seconds=[first + begin if prefill else begin for first, begin, _ in laps],
+    )
 
 
 def watch_of(device: torch.device) -> Watch:

@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from dlm_bench.samplers.schedule import PlannedPass, role_of
+from dlm_bench.samplers.schedule import PlannedPass, prefill_passes, role_of
 
 LONGEST_UNIT = 64  # passes; a longer block is cut into parts
 TOGETHER = 16  # blocks of one pass that make a unit, as the tokens of an autoregressive decode,
@@ -50,16 +50,19 @@ class Unit:
 
 
 def units(plan: list[PlannedPass]) -> Iterator[Unit]:
-    """Cut a plan into units."""
-    single = all(a.block_start != b.block_start for a, b in pairwise(plan))
-    bundle = TOGETHER if single and max(step.query_len for step in plan) <= SMALL else 1
+    """Cut a plan, but for its prefill pass, into units."""
+    first = prefill_passes(plan)
+    decode = plan[first:]
+    single = all(a.block_start != b.block_start for a, b in pairwise(decode))
+    bundle = TOGETHER if single and max(step.query_len for step in decode) <= SMALL else 1
     blocks = groupby(
-        enumerate(plan),
+        enumerate(decode),
         key=lambda item: item[0] // bundle if single else item[1].block_start,
     )
     for _, numbered in blocks:
-        index, steps = zip(*numbered, strict=True)
-        longest = 1 if len(steps) == len(plan) and not single else LONGEST_UNIT
+        places, steps = zip(*numbered, strict=True)
+        index = [first + place for place in places]
+        longest = 1 if len(steps) == len(decode) and not single else LONGEST_UNIT
         for part, start in enumerate(range(0, len(steps), longest)):
             runs = _runs(steps[start : start + longest])
             yield Unit(index[start], runs, part=0 if longest == 1 else part)
@@ -68,6 +71,11 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
 def _runs(steps: tuple[PlannedPass, ...]) -> tuple[Run, ...]:
     runs = (list(run) for _, run in groupby(steps, key=lambda step: step.kind))
     return tuple(Run(run[0], len(run)) for run in runs)
+
+
+def prefill_unit(plan: list[PlannedPass]) -> Unit | None:
+    """The prefill pass of a plan as a unit of its own, None if there is none."""
+    return Unit(0, _runs((plan[0],))) if prefill_passes(plan) else None
 
 
 def lines(plan: list[PlannedPass]) -> list[list[Unit]]:

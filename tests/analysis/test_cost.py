@@ -31,6 +31,7 @@ CACHED = [name for name in SAMPLERS if name != "full"]
 OPTIONS = {"full": {"tokens_per_step": 7}, "ar": {}}
 BLOCKS = {"tokens_per_step": 7, "block_size": 24}
 LENGTH = 100
+PROMPT = 70  # more than a chunk
 
 
 def sampler_of(name):
@@ -76,6 +77,13 @@ def unseen(config, place, batch):
     return (place.query_len == 1) * batch * mamba * config.directions * (update + within)
 
 
+def masked_half(config, place, batch):
+    """What torch's counter counts of a causal attention's squares that no token sees."""
+    attention = sum(config.is_attention(layer) for layer in range(config.layers))
+    hidden = place.query_len * (place.query_len - 1) // 2  # (query, key) pairs of a layer
+    return (not config.denoiser) * batch * attention * 4 * config.d_model * hidden
+
+
 @pytest.mark.parametrize(("backbone", "name"), pairs())
 @pytest.mark.parametrize(("size", "batch"), [("tiny", 2), ("small", 1)])
 @torch.inference_mode()
@@ -90,6 +98,34 @@ def test_flops_of_every_role_are_those_torch_counts(size, batch, backbone, name)
         expected = flops - unseen(model.config, place, batch)
         # Both count the same products: no tolerance.
         assert counted(model, sampler, state, place) == expected, place
+
+
+@pytest.mark.parametrize(("backbone", "name"), pairs())
+@torch.inference_mode()
+def test_flops_after_a_prompt_are_those_torch_counts(backbone, name):
+    model, sampler, batch = build_model(backbone, "tiny"), sampler_of(name), 2
+    state = sampler.prepare(model, LENGTH, batch, prompt_len=PROMPT)
+    indices = ends_of_each_shape(state.plan)
+    places = [state.plan[index] for index in indices]
+    assert (places[0].kind == "prefill") == (sampler.name in ("block-cache", "ar"))
+    costs = pass_costs(model.config, sampler, places, batch=batch, chunk=CHUNK)
+    for index, place, flops in zip(indices, places, costs.flops, strict=True):
+        sampler.seek(state, index)
+        expected = flops - unseen(model.config, place, batch)
+        expected += masked_half(model.config, place, batch)
+        # Both count the same products: no tolerance.
+        assert counted(model, sampler, state, place) == expected, place
+
+
+def test_the_cost_of_a_decode_is_without_its_prefill():
+    for backbone, name in (("diffumamba-h", "separate"), ("ar-transformer", "ar")):
+        config, sampler = model_config(backbone, "tiny"), sampler_of(name)
+        plan = list(sampler.plan(LENGTH, PROMPT))
+        decode, prefill = (pass_costs(config, sampler, part) for part in (plan[1:], plan[:1]))
+        found = decode_cost(config, sampler, LENGTH, prompt_len=PROMPT)
+        assert found.flops == pytest.approx(decode.flops.sum(), rel=1e-12)  # float64's sums
+        assert prefill.flops[0] > 0
+        assert prefill.cache_read_bytes[0] == 0
 
 
 @pytest.mark.parametrize(("backbone", "name"), pairs(("full", "separate")))
@@ -115,16 +151,19 @@ def test_parameter_bytes_are_those_of_the_model(backbone, size, dtype):
 @pytest.mark.parametrize(("backbone", "name"), pairs())
 def test_cache_bytes_are_those_of_the_prepared_caches(backbone, name, dtype):
     model, sampler = build_model(backbone, "tiny", dtype=dtype), sampler_of(name)
-    caches = sampler.prepare(model, LENGTH, batch=2).caches
-    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors(caches))
-    assert cache_bytes(model.config, sampler, LENGTH, 2, dtype) == held  # integers: no tolerance
+    for prompt_len in (0, PROMPT):
+        caches = sampler.prepare(model, LENGTH, batch=2, prompt_len=prompt_len).caches
+        held = sum(tensor.numel() * tensor.element_size() for tensor in tensors(caches))
+        said = cache_bytes(model.config, sampler, LENGTH, 2, dtype, prompt_len)
+        assert said == held  # integers: no tolerance
 
 
+@pytest.mark.parametrize("prompt_len", [0, PROMPT])
 @pytest.mark.parametrize(("backbone", "name"), pairs(CACHED))
 @torch.inference_mode()
-def test_a_pass_writes_as_many_cache_bytes_as_said(backbone, name):
+def test_a_pass_writes_as_many_cache_bytes_as_said(backbone, name, prompt_len):
     model, sampler = build_model(backbone, "tiny"), sampler_of(name)
-    state = sampler.prepare(model, LENGTH)
+    state = sampler.prepare(model, LENGTH, prompt_len=prompt_len)
     costs = pass_costs(model.config, sampler, state.plan, dtype="float32")
     for index in ends_of_each_shape(state.plan):
         sampler.seek(state, index)
@@ -153,21 +192,22 @@ def poison(cache, read, what_is_read):
     return sum(buffer[place].numel() * buffer.element_size() for buffer, place in chosen)
 
 
+@pytest.mark.parametrize("prompt_len", [0, PROMPT])
 @pytest.mark.parametrize(("backbone", "name"), pairs(CACHED))
 @torch.inference_mode()
-def test_a_pass_reads_what_is_said_and_nothing_else(backbone, name):
+def test_a_pass_reads_what_is_said_and_nothing_else(backbone, name, prompt_len):
     model, sampler = build_model(backbone, "tiny"), sampler_of(name)
-    state = sampler.prepare(model, LENGTH)
+    state = sampler.prepare(model, LENGTH, prompt_len=prompt_len)
     costs = pass_costs(model.config, sampler, state.plan, dtype="float32")
     seen = []
     model.register_forward_hook(lambda _, __, out: seen.append(out.isnan().any().item()))
     for index in ends_of_each_shape(state.plan):
         place = state.plan[index]
-        positions = torch.zeros(LENGTH, dtype=torch.bool)
+        positions = torch.zeros(prompt_len + LENGTH, dtype=torch.bool)
         positions[: min(place.context_len, place.block_start)] = True
         if place.context_len > place.block_start:  # a dual cache: what follows the block too
             positions[place.block_start + place.block_len :] = True
-        read = {"positions": positions, "state": not place.kind.startswith("refresh")}
+        read = {"positions": positions, "state": place.kind[:7] not in ("refresh", "prefill")}
         for what_is_read in (False, True):
             sampler.seek(state, index)
             for tensor in tensors(state.caches):

@@ -27,9 +27,9 @@ def first_of_each_role(plan):
 
 
 @torch.inference_mode()
-def trace(model, sampler, length, batch=1):
+def trace(model, sampler, length, batch=1, prompt_len=0):
     """The launches of one pass of each kind."""
-    state = traced_state(model, sampler, length, batch)
+    state = traced_state(model, sampler, length, batch, prompt_len)
     with record_launches() as launches:
         for index in first_of_each_role(state.plan):
             sampler.step(model, state, state.plan[index].kind)
@@ -40,6 +40,33 @@ def trace(model, sampler, length, batch=1):
 def test_no_pass_waits_for_the_device(backbone, name):
     # 1000: whole blocks and a shorter last one. Reading a meta tensor on the host raises.
     assert trace(traced_model(backbone), SAMPLERS[name], 1000)
+
+
+@pytest.mark.parametrize("prompt_len", [1, 700])
+@pytest.mark.parametrize(("backbone", "name"), pairs("random", "warm ar"))
+def test_no_pass_after_a_prompt_waits_for_the_device_either(backbone, name, prompt_len):
+    # A batch, because its sequences have noise of their own; the first kind is the prefill.
+    assert trace(traced_model(backbone, "240m"), SAMPLERS[name], 300, 3, prompt_len)
+
+
+@pytest.mark.parametrize("backbone", ["diffutran", "diffumamba", "ar-transformer", "ar-mamba"])
+@torch.inference_mode()
+def test_a_prefill_is_a_pass_over_a_whole_sequence(backbone):
+    """Its launches are those of a pass without a cache, and a few to fill one."""
+    model = traced_model(backbone)
+    sampler = SAMPLERS["ar" if backbone.startswith("ar-") else "separate"]
+    state = traced_state(model, sampler, 64, prompt_len=4096)
+    t = torch.zeros(1, 1, device="meta") if model.config.denoiser else None
+    counts = []
+    for step in (
+        lambda: model(state.tokens[:, :4096], t),
+        lambda: sampler.step(model, state, "prefill"),
+    ):
+        with record_launches(hold=False) as launches, Allocations() as allocations:
+            step()
+        counts.append(len(launches) + len(allocations.kernels()))
+    # The forward state and the inputs of its convolution, each gathered and copied.
+    assert counts[1] <= counts[0] + 12 * model.config.layers + 24
 
 
 def test_the_trace_would_notice_a_wait():
@@ -74,6 +101,11 @@ def test_every_kernel_compiles_for_an_h100(dtype, size):
     unique = {}
     for backbone, name in pairs():
         for launch in trace(traced_model(backbone, size, dtype), SAMPLERS[name], 4096):
+            if launch.kernel.fn.__module__.startswith("dlm_bench"):
+                unique.setdefault(launch.key, launch)
+    for backbone, name in (("diffumamba-h", "warm"), ("ar-mamba", "warm ar")):
+        model = traced_model(backbone, size, dtype)
+        for launch in trace(model, SAMPLERS[name], 300, batch=8, prompt_len=700):
             if launch.kernel.fn.__module__.startswith("dlm_bench"):
                 unique.setdefault(launch.key, launch)
     names = {launch.name for launch in unique.values()}

@@ -19,13 +19,13 @@ def traced_model(backbone, size="1.3b", dtype="bfloat16", **kernels):
     return build_model(backbone, size, "meta", dtype, kernels=TRACED | kernels)
 
 
-def traced_state(model, sampler, length, batch=1):
+def traced_state(model, sampler, length, batch=1, prompt_len=0):
     """A decode's buffers on the meta device."""
-    caches = sampler.caches(model, length, batch)
-    plan = list(sampler.plan(length))
+    caches = sampler.caches(model, prompt_len + length, batch)
+    plan = list(sampler.plan(length, prompt_len))
     cpu = torch.device("cpu")
-    state = new_state(model.config, plan, length, batch, 0, cpu, caches)
-    names = ("tokens", "filler", "priority", "index")
+    state = new_state(model.config, plan, length, batch, 0, cpu, caches, prompt_len)
+    names = ("tokens", "filler", "priority", "index", "noise_start")
     return replace(
         state,
         **{name: getattr(state, name).to("meta") for name in names},

@@ -27,15 +27,32 @@ def test_single_tokens_by_mamba_ssm_agree():
     agree("ar-mamba", SAMPLERS["ar"], step="mamba-ssm")
 
 
-def agree(backbone, sampler, last=None, **kernels):
-    """The ends of each kind of pass, or the last few of them, by both paths."""
+@pytest.mark.parametrize(
+    ("backbone", "name", "prompt_len"),
+    [
+        ("diffutran", "separate", 9),
+        ("diffumamba", "fused", 9),
+        ("diffumamba-h", "none", 1),
+        ("ar-transformer", "ar", 9),
+        ("ar-mamba", "ar", 9),
+        ("ar-mamba", "ar", 1),
+    ],
+)
+def test_the_prefill_pass_of_a_batch_agrees(backbone, name, prompt_len):
+    agree(backbone, SAMPLERS[name], prompt_len=prompt_len)
+
+
+def agree(backbone, sampler, last=None, prompt_len=0, **kernels):
+    """The ends of each kind of pass, or the last few of them, by both paths; of a decode after a
+    prompt the prefill pass of a batch."""
     layers = 2 if backbone == "diffumamba-h" else 1  # one of each mixer
     plain = build_model(backbone, "tiny", layers=layers)
     fused = build_model(backbone, "tiny", layers=layers, kernels=FUSED | kernels)
-    indices = ends_of_each_kind(list(sampler.plan(LENGTH)))
-    for index in indices[-last:] if last else indices:
-        got = run_pass(sampler, fused, LENGTH, index)
-        expected = run_pass(sampler, plain, LENGTH, index)
+    indices = ends_of_each_kind(list(sampler.plan(LENGTH, prompt_len)))
+    place = {"batch": 2, "prompt_len": prompt_len} if prompt_len else {}
+    for index in [0] if prompt_len else indices[-last:] if last else indices:
+        got = run_pass(sampler, fused, LENGTH, index, **place)
+        expected = run_pass(sampler, plain, LENGTH, index, **place)
         # Both in float32; sums in another order, through all layers.
         assert not disagreements(got, expected, 2e-5), index
         if backbone == "diffutran" and index == 0:

@@ -15,7 +15,7 @@ ROUNDING = 1e-5
 @pytest.fixture(params=["few", "many", "many-on-one-sm"])
 def regime(request, monkeypatch):
     """Few rows, many rows with a tile a program, or many with all tiles in one program."""
-    monkeypatch.setattr(lm_head, "FEW_ROWS", 1000 if request.param == "few" else 0)
+    monkeypatch.setattr(lm_head, "FEW_ROWS", 10_000 if request.param == "few" else 0)
     monkeypatch.setattr(lm_head, "SMS", 1 if request.param == "many-on-one-sm" else 132)
     return request.param
 
@@ -143,7 +143,7 @@ def test_hidden_rows_may_be_far_apart(regime):
 
 def sample(hidden, weight, seed, temperature=1.0, needed=None):
     mask_id = len(weight) - 1
-    seed = torch.tensor([seed])
+    seed = torch.tensor(seed if isinstance(seed, list) else [seed])
     return predict_fused(hidden, weight, mask_id, needed, temperature=temperature, seed=seed)
 
 
@@ -202,6 +202,40 @@ def test_a_low_temperature_is_the_argmax(regime, temperature):
     hidden, weight = problem()
     tokens, _ = sample(hidden, weight, 0, temperature)
     assert torch.equal(tokens, predict_fused(hidden, weight, VOCAB - 1)[0])
+
+
+def test_a_sequence_draws_what_it_would_alone(regime):
+    hidden, weight = problem(3 * 47)
+    needed = torch.arange(len(hidden)) % 4 != 0
+    tokens, probability = sample(hidden, weight, [5, 11, 5 + 2**32], needed=needed)
+    for row, seed in enumerate([5, 11, 5 + 2**32]):
+        rows = slice(47 * row, 47 * (row + 1))
+        alone, its_own = sample(hidden[rows], weight, seed, needed=needed[rows])
+        assert torch.equal(tokens[rows], alone)
+        torch.testing.assert_close(probability[rows], its_own, rtol=ROUNDING, atol=0)
+
+
+def test_few_rows_and_many_draw_the_same(monkeypatch):
+    hidden, weight = problem(60)
+    drawn = []
+    for few in (0, 10_000):
+        monkeypatch.setattr(lm_head, "FEW_ROWS", few)
+        drawn.append(sample(hidden, weight, [3, 4])[0])
+    assert torch.equal(*drawn)
+
+
+def test_the_sequences_of_a_batch_are_independent(regime):
+    hidden, weight = torch.zeros(256, 16), torch.zeros(65, 16)  # 64 equal logits and MASK
+    first, second = sample(hidden, weight, [1, 2])[0].view(2, 128)
+    # Of 128 pairs of independent draws from 64, 2 agree; more than 10 with a chance of 1e-5.
+    assert (first == second).sum() < 11
+    same = sample(hidden, weight, [1, 1])[0].view(2, 128)
+    assert torch.equal(*same)
+
+
+def test_sequences_have_equally_many_rows():
+    with pytest.raises(ValueError, match="seed: 2 of them do not share 33 rows equally"):
+        sample(*problem(), [1, 2])
 
 
 def test_a_temperature_needs_a_seed():

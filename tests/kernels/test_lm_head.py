@@ -46,7 +46,7 @@ def test_mask_is_not_decoded_even_if_its_logit_is_the_largest(mask_id, temperatu
     assert ((hidden @ weight.t()).argmax(dim=-1) == mask_id).all()
     generator = torch.Generator().manual_seed(0)
     tokens, probability = predict(
-        hidden, weight, mask_id, temperature=temperature, generator=generator
+        hidden, weight, mask_id, temperature=temperature, generators=[generator]
     )
     assert (tokens != mask_id).all()
     # Its logit is not in the sum either: the others' probabilities sum to 1 without it.
@@ -114,7 +114,7 @@ def test_samples_follow_the_softmax_at_their_temperature(temperature):
     weight = logits[:, None]
     generator = torch.Generator().manual_seed(0)
     tokens, probability = predict(
-        torch.ones(rows, 1), weight, vocab - 1, temperature=temperature, generator=generator
+        torch.ones(rows, 1), weight, vocab - 1, temperature=temperature, generators=[generator]
     )
     observed = torch.bincount(tokens, minlength=vocab) / rows
     distances = {}
@@ -135,15 +135,38 @@ def test_samples_follow_the_softmax_at_their_temperature(temperature):
 def test_a_low_temperature_is_the_argmax(temperature):
     hidden, weight = problem()
     generator = torch.Generator().manual_seed(0)
-    tokens, _ = predict(hidden, weight, MASK, temperature=temperature, generator=generator)
+    tokens, _ = predict(hidden, weight, MASK, temperature=temperature, generators=[generator])
     assert torch.equal(tokens, predict(hidden, weight, MASK)[0])
 
 
 def test_samples_depend_on_the_generator_alone():
     hidden, weight = problem()
     first, again, other = (
-        predict(hidden, weight, MASK, temperature=1.0, generator=torch.Generator().manual_seed(s))
+        predict(
+            hidden, weight, MASK, temperature=1.0, generators=[torch.Generator().manual_seed(s)]
+        )
         for s in (0, 0, 1)
     )
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("needed", [None, torch.arange(ROWS * 2) % 3 != 1])
+def test_a_sequence_draws_what_it_would_alone(needed):
+    hidden, weight = problem(rows=2 * ROWS)
+    together = [torch.Generator().manual_seed(seed) for seed in (4, 5)]
+    tokens, probability = predict(
+        hidden, weight, MASK, needed, temperature=1.0, generators=together
+    )
+    for row, seed in enumerate((4, 5)):
+        rows = slice(row * ROWS, (row + 1) * ROWS)
+        alone, its_own = predict(
+            hidden[rows],
+            weight,
+            MASK,
+            None if needed is None else needed[rows],
+            temperature=1.0,
+            generators=[torch.Generator().manual_seed(seed)],
+        )
+        assert torch.equal(tokens[rows], alone)
+        torch.testing.assert_close(probability[rows], its_own, rtol=ROUNDING, atol=0)

@@ -38,12 +38,19 @@ def test_the_same_question_has_the_same_identity():
         {"options": {"tokens_per_step": 16, "temperature": 0.0}},
         {"length": 128},
         {"batch": 2},
+        {"prompt_len": 1},
         {"dtype": "float32"},
         {"device": "cuda:0"},
     ],
 )
 def test_every_part_of_the_point_matters(change):
     assert of(POINT.model_copy(update=change)) != of()
+
+
+def test_without_a_prompt_it_is_that_of_before_there_were_prompts():
+    assert "prompt_len" not in POINT.asked()
+    prompted = POINT.model_copy(update={"prompt_len": 9})
+    assert prompted.asked() == POINT.asked() | {"prompt_len": 9}
 
 
 @pytest.mark.parametrize(

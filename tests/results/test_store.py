@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dlm_bench import ResultsError, load_results, read_records
 from dlm_bench.results.record import Point, Record
-from dlm_bench.results.store import TornLineWarning, append_record
+from dlm_bench.results.store import TornLineWarning, append_record, frame_of
 
 
 def record(length=64, **changes):
@@ -45,6 +45,36 @@ def test_throughput_counts_every_sequence_of_a_batch():
     each = record(64)
     batched = each.model_copy(update={"point": each.point.model_copy(update={"batch": 4})})
     assert batched.tokens_per_second == 4 * each.tokens_per_second
+
+
+def test_throughput_counts_no_token_that_the_prefill_gave():
+    each = record(64, timed_tokens=63)
+    assert each.tokens == 63
+    assert each.tokens_per_second == 31.5
+    assert record(64).tokens == 64  # a record of before there were prompts
+
+
+def test_only_a_record_of_before_there_were_prompts_may_lack_their_length(tmp_path):
+    old = record(64).model_dump()
+    del old["point"]["prompt_len"]
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(old) + "\n")
+    with pytest.raises(ResultsError, match=r"damaged, .*\(point\.prompt_len: Field required"):
+        read_records(path, strict=True)
+    del old["timed_tokens"]
+    path.write_text(json.dumps(old) + "\n")
+    (read,) = read_records(path, strict=True)
+    assert read.point.prompt_len == 0
+    (row,) = load_results(path).to_dict("records")
+    assert (row["prompt_len"], row["timed_tokens"]) == (0, 64)
+
+
+def test_prefill_and_first_block_are_columns():
+    prompted = record(64, prefill_seconds=[1.0, 2.0], first_block_seconds=[3.0, 5.0])
+    (row,) = frame_of([prompted]).to_dict("records")
+    assert (row["mean_prefill_seconds"], row["mean_first_block_seconds"]) == (1.5, 4.0)
+    (row,) = frame_of([record(64)]).to_dict("records")
+    assert row["mean_prefill_seconds"] is None
 
 
 def test_a_failed_point_has_no_throughput():

@@ -46,14 +46,14 @@ def lively_model(backbone, size="tiny", layers=None):
 # The package's side.
 
 
-def package_steps(sampler, model, length, batch=1, seed=0, before_pass=None):
+def package_steps(sampler, model, length, batch=1, seed=0, before_pass=None, prompt_len=0):
     """Decode by the schedule; returns the steps and the final state. `before_pass(state)` may
     meddle with the state."""
     hidden, steps = [], []
     hook = model.register_forward_hook(lambda module, inputs, output: hidden.append(output))
     try:
-        state = sampler.prepare(model, length, batch, seed)
-        for run in sampler.schedule(length):
+        state = sampler.prepare(model, length, batch, seed, prompt_len)
+        for run in sampler.schedule(length, prompt_len):
             for _ in range(run.count):
                 if before_pass is not None:
                     before_pass(state)
@@ -235,9 +235,10 @@ class Evaluated(NamedTuple):
     count: int
 
 
-def reference_steps(sampler, model, length, batch=1, priority=None, witness=None):
-    """The decode by definition. `priority` (batch, length) is the order of `random` unmasking,
-    `witness` the steps of a decode that settles near ties."""
+def reference_steps(sampler, model, length, batch=1, priority=None, witness=None, prompt=None):
+    """The decode by definition. `priority` (batch, prompt_len + length) is the order of `random`
+    unmasking, `witness` the steps of a decode that settles near ties, `prompt` (batch, prompt_len)
+    what stands before the decoded tokens."""
     passes = {
         "full": full_passes,
         "fast-dllm": fast_dllm_passes,
@@ -245,8 +246,11 @@ def reference_steps(sampler, model, length, batch=1, priority=None, witness=None
         "ar": autoregressive_passes,
     }[sampler.name]
     tokens = torch.full((batch, length), model.config.mask_id)
+    if prompt is not None:
+        tokens = torch.cat((prompt, tokens), dim=1)
+    first = tokens.shape[1] - length
     steps = []
-    for hidden, offset, start, block_len, count in passes(sampler, model, tokens):
+    for hidden, offset, start, block_len, count in passes(sampler, model, tokens, first):
         if count:
             settled = None if witness is None else witness[len(steps)].tokens
             block = hidden[:, offset : offset + block_len]
@@ -255,19 +259,19 @@ def reference_steps(sampler, model, length, batch=1, priority=None, witness=None
     return steps
 
 
-def block_spans(length, size):
-    return [(start, min(start + size, length)) for start in range(0, length, size)]
+def block_spans(length, size, first=0):
+    return [(start, min(start + size, length)) for start in range(first, length, size)]
 
 
-def full_passes(sampler, model, tokens):
+def full_passes(sampler, model, tokens, first):
     length = tokens.shape[1]
-    for count in deal(length, sampler.tokens_per_step):
+    for count in deal(length - first, sampler.tokens_per_step):
         times = [masked_fraction(model, tokens)] * length
         hidden = network(model, tokens, times, lambda _, mixer, x: mixed(mixer, x, [(0, length)]))
-        yield Evaluated(hidden, 0, 0, length, count)
+        yield Evaluated(hidden, first, first, length - first, count)
 
 
-def fast_dllm_passes(sampler, model, tokens):
+def fast_dllm_passes(sampler, model, tokens, first):
     length = tokens.shape[1]
     stale = {}  # layer -> the mixer's inputs at the block's first pass
 
@@ -280,7 +284,7 @@ def fast_dllm_passes(sampler, model, tokens):
         whole[:, rows] = x
         return mixed(mixer, whole, [(0, length)])[:, rows]
 
-    for start, stop in block_spans(length, sampler.block_size):
+    for start, stop in block_spans(length, sampler.block_size, first):
         for i, count in enumerate(deal(stop - start, sampler.tokens_per_step)):
             if i == 0:
                 rows, mix = slice(0, length), refresh
@@ -292,13 +296,18 @@ def fast_dllm_passes(sampler, model, tokens):
             yield Evaluated(hidden, start - rows.start, start, stop - start, count)
 
 
-def block_cache_passes(sampler, model, tokens):
+def block_cache_passes(sampler, model, tokens, first):
     length, size = tokens.shape[1], sampler.block_size
-    spans = block_spans(length, size)
-    past, past_times = tokens[:, :0], []  # what the cache of the blocks before was made from
+    spans = block_spans(length, size, first)
+    # What the cache of the blocks before was made from: the prompt is one of them.
+    past, past_times, before = tokens[:, :first].clone(), [0.0] * first, []
+    if first:
+        before = [(0, first)]
+        hidden = network(model, past, past_times, lambda _, mixer, x: mixed(mixer, x, before))
+        yield Evaluated(hidden, 0, 0, first, 0)
     for number, (start, stop) in enumerate(spans):
 
-        def block_causal(inputs, times, visible=spans[: number + 1]):
+        def block_causal(inputs, times, visible=before + spans[: number + 1]):
             return network(model, inputs, times, lambda _, mixer, x: mixed(mixer, x, visible))
 
         for i, count in enumerate(deal(stop - start, sampler.tokens_per_step)):
@@ -316,11 +325,12 @@ def block_cache_passes(sampler, model, tokens):
             yield Evaluated(block_causal(past, past_times)[:, start:], 0, start, stop - start, 0)
 
 
-def autoregressive_passes(sampler, model, tokens):
+def autoregressive_passes(sampler, model, tokens, first):
     batch, length = tokens.shape
-    start_of_text = torch.full((batch, 1), model.config.bos_id)
-    for i in range(length):
+    start_of_text = torch.full((batch, 1 if first == 0 else 0), model.config.bos_id)
+    for i in range(first, length):
         inputs = torch.cat((start_of_text, tokens[:, :i]), dim=1)
-        spans = block_spans(i + 1, 1)
+        spans = block_spans(inputs.shape[1], 1)
         hidden = network(model, inputs, None, lambda _, mixer, x, s=spans: mixed(mixer, x, s))
-        yield Evaluated(hidden[:, -1:], 0, i, 1, 1)
+        new = first if 0 < i == first else 1  # of the whole prompt, or of one token
+        yield Evaluated(hidden[:, -new:], new - 1, i, 1, 1)

@@ -7,6 +7,7 @@ import pytest
 from timing.plans import SAMPLERS, pass_cost
 
 from dlm_bench import ConfigError, build_model, measure
+from dlm_bench.samplers.schedule import first_block_passes
 from dlm_bench.timing import estimate as module
 from dlm_bench.timing.estimate import ANY_ERROR, estimate
 from dlm_bench.timing.graphs import Steps
@@ -33,11 +34,19 @@ class Machine:
         return laps
 
 
-def sample(name, length, repeats=3, tolerance=ANY_ERROR, most_seconds=math.inf, most_nodes=9):
-    """An estimate, and the seconds that the law gives its decode."""
+def sample(
+    name,
+    length,
+    repeats=3,
+    tolerance=ANY_ERROR,
+    most_seconds=math.inf,
+    most_nodes=9,
+    prompt_len=0,
+):
+    """An estimate, and the plan of its decode."""
     sampler = SAMPLERS[name]
     model = build_model("ar-mamba" if name == "ar" else "diffumamba", "tiny")
-    state = sampler.prepare(model, length)
+    state = sampler.prepare(model, length, prompt_len=prompt_len)
     found = estimate(
         sampler,
         state,
@@ -61,6 +70,27 @@ def test_an_estimate_of_a_known_law_is_the_sum_over_the_schedule(name, length, m
     # there q(q + c) = qL stays linear too. What is left is units of uneven reveals: under 1 %.
     assert found.seconds == pytest.approx([true] * 3, rel=0.01)
     assert found.relative_error < 0.02
+
+
+@pytest.mark.parametrize("prompt_len", [0, 300])
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("length", [20, 1000])
+def test_prefill_and_first_block_are_told_apart_from_the_decode(
+    name, length, prompt_len, monkeypatch
+):
+    Machine(monkeypatch, pass_cost)
+    found, plan = sample(name, length, prompt_len=prompt_len)
+    first = int(plan[0].kind == "prefill")
+    assert found.prefill_seconds == [pass_cost(plan[0])] * 3 * first
+    # What the law is linear in is told as in the test above: under 1 %.
+    true = sum(map(pass_cost, plan[first:]))
+    assert found.seconds == pytest.approx([true] * 3, rel=0.01)
+    until = sum(map(pass_cost, plan[: first_block_passes(plan)]))
+    # Of blocks of one pass it is the mean of 16 in a row, whose context grows by 15 blocks: 240
+    # tokens of 10 ns for each of 32, half of which are 5 % of the pass.
+    off = 0.06 if name == "p = B" else 0.01
+    assert found.first_block_seconds == pytest.approx([until] * 3, rel=off)
+    assert [p.kind for p in found.passes].count("prefill") == first
 
 
 def kinked(p):

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlm_bench import build_model, build_sampler, measure
+from dlm_bench import ConfigError, build_model, build_sampler, measure
 from dlm_bench.results.record import Record
-from dlm_bench.timing import runner
+from dlm_bench.timing import clocks, runner
 from dlm_bench.timing.runner import flags_of, time_decodes, watch_of
 from dlm_bench.timing.telemetry import Telemetry
 
@@ -43,9 +43,12 @@ def decodes(monkeypatch, seconds, warmup, repeats):
     """Run decodes that take these seconds; the times kept, and what happened in which order."""
     model, sampler, events, left = build_model("diffutran", "tiny"), build_sampler("full"), [], []
     left += seconds
-    monkeypatch.setattr(
-        runner, "seconds_of", lambda work, device: events.append("run") or left.pop(0)
-    )
+
+    def laps_of(works, device):
+        events.append("run")
+        return [0.0, left.pop(0), 0.0]
+
+    monkeypatch.setattr(runner, "laps_of", laps_of)
 
     @contextmanager
     def watch():
@@ -60,14 +63,78 @@ def decodes(monkeypatch, seconds, warmup, repeats):
 
 def test_the_warm_up_goes_on_while_decodes_get_faster_and_is_kept(monkeypatch):
     taken = [5.0, 1.0, 0.9, 0.8, 0.8, 0.7, 0.7]
-    (seconds, warm), _ = decodes(monkeypatch, taken, 3, 2)
-    assert warm == taken[:5]
-    assert seconds == taken[5:]
+    times, _ = decodes(monkeypatch, taken, 3, 2)
+    assert times.warmup_seconds == taken[:5]
+    assert times.seconds == taken[5:]
 
 
 def test_only_the_repeats_are_watched(monkeypatch):
     _, events = decodes(monkeypatch, [1.0] * 5, 3, 2)
     assert events == ["run", "run", "run", "enter", "run", "run", "exit"]
+
+
+class Clock:
+    """Takes the place of the CPU's clock: a pass takes one second, and one more for every ten of
+    its tokens."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0
+        step = runner.Steps.__call__
+
+        def timed(steps, kind):
+            step(steps, kind)
+            self.now += 10**9 + 10**8 * steps._state.shapes[kind][0]
+
+        monkeypatch.setattr(runner.Steps, "__call__", timed)
+        monkeypatch.setattr(clocks.time, "perf_counter_ns", lambda: self.now)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name", "prefill", "first_block", "seconds", "tokens"),
+    [
+        # Passes of 32 tokens, 4 a block and a commit, take 4.2 s; one of 100 tokens 11 s.
+        ("diffutran", "block-cache", [11.0], 11.0 + 4 * 4.2, 9 * 4.2, 64),
+        # 8 passes of 164 tokens, all of which are for the only block.
+        ("diffutran", "full", [], 8 * 17.4, 8 * 17.4, 64),
+        # Two blocks of one pass of 164 tokens and three of 32.
+        ("diffumamba", "fast-dllm", [], 17.4 + 3 * 4.2, 2 * (17.4 + 3 * 4.2), 64),
+        # The prefill is the first token's; the other 63 take 1.1 s each.
+        ("ar-mamba", "ar", [11.0], 11.0, 63 * 1.1, 63),
+    ],
+)
+def test_a_prompt_is_timed_apart_and_never_counted(
+    backbone, name, prefill, first_block, seconds, tokens, monkeypatch
+):
+    Clock(monkeypatch)
+    model, sampler = build_model(backbone, "tiny"), build_sampler(name)
+    record = measure(model, sampler, 64, warmup=0, repeats=2, batch=3, prompt_len=100)
+    assert record.prefill_seconds == prefill * 2
+    assert record.first_block_seconds == pytest.approx([first_block] * 2)
+    assert record.seconds == pytest.approx([seconds] * 2)
+    assert record.tokens == 3 * tokens
+    assert record.tokens_per_second == pytest.approx(3 * tokens / seconds)
+    schedule = sampler.schedule(64, 100)
+    assert (record.nfe, record.query_tokens) == (schedule.forward_passes, schedule.query_tokens)
+    assert record.ms_per_pass == pytest.approx(1e3 * seconds / record.nfe)
+    assert record.point.prompt_len == 100
+    assert record.point.describe().endswith("L=64 prompt=100 batch=3")
+
+
+def test_without_a_prompt_the_first_block_is_timed_all_the_same(monkeypatch):
+    Clock(monkeypatch)
+    record = measure(
+        build_model("diffutran", "tiny"), build_sampler("block-cache"), 64, warmup=0, repeats=1
+    )
+    assert record.prefill_seconds == []
+    assert record.first_block_seconds == pytest.approx([4 * 4.2])
+    assert record.seconds == pytest.approx([9 * 4.2])
+
+
+def test_nothing_can_be_timed_of_the_one_token_that_a_prefill_decodes():
+    model, sampler = build_model("ar-mamba", "tiny"), build_sampler("ar")
+    assert sampler.decode(model, 1, prompt_len=5).shape == (1, 1)
+    with pytest.raises(ConfigError, match=r"length: 1 is not allowed after a prompt .* at least 2"):
+        measure(model, sampler, 1, prompt_len=5)
 
 
 @pytest.mark.parametrize("mode", ["exact", "sampled"])

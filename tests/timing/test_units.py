@@ -10,6 +10,7 @@ from dlm_bench.timing.units import (
     interpolation_error,
     lines,
     misses,
+    prefill_unit,
     units,
     weights,
 )
@@ -113,3 +114,23 @@ def test_interpolation_error_of_a_parabola_is_the_one_made(count):
     # Of a parabola the mean error is a sixth of the miss at twice the spacing, but for the rounding
     # of the nodes to whole passes and the sum in place of an integral: under 2 %.
     assert interpolation_error(at, curve[at]) == pytest.approx(true, rel=0.02)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_prefill_pass_is_no_part_of_the_units_of_the_decode(name):
+    plan = list(SAMPLERS[name].plan(500, 70))
+    prefill, decode = prefill_unit(plan), list(units(plan))
+    first = int(plan[0].kind == "prefill")
+    assert (prefill is None) == (first == 0)
+    assert prefill is None or (prefill.index, prefill.kinds) == (0, ["prefill"])
+    assert decode[0].index == first
+    assert sum(unit.count for unit in decode) == len(plan) - first
+    for unit in decode:
+        assert plan[unit.index] == unit.runs[0].place
+
+
+def test_autoregressive_tokens_after_a_prompt_are_bundled_as_without_one():
+    with_prompt, without = (list(units(list(SAMPLERS["ar"].plan(40, n)))) for n in (100, 0))
+    # The prefill decoded the first token.
+    assert [unit.count for unit in with_prompt] == [TOGETHER, TOGETHER, 7]
+    assert [unit.count for unit in without] == [TOGETHER, TOGETHER, 8]

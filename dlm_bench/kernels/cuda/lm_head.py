@@ -10,6 +10,7 @@ from dlm_bench.kernels.cuda.lm_head_products import few_rows, many_rows
 from dlm_bench.kernels.cuda.lm_head_winner import NO_ID, exp, finite_base
 
 FEW_ROWS = 128  # up to here the weight's bytes cost more than the products
+DRAWN = 4  # of a draw so many times fewer, or its registers spill
 
 
 @triton.jit
@@ -91,20 +92,22 @@ def predict_fused(
     (rows,) bool, contiguous. Returns tokens (rows,) int64 and probabilities (rows,) float32. The
     logits are the GEMM's float32 accumulators, not rounded to the dtype. At a temperature above 0
     the tokens are drawn by the Gumbel-max trick with Philox noise (Salmon et al., SC 2011) from
-    `seed`, (1,) int64 on the device, and the place of the logit; the same seed gives the same
-    tokens.
+    `seed`, (sequences,) int64 on the device, and the place of the logit in its sequence, of which
+    the rows are equally many. The same seed gives a sequence the same tokens, whatever the others.
     """
     (rows, width), vocabulary = hidden.shape, weight.shape[0]
     device, sample = hidden.device, temperature > 0
     if sample and seed is None:
         raise ValueError("seed: a temperature above 0 needs one")
+    if seed is not None and rows % len(seed):
+        raise ValueError(f"seed: {len(seed)} of them do not share {rows} rows equally")
     if width % 16:
         raise ValueError(f"d_model: {width} is not allowed; must be a multiple of 16")
     flags = None if needed is None else needed.view(torch.uint8)
     tokens = torch.empty(rows, dtype=torch.int64, device=device)
     probability = torch.empty(rows, dtype=torch.float32, device=device)
     exact = hidden.dtype == torch.float32  # FMAs instead of tensor cores: smaller tiles
-    few = rows <= FEW_ROWS
+    few = rows <= (FEW_ROWS // DRAWN if sample else FEW_ROWS)
     if few:
         # 50258 ids in tiles of 128 are 393 programs: 3 on each of 132 SMs, all at once, each
         # with two 16 kB tiles of the weight in flight.
@@ -112,8 +115,9 @@ def predict_fused(
         splits = triton.cdiv(vocabulary, columns)
     else:
         # The largest tile whose accumulators fit: at 128 x 256 the operands' way from L2 keeps up
-        # with the tensor cores.
-        block, columns = (64, 64) if exact else (128, 256)
+        # with the tensor cores. Drawing takes as many registers again. Its tile is as wide as that
+        # of few rows, because the noise of a logit depends on its place in a tile.
+        block, columns = (64, 64) if exact else (128, 128 if sample else 256)
         blocks, tiles = triton.cdiv(rows, block), triton.cdiv(vocabulary, columns)
         taken = _tiles_of_a_program(blocks, tiles)
         splits = triton.cdiv(tiles, taken)
@@ -124,6 +128,7 @@ def predict_fused(
         stats,
         ids,
         seed,
+        rows if seed is None else rows // len(seed),
         max(temperature, 1e-20),  # below it is the argmax anyway, and its inverse overflows
         rows,
         plane,

@@ -28,6 +28,7 @@ def few_rows(
     stats,
     ids,
     seed,
+    share,
     temperature,
     rows,
     plane,
@@ -60,7 +61,10 @@ def few_rows(
     logits = tl.where(allowed[None, :], tl.trans(acc), NEVER)  # (ROWS, WIDTH)
     top = tl.max(logits, 1)
     total = tl.sum(exp(logits - finite_base(top)[:, None]), 1)
-    key, best, logit = choose(logits, top, start, row, seed, temperature, ROWS, WIDTH, SAMPLE)
+    there = tl.minimum(row, rows - 1)
+    key, best, logit = choose(
+        logits, top, start, there, seed, share, temperature, ROWS, WIDTH, SAMPLE
+    )
     _store(stats, ids, tile * rows + row, plane, row < rows, top, total, key, best, logit, SAMPLE)
 
 
@@ -73,6 +77,7 @@ def many_rows(
     stats,
     ids,
     seed,
+    share,
     temperature,
     rows,
     plane,
@@ -128,7 +133,7 @@ def many_rows(
         base = finite_base(top)
         total = total * exp(before - base) + tl.sum(exp(acc - base[:, None]), 1)
         rival, rival_id, its_logit = choose(
-            acc, tile_top, start, row, seed, temperature, ROWS, WIDTH, SAMPLE
+            acc, tile_top, start, row, seed, share, temperature, ROWS, WIDTH, SAMPLE
         )
         better = rival > key
         best = tl.where(better, rival_id, best)

@@ -55,6 +55,7 @@ def choose(
     start,
     row,
     seed,
+    share,
     temperature,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -63,7 +64,8 @@ def choose(
     """The winner of each row among ids start .. start + WIDTH: its key, its id and its logit.
 
     logits (ROWS, WIDTH), top (ROWS,) their maximum. The key is what winners of several tiles are
-    compared by: the logit, or at a temperature the logit with Gumbel noise.
+    compared by: the logit, or at a temperature the logit with Gumbel noise. That is drawn by the
+    seed of the row's sequence, which is `share` rows long, and the row's place in it.
     """
     if SAMPLE:
         # The first to ring of clocks with exponential waits and rates exp(logit / temperature) is
@@ -74,7 +76,9 @@ def choose(
         # there is no logit the counter is idle; made from one, it has the accumulators' layout.
         counter = tl.where(parts[0] == NEVER, 0, (start + tl.arange(0, PART))[None, :])
         zero = tl.zeros((ROWS, PART), tl.int32)
-        words = tl.philox(tl.load(seed), counter, zero + row[:, None], zero, zero, 7)
+        sequence = row // share
+        seeds, place = tl.load(seed + sequence)[:, None], (row - sequence * share)[:, None]
+        words = tl.philox(seeds, counter, zero + place, zero, zero, 7)
         wait = tl.full((ROWS,), float("inf"), tl.float32)
         id = tl.full((ROWS,), NO_ID, tl.int32)
         logit = top
@@ -85,8 +89,8 @@ def choose(
             column = _lowest(waits == first[:, None], PART)
             hit = tl.arange(0, PART)[None, :] == column[:, None]
             sooner = first < wait
-            place = column // 8 * 16 + column % 8 + i // 2 * (WIDTH // 2) + i % 2 * 8
-            id = tl.where(sooner, start + place, id)
+            inside = column // 8 * 16 + column % 8 + i // 2 * (WIDTH // 2) + i % 2 * 8
+            id = tl.where(sooner, start + inside, id)
             logit = tl.where(sooner, tl.max(tl.where(hit, parts[i], NEVER), 1), logit)
             wait = tl.where(sooner, first, wait)
         key = top - temperature * tl.log(wait)

@@ -1,0 +1,85 @@
+"""The batch at which autoregressive decoding overtakes a diffusion language model.
+
+A pass of a batch reads the weights once for all its sequences. A block of a diffusion model shares
+them among its tokens already, one token of an autoregressive pass does not, so that a batch speeds
+the latter up for longer.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlm_bench.results.lines import SETTINGS
+
+if TYPE_CHECKING:  # the figures import this
+    from dlm_bench.figures.style import Line
+
+AR = "ar"  # the sampler of the lines that overtake
+ALIKE = (*SETTINGS, "length")  # what must be the same on both sides
+
+
+@dataclass(frozen=True)
+class Overtaking:
+    """Where a `rival` line gets as fast as a `line`, both of tokens per second against batch.
+
+    batch: None if it never does within the batches measured of both, the first of those if it is
+    as fast from the start.
+    """
+
+    line: "Line"
+    rival: "Line"
+    batch: float | None
+    first: int
+
+    @property
+    def from_the_start(self) -> bool:
+        """Whether the rival is ahead at the first batch of both."""
+        return self.batch == self.first
+
+
+def overtaking_batch(line: Mapping[int, float], rival: Mapping[int, float]) -> float | None:
+    """The first batch at which a rival's speed reaches a line's; both are speeds by batch.
+
+    Between measured batches the logarithm of a speed is taken to be linear in the logarithm of the
+    batch, and nothing is said of batches beyond those measured of both. None if the rival is slower
+    at all of them, or if they have none in common.
+    """
+    low, high = max(min(line), min(rival)), min(max(line), max(rival))
+    places = np.array(sorted(b for b in {*line, *rival} if low <= b <= high), dtype=float)
+    if not len(places):
+        return None
+    at = np.log(places)
+    own, other = (
+        np.interp(at, np.log(sorted(speeds)), np.log([speeds[b] for b in sorted(speeds)]))
+        for speeds in (line, rival)
+    )
+    lead = other - own
+    ahead = np.flatnonzero(lead >= 0)
+    if not len(ahead):
+        return None
+    place = ahead[0]
+    if place == 0:
+        return float(places[0])
+    share = lead[place - 1] / (lead[place - 1] - lead[place])
+    return float(np.exp(at[place - 1] + share * (at[place] - at[place - 1])))
+
+
+def overtakings(drawn: "Iterable[Line]") -> list[Overtaking]:
+    """Where each autoregressive line against batch overtakes each other line of the same size,
+    prompt, length, dtype and machine. Lines with no batch in common are left out."""
+    drawn = list(drawn)
+    found = []
+    for line in (line for line in drawn if line.sampler != AR):
+        for rival in (rival for rival in drawn if rival.sampler == AR):
+            if any(line.settings.get(name) != rival.settings.get(name) for name in ALIKE):
+                continue
+            own, other = (
+                {row["batch"]: row["tokens_per_second"] for row in each.rows}
+                for each in (line, rival)
+            )
+            first = max(min(own), min(other))
+            if first <= min(max(own), max(other)):
+                found.append(Overtaking(line, rival, overtaking_batch(own, other), first))
+    return found

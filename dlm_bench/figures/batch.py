@@ -1,0 +1,62 @@
+"""Generated tokens per second against batch at a fixed length, one line per backbone and sampler,
+and the batches at which autoregressive decoding overtakes."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dlm_bench.analysis.overtake import Overtaking, overtakings
+from dlm_bench.errors import ResultsError
+from dlm_bench.figures import style
+from dlm_bench.figures.against_length import Quantity, draw_lines, valued
+from dlm_bench.figures.throughput import speed
+
+THROUGHPUT = Quantity("throughput (tokens/s)", along="batch")
+
+
+@style.look()
+def draw_batch(frame: pd.DataFrame) -> Figure:
+    """Draw tokens/s of all sequences together against batch from the ok records of `load_results`.
+
+    On the axes and with the marks of `draw_throughput`, with a panel for each length besides. Lines
+    with one batch alone are drawn where others of their length have more. The caption says at
+    which batch each autoregressive line overtakes each other one. Raises ResultsError if no line
+    has two batches.
+    """
+    lines = style.lines(frame, along="batch")
+    lengths = {line.settings["length"] for line in lines if len(line.rows) > 1}
+    if not lengths:
+        raise ResultsError("no line of the records has two batches at the same length")
+    drawn = [valued(line, speed) for line in lines if line.settings["length"] in lengths]
+    several = len(lengths) > 1
+    told = told_of(overtakings(style.labelled(drawn, hidden=_hidden(several))), several)
+    shown = frame[frame["length"].isin(lengths)]
+    return draw_lines(shown, drawn, replace(THROUGHPUT, told=told))
+
+
+def _hidden(several: bool) -> set[str]:
+    """What the caption's labels leave out: the length, which it says itself, and the sole p."""
+    return {"length"} if several else {"length", "hardware", "device"}
+
+
+def told_of(found: Iterable[Overtaking], several: bool) -> str:
+    """What happens at which batch, a sentence for each autoregressive line and length."""
+    texts: dict[tuple[str, int], list[str]] = {}
+    for each in found:
+        length = each.line.settings["length"]
+        texts.setdefault((each.rival.label, length), []).append(_told(each))
+    return " ".join(
+        f"{rival}{f' at L = {length:,}' if several else ''} overtakes {', '.join(each)}."
+        for (rival, length), each in texts.items()
+    )
+
+
+def _told(each: Overtaking) -> str:
+    name = each.line.label
+    if each.batch is None:
+        return f"{name} at no batch measured"
+    if each.from_the_start:
+        return f"{name} at batch {each.first} or before"
+    return f"{name} at batch {each.batch:.3g}"

@@ -1,0 +1,102 @@
+"""The figure of throughput against batch, and batches in the other figures."""
+
+import pytest
+from figure_records import caption_of, legend_of, measured, record
+
+from dlm_bench.errors import ResultsError
+from dlm_bench.figures import draw_batch, draw_latency, draw_throughput
+
+BATCHES = (1, 2, 4, 8)
+
+
+def at_speed(backbone, sampler, length, batch, speed, **point):
+    """A record of so many tokens per second."""
+    seconds = batch * length / speed
+    return record(
+        backbone,
+        sampler,
+        length,
+        point={"batch": batch, **point},
+        seconds=[0.99 * seconds, 1.01 * seconds],
+    )
+
+
+def crossing(at, length=256, backbone="diffumamba", batches=BATCHES):
+    """A diffusion model whose speed grows with the root of the batch, and an autoregressive one
+    whose speed grows with the batch, as fast at one batch."""
+    for batch in batches:
+        yield at_speed(backbone, "block-cache", length, batch, 100 * batch**0.5)
+        yield at_speed("ar-mamba", "ar", length, batch, 100 * batch * at**-0.5)
+
+
+def test_each_backbone_and_sampler_is_a_line_of_tokens_per_second_against_batch(frame):
+    figure = draw_batch(frame(*crossing(3)))
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "batch (sequences)"
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    drawn = measured(axes)
+    assert list(drawn) == [
+        "DiffuMamba, block cache, commit=separate",
+        "AR Mamba-2, autoregressive",
+    ]
+    dlm, ar = drawn.values()
+    assert dlm.get_xdata().tolist() == ar.get_xdata().tolist() == list(BATCHES)
+    # The mean of two times 1 % off: 1e-9 is float64's rounding.
+    assert dlm.get_ydata() == pytest.approx([100 * b**0.5 for b in BATCHES], rel=1e-9)
+    assert "L=256" in caption_of(figure)
+
+
+def test_the_caption_says_at_which_batch_autoregression_overtakes(frame):
+    told = caption_of(draw_batch(frame(*crossing(3))))
+    assert "AR Mamba-2, autoregressive overtakes DiffuMamba, block cache" in told
+    assert "at batch 3." in told
+    assert "at no batch measured" in caption_of(draw_batch(frame(*crossing(9))))
+    assert "at batch 1 or before" in caption_of(draw_batch(frame(*crossing(0.5))))
+
+
+def test_each_length_with_two_batches_has_a_panel(frame):
+    alone = at_speed("diffumamba", "block-cache", 2048, 4, 100)
+    figure = draw_batch(frame(*crossing(3), *crossing(5, length=1024), alone))
+    assert [axes.get_title() for axes in figure.axes] == ["L = 256 tokens", "L = 1,024 tokens"]
+    told = caption_of(figure)
+    assert "at L = 256 overtakes" in told
+    assert "at L = 1,024 overtakes" in told
+    for axes, at in zip(figure.axes, (3, 5), strict=True):
+        ar = measured(axes)["AR Mamba-2, autoregressive"]
+        assert ar.get_ydata()[0] == pytest.approx(100 * at**-0.5, rel=1e-9)
+
+
+def test_records_of_one_batch_make_no_figure(frame):
+    records = [at_speed("diffumamba", "block-cache", n, 1, 100) for n in (256, 512)]
+    with pytest.raises(ResultsError, match="no line of the records has two batches at the same"):
+        draw_batch(frame(*records))
+    two = [at_speed("diffumamba", "block-cache", n, b, 100) for n, b in ((256, 1), (512, 2))]
+    with pytest.raises(ResultsError, match="no line of the records has two batches"):
+        draw_batch(frame(*two))
+
+
+def test_prompts_are_lines_of_their_own(frame):
+    prompted = [
+        at_speed("diffumamba", "block-cache", 256, batch, 50, prompt_len=512) for batch in BATCHES
+    ]
+    figure = draw_batch(frame(*crossing(3), *prompted))
+    assert [label for label in measured(figure.axes[0]) if "prompt=512" in label]
+    assert any("prompt=512" in text for text in legend_of(figure))
+
+
+@pytest.mark.parametrize("draw", [draw_throughput, lambda frame: draw_latency(frame, "full")])
+def test_batches_and_prompts_are_told_apart_in_figures_against_length(draw, frame):
+    places = ({"batch": 1}, {"batch": 4}, {"prompt_len": 512})
+    records = [
+        record("diffutran", "full", length, point=place)
+        for length in (256, 512, 1024)
+        for place in places
+    ]
+    figure = draw(frame(*records))
+    said = {
+        text
+        for axes in figure.axes
+        for text in (*axes.get_legend_handles_labels()[1], axes.get_title())
+    } | (set(legend_of(figure)) if figure.legends else set())
+    for wanted in ("batch=4", "prompt=512"):
+        assert any(wanted in text.replace("\n", " ") for text in said), (wanted, said)
