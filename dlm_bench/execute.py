@@ -5,9 +5,9 @@ context or life, the next one is not touched by it.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -26,12 +26,19 @@ class Executor:
     """Runs sweeps in workers, one at a time; leaving its context ends the one that runs.
 
     A worker measures the consecutive points of one model. A failure of any kind, or another
-    model, gets a new one, so that memory and the CUDA context start fresh.
+    model, gets a new one, so that memory and the CUDA context start fresh. `variables` are set in
+    the workers' environment.
     """
 
-    def __init__(self, command: Sequence[str] = WORKER) -> None:
-        self._command = command
+    def __init__(
+        self,
+        command: Sequence[str] = WORKER,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.command = command
+        self._variables = variables
         self._worker: WorkerProcess | None = None
+        self._interrupted = False
         self.model: Model | None = None  # that the worker has built, if any
         self._kernels: dict[Model, dict[str, str]] = {}  # that each model was seen to run with
 
@@ -51,6 +58,17 @@ class Executor:
         if self._worker is not None:
             self._worker.stop()
         self._worker = self.model = None
+
+    def at(self, variables: Mapping[str, str]) -> "Executor":
+        """Another executor of the same workers, with these variables in their environment."""
+        return type(self)(self.command, variables)
+
+    def interrupt(self) -> None:
+        """End the worker from another thread, for good: what it was asked fails at once, and so
+        does what it would be asked."""
+        self._interrupted = True
+        if self._worker is not None:
+            self._worker.kill()
 
     def plan(self, path: str | Path, **overrides: Any) -> Plan:
         """Check a sweep file and work out its plan (see `load_sweep` for the overrides).
@@ -80,7 +98,7 @@ class Executor:
         Once a point is out of memory or time, longer ones of the same line become records of
         status `skipped`.
         """
-        limits = _Limits(found)
+        limits = Limits(found)
         done = {record.identity for record in found}
         for index, (point, identity) in enumerate(
             zip(plan.sweep.points, plan.identities(), strict=True)
@@ -89,11 +107,8 @@ class Executor:
                 continue
             begin(index)
             seconds = 0.0
-            hopeless = limits.reason_to_skip(point)
-            if hopeless is not None:
-                record = _failed(plan, point, "skipped", hopeless)
-                record.identity = identity
-            else:
+            record = limits.skip(plan, point)
+            if record is None:
                 record, seconds = self.measure(plan, index, max_seconds(index))
             limits.note(record)
             yield index, record, seconds
@@ -146,14 +161,17 @@ class Executor:
         if self._worker is not None and not self._worker.alive:
             self.stop()
         if self._worker is None:
-            self._worker = WorkerProcess(self._command)
+            self._worker = WorkerProcess(self.command, variables=self._variables, wait=False)
+            if self._interrupted:  # before there was anything to kill
+                raise WorkerFailure("error", "interrupted")
+            self._worker.wait_until_ready()
         answer = self._worker.ask(job, timeout)
         for text in answer.pop("warnings", ()):
             warnings.warn(text, stacklevel=2)
         return answer
 
 
-class _Limits:
+class Limits:
     """Which lengths of a line (points that differ in nothing else) were too much."""
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -163,19 +181,24 @@ class _Limits:
 
     def note(self, record: Record) -> None:
         if record.status in ("oom", "timeout"):
-            before = self._shortest.setdefault(_line_of(record.point), record)
+            before = self._shortest.setdefault(line_of(record.point), record)
             if record.point.length < before.point.length:
-                self._shortest[_line_of(record.point)] = record
+                self._shortest[line_of(record.point)] = record
 
-    def reason_to_skip(self, point: Point) -> str | None:
-        failed = self._shortest.get(_line_of(point))
+    def skip(self, plan: Plan, point: Point) -> Record | None:
+        """The record of a point that is not worth trying, None if it is."""
+        failed = self._shortest.get(line_of(point))
         if failed is None or point.length <= failed.point.length:
             return None
         what = {"oom": "out of memory", "timeout": "out of time"}[failed.status]
-        return f"not tried: {failed.point.describe()} was {what} ({failed.message})"
+        why = f"not tried: {failed.point.describe()} was {what} ({failed.message})"
+        record = _failed(plan, point, "skipped", why)
+        record.identity = plan.identity_of(point)
+        return record
 
 
-def _line_of(point: Point) -> str:
+def line_of(point: Point) -> str:
+    """What a point has in common with those that differ in nothing but their length."""
     return point.model_copy(update={"length": 1}).model_dump_json()
 
 

@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent  # where the dlm_bench that run
 WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
 START_SECONDS = 300.0  # imports from a cold network disk take a minute
 LOOK_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
+SURVIVE_SECONDS = 0.3  # between the kills of a job's processes there are some milliseconds
 LAST_WORDS = 4096  # bytes of its stderr that are searched for what it said last
 _NO_MEMORY = ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot allocate memory")
 
@@ -53,6 +54,8 @@ class WorkerProcess:
         self._answers, theirs = os.pipe()
         # That package, whatever lies in the current folder (hence also -P).
         path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+        # The child inherits this, and lets SIGTERM through when it has its own handler: see there.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             self._process = subprocess.Popen(
                 [*command, "--answers", str(theirs), "--parent", str(os.getpid())],
@@ -64,6 +67,7 @@ class WorkerProcess:
                 env=os.environ | dict(variables) | {"PYTHONPATH": path},
             )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(theirs)
         if wait:
             self.wait_until_ready()
@@ -92,8 +96,15 @@ class WorkerProcess:
             raise self._ended() from None
         return self._next_answer(timeout)
 
+    def kill(self) -> None:
+        """Kill it and whatever it started; from any thread, where the one that asks finds it dead
+        and is to `stop` it."""
+        if self.alive:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def stop(self) -> None:
-        """Kill it and whatever it started."""
+        """Kill it and whatever it started, and wait for its end."""
         if self._answers < 0:
             return
         with suppress(ProcessLookupError, PermissionError):
@@ -142,6 +153,9 @@ class WorkerProcess:
         message = f"the worker ended by itself with exit code {code}"
         status: Status = "oom" if any(word in words for word in _NO_MEMORY) else "error"
         if code == -signal.SIGKILL:
+            # A scheduler that kills a job does so process by process: this one may be next, and is
+            # not to blame the point before it knows.
+            time.sleep(SURVIVE_SECONDS)
             status, message = self._killed()
         elif code < 0:
             message = f"the worker died of {_signal_name(-code)}"

@@ -3,7 +3,7 @@
 A plan is made where torch is (in a worker) and read where it is not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,21 @@ from dlm_bench.sweep import Measuring, Sweep, load_sweep
 
 Model = tuple[str, ...]
 
+ANY = ""  # the hardware of a plan for a machine that is not known yet
 BALANCE = 20  # FLOPs that take about as long as a byte, on a CPU
 
 
 class Plan(BaseModel):
     """A sweep with the work of each of its points, in units of its own, and the environment (as
-    records keep it) of the device it runs on."""
+    records keep it) of the device it runs on, whose hardware may be ANY; on a GPU also the names of
+    all GPUs that are visible there."""
 
     model_config = ConfigDict(frozen=True)
 
     sweep: Sweep
     work: list[float]
     environment: dict[str, Any]
+    gpus: list[str] = []
 
     def identities(self) -> list[str]:
         """The identity of each point."""
@@ -38,31 +41,62 @@ class Plan(BaseModel):
         measuring = self.sweep.measuring.model_dump()
         return identity(point, measuring, self.environment["hardware"])
 
+    def part(self, indices: Sequence[int]) -> "Plan":
+        """The plan of some of its points alone."""
+        points = [self.sweep.points[index] for index in indices]
+        sweep = self.sweep.model_copy(update={"points": points})
+        work = [self.work[index] for index in indices]
+        return self.model_copy(update={"sweep": sweep, "work": work})
+
+    def anywhere(self) -> "Plan":
+        """The same plan for ANY hardware."""
+        return self.model_copy(update={"environment": {"hardware": ANY}})
+
+    def key_of(self, record: Record) -> str:
+        """The identity that the point of a record has in this plan: the record's own, or, in a plan
+        for ANY hardware, the one with the hardware left open."""
+        if self.environment["hardware"] != ANY:
+            return record.identity
+        measuring = self.sweep.measuring.model_dump()
+        there = identity(record.point, measuring, record.environment.get("hardware", ANY))
+        return self.identity_of(record.point) if there == record.identity else ""
+
     def found_in(self, path: str | Path) -> dict[str, Record]:
-        """The records of this sweep's points that a results file holds, by identity: of several
-        of one point an ok one, or else the last. Raises ResultsError as `read_records` does."""
+        """The records of this sweep's points that a results file holds, by their `key_of`: of
+        several of one point an ok one, or else the last. Raises ResultsError as `read_records`
+        does."""
+        return self.best_of(read_records(path) if Path(path).exists() else ())
+
+    def best_of(self, records: Iterable[Record]) -> dict[str, Record]:
+        """What `found_in` says of a file that holds these records."""
         wanted = set(self.identities())
         found: dict[str, Record] = {}
-        for record in read_records(path) if Path(path).exists() else ():
-            if record.identity in wanted:
-                before = found.get(record.identity)
+        for record in records:
+            key = self.key_of(record)
+            if key in wanted:
+                before = found.get(key)
                 if before is None or before.status != "ok" or record.status == "ok":
-                    found[record.identity] = record
+                    found[key] = record
         return found
 
 
-def make_plan(path: str | Path, **overrides: Any) -> Plan:
-    """Read and check a sweep file (see `load_sweep`) and say what it takes. Raises ConfigError."""
+def make_plan(path: str | Path, *, here: bool = True, **overrides: Any) -> Plan:
+    """Read and check a sweep file (see `load_sweep`) and say what it takes, on this machine or,
+    with here=False, on ANY. Raises ConfigError."""
     import torch
 
     from dlm_bench.timing.environment import environment
 
-    sweep = load_sweep(path, **overrides)
+    sweep = load_sweep(path, here=here, **overrides)
     device = torch.device(sweep.points[0].device)
+    names: list[str] = []
+    if here and device.type == "cuda":
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return Plan(
         sweep=sweep,
         work=[expected_work(point, sweep.measuring) for point in sweep.points],
-        environment=environment(device.type, device.index or 0),
+        environment=environment(device.type, device.index or 0) if here else {"hardware": ANY},
+        gpus=names,
     )
 
 

@@ -113,15 +113,18 @@ def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool)
 
 
 class SweepProgress:
-    """How far a sweep is, on stderr: on a terminal a bar with the time left, the point under way
-    and the last result; else a line when a point starts and one when it ends."""
+    """How far a sweep is, on stderr: on a terminal a bar with the time left, the points under way
+    and the last result; else a line when a point starts and one when it ends. `workers` of them are
+    at it at once."""
 
-    def __init__(self, plan: Plan, found: Collection[str] = ()) -> None:
+    def __init__(self, plan: Plan, found: Collection[str] = (), workers: int = 1) -> None:
         self._points = list(zip(plan.sweep.points, plan.work, strict=True))
         identities = enumerate(plan.identities())
         self._open = {index for index, identity in identities if identity not in found}
         self._count, self._time_left = len(plan.work), TimeLeft()
-        self._begun = self._point_begun = time.monotonic()
+        self._workers = workers
+        self._begun = time.monotonic()
+        self._running: dict[int, float] = {}  # when each point under way was begun
         self._now, self._last = "", ""
         self._console = Console(stderr=True, highlight=False)
         # Drawn once a second: drawing takes time from what is measured.
@@ -139,33 +142,45 @@ class SweepProgress:
 
     def begin(self, index: int) -> None:
         """A point starts, maybe again."""
-        self._point_begun = time.monotonic()
+        self._running[index] = time.monotonic()
         self._open.add(index)
-        self._now = self._points[index][0].describe()
+        self._now = self._names_of_running()
         if not self._console.is_terminal:
-            self._say(f"[{self._place()}] {self._now}: started")
+            self._say(f"[{self._place()}] {self._points[index][0].describe()}: started")
+
+    def tell(self, text: str) -> None:
+        """Say what is going on besides points that start and end."""
+        if text != self._now and not self._console.is_terminal:
+            self._say(text)
+        self._now = text
 
     def end(self, index: int, record: Record, seconds: float) -> None:
         """A point ended; its measuring took `seconds`."""
-        place = self._place()
-        self._open.remove(index)
+        self._open.discard(index)
+        begun = self._running.pop(index, None)
+        place = f"{self._count - len(self._open)}/{self._count}"
         point, work = self._points[index]
-        if record.status == "ok":
-            besides = max(0.0, time.monotonic() - self._point_begun - seconds)
+        if begun is not None:
+            self._now = self._names_of_running() or self._now
+        if record.status == "ok" and begun is not None:
+            besides = max(0.0, time.monotonic() - begun - seconds)
             self._time_left.learn(point, work, seconds, besides)
         self._last = f"{point.describe()}: {outcome(record)}"
         if record.status != "ok" and self._console.is_terminal:
             self._console.print(Text(f"[{place}] {self._last}", style="red"))
         elif not self._console.is_terminal:
-            left = f"; {self._left()} left" if self._open else ""
+            left = f"; {self._left()} left" if self._open and begun is not None else ""
             self._say(f"[{place}] {self._last}{left}")
 
     def _place(self) -> str:
-        return f"{self._count - len(self._open) + 1}/{self._count}"
+        return f"{self._count - len(self._open) + len(self._running)}/{self._count}"
+
+    def _names_of_running(self) -> str:
+        return "; ".join(self._points[index][0].describe() for index in self._running)
 
     def _left(self) -> str:
         seconds = self._time_left.seconds(self._points[index] for index in self._open)
-        return "?" if seconds is None else f"about {duration(seconds)}"
+        return "?" if seconds is None else f"about {duration(seconds / self._workers)}"
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)

@@ -32,6 +32,7 @@ def serve(open_desk: Callable[[], Answer], arguments: list[str] | None = None) -
     parser.add_argument("--parent", type=int, required=True, help="process id")
     args = parser.parse_args(arguments)
     die_with(args.parent)
+    end_with_parent_alone()
     os.set_inheritable(args.answers, False)  # a child that outlives this process must not hold it
     with os.fdopen(args.answers, "w", encoding="utf-8") as answers:
         answer = open_desk()
@@ -61,6 +62,14 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the kernel was told
         sys.exit("the parent process is gone")
+
+
+def end_with_parent_alone() -> None:
+    """Live through SIGTERM, which a scheduler sends to every process of a job: a worker that died
+    of it before its parent would look as if its point had killed it. By a handler, and not by
+    SIG_IGN, which what this process starts would inherit."""
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from quick_worker import HARDWARE
+
 from dlm_bench.plan import Plan
 from dlm_bench.results.record import Point
 from dlm_bench.sweep import Sweep
@@ -12,13 +14,17 @@ from dlm_bench.sweep import Sweep
 QUICK = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))
 
 
-def quick_plan(points, timeout=None):
-    """A plan for quick workers, of points given by backbone and length."""
-    every = [Point(backbone=b, size="tiny", sampler="full", length=n) for b, n in points]
+def quick_plan(points, timeout=None, gpus=()):
+    """A plan for quick workers, of points given by backbone and length; on GPUs if any."""
+    device = "cuda:0" if gpus else "cpu"
+    every = [
+        Point(backbone=b, size="tiny", sampler="full", length=n, device=device) for b, n in points
+    ]
     return Plan(
         sweep=Sweep(name="quick", points=every, timeout=timeout),
         work=[1.0] * len(every),
-        environment={"hardware": "imaginary"},
+        environment={"hardware": HARDWARE},
+        gpus=[*gpus],
     )
 
 

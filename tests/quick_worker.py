@@ -12,6 +12,7 @@ from dlm_bench.plan import Plan
 from dlm_bench.results.record import Point, Record
 
 SECONDS = 0.01
+HARDWARE = "imaginary"
 QUIT, KILLED, HANG, OUT_OF_MEMORY, BAD_ALLOC = 10_001, 10_002, 10_003, 10_004, 10_005
 GARBLED, CLOSED = 10_006, 10_007
 
@@ -21,7 +22,10 @@ def answer(job):
         path = Path(job["plan"]["path"])
         with path.with_suffix(".workers").open("a") as file:
             file.write(f"{os.getpid()}\n")
-        return {"plan": Plan.model_validate_json(path.read_text()).model_dump(mode="json")}
+        plan = Plan.model_validate_json(path.read_text())
+        if not job["plan"].get("here", True):
+            plan = plan.anywhere()
+        return {"plan": plan.model_dump(mode="json")}
     point = Point(**job["measure"])
     if point.length == QUIT:
         print("no device today")
@@ -43,6 +47,11 @@ def answer(job):
     time.sleep(SECONDS)
     settings = {name: job["measuring"][name] for name in ("mode", "warmup", "repeats", "seed")}
     record = Record(point=point, status="ok", nfe=1, seconds=[SECONDS] * 5, **settings)
+    record.environment = {
+        "hardware": HARDWARE,
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "worker": os.getpid(),
+    }
     return {"record": record.model_dump(mode="json"), "seconds": SECONDS}
 
 

@@ -151,9 +151,9 @@ def test_one_worker_serves_the_consecutive_points_of_a_model(monkeypatch):
     started = []
 
     class Counted(WorkerProcess):
-        def __init__(self, command):
+        def __init__(self, command, **settings):
             started.append(command)
-            super().__init__(command)
+            super().__init__(command, **settings)
 
     monkeypatch.setattr("dlm_bench.execute.WorkerProcess", Counted)
     with Executor(QUICK) as executor:

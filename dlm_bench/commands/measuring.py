@@ -2,13 +2,17 @@
 
 import argparse
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlm_bench.commands.arguments import Commands, add_cuda, forced_kernels, seconds_of_text
+from dlm_bench.commands.launching import add_launcher, check_launcher
 from dlm_bench.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dlm_bench.execute import Executor
     from dlm_bench.models.denoiser import Denoiser
     from dlm_bench.plan import Plan
@@ -105,6 +109,7 @@ def add(subparsers: Commands) -> None:
     parser.add_argument(
         "--memory-limit", metavar="SIZE", help="memory a point may use on a CPU, as in 8GiB (Linux)"
     )
+    add_launcher(parser)
     parser.set_defaults(command=sweep)
 
 
@@ -193,16 +198,21 @@ def _option(text: str) -> tuple[str, int | float | str]:
 
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
+    from dlm_bench.commands.launching import conclude, sweep_on_slurm
     from dlm_bench.execute import Executor
+    from dlm_bench.launch.fleet import gpu_places
     from dlm_bench.plan import make_plan
     from dlm_bench.results.store import check_writable
-    from dlm_bench.terminal import print_found, print_plan, print_throughput
+    from dlm_bench.terminal import print_found, print_plan
 
+    check_launcher(args)
     if args.retry_failed and not args.resume:
         raise ConfigError("--retry-failed: is not allowed without --resume")
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
     overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
     budget = None if args.budget is None else seconds_of_text("--budget", args.budget)
+    if args.launcher == "slurm":
+        return sweep_on_slurm(args, overrides)
     with Executor() as executor:
         # This process stays without torch, whose memory and threads belong to the workers.
         plan = (
@@ -212,6 +222,7 @@ def sweep(args: argparse.Namespace) -> int:
         )
         if budget is not None and plan.sweep.measuring.mode == "exact":
             raise ConfigError("--budget: is not allowed with mode 'exact'; only sampling can stop")
+        places = gpu_places(plan) if args.launcher == "local" else []
         output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
         found = plan.found_in(output) if args.resume else {}
         if args.dry_run:
@@ -225,21 +236,12 @@ def sweep(args: argparse.Namespace) -> int:
         check_writable(output)
         if args.retry_failed:
             found = {key: record for key, record in found.items() if record.status == "ok"}
-        records, finished = _run_all(executor, plan, [*found.values()], output, budget)
-    appended = f"{len(records) - len(found)} records"
+        records, finished = _run_all(executor, plan, [*found.values()], output, budget, places)
     if not finished:
-        print(f"dlm-bench: interrupted; {appended} were appended to {output}", file=sys.stderr)
+        appended = f"{len(records) - len(found)} records were appended to {output}"
+        print(f"dlm-bench: interrupted; {appended}", file=sys.stderr)
         return 130
-    print_throughput(records)
-    print(f"{appended} appended to {output}")
-    measured = {record.identity for record in records if record.status == "ok"}
-    points = {record.identity for record in records}
-    if points - measured:
-        print(
-            f"dlm-bench: {len(points - measured)} of {len(points)} points failed or were skipped",
-            file=sys.stderr,
-        )
-    return 3 if points - measured else 0
+    return conclude(plan, records, len(found), output)
 
 
 def _run_all(
@@ -248,20 +250,29 @@ def _run_all(
     found: "list[Record]",
     output: Path,
     budget: float | None,
+    places: "list[dict[str, str]]",
 ) -> "tuple[list[Record], bool]":
-    """The records found and those of what was still to do, and whether all of it was done."""
+    """The records found and those of what was still to do, and whether all of it was done: in a
+    worker at each of these places, or in one if there are none."""
     from dlm_bench.budget import run_within
+    from dlm_bench.launch.fleet import run_on
     from dlm_bench.results.store import append_record
     from dlm_bench.terminal import SweepProgress
 
     records = found[:]
     try:
-        with SweepProgress(plan, {record.identity for record in found}) as progress:
-            results = (
-                executor.run(plan, found, progress.begin)
-                if budget is None
-                else run_within(budget, executor, plan, found, progress.begin)
-            )
+        done = {record.identity for record in found}
+        with SweepProgress(plan, done, workers=len(places) or 1) as progress, ExitStack() as ending:
+            if places:
+                executor.stop()  # its worker, which made the plan, holds a GPU
+                fleet = [executor.at(place) for place in places]
+                results: Iterator[tuple[int, Record, float]] = ending.enter_context(
+                    closing(run_on(fleet, plan, found, progress.begin))
+                )
+            elif budget is None:
+                results = executor.run(plan, found, progress.begin)
+            else:
+                results = run_within(budget, executor, plan, found, progress.begin)
             for index, record, seconds in results:
                 # In this order: an interrupt comes most likely while the disk is waited for, when
                 # the record is in the file.

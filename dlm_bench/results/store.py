@@ -32,7 +32,7 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
     line = record.model_dump_json().encode() + b"\n"
     fd = _open_to_append(path)
     try:
-        with _locked(fd):
+        with locked(fd):
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 line = b"\n" + line
@@ -48,9 +48,9 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
 
 
 @contextmanager
-def _locked(fd: int) -> Iterator[None]:
-    """Hold the file's lock. Where there is none to be had (Windows, some network disks), O_APPEND
-    alone keeps writers apart."""
+def locked(fd: int) -> Iterator[None]:
+    """Hold the lock of an open file. Where there is none to be had (Windows, some network disks),
+    O_APPEND alone keeps writers apart."""
     try:
         import fcntl
 
@@ -87,12 +87,31 @@ def read_records(path: str | os.PathLike[str], *, strict: bool = False) -> list[
     `ResultsError` if the file cannot be read, or holds a record of a newer schema; if `strict`,
     also for a line that is not a record.
     """
+    return _records(path, _content(path), 1, strict)
+
+
+def read_appended(path: str | os.PathLike[str], start: int) -> tuple[list[Record], int]:
+    """The records in the whole lines of a results file from byte `start` on, and where they end:
+    the start of a later look. Raises and warns as `read_records` does."""
+    content = _content(path)
+    end = max(start, content.rfind(b"\n") + 1)
+    return _records(path, content[start:end], content.count(b"\n", 0, start) + 1), end
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    # Opened anew each time: that is when a network disk looks for what others wrote.
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        return Path(path).read_bytes()
     except OSError as error:
         raise ResultsError(f"results file {str(path)!r}: {error.strerror}") from None
+
+
+def _records(
+    path: str | os.PathLike[str], content: bytes, first: int, strict: bool = False
+) -> list[Record]:
+    """The records of lines, of which the first has this number in the file."""
     records = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.split(b"\n"), first):
         if not line.strip():
             continue
         record, damage = _parse(line)
@@ -107,7 +126,7 @@ def read_records(path: str | os.PathLike[str], *, strict: bool = False) -> list[
         warnings.warn(
             f"{path}:{number}: skipped, not a whole record ({damage})",
             TornLineWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return records
 

@@ -1,0 +1,154 @@
+"""Run the points of a plan in several workers at once, each in a place of its own.
+
+A place is what a worker's environment has besides: on a machine with GPUs, the one that it sees.
+"""
+
+import os
+import queue
+import threading
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.execute import Executor, Limits
+from dlm_bench.launch.agenda import Agenda
+from dlm_bench.plan import Plan
+from dlm_bench.results.record import Record
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+GIVE_UP = 3  # points in a row that end as an error: it may be the place, and not the points
+
+Event = tuple[int, Record | None, float] | BaseException | None
+
+
+def gpu_places(plan: Plan, environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
+    """A place for each GPU that this process may use, by the name that CUDA_VISIBLE_DEVICES has for
+    it, or else by its number.
+
+    Raises ConfigError if the plan is not one for GPUs, is for one of them by number, or if they are
+    not all the same: the record of a point would depend on where it went.
+    """
+    device = plan.sweep.points[0].device
+    if not device.startswith("cuda"):
+        raise ConfigError(
+            f"--launcher: 'local' is not allowed on device {device!r}; it needs GPUs, as points "
+            "measured at once on one CPU slow each other down"
+        )
+    if device != "cuda:0":
+        raise ConfigError(
+            f"--launcher: 'local' is not allowed on device {device!r}; must be 'cuda', of which "
+            "each worker sees one"
+        )
+    kinds = sorted(set(plan.gpus))
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"--launcher: 'local' is not allowed on GPUs that differ ({', '.join(kinds)}); choose "
+            f"by {VISIBLE}"
+        )
+    given = environment.get(VISIBLE)
+    names = [str(n) for n in range(len(plan.gpus))] if given is None else given.split(",")
+    return [{VISIBLE: name.strip()} for name in names[: len(plan.gpus)]]
+
+
+def run_on(
+    executors: Sequence[Executor],
+    plan: Plan,
+    found: Sequence[Record] = (),
+    begin: Callable[[int], object] = lambda index: None,
+    wanted: Callable[[int], bool] = lambda index: True,
+) -> Generator[tuple[int, Record, float], None, None]:
+    """Measure as `Executor.run` does, with all these executors at once, in the order of `Agenda`.
+
+    `wanted` is asked right before a point starts, and can have it left out. A place where point
+    after point ends as an error is left, while there are others. Closing the iterator ends all
+    workers.
+    """
+    done = {record.identity for record in found}
+    todo = [index for index, each in enumerate(plan.identities()) if each not in done]
+    shift = _Shift(plan, Agenda(plan, todo), Limits(found), wanted, len(executors))
+    threads = [threading.Thread(target=shift.work, args=(each,)) for each in executors]
+    for thread in threads:
+        thread.start()
+    try:
+        at_work = len(threads)
+        while at_work:
+            event = shift.events.get()
+            if event is None:
+                at_work -= 1
+            elif isinstance(event, BaseException):
+                raise event
+            elif event[1] is None:
+                begin(event[0])
+            else:
+                yield event[0], event[1], event[2]
+    finally:
+        shift.over = True
+        for executor in executors:
+            executor.interrupt()
+        for thread in threads:
+            thread.join()
+
+
+class _Shift:
+    """What the threads share, one for each executor. A thread lives as long as its worker, which
+    the kernel would kill with it (PR_SET_PDEATHSIG is about threads)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        agenda: Agenda,
+        limits: Limits,
+        wanted: Callable[[int], bool],
+        workers: int,
+    ) -> None:
+        self._plan, self._agenda, self._limits, self._wanted = plan, agenda, limits, wanted
+        self._lock = threading.Lock()  # of all above, and of the count of those at work
+        self._workers = workers
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.over = False
+
+    def work(self, executor: Executor) -> None:
+        """Take points and measure them until none is left."""
+        try:
+            errors = 0
+            while not self._may_leave(errors) and (index := self._take(executor)) is not None:
+                record, seconds = self._measure(executor, index)
+                if self.over:
+                    return  # what the interrupt made of the point says nothing about it
+                errors = errors + 1 if record.status == "error" else 0
+                with self._lock:
+                    self._limits.note(record)
+                    self._agenda.done(index)
+                self.events.put((index, record, seconds))
+        except BaseException as error:  # a fault of this program, for the thread that can show it
+            self.events.put(error)
+        finally:
+            executor.stop()
+            self.events.put(None)
+
+    def _take(self, executor: Executor) -> int | None:
+        with self._lock:
+            while not self.over and (index := self._agenda.take(executor.model)) is not None:
+                if self._wanted(index):
+                    return index
+                self._agenda.done(index)
+        return None
+
+    def _measure(self, executor: Executor, index: int) -> tuple[Record, float]:
+        self.events.put((index, None, 0.0))
+        with self._lock:
+            skipped = self._limits.skip(self._plan, self._plan.sweep.points[index])
+        return (skipped, 0.0) if skipped is not None else executor.measure(self._plan, index)
+
+    def _may_leave(self, errors: int) -> bool:
+        """Whether a place with this many errors in a row is to be left, as others go on."""
+        if errors < GIVE_UP:
+            return False
+        with self._lock:
+            if self._workers == 1:
+                return False
+            self._workers -= 1
+        warnings.warn(
+            f"a worker is given up after {errors} errors in a row; the others go on", stacklevel=2
+        )
+        return True

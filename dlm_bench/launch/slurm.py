@@ -1,0 +1,166 @@
+"""Submit the points of a sweep to Slurm by submitit, and say what becomes of the jobs.
+
+Beside the results file OUTPUT lies the folder OUTPUT.jobs: a file for each task, written before its
+job is submitted, whose name is a part of the job's name, and what submitit and the jobs write. So
+the jobs of a file are known by asking Slurm alone, whatever became of who submitted them.
+"""
+
+import io
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlm_bench.errors import ConfigError, DlmBenchError, first_line
+from dlm_bench.launch.task import Task, do_task
+from dlm_bench.results.store import locked
+
+PREFIX = "dlm-bench"
+ALIASES = {"timeout-min": "time"}  # submitit's word
+ONE = ("nodes", "ntasks", "ntasks-per-node", "tasks-per-node")
+OWN = ("job-name", "array", "output", "error")
+ANSWER_SECONDS = 60.0  # that Slurm's commands may take
+
+
+class SlurmError(DlmBenchError):
+    """Slurm, or submitit, does not do what it was asked."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of this results file that is not over: its number, Slurm's word for its state, and its
+    task."""
+
+    number: str
+    state: str
+    name: str
+    task: Task
+
+
+class Jobs:
+    """The jobs of a results file."""
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output.with_name(f"{output.name}.jobs").absolute()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from submitting for the same results file, so that two which look at once
+        what there is to do do not both submit it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            with locked(fd):
+                yield
+        finally:
+            os.close(fd)
+
+    def live(self) -> list[Job]:
+        """The jobs that wait or run. Raises SlurmError if Slurm does not say."""
+        jobs = []
+        for line in _ask("squeue", "--me", "--noheader", "--format=%A|%T|%j").splitlines():
+            number, state, name = line.split("|", 2)
+            file = self._task_file(name)
+            if name.startswith(f"{PREFIX}-") and file.exists():
+                jobs.append(Job(number, state, name, Task.model_validate_json(file.read_text())))
+        return jobs
+
+    def keep(self, sweep: Path) -> Path:
+        """A copy of a sweep file, which the jobs read: the file may be changed while they wait."""
+        copy = self.folder / f"{uuid.uuid4().hex[:8]}-{sweep.name}"
+        shutil.copyfile(sweep, copy)
+        return copy
+
+    def submit(self, task: Task, sweep: str, options: dict[str, Any]) -> Job:
+        """Submit a job for a task of the sweep of this name. Raises SlurmError if Slurm refuses."""
+        name = f"{PREFIX}-{sweep}-{uuid.uuid4().hex[:12]}"
+        file = self._task_file(name)
+        file.write_text(task.model_dump_json())
+        executor = _executor(self.folder)
+        try:
+            # Without srun, whose steps do not get all the CPUs of the job unless they are told to.
+            executor.update_parameters(
+                **options, job_name=name, use_srun=False, stderr_to_stdout=True
+            )
+            with redirect_stderr(io.StringIO()):  # submitit prints what its exception says, too
+                job = executor.submit(do_task, file)
+        except Exception as error:  # of many kinds, all of which mean that there is no job
+            file.unlink()
+            raise SlurmError(f"the job was not submitted: {first_line(error)}") from None
+        return Job(job.job_id, "PENDING", name, task)
+
+    def end_of(self, job: Job) -> str:
+        """How a job that is over ended, in a few words: Slurm's if it still knows, and the last of
+        its log."""
+        try:
+            told = _ask("scontrol", "show", "job", job.number, "--oneliner")
+        except SlurmError:
+            told = ""  # some minutes after the end it is forgotten
+        words = dict(word.split("=", 1) for word in told.split() if "=" in word)
+        log = self.folder / f"{job.number}_0_log.out"
+        try:
+            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            lines = []
+        said = f": {lines[-1].strip()}" if lines else ""
+        return f"{words.get('JobState', 'over')}{said} (log: {log})"
+
+    def _task_file(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+
+def slurm_options(texts: Sequence[str]) -> dict[str, Any]:
+    """What submitit is told for texts KEY=VALUE or KEY: the long options of sbatch, which checks
+    them itself, and `setup`, a shell command to run before. Raises ConfigError for what cannot be
+    one."""
+    flags: dict[str, Any] = {}
+    setup: list[str] = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        key = name.strip("-").replace("_", "-")
+        if not key or bool(equals) != bool(value):
+            raise ConfigError(f"--slurm: {text!r} is not allowed; must be KEY=VALUE or KEY")
+        if key == "setup":
+            setup.append(value)
+            continue
+        key = ALIASES.get(key, key)
+        if key in OWN:
+            raise ConfigError(f"--slurm: {text!r} is not allowed; dlm-bench sets {key} itself")
+        if key in ONE and value != "1":
+            raise ConfigError(f"--slurm: {text!r} is not allowed; a job is one process on one node")
+        if key in flags:
+            raise ConfigError(f"--slurm: {text!r} is not allowed; {key} is {flags[key]!r} already")
+        flags[key] = value if equals else True
+    # Without a time the partition's limit holds; submitit's own would be 5 minutes.
+    return {"time": None, "setup": setup, "additional_parameters": flags}
+
+
+def _executor(folder: Path) -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise ConfigError(
+            "--launcher: 'slurm' is not allowed without submitit (pip install dlm-bench[slurm])"
+        ) from None
+    return submitit.SlurmExecutor(folder)
+
+
+def _ask(*command: str) -> str:
+    """What a command of Slurm's prints. Raises SlurmError."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
+        )
+    except FileNotFoundError:
+        raise SlurmError(f"Slurm is not here: there is no {command[0]}") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]} gave no answer within {ANSWER_SECONDS:g} s") from None
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().splitlines()
+        raise SlurmError(said[0] if said else f"{command[0]} failed") from None
+    return done.stdout

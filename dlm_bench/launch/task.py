@@ -1,0 +1,108 @@
+"""A part of a sweep that a job of a cluster does: what it is told, and what it then does."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from dlm_bench.errors import DlmBenchError, ResultsError
+from dlm_bench.execute import Executor
+from dlm_bench.launch.fleet import gpu_places, run_on
+from dlm_bench.plan import Plan, model_of
+from dlm_bench.results.record import Record
+from dlm_bench.results.store import append_record, check_writable, read_appended
+
+
+class Task(BaseModel):
+    """What a job is told.
+
+    sweep: the sweep file as it was when the job was submitted; overrides: of `load_sweep`; points:
+    the identities, with the hardware left open, of those to measure; output: the results file;
+    start: its length in bytes when the job was submitted, so that a point with a record after it
+    has been measured since; limits: records found before it, of points that were too much, which
+    keep longer ones from being tried; worker: the command line of a worker.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    sweep: Path
+    overrides: dict[str, Any]
+    points: list[str]
+    output: Path
+    start: int
+    limits: list[Record]
+    worker: list[str]
+
+
+def parts_of(plan: Plan, missing: Sequence[int], most: int | None = None) -> list[list[int]]:
+    """The points of each job: those of a model, in parts of at most `most` if that is given."""
+    models: dict[tuple[str, ...], list[int]] = {}
+    for index in missing:
+        models.setdefault(model_of(plan.sweep.points[index]), []).append(index)
+    return [
+        points[first : first + (most or len(points))]
+        for points in models.values()
+        for first in range(0, len(points), most or len(points))
+    ]
+
+
+def do_task(file: Path) -> None:
+    """Measure the points of a task on this machine and append their records; what a job runs.
+
+    Points that have got a record by now, as the job was requeued or another one was quicker, are
+    left out. A mistake is one line, the last of the job's log, and exit code 2.
+    """
+    # A scheduler's SIGTERM ends this process and with it its workers: the point under way is lost,
+    # and no other. Its notice that the time is nearly up is of no use here.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        _measure(Task.model_validate_json(file.read_text()))
+    except DlmBenchError as error:
+        print(f"dlm-bench: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _measure(task: Task) -> None:
+    from dlm_bench.terminal import SweepProgress
+
+    with Executor(task.worker) as executor:
+        plan = executor.plan(task.sweep, **task.overrides)
+    names = {name: index for index, name in enumerate(plan.anywhere().identities())}
+    if unknown := sum(name not in names for name in task.points):
+        raise ResultsError(
+            f"{unknown} of {len(task.points)} points are not in the sweep as it is read now; "
+            "dlm-bench was changed after this job was submitted"
+        )
+    plan = plan.part([names[name] for name in task.points])
+    check_writable(task.output)
+    since = _Since(task, plan.anywhere())
+    # One place is all that a CPU is; a job that got more GPUs than one uses them.
+    alike = len(set(plan.gpus)) == 1 and plan.sweep.points[0].device == "cuda:0"
+    executors = [executor.at(place) for place in (gpu_places(plan) if alike else [{}])]
+    with (
+        SweepProgress(plan, workers=len(executors)) as progress,
+        closing(run_on(executors, plan, task.limits, progress.begin, since.lacks)) as results,
+    ):
+        for index, record, seconds in results:
+            append_record(task.output, record)
+            progress.end(index, record, seconds)
+
+
+class _Since:
+    """Which points of a task have got a record since it was submitted."""
+
+    def __init__(self, task: Task, plan: Plan) -> None:
+        self._output, self._read, self._plan = task.output, task.start, plan
+        self._names = plan.identities()
+        self._done: set[str] = set()
+
+    def lacks(self, index: int) -> bool:
+        """Whether a point has none yet."""
+        records, self._read = read_appended(self._output, self._read)
+        self._done.update(map(self._plan.key_of, records))
+        return self._names[index] not in self._done

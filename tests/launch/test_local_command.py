@@ -1,0 +1,177 @@
+"""`sweep --launcher local`: as a sweep in one worker, but on all GPUs at once."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import quick_worker as quick
+from processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
+
+from dlm_bench.cli import main
+from dlm_bench.isolation import WorkerProcess
+from dlm_bench.results.store import read_records
+
+KILLS = 4
+LOCAL = ("--launcher", "local")
+
+
+@pytest.fixture
+def files(tmp_path):
+    return tmp_path / "plan.json", tmp_path / "r.jsonl"
+
+
+def write(path, points, gpus=3):
+    plan = quick_plan(points, gpus=["NVIDIA imaginary"] * gpus)
+    path.write_text(plan.model_dump_json())
+    return plan
+
+
+def finish(process):
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def whole_lines(path):
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def children_of(pid):
+    """Of all its threads."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def test_a_sweep_on_three_gpus_killed_again_and_again_holds_every_point_exactly_once(files):
+    path, output = files
+    plan = write(path, [(b, n) for b in ("diffutran", "diffumamba") for n in range(1, 201)])
+    moments = random.Random(0)
+    kept, workers = b"", []
+    for _ in range(KILLS):
+        process = quick_sweep(path, output, "--resume", *LOCAL)
+        wait_until(lambda kept=kept: len(whole_lines(output)) > len(kept))
+        workers += children_of(process.pid)
+        time.sleep(moments.uniform(0, 0.2))  # some 40 points of three workers
+        process.kill()
+        process.communicate()
+        assert whole_lines(output).startswith(kept), "a completed record was lost or changed"
+        kept = whole_lines(output)
+    assert len(workers) > KILLS, "several at once"
+    assert all(gone(pid) for pid in workers), "no worker outlives its parent"
+    found = kept.count(b"\n")
+    assert KILLS <= found < len(plan.sweep.points)
+    code, out, _ = finish(quick_sweep(path, output, "--resume", *LOCAL))
+    assert code == 0
+    assert f"{found} of 400 points found" in out
+    records = read_records(output)
+    assert Counter(r.identity for r in records) == Counter(plan.identities())
+    assert {r.environment["gpu"] for r in records} == {"0", "1", "2"}
+    # Without a launcher the same points are found: a record does not depend on where it was made.
+    code, out, _ = finish(quick_sweep(path, output, "--resume"))
+    assert (code, "400 of 400 points found" in out) == (0, True)
+
+
+def test_an_interrupt_ends_all_workers_and_keeps_what_is_written(files):
+    path, output = files
+    write(path, [(b, n) for b in ("diffutran", "diffumamba") for n in range(1, 2000)])
+    process = quick_sweep(path, output, *LOCAL)
+    wait_until(lambda: output.exists() and output.read_bytes().count(b"\n") >= 6)
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130
+    kept = output.read_bytes().count(b"\n")
+    assert err.strip().splitlines()[-1] == (
+        f"dlm-bench: interrupted; {kept} records were appended to {output}"
+    )
+    assert len(workers) >= 2
+    assert all(gone(pid) for pid in [*workers, *workers_of(path)])
+
+
+def test_a_failed_point_is_exit_code_3_and_progress_is_a_line_a_start_and_an_end(files):
+    path, output = files
+    write(path, [("diffutran", 32), ("diffumamba", quick.QUIT)], gpus=2)
+    code, _, err = finish(quick_sweep(path, output, *LOCAL))
+    assert code == 3
+    assert Counter(r.status for r in read_records(output)) == {"ok": 1, "error": 1}
+    lines = err.splitlines()
+    assert lines[:2] == [
+        "[1/2] diffutran tiny full L=32: started",
+        "[2/2] diffumamba tiny full L=10001: started",
+    ]
+    assert lines[2].startswith("[1/2] diff")
+    assert lines[3].startswith("[2/2] diff")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--launcher", "cloud"], "--launcher: 'cloud' is not known; allowed: local, slurm"),
+        ([*LOCAL, "--budget", "10m"], "--budget: is not allowed with --launcher"),
+        (["--launcher", "slurm", "--budget", "10m"], "--budget: is not allowed with --launcher"),
+        ([*LOCAL, "--slurm", "partition=gpu"], "--slurm: is not allowed without --launcher slurm"),
+        (["--no-wait"], "--no-wait: is not allowed without --launcher slurm"),
+        ([*LOCAL, "--points-per-job", "0"], "--points-per-job: 0 is not allowed; must be"),
+        (["--launcher", "slurm", "--slurm", "=gpu"], "--slurm: '=gpu' is not allowed; must be KEY"),
+        (["--launcher", "slurm", "--slurm", "nodes=2"], "'nodes=2' is not allowed; a job is one"),
+        (["--launcher", "slurm", "--slurm", "job_name=x"], "dlm-bench sets job-name itself"),
+        (
+            ["--launcher", "slurm", "--slurm", "time=9", "--slurm", "timeout_min=8"],
+            "'timeout_min=8' is not allowed; time is '9' already",
+        ),
+    ],
+)
+def test_arguments_that_make_no_sense_are_one_line(tmp_path, capsys, options, said):
+    assert main(["sweep", str(tmp_path / "s.toml"), *options]) == 2
+    _, err = capsys.readouterr()
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_sweep_on_a_cpu_is_refused(files):
+    path, output = files
+    write(path, [("diffutran", 32)], gpus=0)
+    code, _, err = finish(quick_sweep(path, output, *LOCAL))
+    assert code == 2
+    assert err.startswith("dlm-bench: --launcher: 'local' is not allowed on device 'cpu'; ")
+    assert not output.exists()
+
+
+def test_a_worker_lives_through_the_notice_that_a_scheduler_sends_to_all_processes():
+    worker = WorkerProcess(QUICK, wait=False)
+    job = {
+        "measure": quick_plan([("diffutran", 32)]).sweep.points[0].model_dump(),
+        "measuring": {"mode": "exact", "warmup": 0, "repeats": 5, "seed": 0},
+    }
+    try:
+        os.kill(worker._process.pid, signal.SIGTERM)  # before its handler is there
+        worker.wait_until_ready()
+        os.kill(worker._process.pid, signal.SIGTERM)
+        assert worker.ask(job)["record"]["status"] == "ok"
+        status = Path(f"/proc/{worker._process.pid}/status").read_text()
+        blocked = next(line for line in status.splitlines() if line.startswith("SigBlk"))
+        assert int(blocked.split()[1], 16) == 0, "what it starts can be ended"
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize("options", [(), LOCAL])
+def test_a_point_is_not_blamed_for_the_kill_of_its_worker_and_then_of_its_parent(files, options):
+    path, output = files
+    write(path, [("diffutran", 32), ("diffutran", quick.HANG)], gpus=1)
+    process = quick_sweep(path, output, *options)
+    wait_until(lambda: whole_lines(output))
+    started = json.dumps(quick.HANG)
+    wait_until(lambda: started in process.stderr.readline())
+    time.sleep(0.1)  # it is under way
+    for pid in children_of(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(0.05)  # more than there is between the kills of a job's processes
+    process.kill()
+    process.communicate()
+    assert [r.point.length for r in read_records(output)] == [32]
