@@ -52,6 +52,11 @@ def check_int(field: str, value: object, minimum: int = 1, maximum: int | None =
     return number  # type: ignore[return-value]
 
 
+def check_length(length: object) -> int:
+    """Return `length` if it is a number of tokens that can be decoded, else raise ConfigError."""
+    return check_int("length", length, maximum=LONGEST)
+
+
 def check_number(
     field: str,
     value: object,

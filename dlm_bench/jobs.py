@@ -14,7 +14,8 @@ from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
-from dlm_bench.sweep import Measuring
+from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.sweep import Measuring, with_trace_file
 from dlm_bench.timing.runner import measure
 
 
@@ -39,7 +40,9 @@ class Desk:
         try:
             model = self._model_of(point, measuring)
             begin = time.perf_counter()  # the model is not part of what the next point will take
-            sampler = build_sampler(point.sampler, **point.options)
+            options = with_trace_file(point.options, job.get("traces", {}))
+            sampler = build_sampler(point.sampler, **options)
+            check_trace(sampler, point)
             settings = measuring.model_dump(exclude={"kernels"})
             record = measure(model, sampler, point.length, batch=point.batch, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
@@ -61,6 +64,13 @@ class Desk:
             self._built = wanted
             gc.freeze()  # what lives this long need not be looked through after every point
         return self._model
+
+
+def check_trace(sampler: Sampler, point: Point) -> None:
+    """Raise ConfigError if a trace's file is not what it was when the sweep was read."""
+    asked, found = (options.get("trace") for options in (point.options, sampler.options()))
+    if asked != found:
+        raise ConfigError(f"trace: {asked!r} was asked for, and its file is {found!r} by now")
 
 
 def release(device: str) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.plan import Plan, TimeLeft
-from dlm_bench.results.record import Record
+from dlm_bench.results.record import ORDINARY, Record
 from dlm_bench.results.store import frame_of
 from dlm_bench.sweep import Sweep
 
@@ -56,6 +56,9 @@ def print_record(record: Record) -> None:
         "decode": f"{mean:.4g} s (spread of the repeats {spread:.1%})",
         "passes": f"{record.nfe} of {record.ms_per_pass:.4g} ms on average",
     }
+    if record.tokens_per_pass:
+        each = f"{record.tokens_per_pass:.4g} tokens per pass"
+        facts["acceptance"] = f"{each}, {record.nfe_per_token:.4g} NFE per token"
     if record.peak_memory_bytes:
         facts["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
     told = record.telemetry
@@ -74,20 +77,23 @@ def print_record(record: Record) -> None:
 def print_plan(sweep: Sweep) -> None:
     """The points of a sweep with their NFE, none of them run."""
     from dlm_bench.samplers import build_sampler
+    from dlm_bench.samplers.schedule import run_lengths
 
     table = _table(
         "backbone", "size", "sampler", "options", "length", "NFE", "token passes", left=4
     )
     for point in sweep.points:
-        schedule = build_sampler(point.sampler, **point.options).schedule(point.length)
+        sampler = build_sampler(point.sampler, **sweep.options_of(point))
+        passes = run_lengths(point.length, sampler.plan(point.length))
+        most = "" if sampler.known else "up to "
         table.add_row(
             point.backbone,
             point.size,
             point.sampler,
-            " ".join(f"{name}={value}" for name, value in point.options.items()),
+            " ".join(f"{k}={v}" for k, v in point.options.items() if (k, v) not in ORDINARY),
             f"{point.length:,}",
-            f"{schedule.forward_passes:,}",
-            f"{schedule.query_tokens:,}",
+            f"{most}{passes.forward_passes:,}",
+            f"{most}{passes.query_tokens:,}",
         )
     _console().print(table)
     print(f"{len(sweep.points)} points, {sweep.measuring.mode}, nothing was run")

@@ -104,7 +104,9 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
 @lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each
 def passes_of(sampler: Sampler, length: int) -> Passes:
     """The passes of a decode of `length` tokens. The last few are kept: listing a plan takes longer
-    than its costs, and the backbones of a study share it."""
+    than its costs, and the backbones of a study share it. Raises ConfigError if they depend on the
+    model."""
+    sampler.check_known()
     return passes_in(sampler.plan(length))
 
 

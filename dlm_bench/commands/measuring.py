@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlm_bench.commands.arguments import Commands, add_cuda, forced_kernels, seconds_of_text
-from dlm_bench.errors import ConfigError, first_line
+from dlm_bench.errors import ConfigError, check_length, first_line
 
 if TYPE_CHECKING:
     from dlm_bench.execute import Executor
@@ -121,14 +121,14 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
 
-    sampler = build_sampler(args.sampler, **dict(map(_option, args.option)))
+    sampler = build_sampler(args.sampler, **dict(map(option_of, args.option)))
     sampler.check_backbone(args.backbone)
     dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
-    sampler.schedule(args.length)  # a wrong length is known before the weights are drawn
+    check_length(args.length)  # known to be wrong before the weights are drawn
     if args.output:
         check_writable(args.output)
     forced = forced_kernels(args)
-    model = _model(args, dtype, forced)
+    model = model_of(args, dtype, forced)
     settings = {
         name: getattr(args, name)
         for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
@@ -151,7 +151,7 @@ def _measure(args: argparse.Namespace) -> int:
     return 0
 
 
-def _model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Denoiser":
+def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Denoiser":
     """The model with random weights, or those of --checkpoint if it is what was asked for."""
     from dlm_bench.models.checkpoint import checkpoint_config, load_checkpoint
     from dlm_bench.models.factory import build_model
@@ -170,7 +170,8 @@ def _model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Den
     return load_checkpoint(args.checkpoint, args.device, dtype, kernels=forced)
 
 
-def _option(text: str) -> tuple[str, int | float | str]:
+def option_of(text: str) -> tuple[str, int | float | str]:
+    """The name and the value that NAME=VALUE says. Raises ConfigError for another text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ConfigError(f"--option: {text!r} is not allowed; must be NAME=VALUE")

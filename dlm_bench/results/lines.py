@@ -9,7 +9,13 @@ from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Point, Record
 
 SETTINGS = ("size", "batch", "dtype", "device", "hardware")
-_MEASURED = {"mean_seconds", "tokens_per_second", "ms_per_pass"}
+_MEASURED = {
+    "mean_seconds",
+    "tokens_per_second",
+    "ms_per_pass",
+    "tokens_per_pass",
+    "nfe_per_token",
+}
 _NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *SETTINGS, *_MEASURED}
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import DenoisingSampler
-from dlm_bench.samplers.schedule import PlannedPass, reveals
+from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
 
 
@@ -17,10 +17,10 @@ class Full(DenoisingSampler):
     name: ClassVar[str] = "full"
 
     def plan(self, length: int) -> Iterator[PlannedPass]:
-        for masked, reveal in reveals(length, self.tokens_per_step):
+        for masked, reveal in self.block_passes(0, length):
             yield PlannedPass("denoise", length, 0, 0, length, masked, reveal, masked / length)
 
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
-        hidden = model(state.tokens, state.now("t")[None])
+        hidden = model(state.tokens, self.timestep(state, state.tokens))
         self.reveal(model, state, hidden)
         state.next_pass()

@@ -70,8 +70,10 @@ def measure(
     by a first look, else sampled; the record says which.
     On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it can be captured,
     "require" raises where it cannot, "off" launches every kernel from Python. Allocation, capture,
-    seeking and the drawing of tokens are never timed. Raises ConfigError for a value that is not
-    allowed.
+    seeking and the drawing of tokens are never timed. Where the model decides how many passes a
+    decode takes, one runs first, untimed, and this one's passes are timed: what each accepts is
+    decided on the device, and nothing is read between them. Raises ConfigError for a value that is
+    not allowed.
     """
     if mode not in get_args(Mode):
         raise unknown("mode", mode, get_args(Mode))
@@ -83,6 +85,7 @@ def measure(
     device = model.head.weight.device
     check_graphs(graphs, device)
     reset_peak_memory(device)
+    sampler = sampler.scheduled(model, length, batch, seed)
     state = sampler.prepare(model, length, batch, seed)
     steps = Steps(model, sampler, state, graphs)
     record = Record(
@@ -93,6 +96,7 @@ def measure(
         repeats=repeats,
         seed=seed,
         nfe=len(state.plan),
+        decoding_passes=sum(place.masked > 0 for place in state.plan),
         query_tokens=sum(p.query_len for p in state.plan),
         parameters=count_parameters(model),
         model=asdict(model.config),
