@@ -1,13 +1,16 @@
-"""What decoding faster costs in quality: checkpoints of `bench/train_tiny.py`, decoded at every p.
+"""What decoding faster costs in quality: checkpoints of `bench/train_tiny.py`, decoded at every p
+and by confidence thresholds.
 
     OMP_WAIT_POLICY=passive python bench/quality_vs_throughput.py checkpoints/*.safetensors
 
 Decodes at temperature 1 and in a random order, so that one token a pass draws from the model's own
-distribution, and each p above it is off by the tokens that it takes for independent. Two scores,
+distribution, and each p above it is off by the tokens that it takes for independent. By threshold a
+pass takes the drawn tokens that are at least so likely; --traces keeps how many those were, to time
+the same acceptance with other weights (`dlm-bench run -o trace=FILE`). Two scores,
 because either alone can be fooled: the cross-entropy of the decoded text under a byte n-gram of the
 training text, and the text's own unigram entropy, which falls where a text repeats itself. The
-held-out text's scores are the ones to come near to. Prints a Markdown table; --output keeps the
-records.
+held-out text's scores are the ones to come near to, and the bound is the model's own on that text.
+Prints a Markdown table; --output keeps the records.
 """
 
 import argparse
@@ -21,7 +24,10 @@ from torch import Tensor
 from train_tiny import BYTES, sequences, topics
 
 import dlm_bench
+from dlm_bench.objective import bound
 from dlm_bench.results.store import append_record
+from dlm_bench.samplers.adaptive import record_trace
+from dlm_bench.samplers.trace import save_trace
 
 ORDER = 4  # bytes of context; of 3, 4 and 5 the one that tells the held-out text best
 
@@ -80,6 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="FILE.safetensors")
     parser.add_argument("--tokens-per-step", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--threshold", type=float, nargs="*", default=[0.9, 0.7, 0.5, 0.3])
+    parser.add_argument("--traces", type=Path, metavar="DIR", help="keep the traces of thresholds")
     parser.add_argument("--sampler", nargs="+", default=["full", "block-cache"])
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--texts", type=int, default=32, help="texts scored at each point (32)")
@@ -88,30 +96,38 @@ def main() -> None:
     args = parser.parse_args()
     training, held_out = topics()
     ngram = NGram(training.tolist())
-    print(line("backbone", "sampler", "p", "tokens/s", f"{ORDER + 1}-gram nats/byte", "entropy"))
-    print(line(*["---"] * 6))
+    head = ["backbone", "bound", "sampler", "passes accept", "tokens/pass", "tokens/s"]
+    head += [f"{ORDER + 1}-gram nats/byte", "entropy"]
+    print(line(*head))
+    print(line(*["---"] * len(head)))
     real = sequences(held_out, args.length)
-    print(line("held-out text", "", "", "", f"{ngram.nats(real):.3f}", f"{entropy(real):.3f}"))
+    blank = [""] * 5
+    print(line("held-out text", *blank, f"{ngram.nats(real):.3f}", f"{entropy(real):.3f}"))
     order = torch.randperm(real.numel(), generator=torch.Generator().manual_seed(0))
     noise = real.flatten()[order].view_as(real)
-    print(
-        line("its bytes shuffled", "", "", "", f"{ngram.nats(noise):.3f}", f"{entropy(noise):.3f}")
-    )
+    print(line("its bytes shuffled", *blank, f"{ngram.nats(noise):.3f}", f"{entropy(noise):.3f}"))
+    fixed = {f"p = {p}": {"unmask": "random", "tokens_per_step": p} for p in args.tokens_per_step}
+    sure = {f">= {x:g}": {"accept": "threshold", "threshold": x} for x in args.threshold}
     for path in args.checkpoints:
         model = dlm_bench.load_checkpoint(path)
+        backbone, held = model.config.backbone, f"{bound(model, real).nats:.3f}"
         for name in args.sampler:
-            for p in args.tokens_per_step:
-                drawn = {"temperature": 1.0, "unmask": "random"}
-                sampler = dlm_bench.build_sampler(name, tokens_per_step=p, **drawn)
+            for way, options in (fixed | sure).items():
+                sampler = dlm_bench.build_sampler(name, temperature=1.0, **options)
                 record = dlm_bench.measure(
                     model, sampler, args.length, warmup=1, repeats=args.repeats
                 )
                 if args.output:
                     append_record(args.output, record)
+                if args.traces and way in sure:
+                    trace = record_trace(model, sampler, args.length)
+                    save_trace(
+                        trace, args.traces / f"{backbone}-{name}-{options['threshold']}.json"
+                    )
                 texts = sampler.decode(model, args.length, batch=args.texts, seed=1)
-                speed = f"{record.tokens_per_second:.0f}"
+                speed = f"{record.tokens_per_pass:.2f}", f"{record.tokens_per_second:.0f}"
                 scores = f"{ngram.nats(texts):.3f}", f"{entropy(texts):.3f}"
-                print(line(model.config.backbone, name, p, speed, *scores), flush=True)
+                print(line(backbone, held, name, way, *speed, *scores), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from dlm_bench.results.record import Point, Record
     from dlm_bench.results.store import append_record, load_results, read_records
     from dlm_bench.samplers import build_sampler
+    from dlm_bench.samplers.adaptive import record_trace
     from dlm_bench.samplers.schedule import Pass, Schedule
+    from dlm_bench.samplers.trace import load_trace, save_trace
     from dlm_bench.timing.runner import measure
 
 __version__ = "0.1.0"
@@ -34,9 +36,12 @@ _HOMES = {
     "fit_latency": "dlm_bench.analysis.latency_fit",
     "load_checkpoint": "dlm_bench.models.checkpoint",
     "load_results": "dlm_bench.results.store",
+    "load_trace": "dlm_bench.samplers.trace",
     "measure": "dlm_bench.timing.runner",
     "read_records": "dlm_bench.results.store",
+    "record_trace": "dlm_bench.samplers.adaptive",
     "save_checkpoint": "dlm_bench.models.checkpoint",
+    "save_trace": "dlm_bench.samplers.trace",
 }
 
 __all__ = [
@@ -54,9 +59,12 @@ __all__ = [
     "fit_latency",
     "load_checkpoint",
     "load_results",
+    "load_trace",
     "measure",
     "read_records",
+    "record_trace",
     "save_checkpoint",
+    "save_trace",
 ]
 
 

@@ -6,7 +6,15 @@ import sys
 import warnings
 from typing import NoReturn
 
-from dlm_bench.commands import comparing, drawing, measuring, predicting, reporting, telling
+from dlm_bench.commands import (
+    comparing,
+    drawing,
+    measuring,
+    predicting,
+    reporting,
+    telling,
+    tracing,
+)
 from dlm_bench.errors import DlmBenchError
 
 EXAMPLES = """\
@@ -14,6 +22,8 @@ examples:
   dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled
   dlm-bench sweep bench/sweeps/quick.toml --dry-run
   dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl --resume
+  dlm-bench trace diffumamba block-cache --threshold 0.9 --checkpoint w.safetensors -L 256 \\
+    --output t.json
   dlm-bench plot results/quick.jsonl --output plots/
   dlm-bench fit results/quick.jsonl --sampler full
   dlm-bench report results/quick.jsonl --output report.html
@@ -66,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
-    for module in (measuring, drawing, reporting, comparing, predicting, telling):
+    for module in (measuring, tracing, drawing, reporting, comparing, predicting, telling):
         module.add(subparsers)
     parser.set_defaults(command=None)
     return parser

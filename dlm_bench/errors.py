@@ -52,6 +52,12 @@ def check_int(field: str, value: object, minimum: int = 1, maximum: int | None =
     return number  # type: ignore[return-value]
 
 
+def check_lengths(length: object, prompt_len: object = 0) -> None:
+    """Raise ConfigError for a length below 1, a prompt's below 0, or both together too long."""
+    most = LONGEST - check_int("length", length, maximum=LONGEST)
+    check_int("prompt_len", prompt_len, minimum=0, maximum=most)
+
+
 def check_number(
     field: str,
     value: object,

@@ -135,6 +135,7 @@ class Executor:
             "measure": point.asked(),
             "measuring": measuring,
             "memory_limit": sweep.memory_limit,
+            "traces": sweep.traces,
         }
         try:
             answer = self._ask(job, sweep.timeout)

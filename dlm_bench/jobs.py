@@ -14,7 +14,8 @@ from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
-from dlm_bench.sweep import Measuring
+from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.sweep import Measuring, with_trace_file
 from dlm_bench.timing.runner import measure
 
 SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
@@ -42,7 +43,9 @@ class Desk:
         try:
             model = self._model_of(point, measuring)
             begin = time.perf_counter()  # the model is not part of what the next point will take
-            sampler = build_sampler(point.sampler, **point.options)
+            options = with_trace_file(point.options, job.get("traces", {}))
+            sampler = build_sampler(point.sampler, **options)
+            check_trace(sampler, point)
             settings = measuring.model_dump(exclude={"kernels"})
             settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
             record = measure(model, sampler, point.length, **settings)
@@ -72,6 +75,13 @@ class Desk:
 def weight_bytes(model: Denoiser) -> int:
     """Bytes of a model's parameters."""
     return sum(each.numel() * each.element_size() for each in model.parameters())
+
+
+def check_trace(sampler: Sampler, point: Point) -> None:
+    """Raise ConfigError if a trace's file is not what it was when the sweep was read."""
+    asked, found = (options.get("trace") for options in (point.options, sampler.options()))
+    if asked != found:
+        raise ConfigError(f"trace: {asked!r} was asked for, and its file is {found!r} by now")
 
 
 def release(device: str) -> None:

@@ -3,7 +3,7 @@
 A plan is made where torch is (in a worker) and read where it is not.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +94,20 @@ def make_plan(path: str | Path, *, here: bool = True, **overrides: Any) -> Plan:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return Plan(
         sweep=sweep,
-        work=[expected_work(point, sweep.measuring) for point in sweep.points],
+        work=[expected_work(p, sweep.measuring, sweep.options_of(p)) for p in sweep.points],
         environment=environment(device.type, device.index or 0) if here else {"hardware": ANY},
         gpus=names,
     )
 
 
-def expected_work(point: Point, measuring: Measuring) -> float:
+def expected_work(
+    point: Point, measuring: Measuring, options: Mapping[str, Any] | None = None
+) -> float:
     """What a point costs relative to the others of its backbone: FLOPs, with bytes counted as the
     FLOPs that take as long. An exact point runs all its passes some times over; any other counts
-    the least of a sampled one, its first nodes in each round and once before."""
+    the least of a sampled one, its first nodes in each round and once before. Where the passes
+    depend on the model they are the most that there can be. `options` are those of the point with
+    what `Sweep.options_of` puts in."""
     import numpy as np
 
     from dlm_bench.analysis.cost import pass_costs
@@ -111,7 +115,7 @@ def expected_work(point: Point, measuring: Measuring) -> float:
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.units import first_nodes, lines, prefill_unit
 
-    sampler = build_sampler(point.sampler, **point.options)
+    sampler = build_sampler(point.sampler, **(point.options if options is None else options))
     plan = list(sampler.plan(point.length, point.prompt_len))
     config = model_config(point.backbone, point.size)
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)

@@ -111,7 +111,7 @@ class Sweep(BaseModel):
     """A valid sweep: the points in the order of the file, and how to measure them.
 
     timeout: seconds that a point may take; memory_limit: bytes that its process may use; None
-    for no limit.
+    for no limit. traces: the file of each trace that points name by its label.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -121,6 +121,19 @@ class Sweep(BaseModel):
     measuring: Measuring = Measuring()
     timeout: float | None = None
     memory_limit: int | None = None
+    traces: dict[str, str] = {}
+
+    def options_of(self, point: Point) -> dict[str, int | float | str]:
+        """What the sampler of a point is built with."""
+        return with_trace_file(point.options, self.traces)
+
+
+def with_trace_file(
+    options: Mapping[str, int | float | str], traces: Mapping[str, str]
+) -> dict[str, int | float | str]:
+    """A point's options with the file of its trace, if it has one, in place of the label."""
+    label = options.get("trace")
+    return {**options, "trace": traces[str(label)]} if label in traces else dict(options)
 
 
 def load_sweep(
@@ -173,9 +186,10 @@ def load_sweep(
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     points: dict[str, Point] = {}
+    traces: dict[str, str] = {}
     for number, line in enumerate(file.lines):
         try:
-            for point in _expand(file, line):
+            for point in _expand(file, line, Path(path).absolute().parent, traces):
                 points[point.model_dump_json()] = point
         except ConfigError as error:
             raise ConfigError(f"{path}: lines[{number}]: {error}") from None
@@ -185,6 +199,7 @@ def load_sweep(
         measuring=Measuring(**file.model_dump(include=set(Measuring.model_fields))),
         timeout=file.timeout,
         memory_limit=file.memory_limit,
+        traces=traces,
     )
 
 
@@ -203,9 +218,10 @@ def _check_place(file: _File, place: "torch.device", dtype: "torch.dtype") -> No
         choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
 
 
-def _expand(file: _File, line: _Line) -> list[Point]:
+def _expand(file: _File, line: _Line, folder: Path, traces: dict[str, str]) -> list[Point]:
     """The points of a line: the product of all its lists, lengths running fastest, then prompts
-    and batches."""
+    and batches. The files of traces, which are named relative to `folder`, are noted in
+    `traces`."""
     from dlm_bench.samplers import build_sampler
 
     axes = {key: _as_list(value) for key, value in (line.model_extra or {}).items()}
@@ -218,7 +234,12 @@ def _expand(file: _File, line: _Line) -> list[Point]:
     lengths = line.lengths or file.lengths
     check_int("seed", file.seed, minimum=0, maximum=LARGEST_SEED - (max(batches) - 1))
     for (size, backbone, name), *values in itertools.product(names, *axes.values()):
-        sampler = build_sampler(name, **dict(zip(axes, values, strict=True)))
+        asked: dict[str, Any] = dict(zip(axes, values, strict=True))
+        if asked.get("trace") and isinstance(asked["trace"], str):
+            asked["trace"] = str(folder / asked["trace"])
+        sampler = build_sampler(name, **asked)
+        if "trace" in sampler.options():
+            traces[str(sampler.options()["trace"])] = asked["trace"]
         sampler.check_backbone(backbone)
         model_config(backbone, size)
         for batch, prompt_len, length in itertools.product(batches, prompts, lengths):

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.plan import Plan, TimeLeft
-from dlm_bench.results.record import Record, mean_of
+from dlm_bench.results.record import ORDINARY, Record, mean_of
 from dlm_bench.results.store import frame_of
 from dlm_bench.sweep import Sweep
 
@@ -61,6 +61,9 @@ def print_record(record: Record) -> None:
         facts["prefill"] = f"{prefill:.4g} s, before the decode and not in it"
     if first_block is not None:
         facts["first block"] = f"after {first_block:.4g} s"
+    if record.tokens_per_pass:
+        each = f"{record.tokens_per_pass:.4g} tokens per pass"
+        facts["acceptance"] = f"{each}, {record.nfe_per_token:.4g} NFE per token"
     if record.peak_memory_bytes:
         facts["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
     told = record.telemetry
@@ -79,6 +82,7 @@ def print_record(record: Record) -> None:
 def print_plan(sweep: Sweep) -> None:
     """The points of a sweep with their NFE, none of them run."""
     from dlm_bench.samplers import build_sampler
+    from dlm_bench.samplers.schedule import run_lengths
 
     usual = {"prompt": 0, "batch": 1}
     told = [{"prompt": point.prompt_len, "batch": point.batch} for point in sweep.points]
@@ -86,17 +90,18 @@ def print_plan(sweep: Sweep) -> None:
     columns = ("length", *more, "NFE", "token passes")
     table = _table("backbone", "size", "sampler", "options", *columns, left=4)
     for point, own in zip(sweep.points, told, strict=True):
-        sampler = build_sampler(point.sampler, **point.options)
-        schedule = sampler.schedule(point.length, point.prompt_len)
+        sampler = build_sampler(point.sampler, **sweep.options_of(point))
+        passes = run_lengths(point.length, sampler.plan(point.length, point.prompt_len))
+        most = "" if sampler.known else "up to "
         table.add_row(
             point.backbone,
             point.size,
             point.sampler,
-            " ".join(f"{name}={value}" for name, value in point.options.items()),
+            " ".join(f"{k}={v}" for k, v in point.options.items() if (k, v) not in ORDINARY),
             f"{point.length:,}",
             *(f"{own[name]:,}" for name in more),
-            f"{schedule.forward_passes:,}",
-            f"{schedule.query_tokens:,}",
+            f"{most}{passes.forward_passes:,}",
+            f"{most}{passes.query_tokens:,}",
         )
     _console().print(table)
     print(f"{len(sweep.points)} points, {sweep.measuring.mode}; nothing is recorded")

@@ -3,7 +3,7 @@
 One JSON job a line comes on stdin, and one JSON answer a line goes out on a pipe of its own, since
 libraries print to stdout. The first answer says that the imports are over. The jobs are
 `{"plan": {"path": ..., ...}}`, which checks a sweep file, and
-`{"measure": point, "measuring": ..., "memory_limit": bytes or null}`.
+`{"measure": point, "measuring": ..., "memory_limit": bytes or null, "traces": file by label}`.
 """
 
 import argparse

@@ -16,9 +16,28 @@ FUSED = {
 }
 
 
+# Samplers that the model can decide the passes of.
+ADAPTIVE = [
+    ("full", {}),
+    ("fast-dllm", {"cache": "dual"}),
+    ("fast-dllm", {"cache": "prefix"}),
+    ("block-cache", {"commit": "separate"}),
+    ("block-cache", {"commit": "fused"}),
+]
+# Around the confidences of reference.lively_model: passes accept one token, some, or all.
+RULES = [{"accept": "threshold", "threshold": 0.05}, {"accept": "factor", "factor": 2.9}]
+
+
+def adaptive(name, option, rule, block_size=8):
+    """One of ADAPTIVE by a rule."""
+    blocks = {} if name == "full" else {"block_size": block_size}
+    return build_sampler(name, **option, **rule, **blocks)
+
+
 def samplers(**blocks):
     """All samplers and options that make a pass of their own, by a short name; `blocks` are the
     block size and tokens per step of those that have blocks."""
+    whole = {name: value for name, value in blocks.items() if name != "tokens_per_step"}
     return {
         "full": build_sampler("full"),
         "dual": build_sampler("fast-dllm", **blocks),
@@ -27,6 +46,8 @@ def samplers(**blocks):
         "fused": build_sampler("block-cache", commit="fused", **blocks),
         "none": build_sampler("block-cache", commit="none", **blocks),
         "random": build_sampler("block-cache", unmask="random", **blocks),
+        "threshold": build_sampler("block-cache", accept="threshold", threshold=0.1, **whole),
+        "factor": build_sampler("fast-dllm", accept="factor", factor=2.0, **whole),
         "warm": build_sampler("block-cache", temperature=0.8, **blocks),
         "ar": build_sampler("ar"),
         "warm ar": build_sampler("ar", temperature=0.8),

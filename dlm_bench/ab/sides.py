@@ -105,6 +105,7 @@ class Side:
             "measure": self._sweep["points"][index],
             "measuring": measuring | VISIT | {"repeats": repeats},
             "memory_limit": self._sweep["memory_limit"],
+            "traces": self._sweep.get("traces", {}),
         }
         try:
             answer = self._worker.ask(job, min(timeout, self._sweep["timeout"] or timeout))

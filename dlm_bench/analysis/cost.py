@@ -107,7 +107,8 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
 def passes_of(sampler: Sampler, length: int, prompt_len: int = 0) -> Passes:
     """The passes of a decode of `length` tokens after a prompt, without its prefill pass. The last
     few are kept: listing a plan takes longer than its costs, and the backbones of a study share
-    it."""
+    it. Raises ConfigError if they depend on the model."""
+    sampler.check_known()
     sampler.check_timed(length, prompt_len)
     return passes_in(step for step in sampler.plan(length, prompt_len) if step.kind != PREFILL)
 

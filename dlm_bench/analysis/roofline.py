@@ -228,18 +228,23 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
 def sampler_of(row: Mapping[str, Any]) -> Sampler:
     """The sampler that a row of `load_results` names, its options being columns of their own.
 
-    Raises ConfigError for a sampler that is not this project's, or an option it does not allow.
+    Raises ConfigError for a sampler that is not this project's, an option it does not allow, or a
+    trace, of which a record only has the label.
     """
     if row["sampler"] not in SAMPLERS:
         raise unknown("sampler", row["sampler"], SAMPLERS)
     options = {}
     for field in fields(SAMPLERS[row["sampler"]]):
         default: Any = field.default
-        value = row.get(field.name, default)
+        value = row.get(field.name)
         # A column that other samplers lack holds floats, and NaN where they lack it.
-        if value == value:
+        if value is not None and value == value:
             try:
                 options[field.name] = type(default)(value)
             except ValueError:
                 raise ConfigError(f"{field.name}: {value!r} is not allowed") from None
+    if "trace" in options:
+        raise ConfigError(
+            f"trace: {options['trace']!r} is not allowed here; a record names it, not its passes"
+        )
     return build_sampler(row["sampler"], **options)

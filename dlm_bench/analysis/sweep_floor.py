@@ -18,14 +18,15 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     """A table with a line a point, as text, markdown or LaTeX (booktabs): the passes of a decode,
     its floor in seconds, and the tokens per second at that floor.
 
-    A point whose weights and caches exceed the hardware's memory is said to be out of it. Raises
+    A point whose weights and caches exceed the hardware's memory is said to be out of it; one whose
+    passes depend on the model has no floor. Raises
     ConfigError for an unknown style, or a point in another precision than the hardware's peak.
     """
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
     for point in sweep.points:
         check_precision(point.dtype, hardware)
-    rows = [_row(point, hardware) for point in sweep.points]
+    rows = [_row(point, sweep.options_of(point), hardware) for point in sweep.points]
     note = (
         f"Roofline of one decode of each point of sweep {sweep.name}, {sweep.points[0].dtype}\n"
         f"{hardware.summary}"
@@ -35,9 +36,11 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     return f"{note}\n\n{grid(COLUMNS, rows, style)}"
 
 
-def _row(point: Point, hardware: Hardware) -> list[str]:
+def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]:
     config = model_config(point.backbone, point.size)
-    sampler = build_sampler(point.sampler, **point.options)
+    sampler = build_sampler(point.sampler, **options)
+    if not sampler.known:
+        return [point.describe(), "by the model", "-", "-"]
     passes = sampler.schedule(point.length, point.prompt_len).forward_passes
     cells = [point.describe(), f"{passes:,}"]
     decode = (config, sampler, point.length, hardware)

@@ -34,6 +34,17 @@ def add_kernels(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:
+    """The tokens of a prompt."""
+    parser.add_argument(
+        "--prompt-len",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help=f"of a random prompt before them, {how} (default: 0)",
+    )
+
+
 def add_results(parser: argparse.ArgumentParser) -> None:
     """The results files to read."""
     parser.add_argument(

@@ -6,7 +6,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.commands.arguments import Commands, add_cuda, forced_kernels, seconds_of_text
+from dlm_bench.commands.arguments import (
+    Commands,
+    add_cuda,
+    add_prompt_len,
+    forced_kernels,
+    seconds_of_text,
+)
 from dlm_bench.commands.launching import add_launcher, check_launcher
 from dlm_bench.errors import ConfigError, first_line
 
@@ -45,13 +51,7 @@ def add(subparsers: Commands) -> None:
         help="a sampler's option, e.g. tokens_per_step=16 or commit=fused; may be repeated",
     )
     parser.add_argument("--batch", type=int, default=1, help="sequences at once (default: 1)")
-    parser.add_argument(
-        "--prompt-len",
-        type=int,
-        default=0,
-        metavar="TOKENS",
-        help="of a random prompt before them, timed apart (default: 0)",
-    )
+    add_prompt_len(parser, "timed apart")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
     parser.add_argument(
@@ -133,7 +133,7 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
 
-    sampler = build_sampler(args.sampler, **dict(map(_option, args.option)))
+    sampler = build_sampler(args.sampler, **dict(map(option_of, args.option)))
     sampler.check_backbone(args.backbone)
     dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
     # A wrong length is known before the weights are drawn.
@@ -141,7 +141,7 @@ def _measure(args: argparse.Namespace) -> int:
     if args.output:
         check_writable(args.output)
     forced = forced_kernels(args)
-    model = _model(args, dtype, forced)
+    model = model_of(args, dtype, forced)
     settings = {
         name: getattr(args, name)
         for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
@@ -165,7 +165,7 @@ def _measure(args: argparse.Namespace) -> int:
     return 0
 
 
-def _model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Denoiser":
+def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Denoiser":
     """The model with random weights, or those of --checkpoint if it is what was asked for."""
     from dlm_bench.models.checkpoint import checkpoint_config, load_checkpoint
     from dlm_bench.models.factory import build_model
@@ -184,7 +184,8 @@ def _model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Den
     return load_checkpoint(args.checkpoint, args.device, dtype, kernels=forced)
 
 
-def _option(text: str) -> tuple[str, int | float | str]:
+def option_of(text: str) -> tuple[str, int | float | str]:
+    """The name and the value that NAME=VALUE says. Raises ConfigError for another text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ConfigError(f"--option: {text!r} is not allowed; must be NAME=VALUE")

@@ -101,10 +101,11 @@ def draw_lines(
     """Draw lines whose rows have `value`, `low` and `high`, on logarithmic axes.
 
     Hollow markers are sampled timing, rings records with flags. Each machine and each tokens per
-    step (p) has a panel of its own, and of lines against batch each length; lines without p, which
-    are the autoregressive ones, are in all panels of their machine. `bounds` are drawn under
-    them, also those of lines that are not measured. `frame` is that of `load_results`, whose
-    failures the caption counts.
+    Hollow markers are sampled timing, rings records with flags. Each machine and each tokens per
+    step (p) has a panel of its own, and of lines against batch each length; lines without p, as the
+    autoregressive ones and those of a threshold or a trace, are in all panels of their machine.
+    `bounds` are drawn under them, also those of lines that are not measured. `frame` is that of
+    `load_results`, whose failures the caption counts.
     """
     under = [] if bounds is None else bounds.lines
     named = style.labelled([*measured, *under], hidden={P, "hardware", "device", "length"})

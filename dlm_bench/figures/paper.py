@@ -73,7 +73,7 @@ def _chosen(frame: pd.DataFrame, ways: tuple[Way, ...]) -> pd.DataFrame:
     """The records that the figure is of."""
     shown = pd.MultiIndex.from_frame(frame[["backbone", "sampler"]]).isin(ways)
     steps = frame[P] if P in frame else pd.Series(float("nan"), frame.index)
-    return frame[shown & (steps.isin(STEPS) | steps.isna())]
+    return frame[shown & (steps.isin(STEPS) | frame["sampler"].eq(AR.sampler))]
 
 
 def _missing(drawn: list[style.Line], ways: tuple[Way, ...]) -> list[str]:

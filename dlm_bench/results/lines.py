@@ -16,6 +16,8 @@ _MEASURED = {
     "mean_first_block_seconds",
     "tokens_per_second",
     "ms_per_pass",
+    "tokens_per_pass",
+    "nfe_per_token",
 }
 _NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *SETTINGS, *_MEASURED}
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 SCHEMA_VERSION = 1
+ORDINARY = {("temperature", 0.0), ("unmask", "confidence")}  # options that go without saying
 
 # What is asked for; a measured record never says "auto" but what that came to.
 Mode = Literal["exact", "sampled", "auto"]
@@ -53,8 +54,7 @@ class Point(BaseModel):
         """
         parts = [self.backbone, self.size, self.sampler]
         short = {"tokens_per_step": "p", "block_size": "B"}
-        ordinary = {("temperature", 0.0), ("unmask", "confidence")}
-        shown = (item for item in self.options.items() if item not in ordinary)
+        shown = (item for item in self.options.items() if item not in ORDINARY)
         parts += [f"{short.get(name, name)}={value}" for name, value in shown]
         parts.append(f"L={self.length}")
         if self.prompt_len:
@@ -85,13 +85,14 @@ class Record(BaseModel):
     empty where there is none, and `first_block_seconds` the time until the first block was there,
     prefill pass included. `timed_tokens` are the tokens, of all sequences, that `seconds` decoded:
     all but the first of each where the prefill pass gave that, never those of the prompt; None in
-    records of before there were prompts, for all. `error_estimate` is the sampled mode's
-    estimate of its own relative error. `checkpoint` is the digest of the file that the weights come
-    from, empty where they are random. `kernels` names the implementation of each operation,
-    `graphs` says of each role of pass whether it ran as a captured CUDA graph, and why not.
-    `telemetry` holds what the hardware reported (see timing.telemetry). `warmup_seconds` are those
-    of the warm-up runs, of decodes in exact mode and of the first unit of each line in sampled
-    mode; more than `warmup` of them where they still got faster.
+    records of before there were prompts, for all. `nfe` counts all passes that `seconds` holds,
+    `decoding_passes` those of them that unmask tokens: all but commits. `error_estimate` is the
+    sampled mode's estimate of its own relative error. `checkpoint` is the digest of the file that
+    the weights come from, empty where they are random. `kernels` names the implementation of each
+    operation, `graphs` says of each role of pass whether it ran as a captured CUDA graph, and why
+    not. `telemetry` holds what the hardware reported (see timing.telemetry). `warmup_seconds` are
+    those of the warm-up runs, of decodes in exact mode and of the first unit of each line in
+    sampled mode; more than `warmup` of them where they still got faster.
 
     `flags` says what makes the numbers less sure; nothing is dropped for it:
     throttled: heat, power or the board held the clocks down during the repeats.
@@ -112,6 +113,7 @@ class Record(BaseModel):
     repeats: PositiveInt
     seed: int = 0
     nfe: NonNegativeInt | None = None
+    decoding_passes: NonNegativeInt | None = None
     query_tokens: NonNegativeInt | None = None
     timed_tokens: PositiveInt | None = None
     seconds: list[Seconds] = []
@@ -152,3 +154,15 @@ class Record(BaseModel):
         """Milliseconds of the mean decode per forward pass (time / NFE)."""
         mean = self.mean_seconds
         return 1e3 * mean / self.nfe if mean and self.nfe else None
+
+    @property
+    def tokens_per_pass(self) -> float | None:
+        """Tokens of a sequence that a pass unmasks, on average over those that unmask any; None
+        where the record does not say."""
+        passes = self.decoding_passes
+        return self.tokens / self.point.batch / passes if passes else None
+
+    @property
+    def nfe_per_token(self) -> float | None:
+        """Passes per token of a sequence, commits included."""
+        return self.nfe * self.point.batch / self.tokens if self.nfe else None

@@ -175,8 +175,9 @@ def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
     """Records of one or more results files as a DataFrame, one row a record.
 
     The sampler's options are columns of their own (NaN where a sampler lacks one), next to
-    `mean_seconds`, `tokens_per_second`, `ms_per_pass` and `seconds` (the list of repeats), and
-    `mean_prefill_seconds` and `mean_first_block_seconds` (None where there is no such time).
+    `mean_seconds`, `tokens_per_second`, `ms_per_pass`, `tokens_per_pass`, `nfe_per_token` and
+    `seconds` (the list of repeats), and `mean_prefill_seconds` and `mean_first_block_seconds` (None
+    where there is no such time).
     Raises `ResultsError` as `read_records` does.
     """
     return frame_of(record for path in paths for record in read_records(path))
@@ -196,6 +197,8 @@ def frame_of(records: Iterable[Record]) -> "pandas.DataFrame":
         row["mean_first_block_seconds"] = mean_of(record.first_block_seconds)
         row["tokens_per_second"] = record.tokens_per_second
         row["ms_per_pass"] = record.ms_per_pass
+        row["tokens_per_pass"] = record.tokens_per_pass
+        row["nfe_per_token"] = record.nfe_per_token
         row["hardware"] = record.environment.get("hardware")
         rows.append(row)
     return pd.DataFrame(rows)

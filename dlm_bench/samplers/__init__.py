@@ -18,7 +18,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
 def build_sampler(name: str, /, **options: Any) -> Sampler:
     """A sampler by name with its options; those not given take their defaults.
 
-    Raises ConfigError for an unknown sampler, an option it lacks, or a value it does not allow.
+    Raises ConfigError for an unknown sampler, an option it lacks, a value it does not allow, or an
+    option that would mean nothing beside the others.
     """
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
@@ -29,4 +30,8 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
             raise ConfigError(
                 f"{option}: sampler {name!r} has no such option; allowed: {', '.join(allowed)}"
             )
-    return kind(**options)
+    sampler = kind(**options)
+    for option, why in sampler.without_meaning().items():
+        if option in options:
+            raise ConfigError(f"{option}: {options[option]!r} is not allowed {why}")
+    return sampler

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import torch
 
-from dlm_bench.errors import unknown
+from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.cache import Window
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import BlockSampler
-from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks, reveals
+from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
 from dlm_bench.samplers.state import DecodeState
 
 COMMITS = ("separate", "fused", "none")
@@ -39,15 +39,20 @@ class BlockCache(BlockSampler):
         super().__post_init__()
         if self.commit not in COMMITS:
             raise unknown("commit", self.commit, COMMITS)
+        if self.commit == "none" and self.accept != "fixed":
+            raise ConfigError(
+                f"commit: 'none' is not allowed with accept {self.accept!r}: it keeps the cache of "
+                "a block's last pass, and which it was shows after it; allowed: separate, fused"
+            )
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         size = self.block_size
         if prompt_len:
             yield PlannedPass(PREFILL, prompt_len, 0, 0, prompt_len, 0, 0, 0.0)
-        for start, block_len in blocks(length, size, prompt_len):
+        for number, (start, block_len) in enumerate(blocks(length, size, prompt_len)):
             tail = "" if block_len == size else f":{block_len}"
             last_block = start + block_len == prompt_len + length
-            for masked, reveal in reveals(block_len, self.tokens_per_step):
+            for masked, reveal in self.block_passes(number, block_len):
                 kind, query, context = f"denoise{tail}", block_len, start
                 if self.commit == "fused" and masked == block_len and start > prompt_len:
                     kind, query, context = f"fused{tail}", size + block_len, start - size
@@ -60,16 +65,18 @@ class BlockCache(BlockSampler):
 
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
         query_len, block_len = state.shapes[kind]
-        start, t = state.now("block_start"), state.now("t")[None]
+        start = state.now("block_start")
         clean = query_len - block_len  # of a fused pass
         if clean:
             window = Window(start - clean, (clean, block_len), advance=True)
-            t = torch.cat((torch.zeros_like(t), t), dim=1)
         else:
             first = kind == PREFILL
             advance = first or kind in ("commit", "keep")
             window = Window(start, (query_len,), advance=advance, first=first)
         query = state.tokens.index_select(1, window.positions())
+        t = self.timestep(state, query[:, clean:])
+        if clean:
+            t = torch.cat((torch.zeros_like(t), t), dim=1)
         hidden = model(query, t, window, state.caches)
         if kind not in ("commit", PREFILL):
             self.reveal(model, state, hidden[:, clean:])

@@ -14,7 +14,7 @@ from dlm_bench.errors import unknown
 from dlm_bench.models.cache import Cache, Window
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import BlockSampler, model_caches
-from dlm_bench.samplers.schedule import PlannedPass, blocks, reveals
+from dlm_bench.samplers.schedule import PlannedPass, blocks
 from dlm_bench.samplers.state import DecodeState
 
 CACHES = ("dual", "prefix")
@@ -40,9 +40,10 @@ class FastDLLM(BlockSampler):
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         total = prompt_len + length
-        for start, block_len in blocks(length, self.block_size, prompt_len):
+        spans = blocks(length, self.block_size, prompt_len)
+        for number, (start, block_len) in enumerate(spans):
             tail = "" if block_len == self.block_size else f":{block_len}"
-            for masked, reveal in reveals(block_len, self.tokens_per_step):
+            for masked, reveal in self.block_passes(number, block_len):
                 if masked == block_len:
                     kind, query, context = f"refresh{tail}", total, 0
                 elif self.cache == "dual":
@@ -59,7 +60,7 @@ class FastDLLM(BlockSampler):
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")
-        t = state.now("t")[None]
+        t = self.timestep(state, state.tokens)
         if kind.startswith("refresh"):
             edges = (start, start + block_len)
             window = Window(torch.zeros_like(start), (query_len,), whole_context=True, edges=edges)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import DenoisingSampler
-from dlm_bench.samplers.schedule import PlannedPass, reveals
+from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
 
 
@@ -18,11 +18,11 @@ class Full(DenoisingSampler):
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         total = prompt_len + length
-        for masked, reveal in reveals(length, self.tokens_per_step):
+        for masked, reveal in self.block_passes(0, length):
             t = masked / total
             yield PlannedPass("denoise", total, 0, prompt_len, length, masked, reveal, t)
 
     def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
-        hidden = model(state.tokens, state.now("t")[None])
+        hidden = model(state.tokens, self.timestep(state, state.tokens))
         self.reveal(model, state, hidden[:, state.prompt_len :])
         state.next_pass()

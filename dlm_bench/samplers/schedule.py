@@ -112,8 +112,11 @@ def reveals(tokens: int, tokens_per_step: int) -> Iterator[tuple[int, int]]:
     """
     passes = -(-tokens // tokens_per_step)
     share, extra = divmod(tokens, passes)
-    masked = tokens
-    for i in range(passes):
-        reveal = share + (i < extra)
-        yield masked, reveal
-        masked -= reveal
+    return remaining((share + (i < extra) for i in range(passes)), tokens)
+
+
+def remaining(counts: Iterable[int], tokens: int) -> Iterator[tuple[int, int]]:
+    """(tokens still masked, tokens to unmask) of passes that unmask `counts` of `tokens`."""
+    for reveal in counts:
+        yield tokens, reveal
+        tokens -= reveal

@@ -1,6 +1,7 @@
 """The static buffers of a decode: a captured pass reads and writes these and nothing else."""
 
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -28,7 +29,10 @@ class DecodeState:
         seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
     index: (1,) int64 on the device, the next pass; each step adds one to it.
-    table: what the passes need, (passes,) each, read at `index` on the device.
+    table: what the passes need, (passes,) each, read at `index` on the device. Beside what was
+        planned: `noise`, a number that no other pass with noise has, and that does not depend on
+        how many passes the blocks before took; `as_planned`, whether the pass unmasks what was
+        planned even if the model decides (after a seek the tokens are none of the model's).
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     """
 
@@ -53,7 +57,7 @@ class DecodeState:
     def noise_seed(self) -> Tensor:
         """The seed of each sequence's noise in this pass, (batch,) int64: no two passes of a
         decode share one."""
-        return self.index + self.noise_start
+        return self.now("noise") + self.noise_start
 
     def next_pass(self) -> None:
         """Move the device's counter on."""
@@ -87,8 +91,11 @@ def new_state(
         filler[:, :prompt_len] = prompt
     tokens = torch.full_like(filler, config.mask_id)
     tokens[:, :prompt_len] = filler[:, :prompt_len]
-    noise_start = [each * len(plan) % LARGEST_INDEX for each in seeds]
+    noise_start = [each * total % LARGEST_INDEX for each in seeds]
     columns = ("block_start", "reveal", "t")
+    table = {c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns}
+    table["noise"] = torch.tensor(_noise_numbers(plan), device=device)
+    table["as_planned"] = torch.zeros(len(plan), dtype=torch.bool, device=device)
     return DecodeState(
         config=config,
         plan=plan,
@@ -101,6 +108,13 @@ def new_state(
         generators_start=[generator.get_state() for generator in generators],
         caches=caches,
         prompt_len=prompt_len,
-        table={c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns},
+        table=table,
         shapes={p.kind: (p.query_len, p.block_len) for p in plan},
     )
+
+
+def _noise_numbers(plan: list[PlannedPass]) -> list[int]:
+    """The block's start plus the pass's number in the block: a block has no more passes that draw
+    than it has tokens."""
+    of_block = groupby(plan, key=lambda place: place.block_start)
+    return [start + i for start, places in of_block for i, _ in enumerate(places)]

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dlm_bench.kernels.lm_head import predict
 from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.samplers.accept import accepted
 from dlm_bench.samplers.state import DecodeState
 
 RULES = ("confidence", "random")
@@ -18,8 +19,10 @@ def unmask(
     rule: str,
     temperature: float,
     at_most: int,
+    accept: tuple[str, float] | None = None,
 ) -> None:
-    """Unmask state.now("reveal") tokens of the block at state.now("block_start").
+    """Unmask state.now("reveal") tokens of the block at state.now("block_start"), or as many in
+    each row as `accept`, a rule of samplers.accept and its value, says.
 
     hidden (batch, block_len, d_model) are the block's last hidden states. `confidence` takes the
     tokens with the largest softmax probability, `random` takes them in a random order drawn when
@@ -43,19 +46,23 @@ def unmask(
         score = confidence.view(batch, block_len)
     else:
         score = state.priority.index_select(1, positions)
+    count = state.now("reveal")  # (1,)
+    ranked = torch.where(masked, score, -1.0)
+    if accept is not None:
+        scores = ranked.sort(dim=1, descending=True).values
+        count = torch.where(state.now("as_planned"), count, accepted(scores, *accept))  # (batch,)
     if model.kernels.elementwise == "triton":
         from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
 
         if block_len <= LONGEST:  # a longer block is sorted, by torch
             predicted, start = tokens.view(batch, -1), state.now("block_start")
-            mask_id, count = state.config.mask_id, state.now("reveal")
+            mask_id = state.config.mask_id
             return reveal_block(state.tokens, start, mask_id, predicted, score, count)
-    score = torch.where(masked, score, -1.0)
     # A stable sort, so that ties go to the lowest index; topk promises no order among ties.
-    best = score.sort(dim=1, descending=True, stable=True).indices[:, :at_most]
+    best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :at_most]
     rank = torch.arange(best.shape[1], device=best.device)
     chosen = torch.where(
-        rank < state.now("reveal"), tokens.view(batch, -1).gather(1, best), block.gather(1, best)
+        rank < count[:, None], tokens.view(batch, -1).gather(1, best), block.gather(1, best)
     )
     state.tokens.index_copy_(1, positions, block.scatter(1, best, chosen))
     return None

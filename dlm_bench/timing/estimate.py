@@ -160,12 +160,13 @@ class _Table:
         """Seconds of the line's passes before pass `stop`, the first block's end, by each of the
         last rounds, (rounds,).
 
-        Unless all of the line is before it, only its first unit may be, for which the first node
-        stands: it is that unit, or all units cost the same.
+        A unit that goes on beyond it is the first of its line, and the first node stands for it: it
+        is that unit, or all units cost the same.
         """
+        before = sum(unit.index + unit.count <= stop for unit in self.line)
+        if before:
+            return weights(self.at, before) @ self.seconds(rounds)
         unit = self.line[0]
-        if self.line[-1].index + self.line[-1].count <= stop:
-            return self.totals(rounds)
         begins = unit.index + np.cumsum([0, *(run.count for run in unit.runs[:-1])])
         counts = np.array([run.count for run in unit.runs])
         share = np.clip(stop - begins, 0, counts) / counts

@@ -80,8 +80,10 @@ def measure(
     by a first look, else sampled; the record says which.
     On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it can be captured,
     "require" raises where it cannot, "off" launches every kernel from Python. Allocation, capture,
-    seeking and the drawing of tokens are never timed. Raises ConfigError for a value that is not
-    allowed.
+    seeking and the drawing of tokens are never timed. Where the model decides how many passes a
+    decode takes, one runs first, untimed, and this one's passes are timed: what each accepts is
+    decided on the device, and nothing is read between them. Raises ConfigError for a value that is
+    not allowed.
     """
     if mode not in get_args(Mode):
         raise unknown("mode", mode, get_args(Mode))
@@ -94,6 +96,7 @@ def measure(
     check_graphs(graphs, device)
     reset_peak_memory(device)
     sampler.check_timed(length, prompt_len)
+    sampler = sampler.scheduled(model, length, batch, seed, prompt_len)
     state = sampler.prepare(model, length, batch, seed, prompt_len)
     steps = Steps(model, sampler, state, graphs)
     timed = state.plan[prefill_passes(state.plan) :]
@@ -105,6 +108,7 @@ def measure(
         repeats=repeats,
         seed=seed,
         nfe=len(timed),
+        decoding_passes=sum(place.masked > 0 for place in timed),
         query_tokens=sum(p.query_len for p in timed),
         timed_tokens=batch * sum(p.reveal for p in timed),
         parameters=count_parameters(model),

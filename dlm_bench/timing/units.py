@@ -6,6 +6,9 @@ sequence, some blocks of one small pass each (the tokens of an autoregressive de
 a very long block. Units of one make form a line along which the
 cost changes smoothly: the context grows, the masked rows of the head get fewer. Some units of each
 line are timed, its nodes; the others are interpolated between them.
+
+Where the model, or a trace, decides how many passes each block takes, hardly two blocks are alike.
+Then units are single passes, and those of one role with about as many masked tokens form a line.
 """
 
 from collections.abc import Iterator
@@ -19,6 +22,8 @@ from dlm_bench.samplers.schedule import PlannedPass, prefill_passes, role_of
 LONGEST_UNIT = 64  # passes; a longer block is cut into parts
 TOGETHER = 16  # blocks of one pass that make a unit, as the tokens of an autoregressive decode,
 SMALL = 64  # if their passes have no more query tokens than this
+MOST_MAKES = 8  # of blocks; a plan with more of them is cut into passes
+SHARES = 4  # parts of a block's tokens: passes with as many of them masked are alike
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Run:
 @dataclass(frozen=True)
 class Unit:
     """Consecutive passes, from pass `index` of the plan, in runs of one kind; `part` is which of
-    its block they are, if that is cut."""
+    its block they are, if that is cut, or how much of the block is masked."""
 
     index: int
     runs: tuple[Run, ...]
@@ -53,6 +58,11 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
     """Cut a plan, but for its prefill pass, into units."""
     first = prefill_passes(plan)
     decode = plan[first:]
+    if _irregular(decode):
+        for number, place in enumerate(decode, first):
+            share = -(-SHARES * place.masked // place.block_len)
+            yield Unit(number, (Run(place, 1),), part=share)
+        return
     single = all(a.block_start != b.block_start for a, b in pairwise(decode))
     bundle = TOGETHER if single and max(step.query_len for step in decode) <= SMALL else 1
     blocks = groupby(
@@ -66,6 +76,17 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
         for part, start in enumerate(range(0, len(steps), longest)):
             runs = _runs(steps[start : start + longest])
             yield Unit(index[start], runs, part=0 if longest == 1 else part)
+
+
+def _irregular(plan: list[PlannedPass]) -> bool:
+    """Whether blocks are of too many makes for a line each."""
+    makes = set()
+    for _, steps in groupby(plan, key=lambda step: step.block_start):
+        runs = groupby(steps, key=lambda step: (role_of(step.kind), step.block_len))
+        makes.add(tuple((make, len(list(run))) for make, run in runs))
+        if len(makes) > MOST_MAKES:
+            return True
+    return False
 
 
 def _runs(steps: tuple[PlannedPass, ...]) -> tuple[Run, ...]:
@@ -101,7 +122,8 @@ def first_nodes(line: list[Unit], most: int) -> list[int]:
 
 
 def weights(at: list[int], length: int) -> np.ndarray:
-    """What each node counts for in the sum over a line, interpolated linearly between nodes."""
+    """What each node counts for in the sum over the first `length` units of a line, interpolated
+    linearly between nodes."""
     if len(at) == 1:
         return np.array([float(length)])
     basis = np.eye(len(at))

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from dlm_bench import build_model, build_sampler
 from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
+from dlm_bench.samplers.unmask import unmask
 
 MASK = 50
 
@@ -60,6 +62,34 @@ def test_ties_go_to_the_lowest_index():
     score[:, 20] = 1.0
     new = revealed(tokens, 3, predicted, score, 4)[:, 3:27]
     assert (new != MASK).nonzero()[:, 1].tolist() == [0, 1, 2, 20] * 2
+
+
+def test_every_row_has_a_count_of_its_own():
+    tokens, predicted, score = problem(3, 24, 0.8)
+    expected = tokens.clone()
+    for row, count in enumerate([0, 3, 24]):
+        part = slice(row, row + 1)
+        expected[part] = obvious(tokens[part], 3, predicted[part], score[part], count)
+    new = tokens.clone()
+    reveal_block(new, torch.tensor([3]), MASK, predicted, score, torch.tensor([0, 3, 24]))
+    assert torch.equal(new, expected)
+
+
+@pytest.mark.parametrize("accept", [("threshold", 0.06), ("factor", 2.9)])
+def test_rows_accept_by_the_rule_what_they_accept_without_the_kernel(accept):
+    plain = build_model("diffutran", "tiny", layers=1)
+    fused = build_model("diffutran", "tiny", layers=1, kernels={"elementwise": "triton"})
+    sampler = build_sampler("block-cache", accept=accept[0], block_size=16)
+    # Rows whose logits are sharp, less so, and flat: they accept all, some and one.
+    hidden = torch.randn(3, 16, plain.config.d_model) * torch.tensor([4, 1.3, 0])[:, None, None]
+    found = []
+    for model in (plain, fused):
+        state = sampler.prepare(model, 32, batch=3)
+        unmask(model, state, hidden, rule="confidence", temperature=0.0, at_most=16, accept=accept)
+        found.append(state.tokens)
+    assert torch.equal(*found)
+    counts = (found[0] != plain.config.mask_id).sum(dim=1).tolist()
+    assert counts[0] > counts[1] > counts[2] == 1
 
 
 def test_a_decoded_token_stays_whatever_its_score():

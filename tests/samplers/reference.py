@@ -186,6 +186,30 @@ def deal(tokens, per_step):
     return counts
 
 
+def counts_of(sampler, block, mask_id):
+    """For each pass over a block, whose tokens `block` are a view of: how many to unmask, or a
+    function of the masked tokens' probabilities, largest first, that says so."""
+    if sampler.accept == "fixed":
+        yield from deal(block.shape[1], sampler.tokens_per_step)
+        return
+    while (block == mask_id).any():
+        yield lambda probabilities: accepted(sampler, probabilities)
+
+
+def accepted(sampler, probabilities):
+    """Fast-dLLM's rules, one token after the other."""
+    count = 0
+    for n, probability in enumerate(probabilities, 1):
+        if sampler.accept == "threshold":
+            sure = probability >= sampler.threshold
+        else:
+            sure = (n + 1) * (1 - probability) < sampler.factor
+        if not sure:
+            break
+        count = n
+    return max(1, count)
+
+
 def masked_fraction(model, tokens):
     counts = (tokens == model.config.mask_id).sum(dim=1).tolist()
     assert len(set(counts)) == 1  # every sequence of a batch has as many
@@ -193,9 +217,10 @@ def masked_fraction(model, tokens):
 
 
 def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
-    """Unmask in place `count` of the tokens at start, start + 1, ... of these hidden states: those
-    of the largest probability, or of the largest priority (batch, length); ties to the left, but
-    near ties of probability as in `witness`, the tokens of another decode after this pass."""
+    """Unmask in place `count` (see counts_of) of the tokens at start, start + 1, ... of these
+    hidden states: those of the largest probability, or of the largest priority (batch, length);
+    ties to the left, but near ties of probability as in `witness`, the tokens of another decode
+    after this pass."""
     mask_id = model.config.mask_id
     logits = model.logits(hidden)
     logits[..., mask_id] = -math.inf
@@ -211,6 +236,8 @@ def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
                 ).item()
                 token[position] = best.item()
         ranked = sorted(score, key=lambda position: (-score[position], position))
+        if callable(count):
+            count = count([score[position] for position in ranked])
         if witness is not None and priority is None:
             least = score[ranked[count - 1]]
             certain = [i for i in ranked if score[i] > least + NEAR]
@@ -226,7 +253,7 @@ def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
 
 class Evaluated(NamedTuple):
     """A pass's hidden states, of which those from `offset` on, `block_len` of them, belong to the
-    tokens at `start`, of which `count` are unmasked."""
+    tokens at `start`, of which `count` (see counts_of) are unmasked."""
 
     hidden: torch.Tensor
     offset: int
@@ -265,7 +292,7 @@ def block_spans(length, size, first=0):
 
 def full_passes(sampler, model, tokens, first):
     length = tokens.shape[1]
-    for count in deal(length - first, sampler.tokens_per_step):
+    for count in counts_of(sampler, tokens[:, first:], model.config.mask_id):
         times = [masked_fraction(model, tokens)] * length
         hidden = network(model, tokens, times, lambda _, mixer, x: mixed(mixer, x, [(0, length)]))
         yield Evaluated(hidden, first, first, length - first, count)
@@ -285,7 +312,8 @@ def fast_dllm_passes(sampler, model, tokens, first):
         return mixed(mixer, whole, [(0, length)])[:, rows]
 
     for start, stop in block_spans(length, sampler.block_size, first):
-        for i, count in enumerate(deal(stop - start, sampler.tokens_per_step)):
+        counts = counts_of(sampler, tokens[:, start:stop], model.config.mask_id)
+        for i, count in enumerate(counts):
             if i == 0:
                 rows, mix = slice(0, length), refresh
             else:
@@ -310,7 +338,8 @@ def block_cache_passes(sampler, model, tokens, first):
         def block_causal(inputs, times, visible=before + spans[: number + 1]):
             return network(model, inputs, times, lambda _, mixer, x: mixed(mixer, x, visible))
 
-        for i, count in enumerate(deal(stop - start, sampler.tokens_per_step)):
+        counts = counts_of(sampler, tokens[:, start:stop], model.config.mask_id)
+        for i, count in enumerate(counts):
             block = tokens[:, start:stop]
             times = past_times + [masked_fraction(model, block)] * (stop - start)
             inputs = torch.cat((past, block), dim=1)

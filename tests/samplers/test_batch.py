@@ -13,7 +13,9 @@ from dlm_bench.errors import LARGEST_SEED
 LENGTH, BATCH, SEED = 21, 3, 5  # two blocks of 8 and a shorter one
 RULES = ("confidence", "random")
 TEMPERATURES = (0.0, 0.8)
-NAMES = [name for name in samplers() if name not in ("random", "warm", "warm ar")]
+# Those whose passes the model decides: test_accept_together.py.
+OTHERS = ("random", "warm", "warm ar", "threshold", "factor")
+NAMES = [name for name in samplers() if name not in OTHERS]
 
 
 def variants(name):

@@ -1,6 +1,7 @@
 """Samplers whose plans differ in every way that the sampled mode must know, and a law of time."""
 
 from dlm_bench import build_sampler
+from dlm_bench.samplers.trace import Trace
 
 SAMPLERS = {
     "full": build_sampler("full"),
@@ -25,3 +26,22 @@ def pass_cost(p):
         1e-3 + 1e-5 * p.query_len + 1e-8 * p.query_len * (p.query_len + p.context_len)
         + 2e-6 * p.masked
     )  # fmt: skip
+
+
+def irregular(name, blocks, **options):
+    """A sampler that follows a trace in which hardly two of `blocks` blocks are alike; the first
+    takes 13 passes."""
+    counts = [[1] * (n % 13) + [32 - n % 13] for n in range(12, 12 + 5 * blocks, 5)]
+    trace = Trace(
+        schema_version=1,
+        backbone="diffumamba",
+        size="tiny",
+        sampler=name,
+        options={},
+        block_size=32,
+        length=32 * blocks,
+        checkpoint="",
+        seed=0,
+        accepted=tuple(tuple(block) for block in counts),
+    )
+    return build_sampler(name, trace=trace, **options)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from timing.plans import SAMPLERS, pass_cost
+from timing.plans import SAMPLERS, irregular, pass_cost
 
 from dlm_bench import ConfigError, build_model, measure
 from dlm_bench.samplers.schedule import first_block_passes
@@ -44,7 +44,7 @@ def sample(
     prompt_len=0,
 ):
     """An estimate, and the plan of its decode."""
-    sampler = SAMPLERS[name]
+    sampler = SAMPLERS.get(name) or irregular(name, length // 32)
     model = build_model("ar-mamba" if name == "ar" else "diffumamba", "tiny")
     state = sampler.prepare(model, length, prompt_len=prompt_len)
     found = estimate(
@@ -91,6 +91,26 @@ def test_prefill_and_first_block_are_told_apart_from_the_decode(
     off = 0.06 if name == "p = B" else 0.01
     assert found.first_block_seconds == pytest.approx([until] * 3, rel=off)
     assert [p.kind for p in found.passes].count("prefill") == first
+
+
+@pytest.mark.parametrize("prompt_len", [0, 300])
+@pytest.mark.parametrize("name", ["fast-dllm", "block-cache"])
+def test_an_estimate_of_blocks_that_are_hardly_alike_is_the_sum_over_the_schedule(
+    name, prompt_len, monkeypatch
+):
+    machine = Machine(monkeypatch, pass_cost)
+    found, plan = sample(name, 32 * 100, prompt_len=prompt_len)
+    first = int(plan[0].kind == "prefill")
+    assert first == (name == "block-cache" and prompt_len > 0)
+    true = sum(map(pass_cost, plan[first:]))
+    # A line's passes differ by up to a quarter of the masked rows, which are 5 % of a pass.
+    assert np.mean(found.seconds) == pytest.approx(true, rel=0.01)
+    assert len(set(machine.timed)) < len(plan) / 20
+    assert found.prefill_seconds == [pass_cost(plan[0])] * 3 * first
+    # The first block is of many units, each at most that far from the nodes that stand for it.
+    assert first_block_passes(plan) > 10
+    until = sum(map(pass_cost, plan[: first_block_passes(plan)]))
+    assert found.first_block_seconds == pytest.approx([until] * 3, rel=0.05)
 
 
 def kinked(p):

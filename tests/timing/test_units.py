@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from timing.plans import SAMPLERS
+from timing.plans import SAMPLERS, irregular
 
+from dlm_bench.samplers.schedule import role_of
 from dlm_bench.timing.units import (
     TOGETHER,
     first_nodes,
@@ -61,6 +62,25 @@ def test_blocks_that_are_not_like_the_others_are_a_line_of_their_own():
     # The first one has no commit to carry, the last one is shorter.
     found = [len(line) for line in lines(list(SAMPLERS["fused"].plan(32 * 10 + 5)))]
     assert sorted(found) == [1, 1, 9]
+
+
+@pytest.mark.parametrize(("name", "roles"), [("fast-dllm", 2), ("block-cache", 2)])
+def test_blocks_of_many_makes_are_cut_into_passes(name, roles):
+    plan = list(irregular(name, 40).plan(40 * 32))
+    found = lines(plan)
+    assert [unit.index for unit in units(plan)] == list(range(len(plan)))
+    # A line for each role and each quarter of the block that is masked, of one cost or nearly.
+    assert len(found) <= 4 * roles
+    for line in found:
+        assert len({role_of(run.place.kind) for unit in line for run in unit.runs}) == 1
+        masked = [unit.runs[0].place.masked for unit in line]
+        assert max(masked) - min(masked) < 32 / 4
+    assert sum(len(first_nodes(line, 9)) for line in found) < len(plan) / 10
+
+
+def test_blocks_of_few_makes_stay_whole():
+    plan = list(irregular("block-cache", 7).plan(40 * 32))  # seven makes, again and again
+    assert len(list(units(plan))) == 40
 
 
 def test_blocks_of_one_cost_are_timed_once_in_the_middle():

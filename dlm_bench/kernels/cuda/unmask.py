@@ -19,6 +19,7 @@ def _reveal(
     tokens_stride,
     predicted_stride,
     score_stride,
+    count_stride,
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
 ):
@@ -35,7 +36,7 @@ def _reveal(
         theirs = tl.load(score + j, j < block_len, 0.0)[None, :]
         ahead = (theirs > mine[:, None]) | ((theirs == mine[:, None]) & (j[None, :] < i[:, None]))
         rank += tl.sum((ahead & rival[None, :]).to(tl.int32), 1)
-    chosen = masked & (rank < tl.load(count))
+    chosen = masked & (rank < tl.load(count + row * count_stride))
     token = tl.load(predicted + row * predicted_stride + i, chosen, 0)
     # No warp may write tokens that another one still compares.
     tl.debug_barrier()
@@ -45,12 +46,12 @@ def _reveal(
 def reveal_block(
     tokens: Tensor, start: Tensor, mask_id: int, predicted: Tensor, score: Tensor, count: Tensor
 ) -> None:
-    """Unmask `count` tokens of a block in place, as `dlm_bench.samplers.unmask` says.
+    """Unmask `count` tokens of each row of a block in place, as `dlm_bench.samplers.unmask` says.
 
     tokens (batch, length) int64; start (1,) int64 on the device, the block's first position;
     predicted (batch, block_len) int64 and score (batch, block_len) float32, up to 1024 positions;
-    count (1,) int64 on the device. Of the block's positions that are MASK, the `count` with the
-    largest score take their predicted token, the lowest index first among equals; fewer where
+    count (1,) or (batch,) int64 on the device. Of a row's positions that are MASK, the `count` with
+    the largest score take their predicted token, the lowest index first among equals; fewer where
     fewer are MASK.
     """
     batch, block_len = predicted.shape
@@ -68,6 +69,7 @@ def reveal_block(
         tokens.stride(0),
         predicted.stride(0),
         score.stride(0),
+        count.expand(batch).stride(0),  # 0 of a count that all rows share
         BLOCK=block,
         TILE=min(block, 32, 16384 // block),  # at most 32 comparisons of a thread at a time
         # A block of 32 is one warp, whose comparisons need no shared memory.

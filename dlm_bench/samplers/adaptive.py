@@ -1,0 +1,71 @@
+"""Decode where the model decides how many passes a block takes, and record how many it took."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.samplers.state import DecodeState
+from dlm_bench.samplers.trace import SCHEMA_VERSION, Trace
+
+if TYPE_CHECKING:
+    from dlm_bench.samplers.sampler import Sampler
+
+
+def decode_until_done(
+    sampler: "Sampler", model: Denoiser, state: DecodeState
+) -> list[tuple[int, ...]]:
+    """Run a decode from its first pass, each block until none of its tokens is masked in any row.
+
+    The plan has the most passes that can be needed; those that are not are skipped. The host reads
+    one number a pass, the masked tokens left in the block. Returns for each block the tokens that
+    each pass accepted, the mean over the rows (of what is left, rounded up).
+    """
+    plan, rows = state.plan, len(state.tokens)
+    blocks: list[list[int]] = []
+    index = 0
+    while index < len(plan):
+        place = plan[index]
+        sampler.step(model, state, place.kind)
+        index += 1
+        if not place.masked:  # a prefill or a commit
+            continue
+        if place.masked == place.block_len:
+            blocks.append([])
+        block = state.tokens[:, place.block_start : place.block_start + place.block_len]
+        masked = int((block == state.config.mask_id).sum())
+        left = -(-masked // rows)
+        blocks[-1].append(place.block_len - sum(blocks[-1]) - left)
+        if not left:
+            start = place.block_start
+            while index < len(plan) and plan[index].block_start == start and plan[index].masked:
+                index += 1
+            state.index.fill_(index)
+    return [tuple(block) for block in blocks]
+
+
+@torch.inference_mode()
+def record_trace(
+    model: Denoiser,
+    sampler: "Sampler",
+    length: int,
+    batch: int = 1,
+    seed: int = 0,
+    prompt_len: int = 0,
+) -> Trace:
+    """Decode `length` tokens after a random prompt and record what each pass accepted. Raises
+    ConfigError as `prepare` does."""
+    state = sampler.prepare(model, length, batch, seed, prompt_len)
+    return Trace(
+        schema_version=SCHEMA_VERSION,
+        backbone=model.config.backbone,
+        size=model.config.size,
+        sampler=sampler.name,
+        options=sampler.options(),
+        block_size=getattr(sampler, "block_size", None),
+        length=length,
+        prompt_len=prompt_len,
+        checkpoint=model.checkpoint,
+        seed=seed,
+        accepted=tuple(decode_until_done(sampler, model, state)),
+    )

@@ -1,0 +1,288 @@
+"""How many tokens a pass accepts: the rules on known confidences, and decodes by them."""
+
+import numpy as np
+import pytest
+import torch
+from cases import ADAPTIVE, RULES, adaptive
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import assert_same_decode, lively_model, package_steps, reference_steps
+
+from dlm_bench import ConfigError, build_model, build_sampler
+from dlm_bench.samplers import unmask
+from dlm_bench.samplers.accept import accepted
+from dlm_bench.samplers.adaptive import record_trace
+
+KNOWN = [0.99, 0.9, 0.8, 0.6]
+DECODED = -1.0
+
+
+# The rules.
+
+
+def number(scores, rule, value):
+    return accepted(torch.tensor([scores]), rule, value).item()
+
+
+def test_factor_1_accepts_three_of_the_known_confidences():
+    # 3 * 0.1 and 4 * 0.2 are below 1, 5 * 0.4 is not.
+    assert number(KNOWN, "factor", 1.0) == 3
+
+
+def test_a_threshold_is_inclusive():
+    # 0.9 is no float32: both sides are the float32 next to it.
+    assert number(KNOWN, "threshold", 0.9) == 2
+    assert number(KNOWN, "threshold", 0.901) == 1
+    assert number([1.0, 1.0, 0.5], "threshold", 1.0) == 2
+
+
+def test_a_factor_is_exclusive():
+    # 2 (1 - 0.5) is 1 and 3 (1 - 0.5) is 1.5, exactly in float32.
+    assert number([0.5, 0.5, 0.5], "factor", 1.5) == 1
+    assert number([0.5, 0.5, 0.5], "factor", 1.75) == 2
+
+
+@pytest.mark.parametrize(("rule", "value"), [("threshold", 0.9), ("factor", 1e-6)])
+def test_the_surest_of_64_is_accepted_however_unsure(rule, value):
+    assert number([0.3] * 64, rule, value) == 1
+
+
+@pytest.mark.parametrize(("rule", "value"), [("threshold", 0.0), ("factor", 1e6)])
+def test_only_masked_tokens_are_accepted(rule, value):
+    rows = [[0.9, 0.8, 0.1], [0.9, DECODED, DECODED], [DECODED] * 3]
+    assert accepted(torch.tensor(rows), rule, value).tolist() == [3, 1, 0]
+
+
+@given(
+    scores=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40),
+    decoded=st.integers(0, 5),
+    rule=st.sampled_from(["threshold", "factor"]),
+    value=st.floats(0.0625, 1, width=32),
+)
+def test_the_rules_are_those_of_the_paper(scores, decoded, rule, value):
+    scores = sorted(scores, reverse=True)
+    value *= 1 if rule == "threshold" else 10
+    found = 0
+    for n, score in enumerate(map(np.float32, scores), 1):
+        sure = (
+            score >= np.float32(value)
+            if rule == "threshold"
+            else np.float32(n + 1) * (np.float32(1) - score) < np.float32(value)
+        )
+        found = n if sure else found
+    assert number(scores + [DECODED] * decoded, rule, value) == max(1, found)
+
+
+# Decodes with planted confidences.
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """plant(confidences (batch, block_len)): every pass sees these; token i is predicted at i."""
+
+    def plant(confidences):
+        known = torch.tensor(confidences)
+
+        def predict(hidden, weight, mask_id, needed, **_):
+            block = known[:, : hidden.shape[0] // len(known)]
+            return torch.arange(block.shape[1]).repeat(len(known)), block.flatten()
+
+        monkeypatch.setattr(unmask, "predict", predict)
+
+    return plant
+
+
+def counted_decode(sampler, model, length, batch=1, seed=0):
+    """The tokens of a decode and how many forward passes it took."""
+    calls = []
+    hook = model.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        return sampler.decode(model, length, batch, seed), len(calls)
+    finally:
+        hook.remove()
+
+
+def tiny(backbone="diffutran"):
+    return build_model(backbone, "tiny", layers=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        ({"accept": "factor"}, (3, 1)),
+        ({"accept": "factor", "factor": 0.5}, (2, 1, 1)),
+        ({"accept": "threshold"}, (2, 1, 1)),
+        ({"accept": "threshold", "threshold": 0.8}, (3, 1)),
+        ({"accept": "threshold", "threshold": 0.0}, (4,)),
+        ({"accept": "threshold", "threshold": 1.0}, (1, 1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("name", ["full", "fast-dllm", "block-cache"])
+def test_passes_accept_by_the_planted_confidences(plant, name, options, passes):
+    plant([[0.6, 0.9, 0.99, 0.8]])
+    blocks = 1 if name == "full" else 3
+    sampler = build_sampler(name, **options, **({} if name == "full" else {"block_size": 4}))
+    trace = record_trace(tiny(), sampler, 4 * blocks)
+    assert trace.accepted == (passes,) * blocks
+    tokens, calls = counted_decode(sampler, tiny(), 4 * blocks)
+    assert tokens.tolist() == [[0, 1, 2, 3] * blocks]
+    assert calls == blocks * len(passes) + (blocks - 1) * (name == "block-cache")
+
+
+@pytest.mark.parametrize(("rule", "value"), [("threshold", 0.9), ("factor", 0.5)])
+@pytest.mark.parametrize("name", ["fast-dllm", "block-cache"])
+def test_a_block_of_64_below_the_threshold_takes_64_passes(plant, name, rule, value):
+    plant([[0.7] * 64])
+    sampler = build_sampler(name, block_size=64, accept=rule, **{rule: value})
+    model = tiny()
+    assert record_trace(model, sampler, 128).accepted == ((1,) * 64,) * 2
+    tokens, calls = counted_decode(sampler, model, 128)
+    assert calls == 128 + (name == "block-cache")
+    assert tokens.tolist() == [[*range(64)] * 2]
+
+
+def test_a_block_ends_when_every_row_is_done_and_done_rows_accept_nothing(plant):
+    sure, unsure, mixed = [0.95] * 4, [0.5] * 4, [0.95, 0.95, 0.5, 0.5]
+    plant([sure, unsure, mixed])
+    sampler = build_sampler("block-cache", block_size=4, accept="threshold")
+    model = tiny()
+    state = sampler.prepare(model, 8, batch=3)
+    left = []
+    for _ in range(4):
+        sampler.step(model, state, "denoise")
+        left.append((state.tokens[:, :4] == model.config.mask_id).sum(dim=1).tolist())
+    assert left == [[0, 3, 2], [0, 2, 1], [0, 1, 0], [0, 0, 0]]
+    tokens, calls = counted_decode(sampler, model, 8, batch=3)
+    assert calls == 4 + 1 + 4
+    assert tokens.tolist() == [[0, 1, 2, 3] * 2] * 3
+    # The mean of what the rows have left, up: 4, 5/3, 1, 1/3.
+    assert record_trace(model, sampler, 8, batch=3).accepted == ((2, 1, 0, 1),) * 2
+
+
+# Decodes of networks.
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["threshold", "factor"])
+@pytest.mark.parametrize(("name", "option"), ADAPTIVE)
+@pytest.mark.parametrize("backbone", ["diffutran", "diffumamba-h"])
+def test_a_decode_is_what_a_recomputation_from_scratch_decodes(backbone, name, option, rule):
+    model, sampler = lively_model(backbone), adaptive(name, option, rule)
+    known = sampler.scheduled(model, 22)
+    steps, _ = package_steps(known, model, 22)
+    assert_same_decode(steps, reference_steps(sampler, model, 22, witness=steps))
+    tokens, calls = counted_decode(sampler, model, 22)
+    assert torch.equal(tokens, steps[-1].tokens)
+    assert calls == len(steps) == known.schedule(22).forward_passes
+
+
+def test_the_decodes_above_accept_one_token_some_and_all():
+    counts = set()
+    for rule in RULES:
+        for name, option in ADAPTIVE:
+            trace = record_trace(lively_model("diffumamba-h"), adaptive(name, option, rule), 22)
+            counts |= {count for block in trace.accepted for count in block}
+    assert {1, 2, 3} <= counts
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    which=st.sampled_from(ADAPTIVE),
+    length=st.integers(1, 70),
+    block_size=st.integers(1, 40),
+    rule=st.one_of(
+        st.builds(lambda x: {"accept": "threshold", "threshold": x}, st.floats(0, 1)),
+        st.builds(lambda x: {"accept": "factor", "factor": x}, st.floats(0.01, 100)),
+    ),
+    batch=st.integers(1, 2),
+    temperature=st.sampled_from([0.0, 1.0]),
+)
+def test_every_decode_ends_without_a_mask_and_its_passes_are_known_afterwards(
+    which, length, block_size, rule, batch, temperature
+):
+    model = lively_model("diffumamba", layers=1)
+    sampler = adaptive(*which, rule | {"temperature": temperature}, block_size)
+    tokens, calls = counted_decode(sampler, model, length, batch)
+    assert ((tokens >= 0) & (tokens < model.config.mask_id)).all()
+    known = sampler.scheduled(model, length, batch)
+    steps, state = package_steps(known, model, length, batch)
+    assert calls == len(steps)
+    assert torch.equal(state.tokens, tokens)
+    assert sum(p.reveal for p in known.plan(length)) == length
+
+
+@pytest.mark.parametrize(("name", "option"), ADAPTIVE)
+def test_after_a_seek_every_pass_unmasks_what_was_planned(name, option):
+    model = lively_model("diffumamba-h", layers=2)
+    sampler = adaptive(name, option, RULES[0])
+    known = sampler.scheduled(model, 22)
+    for chosen in (sampler, known):
+        plan = list(chosen.plan(22))
+        state = chosen.prepare(model, 22)
+        for index in {1, len(plan) // 2, len(plan) - 1}:
+            chosen.seek(state, index)
+            for place in plan[index:]:
+                before = (state.tokens == model.config.mask_id).sum()
+                chosen.step(model, state, place.kind)
+                assert before - (state.tokens == model.config.mask_id).sum() == place.reveal
+    known.seek(state, 0)
+    known.run(model, state)
+    assert torch.equal(state.tokens, sampler.decode(model, 22))
+
+
+# Options.
+
+
+def test_the_options_of_fixed_samplers_stay_as_they_were():
+    assert build_sampler("full").options() == {
+        "temperature": 0.0,
+        "tokens_per_step": 8,
+        "unmask": "confidence",
+    }
+
+
+@pytest.mark.parametrize(("rule", "value"), [("threshold", 0.9), ("factor", 1.0)])
+def test_only_options_that_mean_something_are_options(rule, value):
+    sampler = build_sampler("block-cache", accept=rule)
+    assert sampler.options() == {
+        "temperature": 0.0,
+        "unmask": "confidence",
+        "accept": rule,
+        rule: value,
+        "block_size": 32,
+        "commit": "separate",
+    }
+    assert build_sampler("block-cache", **sampler.options()) == sampler
+    assert build_sampler("block-cache", block_size=4, accept=rule).block_size == 4  # below p = 8
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"accept": "tresh"}, ["accept", "'tresh'", "threshold", "factor", "fixed"]),
+        ({"threshold": 0.9}, ["threshold", "0.9", "accept 'threshold'"]),
+        ({"factor": 1.0}, ["factor", "1.0", "accept 'threshold' or 'factor'"]),
+        ({"accept": "threshold", "factor": 1.0}, ["factor", "1.0", "'threshold'"]),
+        ({"accept": "factor", "threshold": 0.9}, ["threshold", "0.9", "'factor'"]),
+        ({"accept": "threshold", "tokens_per_step": 8}, ["tokens_per_step", "8", "'threshold'"]),
+        ({"accept": "threshold", "trace": "t.json"}, ["trace", "'t.json'"]),
+        ({"accept": "threshold", "unmask": "random"}, ["unmask", "'random'", "confidence"]),
+        ({"accept": "threshold", "threshold": 1.1}, ["threshold", "1.1", "<= 1"]),
+        ({"accept": "threshold", "threshold": -0.1}, ["threshold", "-0.1", ">= 0"]),
+        ({"accept": "threshold", "threshold": "high"}, ["threshold", "'high'", "number"]),
+        ({"accept": "factor", "factor": 0}, ["factor", "0", "> 0"]),
+        ({"accept": "factor", "commit": "none"}, ["commit", "'none'", "separate, fused"]),
+        ({"trace": 3}, ["trace", "3", "path"]),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_in_one_line(options, said):
+    with pytest.raises(ConfigError) as caught:
+        build_sampler("block-cache", **options)
+    assert "\n" not in str(caught.value)
+    for words in said:
+        assert words in str(caught.value)
+
+
+def test_a_schedule_that_depends_on_the_model_is_refused():
+    sampler = build_sampler("block-cache", accept="threshold")
+    with pytest.raises(ConfigError, match=r"accept: .*'threshold'.*dlm-bench trace.*trace=FILE"):
+        sampler.schedule(64)

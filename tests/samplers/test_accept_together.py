@@ -1,0 +1,99 @@
+"""Acceptance that the model decides, in batches and after prompts."""
+
+import pytest
+import torch
+from cases import ADAPTIVE, RULES, adaptive
+from reference import assert_same_decode, lively_model, package_steps, reference_steps
+
+from dlm_bench import build_sampler
+from dlm_bench.samplers.adaptive import record_trace
+
+LENGTH, BLOCK, BATCH, SEED = 22, 8, 3, 5  # two blocks of 8 and a shorter one
+
+each_sampler = pytest.mark.parametrize(("name", "option"), ADAPTIVE)
+each_rule = pytest.mark.parametrize("rule", RULES, ids=["threshold", "factor"])
+
+
+def passes(trace):
+    """The number of passes over each block."""
+    return [len(block) for block in trace.accepted]
+
+
+@pytest.mark.parametrize("prompt_len", [0, 7])
+@each_rule
+@each_sampler
+def test_each_sequence_is_that_of_a_decode_of_it_alone(name, option, rule, prompt_len):
+    model = lively_model("diffumamba-h", layers=2)
+    for temperature in (0.0, 0.8):
+        sampler = adaptive(name, option, rule | {"temperature": temperature}, BLOCK)
+        together = sampler.decode(model, LENGTH, BATCH, SEED, prompt_len)
+        alone = [
+            sampler.decode(model, LENGTH, 1, SEED + row, prompt_len)[0] for row in range(BATCH)
+        ]
+        assert torch.equal(together, torch.stack(alone))
+        # A block takes as many passes as the sequence that takes most.
+        single = [
+            passes(record_trace(model, sampler, LENGTH, 1, SEED + row, prompt_len))
+            for row in range(BATCH)
+        ]
+        found = passes(record_trace(model, sampler, LENGTH, BATCH, SEED, prompt_len))
+        assert found == [max(counts) for counts in zip(*single, strict=True)]
+
+
+def test_the_sequences_above_take_different_numbers_of_passes():
+    model, waits = lively_model("diffumamba-h", layers=2), 0
+    for name, option in ADAPTIVE:
+        sampler = adaptive(name, option, RULES[0], BLOCK)
+        single = [
+            passes(record_trace(model, sampler, LENGTH, 1, SEED + row, 7)) for row in range(BATCH)
+        ]
+        waits += single[0] != single[1]
+    assert waits > len(ADAPTIVE) / 2
+
+
+@pytest.mark.parametrize("prompt_len", [1, 19])
+@each_rule
+@each_sampler
+def test_a_decode_after_a_prompt_is_that_of_a_recomputation(name, option, rule, prompt_len):
+    model, sampler = lively_model("diffumamba-h", layers=2), adaptive(name, option, rule, BLOCK)
+    known = sampler.scheduled(model, LENGTH, prompt_len=prompt_len)
+    steps, state = package_steps(known, model, LENGTH, prompt_len=prompt_len)
+    prompt = state.tokens[:, :prompt_len]
+    expected = reference_steps(sampler, model, LENGTH, witness=steps, prompt=prompt)
+    assert_same_decode(steps, expected)
+    tokens = sampler.decode(model, LENGTH, prompt=prompt)
+    assert torch.equal(tokens, steps[-1].tokens[:, prompt_len:])
+    # The trace of it unmasks the same tokens by their number alone.
+    blocks = {} if name == "full" else {"block_size": BLOCK}
+    replay = build_sampler(name, trace=known.trace, **option, **blocks)
+    assert torch.equal(replay.decode(model, LENGTH, prompt_len=prompt_len), tokens)
+
+
+@each_sampler
+def test_after_a_seek_every_pass_unmasks_what_was_planned_in_every_sequence(name, option):
+    model = lively_model("diffumamba-h", layers=2)
+    place = {"batch": BATCH, "seed": SEED, "prompt_len": 7}
+    known = adaptive(name, option, RULES[0], BLOCK).scheduled(model, LENGTH, **place)
+    state = known.prepare(model, LENGTH, **place)
+    mask_id = model.config.mask_id
+    for index in {1, len(state.plan) // 2, len(state.plan) - 1}:
+        known.seek(state, index)
+        for planned in state.plan[index:]:
+            before = (state.tokens == mask_id).sum(dim=1)
+            known.step(model, state, planned.kind)
+            unmasked = before - (state.tokens == mask_id).sum(dim=1)
+            assert unmasked.tolist() == [planned.reveal] * BATCH
+
+
+@each_sampler
+def test_no_two_passes_that_draw_share_their_noise(name, option):
+    model = lively_model("diffutran", layers=1)
+    sampler = adaptive(name, option, RULES[0], BLOCK)  # planned with a token a pass
+    seen = []
+    for seed in (0, BATCH):
+        state = sampler.prepare(model, LENGTH, BATCH, seed, prompt_len=7)
+        for index, planned in enumerate(state.plan):
+            if planned.reveal:
+                state.index.fill_(index)
+                seen += state.noise_seed().tolist()
+    assert len(set(seen)) == len(seen) == 2 * BATCH * LENGTH

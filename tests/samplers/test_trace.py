@@ -1,0 +1,229 @@
+"""A recorded acceptance: what it holds, and decodes that follow it."""
+
+import json
+
+import pytest
+import torch
+from reference import lively_model
+
+from dlm_bench import ConfigError, build_sampler
+from dlm_bench.samplers.adaptive import record_trace
+from dlm_bench.samplers.trace import Trace, load_trace, save_trace
+
+FACTS = {
+    "schema_version": 1,
+    "backbone": "diffumamba",
+    "size": "tiny",
+    "sampler": "block-cache",
+    "options": {"accept": "threshold", "threshold": 0.9},
+    "block_size": 4,
+    "length": 10,
+    "checkpoint": "",
+    "seed": 0,
+    "accepted": [[3, 1], [1, 1, 1, 1], [2]],
+}
+
+
+def trace_of(**changes):
+    return Trace.model_validate_json(json.dumps(FACTS | changes))
+
+
+def reveals(length, block_size=4, trace=None, name="block-cache", **options):
+    """Tokens that the passes of each block of a replay unmask."""
+    blocks = {} if name == "full" else {"block_size": block_size}
+    sampler = build_sampler(name, trace=trace or trace_of(), **blocks, **options)
+    found = {}
+    for place in sampler.plan(length):
+        if place.masked:
+            found.setdefault(place.block_start, []).append(place.reveal)
+    return list(found.values())
+
+
+# Schedules.
+
+
+def test_a_replay_unmasks_what_was_recorded():
+    assert reveals(10) == [[3, 1], [1, 1, 1, 1], [2]]
+
+
+def test_a_longer_decode_takes_the_whole_blocks_again():
+    assert reveals(22) == [[3, 1], [1, 1, 1, 1], [3, 1], [1, 1, 1, 1], [3, 1], [1, 1]]
+
+
+def test_a_shorter_block_stops_where_nothing_is_left():
+    assert reveals(3) == [[3]]
+    assert reveals(7) == [[3, 1], [1, 1, 1]]
+
+
+def test_a_trace_shorter_than_a_block_goes_on_from_its_first_pass():
+    short = trace_of(length=3, accepted=[[2, 1]])
+    assert reveals(8, trace=short) == [[2, 1, 1], [2, 1, 1]]
+
+
+def test_a_trace_without_blocks_drives_full_at_any_length():
+    whole = trace_of(sampler="full", block_size=None, length=8, accepted=[[4, 1, 3]])
+    assert reveals(8, trace=whole, name="full") == [[4, 1, 3]]
+    assert reveals(5, trace=whole, name="full") == [[4, 1]]
+    assert reveals(14, trace=whole, name="full") == [[4, 1, 3, 4, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "passes"),
+    [
+        ("block-cache", {"commit": "separate"}, 7 + 2),
+        ("block-cache", {"commit": "fused"}, 7),
+        ("block-cache", {"commit": "none"}, 7),
+        ("fast-dllm", {"cache": "dual"}, 7),
+        ("fast-dllm", {"cache": "prefix"}, 7),
+    ],
+)
+def test_any_sampler_with_blocks_can_follow_it(name, options, passes):
+    sampler = build_sampler(name, trace=trace_of(), block_size=4, **options)
+    assert sampler.schedule(10).forward_passes == passes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "trace", "said"),
+    [
+        ("block-cache", {}, {}, ["block_size 32", "block_size 4"]),
+        ("full", {}, {}, ["block_size 4", "'full'", "no blocks"]),
+        (
+            "fast-dllm",
+            {"block_size": 4},
+            {"block_size": None, "accepted": [[10]]},
+            ["without blocks", "block_size 4"],
+        ),
+        ("block-cache", {"block_size": 4, "tokens_per_step": 2}, {}, ["tokens_per_step", "trace"]),
+        ("block-cache", {"block_size": 4, "threshold": 0.9}, {}, ["threshold", "'fixed'"]),
+    ],
+)
+def test_what_does_not_go_with_a_trace_is_refused(name, options, trace, said):
+    with pytest.raises(ConfigError) as caught:
+        build_sampler(name, trace=trace_of(**trace), **options)
+    for words in said:
+        assert words in str(caught.value)
+
+
+# What names it.
+
+
+def test_the_options_of_a_replay_name_the_trace_by_its_content():
+    sampler = build_sampler("block-cache", trace=trace_of(), block_size=4)
+    options = sampler.options()
+    assert options.keys() == {"temperature", "unmask", "trace", "block_size", "commit"}
+    assert options["trace"].startswith("diffumamba-tiny-threshold-0.9@")
+    assert len(options["trace"].partition("@")[2]) == 12
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accepted": [[3, 1], [1, 1, 2], [2]]},
+        {"accepted": [[1, 3], [1, 1, 1, 1], [2]]},
+        {"checkpoint": "0123456789abcdef"},
+        {"seed": 1},
+        {"prompt_len": 1},
+        {"options": {"accept": "threshold", "threshold": 0.8}},
+        {"backbone": "diffutran"},
+    ],
+)
+def test_no_two_traces_share_a_label(change):
+    assert trace_of(**change).label != trace_of().label
+
+
+def test_where_a_trace_lies_does_not_matter(tmp_path):
+    save_trace(trace_of(), tmp_path / "a" / "one.json")
+    save_trace(trace_of(), tmp_path / "two.json")
+    options = [
+        build_sampler("block-cache", trace=str(path), block_size=4).options()
+        for path in (tmp_path / "a" / "one.json", tmp_path / "two.json")
+    ]
+    assert options[0] == options[1]
+
+
+# Files.
+
+
+def test_a_trace_comes_back_from_its_file(tmp_path):
+    save_trace(trace_of(), tmp_path / "t.json")
+    assert load_trace(tmp_path / "t.json") == trace_of()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not a trace"),
+        (json.dumps(FACTS)[:-20], "not a trace"),
+        ("[]", "not a trace"),
+        (json.dumps(FACTS | {"length": 11}), "block_size and length"),
+        (json.dumps(FACTS | {"accepted": [[3, 1], [4, 0], [2]]}), "first and the last pass"),
+        (json.dumps(FACTS | {"accepted": [[3, 1], [5, -1], [2]]}), "accepted.1.1"),
+        (json.dumps(FACTS | {"accepted": [[3, 1], [], [2]]}), "block_size and length"),
+        (json.dumps(FACTS | {"accepted": [["3", 1], [4], [2]]}), "accepted.0.0"),
+        (json.dumps({k: v for k, v in FACTS.items() if k != "seed"}), "seed"),
+        (json.dumps(FACTS | {"more": 1}), "more"),
+        (json.dumps(FACTS | {"schema_version": 2}), "schema_version 2 is not known; allowed: 1"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_named_in_one_line(tmp_path, text, said):
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        build_sampler("block-cache", trace=str(path), block_size=4)
+    message = str(caught.value)
+    assert message.startswith(f"trace {str(path)!r}: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"trace '.*none\.json': No such file"):
+        build_sampler("full", trace=str(tmp_path / "none.json"))
+    with pytest.raises(ConfigError, match="trace"):
+        build_sampler("full", trace="\0")
+    with pytest.raises(ConfigError, match="trace"):
+        save_trace(trace_of(), tmp_path)
+
+
+# Decodes.
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("full", {"accept": "threshold", "threshold": 0.05}),
+        ("fast-dllm", {"accept": "factor", "factor": 2.9, "block_size": 8}),
+        ("block-cache", {"accept": "threshold", "threshold": 0.05, "block_size": 8}),
+        ("block-cache", {"accept": "factor", "factor": 2.9, "block_size": 8, "commit": "fused"}),
+    ],
+)
+def test_a_replay_decodes_what_the_recorded_decode_did_in_as_many_passes(name, options, tmp_path):
+    model = lively_model("diffumamba-h")
+    adaptive = build_sampler(name, **options)
+    save_trace(record_trace(model, adaptive, 45), tmp_path / "t.json")
+    rest = {
+        key: value for key, value in options.items() if key not in ("accept", options["accept"])
+    }
+    replay = build_sampler(name, trace=str(tmp_path / "t.json"), **rest)
+    calls = []
+    hook = model.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        expected = adaptive.decode(model, 45)
+        passes = len(calls)
+        assert torch.equal(replay.decode(model, 45), expected)
+    finally:
+        hook.remove()
+    assert len(calls) - passes == passes == replay.schedule(45).forward_passes
+    assert passes < 45  # else it would follow any schedule of one token a pass
+
+
+def test_a_trace_knows_the_weights_it_is_of():
+    model = lively_model("diffutran", layers=1)
+    model.checkpoint = "0123456789abcdef"
+    try:
+        trace = record_trace(model, build_sampler("full", accept="factor"), 6, seed=3)
+    finally:
+        del model.checkpoint
+    assert (trace.checkpoint, trace.seed, trace.length) == ("0123456789abcdef", 3, 6)
+    assert (trace.backbone, trace.size, trace.sampler) == ("diffutran", "tiny", "full")
+    assert trace.options["factor"] == 1.0

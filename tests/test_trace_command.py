@@ -1,0 +1,232 @@
+"""`dlm-bench trace`, and its files in runs and sweeps."""
+
+import json
+
+import pytest
+
+from dlm_bench import jobs, save_checkpoint
+from dlm_bench.cli import main
+from dlm_bench.models.factory import build_model
+from dlm_bench.plan import make_plan
+from dlm_bench.results.store import read_records
+from dlm_bench.samplers.trace import load_trace
+from dlm_bench.sweep import load_sweep
+
+SWEEP = """
+name = "replays"
+size = "tiny"
+dtype = "float32"
+warmup = 0
+repeats = 1
+lengths = [16, 48]
+
+[[lines]]
+backbone = "diffutran"
+sampler = "block-cache"
+block_size = 8
+trace = ["traces/a.json", "traces/b.json"]
+
+[[lines]]
+backbone = "diffutran"
+sampler = "block-cache"
+block_size = 8
+accept = "threshold"
+threshold = [0.02, 0.05]
+"""
+
+
+def record(path, *arguments):
+    where = ["diffutran", "block-cache", "-L", "32", "--size", "tiny", "-o", "block_size=8"]
+    assert main(["trace", *where, *arguments, "--output", str(path)]) == 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A sweep of two traces and of two thresholds."""
+    folder = tmp_path_factory.mktemp("replays")
+    (folder / "s.toml").write_text(SWEEP)
+    record(folder / "traces" / "a.json", "--threshold", "0.02")
+    record(folder / "traces" / "b.json", "--factor", "2.9")
+    return folder
+
+
+def refused(capsys, *arguments):
+    """What a command that ends with 2 says, in one line."""
+    capsys.readouterr()
+    assert main([*map(str, arguments)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_trace_is_of_the_rule_that_was_asked_for_and_says_its_tokens_per_pass(folder, capsys):
+    record(folder / "c.json", "--accept", "factor", "--factor", "3")
+    trace = load_trace(folder / "c.json")
+    assert trace.options["accept"] == "factor"
+    assert (trace.options["factor"], trace.options["block_size"]) == (3.0, 8)
+    out = capsys.readouterr().out
+    assert f"{trace.tokens_per_pass:.4g} tokens per pass" in out
+    assert trace.label in out
+    record(folder / "d.json")
+    assert load_trace(folder / "d.json").options["threshold"] == 0.9
+
+
+def test_a_trace_of_a_checkpoint_names_it(folder):
+    model = build_model("diffutran", "tiny", seed=5)
+    save_checkpoint(model, folder / "w.safetensors")
+    record(folder / "e.json", "--checkpoint", str(folder / "w.safetensors"))
+    assert len(load_trace(folder / "e.json").checkpoint) == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "accept=factor"], "--option: accept=factor is not allowed; --accept says it"),
+        (["-o", "threshold=1", "--threshold", "1"], "--option: threshold=1"),
+        (["--accept", "threshold", "--factor", "2"], "factor: 2.0 is not allowed"),
+        (["--threshold", "1.5"], "threshold: 1.5"),
+        (["--length", "0"], "length: 0"),
+        (["--prompt-len", "-1"], "prompt_len: -1"),
+        (["-o", "trace=x.json"], "trace: 'x.json' is not allowed with accept 'threshold'"),
+    ],
+)
+def test_a_trace_that_cannot_be_recorded_is_one_line(folder, capsys, arguments, said):
+    where = ["trace", "diffutran", "block-cache", "-L", "8", "--size", "tiny"]
+    assert said in refused(capsys, *where, *arguments, "--output", folder / "x.json")
+    assert not (folder / "x.json").exists()
+
+
+def test_a_trace_says_after_how_long_a_prompt_it_was_recorded(folder):
+    record(folder / "p.json", "--threshold", "0.05", "--prompt-len", "20")
+    record(folder / "n.json", "--threshold", "0.05")
+    after, without = (load_trace(folder / name) for name in ("p.json", "n.json"))
+    assert (after.prompt_len, without.prompt_len) == (20, 0)
+    assert after.accepted != without.accepted
+    earlier = json.loads((folder / "n.json").read_text())
+    del earlier["prompt_len"]
+    (folder / "earlier.json").write_text(json.dumps(earlier))
+    assert load_trace(folder / "earlier.json") == without
+
+
+def test_an_autoregressive_model_has_nothing_to_trace(folder, capsys):
+    where = ["trace", "ar-mamba", "ar", "-L", "8", "--size", "tiny"]
+    said = refused(capsys, *where, "--output", folder / "x.json")
+    assert "accept: sampler 'ar' has no such option" in said
+
+
+def test_a_run_follows_a_trace_at_any_length(folder, capsys):
+    where = ["run", "diffutran", "block-cache", "-L", "72", "--size", "tiny", "--repeats", "1"]
+    path = folder / "traces" / "b.json"
+    options = ["-o", f"trace={path}", "-o", "block_size=8", "--json"]
+    capsys.readouterr()
+    assert main([*where, *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    trace = load_trace(path)
+    blocks = [trace.accepted[n % 4] for n in range(9)]
+    assert found["decoding_passes"] == sum(map(len, blocks))
+    assert found["nfe"] == found["decoding_passes"] + 8
+    assert found["point"]["options"]["trace"] == trace.label
+
+
+@pytest.mark.parametrize("accept", ["accept=factor", "trace"])
+def test_a_run_of_a_batch_after_a_prompt_tells_acceptance_prefill_and_first_block(
+    folder, capsys, accept
+):
+    path = folder / "traces" / "b.json"
+    options = [accept if accept != "trace" else f"trace={path}", "block_size=8"]
+    where = ["run", "diffutran", "block-cache", "-L", "24", "--size", "tiny", "--repeats", "1"]
+    place = ["--warmup", "0", "--batch", "2", "--prompt-len", "9"]
+    capsys.readouterr()
+    assert main([*where, *place, *(word for each in options for word in ("-o", each))]) == 0
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"prefill", "first", "acceptance"} <= set(said)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema_version": 1}', '{"schema_version": 9}'])
+def test_a_torn_trace_is_one_line(folder, capsys, text):
+    torn = folder / "traces" / "torn.json"
+    torn.write_text(text)
+    where = ["run", "diffutran", "full", "-L", "8", "--size", "tiny", "-o", f"trace={torn}"]
+    assert f"trace {str(torn)!r}" in refused(capsys, *where)
+    sweep = folder / "torn.toml"
+    sweep.write_text(SWEEP.replace("traces/b.json", "traces/torn.json"))
+    said = refused(capsys, "sweep", sweep, "--dry-run")
+    assert "torn.toml: lines[0]: trace" in said
+
+
+def test_points_of_a_sweep_name_traces_by_content_and_find_them_beside_the_file(folder):
+    sweep = load_sweep(folder / "s.toml")
+    a, b = (load_trace(folder / "traces" / name).label for name in ("a.json", "b.json"))
+    assert [point.options.get("trace") for point in sweep.points] == [a, a, b, b, *[None] * 4]
+    assert sweep.traces[a] == str(folder / "traces" / "a.json")
+    plan = make_plan(folder / "s.toml")
+    assert len(set(plan.identities())) == 8
+
+
+def test_a_moved_study_keeps_its_identities(folder, tmp_path):
+    before = make_plan(folder / "s.toml").identities()
+    (tmp_path / "s.toml").write_text(SWEEP.replace("traces/", ""))
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text((folder / "traces" / name).read_text())
+    assert make_plan(tmp_path / "s.toml").identities() == before
+
+
+def test_a_sweep_measures_them_in_workers(folder, tmp_path):
+    output = tmp_path / "r.jsonl"
+    assert main(["sweep", str(folder / "s.toml"), "--output", str(output)]) == 0
+    records = read_records(output)
+    assert [record.status for record in records] == ["ok"] * 8
+    trace = load_trace(folder / "traces" / "a.json")
+    assert records[0].decoding_passes == sum(map(len, trace.accepted[:2]))
+    # The same weights and the same rule: the replay is of the very decode.
+    assert records[0].nfe == records[4].nfe
+    assert main(["plot", str(output), "--figure", "throughput", "--output", str(tmp_path)]) == 0
+    assert main(["table", "throughput", str(output)]) == 0
+    assert main(["report", str(output), "--output", str(tmp_path / "r.html")]) == 0
+
+
+def test_a_dry_run_says_the_most_passes_where_the_model_decides(folder, capsys):
+    assert main(["sweep", str(folder / "s.toml"), "--dry-run"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "block-cache" in line]
+    assert "up to 17" in rows[4]  # 16 tokens and a commit
+    assert "up to" not in rows[0]
+
+
+def test_batches_and_prompts_multiply_thresholds_and_traces(folder, capsys):
+    text = SWEEP.replace(
+        "lengths = [16, 48]", "lengths = [16]\nbatch = [1, 2]\nprompt_len = [0, 9]"
+    )
+    (folder / "together.toml").write_text(text)
+    plan = make_plan(folder / "together.toml")
+    assert len(set(plan.identities())) == 4 * 2 * 2
+    assert main(["sweep", str(folder / "together.toml"), "--dry-run"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "block-cache" in line]
+    assert sum("up to 17" in row for row in rows) == 2 * 2 * 2  # no prefill among them
+    whole = load_trace(folder / "traces" / "a.json").accepted[:2]
+    passes = f" {sum(map(len, whole)) + 1} "
+    assert all(passes in row for row in rows[:4])
+
+
+def test_a_floor_is_only_said_of_passes_that_are_known(folder, capsys):
+    (folder / "half.toml").write_text(SWEEP.replace("float32", "bfloat16"))
+    assert main(["cost", "--sweep", str(folder / "half.toml"), "--hardware", "h200"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "block-cache" in line]
+    assert "by the model" not in rows[0]
+    assert rows[4].split()[-2:] == ["-", "-"]
+
+
+def test_a_trace_that_changed_since_the_sweep_was_read_is_not_measured(folder, tmp_path):
+    (tmp_path / "s.toml").write_text(SWEEP.replace("traces/", ""))
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text((folder / "traces" / name).read_text())
+    sweep = load_sweep(tmp_path / "s.toml")
+    (tmp_path / "a.json").write_text((tmp_path / "b.json").read_text())
+    job = {
+        "measure": sweep.points[0].model_dump(),
+        "measuring": sweep.measuring.model_dump(),
+        "memory_limit": None,
+        "traces": sweep.traces,
+    }
+    failure = jobs.Desk().answer(job)["failure"]
+    assert failure["status"] == "error"
+    assert "trace: " in failure["message"]
