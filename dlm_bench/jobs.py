@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
+from dlm_bench.protocols import Model
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
-from dlm_bench.sweep import Measuring
+from dlm_bench.sweep import BUILDING, Measuring
 from dlm_bench.timing.runner import measure
 
 
@@ -22,7 +23,7 @@ class Desk:
     """Answers jobs, and keeps the model for as long as they ask for the same one."""
 
     def __init__(self) -> None:
-        self._model: Denoiser | None = None
+        self._model: Model | None = None
         self._built: tuple[Any, ...] = ()
         atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
 
@@ -40,7 +41,7 @@ class Desk:
             model = self._model_of(point, measuring)
             begin = time.perf_counter()  # the model is not part of what the next point will take
             sampler = build_sampler(point.sampler, **point.options)
-            settings = measuring.model_dump(exclude={"kernels"})
+            settings = measuring.model_dump(exclude={"kernels", *BUILDING})
             record = measure(model, sampler, point.length, batch=point.batch, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
             kernels = {} if self._model is None else self._model.kernels.named()
@@ -50,14 +51,21 @@ class Desk:
         taken = time.perf_counter() - begin
         return {"record": record.model_dump(mode="json"), "seconds": taken}
 
-    def _model_of(self, point: Point, measuring: Measuring) -> Denoiser:
-        place = (point.backbone, point.size, point.device, point.dtype)
-        wanted = (*place, measuring.seed, measuring.kernels)
+    def _model_of(self, point: Point, measuring: Measuring) -> Model:
+        folder = measuring.folders.get(point.backbone)
+        name = point.backbone if folder is None else f"{FOLDER}{folder}"
+        place = (name, point.size, point.device, point.dtype)
+        wanted = (*place, measuring.seed, measuring.kernels, measuring.random_weights)
         if self._model is None or wanted != self._built:
             self._model = None  # free the old one before the new one is there
             gc.unfreeze()
             gc.collect()
-            self._model = build_model(*place, seed=measuring.seed, kernels=measuring.kernels)
+            self._model = build_model(
+                *place,
+                seed=measuring.seed,
+                kernels=measuring.kernels,
+                random_weights=measuring.random_weights,
+            )
             self._built = wanted
             gc.freeze()  # what lives this long need not be looked through after every point
         return self._model

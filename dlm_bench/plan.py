@@ -36,7 +36,7 @@ class Plan(BaseModel):
     def identity_of(self, point: Point) -> str:
         """The identity of a point, measured as this sweep does on this hardware."""
         measuring = self.sweep.measuring.model_dump()
-        return identity(point, measuring, self.environment["hardware"])
+        return identity(point, measuring, self.environment["hardware"], self.sweep.origin_of(point))
 
     def found_in(self, path: str | Path) -> dict[str, Record]:
         """The records of this sweep's points that a results file holds, by identity: of several
@@ -73,13 +73,16 @@ def expected_work(point: Point, measuring: Measuring) -> float:
     import numpy as np
 
     from dlm_bench.analysis.cost import pass_costs
-    from dlm_bench.models.config import model_config
+    from dlm_bench.models.config import BACKBONES, model_config
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.units import first_nodes, lines
 
     sampler = build_sampler(point.sampler, **point.options)
     plan = list(sampler.plan(point.length))
-    config = model_config(point.backbone, point.size)
+    if point.backbone in BACKBONES:
+        config = model_config(point.backbone, point.size)
+    else:  # of which no cost is known: a Transformer's grows with length and batch much alike
+        config = model_config("ar-transformer" if sampler.needs == "ar" else "diffutran", "small")
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + BALANCE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":

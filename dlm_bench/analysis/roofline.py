@@ -27,7 +27,7 @@ from dlm_bench.analysis.cost import (
 )
 from dlm_bench.analysis.sheets import HARDWARE, Hardware
 from dlm_bench.errors import ConfigError, check_int, unknown
-from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.config import ModelConfig, recorded_config
 from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import SAMPLERS, build_sampler
@@ -166,7 +166,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     check_precision(facts["dtype"], hardware)
     if not facts["model"]:
         raise ConfigError("model: this record does not say what it is")
-    config, sampler = ModelConfig(**facts["model"]), facts["sampler"]
+    config, sampler = recorded_config(facts["model"]), facts["sampler"]
     costs = pass_costs(
         config,
         sampler,

@@ -1,10 +1,10 @@
 """What the points of a sweep must cost on some hardware, before any of them is run."""
 
 from dlm_bench.analysis.cost_table import FORMATS
-from dlm_bench.analysis.grid import grid
+from dlm_bench.analysis.grid import MISSING, grid
 from dlm_bench.analysis.roofline import Hardware, check_precision, decode_floor, fits
 from dlm_bench.errors import unknown
-from dlm_bench.models.config import model_config
+from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep import Sweep
@@ -34,11 +34,13 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
 
 
 def _row(point: Point, hardware: Hardware) -> list[str]:
-    config = model_config(point.backbone, point.size)
     sampler = build_sampler(point.sampler, **point.options)
     cells = [point.describe(), f"{sampler.schedule(point.length).forward_passes:,}"]
+    if point.backbone not in BACKBONES:
+        return [*cells, MISSING, "cost not known"]
+    config = model_config(point.backbone, point.size)
     if not fits(config, sampler, point.length, hardware, batch=point.batch):
-        return [*cells, "-", "out of memory"]
+        return [*cells, MISSING, "out of memory"]
     seconds = decode_floor(
         config, sampler, point.length, hardware, batch=point.batch, dtype=point.dtype
     )

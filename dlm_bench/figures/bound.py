@@ -57,13 +57,13 @@ def bounds_of(
 def _rows(line: style.Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
     """What `draw` and the scales need of a line's bound at these lengths."""
     from dlm_bench.analysis.roofline import sampler_of
-    from dlm_bench.models.config import ModelConfig, model_config
+    from dlm_bench.models.config import model_config, recorded_config
 
     models = [row["model"] for row in line.rows if row["model"]]
     try:
         sampler = sampler_of({"sampler": line.sampler} | line.settings)
         named = (line.backbone, line.settings["size"])
-        config = ModelConfig(**models[0]) if models else model_config(*named)
+        config = recorded_config(models[0]) if models else model_config(*named)
         batch = int(line.settings["batch"])
         speeds = [_speed(config, sampler, length, hardware, batch) for length in lengths]
     except ConfigError:

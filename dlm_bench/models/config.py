@@ -1,6 +1,8 @@
 """Backbones and sizes, in the paper's notation (arXiv 2511.15927, Tables 5 and 6)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 
@@ -109,6 +111,17 @@ class ModelConfig:
     def is_attention(self, layer: int) -> bool:
         """Whether this layer's mixer is attention (else Mamba-2)."""
         return self.attention_every > 0 and layer % self.attention_every == 0
+
+
+def recorded_config(model: Mapping[str, Any]) -> ModelConfig:
+    """The configuration that a record keeps. Raises ConfigError if it is not that of a backbone of
+    this project's, of which alone the costs are known."""
+    if model.get("backbone") not in BACKBONES:
+        raise unknown("backbone", model.get("backbone"), BACKBONES)
+    try:
+        return ModelConfig(**model)
+    except TypeError:
+        raise ConfigError("model: this record's model has other fields than are known") from None
 
 
 def model_config(

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 
 from dlm_bench.kernels.lm_head import predict
-from dlm_bench.models.cache import Cache, Window
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.cache import Window
+from dlm_bench.protocols import Cache, Model
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
@@ -19,16 +19,16 @@ class Autoregressive(Sampler):
     """Pass i takes token i - 1 (end of text at first) and decodes token i."""
 
     name: ClassVar[str] = "ar"
-    for_denoisers: ClassVar[bool] = False
+    needs: ClassVar[str] = "ar"
 
     def plan(self, length: int) -> Iterator[PlannedPass]:
         for i in range(length):
             yield PlannedPass("decode", 1, i, i, 1, 1, 1, 0.0)
 
-    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
 
-    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: DecodeState, kind: str) -> None:
         position = state.now("block_start")
         previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
         token = torch.where(position == 0, state.config.bos_id, previous)

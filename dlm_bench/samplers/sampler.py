@@ -17,9 +17,9 @@ from dlm_bench.errors import (
     check_number,
     unknown,
 )
-from dlm_bench.models.cache import Cache, new_caches
+from dlm_bench.models.backbones import check_length, known, own_passes
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Cache, Model
 from dlm_bench.samplers.schedule import PlannedPass, Schedule, run_lengths
 from dlm_bench.samplers.state import DecodeState, new_state
 from dlm_bench.samplers.unmask import RULES, unmask
@@ -29,11 +29,12 @@ from dlm_bench.samplers.unmask import RULES, unmask
 class Sampler(ABC):
     """A decoding algorithm: it says its schedule and executes it pass by pass.
 
-    The options are the fields of the dataclass.
+    The options are the fields of the dataclass. `needs` is which passes a model must support
+    (`dlm_bench.protocols.PASSES`).
     """
 
     name: ClassVar[str]
-    for_denoisers: ClassVar[bool] = True
+    needs: ClassVar[str] = "full"
 
     temperature: float = 0.0
 
@@ -45,7 +46,7 @@ class Sampler(ABC):
         """Every pass of a decode of `length` tokens, in order."""
 
     @abstractmethod
-    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: DecodeState, kind: str) -> None:
         """Run the next pass, which is of this kind, and its unmasking.
 
         Reads its place from the device's counter and moves that on: nothing on the host depends
@@ -65,31 +66,35 @@ class Sampler(ABC):
 
     def check_backbone(self, backbone: str) -> None:
         """Raise ConfigError if this sampler cannot decode with this backbone."""
-        if backbone not in BACKBONES:
-            raise unknown("backbone", backbone, BACKBONES)
-        if BACKBONES[backbone].denoiser != self.for_denoisers:
-            fitting = [n for n, b in BACKBONES.items() if b.denoiser == self.for_denoisers]
-            why = (
-                "it fills in masked tokens from both sides, and a causal model sees only the left"
-                if self.for_denoisers
-                else "it needs a causal model, and a denoiser sees both sides"
-            )
-            raise ConfigError(
-                f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
-                f"allowed: {', '.join(fitting)}"
-            )
+        self._check_supports(backbone, known(backbone).supports)
 
-    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+    def _check_supports(self, backbone: str, supports: tuple[str, ...]) -> None:
+        if self.needs in supports:
+            return
+        if self.needs == "ar":
+            why = "it needs a causal model, and a denoiser sees both sides"
+        elif supports == ("ar",):
+            why = "it fills in masked tokens from both sides, and a causal model sees only the left"
+        else:
+            why = f"it needs the passes of {self.needs!r}; there are those of {', '.join(supports)}"
+        fitting = [name for name in BACKBONES if self.needs in own_passes(name)]
+        raise ConfigError(
+            f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
+            f"allowed: {', '.join(fitting)}"
+        )
+
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         """The empty caches of a decode; none unless a sampler says otherwise."""
         return []
 
-    def prepare(self, model: Denoiser, length: int, batch: int = 1, seed: int = 0) -> DecodeState:
+    def prepare(self, model: Model, length: int, batch: int = 1, seed: int = 0) -> DecodeState:
         """Allocate all buffers of a decode: tokens (all MASK), caches, device-side counter.
 
         Raises ConfigError for a backbone this sampler cannot use, or a length or batch below 1.
         """
-        self.check_backbone(model.config.backbone)
+        self._check_supports(model.config.backbone, model.supports)
         check_int("length", length, maximum=LONGEST)
+        check_length(model.config.backbone, length, getattr(model.config, "max_length", None))
         check_int("batch", batch, maximum=LARGEST_BATCH)
         check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
         device = model.head.weight.device
@@ -127,13 +132,13 @@ class Sampler(ABC):
                 cache.fill(state.generator)
 
     @torch.inference_mode()
-    def decode(self, model: Denoiser, length: int, batch: int = 1, seed: int = 0) -> Tensor:
+    def decode(self, model: Model, length: int, batch: int = 1, seed: int = 0) -> Tensor:
         """Decode `length` tokens from nothing: (batch, length) int64, no MASK among them."""
         state = self.prepare(model, length, batch, seed)
         self.run(model, state)
         return state.tokens
 
-    def run(self, model: Denoiser, state: DecodeState) -> None:
+    def run(self, model: Model, state: DecodeState) -> None:
         """All passes, from a state at the first one."""
         for planned in state.plan:
             self.step(model, state, planned.kind)
@@ -152,7 +157,7 @@ class DenoisingSampler(Sampler):
         if self.unmask not in RULES:
             raise unknown("unmask", self.unmask, RULES)
 
-    def reveal(self, model: Denoiser, state: DecodeState, hidden: Tensor) -> None:
+    def reveal(self, model: Model, state: DecodeState, hidden: Tensor) -> None:
         """Unmask what this pass is to, given the block's hidden states (batch, block_len, d)."""
         unmask(
             model,
@@ -179,15 +184,12 @@ class BlockSampler(DenoisingSampler):
                 f"must be at most block_size ({self.block_size})"
             )
 
-    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
 
 
 def model_caches(
-    model: Denoiser, length: int, batch: int, *, reverse_state: bool = False
+    model: Model, length: int, batch: int, *, reverse_state: bool = False
 ) -> list[Cache]:
     """Empty caches on the model's device, in its dtype."""
-    weight, config = model.head.weight, model.config
-    return new_caches(
-        config, batch, length, weight.device, weight.dtype, reverse_state=reverse_state
-    )
+    return model.new_caches(batch, length, reverse_state=reverse_state)

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dlm_bench.models.cache import Cache
-from dlm_bench.models.config import ModelConfig
+from dlm_bench.protocols import Cache, Facts
 from dlm_bench.samplers.schedule import PlannedPass
 
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
@@ -27,7 +26,7 @@ class DecodeState:
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     """
 
-    config: ModelConfig
+    config: Facts
     plan: list[PlannedPass]
     tokens: Tensor
     filler: Tensor
@@ -54,7 +53,7 @@ class DecodeState:
 
 
 def new_state(
-    config: ModelConfig,
+    config: Facts,
     plan: list[PlannedPass],
     length: int,
     batch: int,
@@ -65,8 +64,7 @@ def new_state(
     """All buffers of a decode, with every token MASK and the counter at the first pass."""
     generator = torch.Generator(device).manual_seed(seed)
     shape = (batch, length)
-    # Real, distinct ids: neither end of text nor MASK.
-    filler = torch.randint(config.bos_id, shape, generator=generator, device=device)
+    filler = _real_ids(config, shape, generator, device)
     priority = torch.rand(shape, generator=generator, device=device)
     columns = ("block_start", "reveal", "t")
     return DecodeState(
@@ -83,3 +81,14 @@ def new_state(
         table={c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns},
         shapes={p.kind: (p.query_len, p.block_len) for p in plan},
     )
+
+
+def _real_ids(
+    config: Facts, shape: tuple[int, int], generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Random ids, real and distinct: neither where a decode starts from nor MASK."""
+    special = sorted(i for i in {config.bos_id, config.mask_id} if i < config.vocab_size)
+    ids = torch.randint(config.vocab_size - len(special), shape, generator=generator, device=device)
+    for each in special:
+        ids += ids >= each
+    return ids
