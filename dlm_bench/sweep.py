@@ -20,7 +20,9 @@ from dlm_bench.errors import (
     ConfigError,
     check_int,
 )
-from dlm_bench.models.config import model_config
+from dlm_bench.models.backbones import known, origin_of
+from dlm_bench.models.config import BACKBONES, SIZES, model_config
+from dlm_bench.plugins import package_of
 from dlm_bench.results.record import Graphs, Mode, Point
 
 if TYPE_CHECKING:
@@ -86,13 +88,22 @@ class _File(BaseModel):
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
+    random_weights: bool = False
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
     lines: Annotated[list[_Line], Field(min_length=1)]
 
 
+# Settings that say how a model is built and not how it is measured.
+BUILDING = ("folders", "random_weights")
+
+
 class Measuring(BaseModel):
-    """How the points of a sweep are measured: the settings that a number depends on."""
+    """How the points of a sweep are measured: the settings that a number depends on.
+
+    folders: where the models of Hugging Face's format are, by the name of the backbone;
+    random_weights: they are built with random weights instead of their own.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -105,11 +116,14 @@ class Measuring(BaseModel):
     seed: int = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    random_weights: bool = False
 
 
 class Sweep(BaseModel):
     """A valid sweep: the points in the order of the file, and how to measure them.
 
+    origins: what `origins_of` says of each backbone and sampler together, where it says something.
     timeout: seconds that a point may take; memory_limit: bytes that its process may use; None
     for no limit.
     """
@@ -119,8 +133,17 @@ class Sweep(BaseModel):
     name: str
     points: list[Point]
     measuring: Measuring = Measuring()
+    origins: dict[str, dict[str, str]] = {}
     timeout: float | None = None
     memory_limit: int | None = None
+
+    def origin_of(self, point: Point) -> dict[str, str]:
+        """What the point's backbone and sampler are, where they are not this project's own."""
+        return self.origins.get(_way(point.backbone, point.sampler), {})
+
+
+def _way(backbone: str, sampler: str) -> str:
+    return f"{backbone} {sampler}"
 
 
 def load_sweep(
@@ -173,16 +196,21 @@ def load_sweep(
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     points: dict[str, Point] = {}
+    folders: dict[str, str] = {}
+    origins: dict[str, dict[str, str]] = {}
     for number, line in enumerate(file.lines):
         try:
-            for point in _expand(file, line):
+            for point in _expand(file, line, folders, origins):
                 points[point.model_dump_json()] = point
         except ConfigError as error:
             raise ConfigError(f"{path}: lines[{number}]: {error}") from None
     return Sweep(
         name=file.name,
         points=list(points.values()),
-        measuring=Measuring(**file.model_dump(include=set(Measuring.model_fields))),
+        measuring=Measuring(
+            **file.model_dump(include=set(Measuring.model_fields)), folders=folders
+        ),
+        origins=origins,
         timeout=file.timeout,
         memory_limit=file.memory_limit,
     )
@@ -199,13 +227,31 @@ def _check_place(file: _File, place: "torch.device", dtype: "torch.dtype") -> No
             f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
             "limits the memory of a process, and only a CPU's"
         )
-    for size in {*file.size, *(size for line in file.lines for size in line.size or ())}:
+    sizes = {*file.size, *(size for line in file.lines for size in line.size or ())}
+    for size in sizes & SIZES.keys():
         choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
 
 
-def _expand(file: _File, line: _Line) -> list[Point]:
+def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, str]:
+    """What a backbone and a sampler are, by these kinds, where they are not this project's own:
+    packages with their versions, or digests of what is in a folder. Raises ConfigError for a
+    backbone or sampler that is not there, or a folder without the weights."""
+    from dlm_bench.samplers import SAMPLERS
+
+    found = {
+        "backbone": origin_of(known(backbone), random_weights),
+        "sampler": package_of("sampler", sampler, SAMPLERS),
+    }
+    return {kind: origin for kind, origin in found.items() if origin}
+
+
+def _expand(
+    file: _File, line: _Line, folders: dict[str, str], origins: dict[str, dict[str, str]]
+) -> list[Point]:
     """The points of a line: the product of all its lists, lengths running fastest, then prompts
-    and batches."""
+    and batches. `folders` and `origins`, as Measuring and Sweep have them, get what the line's
+    backbones and samplers add."""
+    from dlm_bench.kernels.choice import check_unmask_kernels
     from dlm_bench.samplers import build_sampler
 
     axes = {key: _as_list(value) for key, value in (line.model_extra or {}).items()}
@@ -220,11 +266,25 @@ def _expand(file: _File, line: _Line) -> list[Point]:
     for (size, backbone, name), *values in itertools.product(names, *axes.values()):
         sampler = build_sampler(name, **dict(zip(axes, values, strict=True)))
         sampler.check_backbone(backbone)
-        model_config(backbone, size)
+        found = known(backbone)
+        if found.folder:
+            other = folders.setdefault(found.name, found.folder)
+            if other != found.folder:
+                raise ConfigError(f"backbone: {found.name!r} is {other!r} and {found.folder!r}")
+            if line.size is None:
+                size = found.default_size  # the size of the others says nothing of a folder
+        found.check_size(size)
+        if backbone not in BACKBONES:
+            check_unmask_kernels(file.kernels)
+        origin = origins_of(backbone, name, file.random_weights)
+        if origin:
+            origins[_way(found.name, name)] = origin
         for batch, prompt_len, length in itertools.product(batches, prompts, lengths):
             sampler.check_timed(length, prompt_len)
+            sampler.check_supports(found.name, found.supports, prompt_len)
+            found.check_length(length, prompt_len)
             point = Point(
-                backbone=backbone,
+                backbone=found.name,
                 size=size,
                 sampler=name,
                 options=sampler.options(),

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from dlm_bench.kernels.lm_head import predict
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Model
 from dlm_bench.samplers.state import DecodeState
 
 RULES = ("confidence", "random")
 
 
 def unmask(
-    model: Denoiser,
+    model: Model,
     state: DecodeState,
     hidden: Tensor,
     *,
