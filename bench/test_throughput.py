@@ -76,7 +76,7 @@ def cases() -> Iterator[Case]:
     for size in SIZES:
         for backbone, kind in BACKBONES.items():
             for name in SAMPLERS:
-                if SAMPLERS[name].for_denoisers == kind.denoiser:
+                if (SAMPLERS[name].needs != "ar") == kind.denoiser:
                     for options in OPTIONS[name]:
                         sampler = build_sampler(name, **options)
                         roles = dict.fromkeys(p.role for p in sampler.schedule(LENGTH))

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
+from dlm_bench.protocols import Model
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.sweep import Measuring, with_trace_file
+from dlm_bench.sweep import BUILDING, Measuring, with_trace_file
 from dlm_bench.timing.runner import measure
 
 SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
@@ -26,7 +27,7 @@ class Desk:
     longer: jobs that take turns need not build them anew."""
 
     def __init__(self) -> None:
-        self._models: dict[tuple[Any, ...], Denoiser] = {}
+        self._models: dict[tuple[Any, ...], Model] = {}
         self._kernels: dict[str, str] = {}  # of the model last asked for
         atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
 
@@ -46,7 +47,7 @@ class Desk:
             options = with_trace_file(point.options, job.get("traces", {}))
             sampler = build_sampler(point.sampler, **options)
             check_trace(sampler, point)
-            settings = measuring.model_dump(exclude={"kernels"})
+            settings = measuring.model_dump(exclude={"kernels", *BUILDING})
             settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
             record = measure(model, sampler, point.length, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
@@ -56,23 +57,30 @@ class Desk:
         taken = time.perf_counter() - begin
         return {"record": record.model_dump(mode="json"), "seconds": taken}
 
-    def _model_of(self, point: Point, measuring: Measuring) -> Denoiser:
-        place = (point.backbone, point.size, point.device, point.dtype)
-        wanted = (*place, measuring.seed, tuple(sorted(measuring.kernels.items())))
+    def _model_of(self, point: Point, measuring: Measuring) -> Model:
+        folder = measuring.folders.get(point.backbone)
+        name = point.backbone if folder is None else f"{FOLDER}{folder}"
+        place = (name, point.size, point.device, point.dtype)
+        kernels = tuple(sorted(measuring.kernels.items()))
+        wanted = (*place, measuring.seed, kernels, measuring.random_weights)
         self._kernels = {}
         if wanted not in self._models:
             # Free a large one before the new one is there.
             self._models = {key: m for key, m in self._models.items() if weight_bytes(m) <= SMALL}
             gc.unfreeze()
             gc.collect()
-            model = build_model(*place, seed=measuring.seed, kernels=measuring.kernels)
-            self._models[wanted] = model
+            self._models[wanted] = build_model(
+                *place,
+                seed=measuring.seed,
+                kernels=measuring.kernels,
+                random_weights=measuring.random_weights,
+            )
             gc.freeze()  # what lives this long need not be looked through after every point
         self._kernels = self._models[wanted].kernels.named()
         return self._models[wanted]
 
 
-def weight_bytes(model: Denoiser) -> int:
+def weight_bytes(model: Model) -> int:
     """Bytes of a model's parameters."""
     return sum(each.numel() * each.element_size() for each in model.parameters())
 

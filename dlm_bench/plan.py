@@ -39,7 +39,7 @@ class Plan(BaseModel):
     def identity_of(self, point: Point) -> str:
         """The identity of a point, measured as this sweep does on this hardware."""
         measuring = self.sweep.measuring.model_dump()
-        return identity(point, measuring, self.environment["hardware"])
+        return identity(point, measuring, self.environment["hardware"], self.sweep.origin_of(point))
 
     def part(self, indices: Sequence[int]) -> "Plan":
         """The plan of some of its points alone."""
@@ -58,7 +58,8 @@ class Plan(BaseModel):
         if self.environment["hardware"] != ANY:
             return record.identity
         measuring = self.sweep.measuring.model_dump()
-        there = identity(record.point, measuring, record.environment.get("hardware", ANY))
+        hardware = record.environment.get("hardware", ANY)
+        there = identity(record.point, measuring, hardware, self.sweep.origin_of(record.point))
         return self.identity_of(record.point) if there == record.identity else ""
 
     def found_in(self, path: str | Path) -> dict[str, Record]:
@@ -111,13 +112,16 @@ def expected_work(
     import numpy as np
 
     from dlm_bench.analysis.cost import pass_costs
-    from dlm_bench.models.config import model_config
+    from dlm_bench.models.config import BACKBONES, model_config
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.units import first_nodes, lines, prefill_unit
 
     sampler = build_sampler(point.sampler, **(point.options if options is None else options))
     plan = list(sampler.plan(point.length, point.prompt_len))
-    config = model_config(point.backbone, point.size)
+    if point.backbone in BACKBONES:
+        config = model_config(point.backbone, point.size)
+    else:  # of which no cost is known: a Transformer's grows with length and batch much alike
+        config = model_config("ar-transformer" if sampler.needs == "ar" else "diffutran", "small")
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + BALANCE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":

@@ -22,7 +22,7 @@ from dlm_bench.errors import DlmBenchError, ResultsError
 if TYPE_CHECKING:
     from dlm_bench.analysis.baseline import Baseline
     from dlm_bench.analysis.verdicts import PointVerdict
-    from dlm_bench.models.denoiser import Denoiser
+    from dlm_bench.protocols import Model
     from dlm_bench.results.record import Graphs, Mode, Record
 
 
@@ -115,7 +115,7 @@ class Throughput:
 
     def __init__(self, settings: _Settings, baseline: "Baseline | None") -> None:
         self._settings, self._baseline = settings, baseline
-        self._model: tuple[tuple[object, ...], Denoiser] | None = None
+        self._model: tuple[tuple[object, ...], Model] | None = None
         self.lines: list[str] = []
 
     def __call__(
@@ -124,7 +124,7 @@ class Throughput:
         sampler: str,
         *,
         length: int,
-        size: str = "small",
+        size: str | None = None,
         batch: int = 1,
         prompt_len: int = 0,
         device: str | None = None,
@@ -138,10 +138,10 @@ class Throughput:
     ) -> "Record":
         """Time a point and return its record; `options` are the sampler's.
 
-        `device` is that of --dlm-device if it is not given, `dtype` float32 on a CPU and else
-        bfloat16; mode, warmup, repeats and graphs are those of `dlm_bench.measure`. Skips the test
-        in a worker of pytest-xdist, beside whose work no time means anything. Raises ConfigError
-        for a value that is not allowed.
+        `backbone` and `size` are those of `dlm_bench.build_model`; `device` is that of --dlm-device
+        if it is not given, `dtype` float32 on a CPU and else bfloat16; mode, warmup, repeats and
+        graphs are those of `dlm_bench.measure`. Skips the test in a worker of pytest-xdist, beside
+        whose work no time means anything. Raises ConfigError for a value that is not allowed.
         """
         __tracebackhide__ = True
         if "PYTEST_XDIST_WORKER" in os.environ:
@@ -215,7 +215,7 @@ class Throughput:
             pytest.fail(f"dlm-bench: {why}", pytrace=False)
         pytest.skip(f"dlm-bench: {why}")
 
-    def _model_of(self, *asked: Any) -> "Denoiser":
+    def _model_of(self, *asked: Any) -> "Model":
         if self._model is None or self._model[0] != asked:
             from dlm_bench.models.factory import build_model
 

@@ -20,7 +20,9 @@ from dlm_bench.errors import (
     ConfigError,
     check_int,
 )
-from dlm_bench.models.config import model_config
+from dlm_bench.models.backbones import known, origin_of
+from dlm_bench.models.config import BACKBONES, SIZES, model_config
+from dlm_bench.plugins import package_of
 from dlm_bench.results.record import Graphs, Mode, Point
 
 if TYPE_CHECKING:
@@ -86,13 +88,22 @@ class _File(BaseModel):
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
+    random_weights: bool = False
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
     lines: Annotated[list[_Line], Field(min_length=1)]
 
 
+# Settings that say how a model is built and not how it is measured.
+BUILDING = ("folders", "random_weights")
+
+
 class Measuring(BaseModel):
-    """How the points of a sweep are measured: the settings that a number depends on."""
+    """How the points of a sweep are measured: the settings that a number depends on.
+
+    folders: where the models of Hugging Face's format are, by the name of the backbone;
+    random_weights: they are built with random weights instead of their own.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -105,11 +116,14 @@ class Measuring(BaseModel):
     seed: int = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    random_weights: bool = False
 
 
 class Sweep(BaseModel):
     """A valid sweep: the points in the order of the file, and how to measure them.
 
+    origins: what `origins_of` says of each backbone and sampler together, where it says something.
     timeout: seconds that a point may take; memory_limit: bytes that its process may use; None
     for no limit. traces: the file of each trace that points name by its label.
     """
@@ -119,6 +133,7 @@ class Sweep(BaseModel):
     name: str
     points: list[Point]
     measuring: Measuring = Measuring()
+    origins: dict[str, dict[str, str]] = {}
     timeout: float | None = None
     memory_limit: int | None = None
     traces: dict[str, str] = {}
@@ -127,6 +142,10 @@ class Sweep(BaseModel):
         """What the sampler of a point is built with."""
         return with_trace_file(point.options, self.traces)
 
+    def origin_of(self, point: Point) -> dict[str, str]:
+        """What the point's backbone and sampler are, where they are not this project's own."""
+        return self.origins.get(_way(point.backbone, point.sampler), {})
+
 
 def with_trace_file(
     options: Mapping[str, int | float | str], traces: Mapping[str, str]
@@ -134,6 +153,10 @@ def with_trace_file(
     """A point's options with the file of its trace, if it has one, in place of the label."""
     label = options.get("trace")
     return {**options, "trace": traces[str(label)]} if label in traces else dict(options)
+
+
+def _way(backbone: str, sampler: str) -> str:
+    return f"{backbone} {sampler}"
 
 
 def load_sweep(
@@ -187,16 +210,22 @@ def load_sweep(
         raise ConfigError(f"{path}: {error}") from None
     points: dict[str, Point] = {}
     traces: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    origins: dict[str, dict[str, str]] = {}
+    beside = Path(path).absolute().parent
     for number, line in enumerate(file.lines):
         try:
-            for point in _expand(file, line, Path(path).absolute().parent, traces):
+            for point in _expand(file, line, beside, traces, folders, origins):
                 points[point.model_dump_json()] = point
         except ConfigError as error:
             raise ConfigError(f"{path}: lines[{number}]: {error}") from None
     return Sweep(
         name=file.name,
         points=list(points.values()),
-        measuring=Measuring(**file.model_dump(include=set(Measuring.model_fields))),
+        measuring=Measuring(
+            **file.model_dump(include=set(Measuring.model_fields)), folders=folders
+        ),
+        origins=origins,
         timeout=file.timeout,
         memory_limit=file.memory_limit,
         traces=traces,
@@ -214,14 +243,36 @@ def _check_place(file: _File, place: "torch.device", dtype: "torch.dtype") -> No
             f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
             "limits the memory of a process, and only a CPU's"
         )
-    for size in {*file.size, *(size for line in file.lines for size in line.size or ())}:
+    sizes = {*file.size, *(size for line in file.lines for size in line.size or ())}
+    for size in sizes & SIZES.keys():
         choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
 
 
-def _expand(file: _File, line: _Line, folder: Path, traces: dict[str, str]) -> list[Point]:
+def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, str]:
+    """What a backbone and a sampler are, by these kinds, where they are not this project's own:
+    packages with their versions, or digests of what is in a folder. Raises ConfigError for a
+    backbone or sampler that is not there, or a folder without the weights."""
+    from dlm_bench.samplers import SAMPLERS
+
+    found = {
+        "backbone": origin_of(known(backbone), random_weights),
+        "sampler": package_of("sampler", sampler, SAMPLERS),
+    }
+    return {kind: origin for kind, origin in found.items() if origin}
+
+
+def _expand(
+    file: _File,
+    line: _Line,
+    beside: Path,
+    traces: dict[str, str],
+    folders: dict[str, str],
+    origins: dict[str, dict[str, str]],
+) -> list[Point]:
     """The points of a line: the product of all its lists, lengths running fastest, then prompts
-    and batches. The files of traces, which are named relative to `folder`, are noted in
-    `traces`."""
+    and batches. Traces are named relative to `beside`. `traces`, `folders` and `origins`, as Sweep
+    and Measuring have them, get what the line adds."""
+    from dlm_bench.kernels.choice import check_unmask_kernels
     from dlm_bench.samplers import build_sampler
 
     axes = {key: _as_list(value) for key, value in (line.model_extra or {}).items()}
@@ -236,16 +287,30 @@ def _expand(file: _File, line: _Line, folder: Path, traces: dict[str, str]) -> l
     for (size, backbone, name), *values in itertools.product(names, *axes.values()):
         asked: dict[str, Any] = dict(zip(axes, values, strict=True))
         if asked.get("trace") and isinstance(asked["trace"], str):
-            asked["trace"] = str(folder / asked["trace"])
+            asked["trace"] = str(beside / asked["trace"])
         sampler = build_sampler(name, **asked)
         if "trace" in sampler.options():
             traces[str(sampler.options()["trace"])] = asked["trace"]
         sampler.check_backbone(backbone)
-        model_config(backbone, size)
+        found = known(backbone)
+        if found.folder:
+            other = folders.setdefault(found.name, found.folder)
+            if other != found.folder:
+                raise ConfigError(f"backbone: {found.name!r} is {other!r} and {found.folder!r}")
+            if line.size is None:
+                size = found.default_size  # the size of the others says nothing of a folder
+        found.check_size(size)
+        if backbone not in BACKBONES:
+            check_unmask_kernels(file.kernels)
+        origin = origins_of(backbone, name, file.random_weights)
+        if origin:
+            origins[_way(found.name, name)] = origin
         for batch, prompt_len, length in itertools.product(batches, prompts, lengths):
             sampler.check_timed(length, prompt_len)
+            sampler.check_supports(found.name, found.supports, prompt_len)
+            found.check_length(length, prompt_len)
             point = Point(
-                backbone=backbone,
+                backbone=found.name,
                 size=size,
                 sampler=name,
                 options=sampler.options(),

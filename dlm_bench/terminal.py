@@ -22,6 +22,8 @@ from dlm_bench.sweep import Sweep
 if TYPE_CHECKING:
     import pandas
 
+    from dlm_bench.samplers.sampler import Sampler
+
 WIDE = 180  # columns of a table that goes to a file or a pipe
 
 
@@ -282,6 +284,7 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
 def print_names() -> None:
     """Backbones with their parameter counts, samplers with their options and defaults."""
     from dlm_bench.figures import FIGURES
+    from dlm_bench.models.backbones import FOLDER, own_passes
     from dlm_bench.models.config import BACKBONES, SIZES
     from dlm_bench.models.factory import build_model, count_parameters
     from dlm_bench.samplers import SAMPLERS
@@ -293,8 +296,35 @@ def print_names() -> None:
     _console().print(table)
     table = _table("sampler", "decodes with", "options and their defaults", left=3)
     for name, kind in SAMPLERS.items():
-        fitting = [b for b, what in BACKBONES.items() if what.denoiser == kind.for_denoisers]
-        options = (f"{field.name}={field.default}" for field in dataclasses.fields(kind))
-        table.add_row(name, " ".join(fitting), " ".join(options))
+        fitting = [b for b in BACKBONES if kind.needs in own_passes(b)]
+        table.add_row(name, " ".join(fitting), _options(kind))
     _console().print(table)
+    _print_plugins()
+    print(f"{FOLDER}FOLDER is a backbone, too: a local model of Hugging Face's (docs/plugins.md)")
     print(f"figures: {' '.join(FIGURES)}")
+
+
+def _options(kind: type["Sampler"]) -> str:
+    return " ".join(f"{field.name}={field.default}" for field in dataclasses.fields(kind))
+
+
+def _print_plugins() -> None:
+    """What other packages announce, with the reason for what cannot be used of it."""
+    from dlm_bench import samplers
+    from dlm_bench.models.backbones import known
+    from dlm_bench.plugins import announced
+
+    table = _table("plug-in", "name", "package", "sizes or options", "passes", left=5)
+    for plugin in (*announced("backbone"), *announced("sampler")):
+        try:
+            if plugin.kind == "backbone":
+                found = known(plugin.name)
+                facts = [" ".join(found.sizes), " ".join(found.supports)]
+            else:
+                kind = samplers.sampler_class(plugin.name)
+                facts = [_options(kind), kind.needs]
+        except ConfigError as error:
+            facts = [f"not usable: {error}", ""]
+        table.add_row(plugin.kind, plugin.name, plugin.package, *facts)
+    if table.row_count:
+        _console().print(table)

@@ -19,7 +19,7 @@ from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import read_records
 
-COMPARED = {"commit", "dlm-bench"}  # what a comparison is about
+COMPARED = {"commit", "dlm-bench", "plugins"}  # what a comparison is about
 TOLD = {"platform", "python", "cpu"}  # seldom matters (on a CPU `hardware` names it too)
 
 Records = Sequence[Record]

@@ -3,10 +3,10 @@
 from typing import Any
 
 from dlm_bench.analysis.cost_table import FORMATS
-from dlm_bench.analysis.grid import grid
+from dlm_bench.analysis.grid import MISSING, grid
 from dlm_bench.analysis.roofline import Hardware, bound, check_precision, decode_floor, fits
 from dlm_bench.errors import unknown
-from dlm_bench.models.config import model_config
+from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep import Sweep
@@ -37,15 +37,17 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
 
 
 def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]:
-    config = model_config(point.backbone, point.size)
     sampler = build_sampler(point.sampler, **options)
     if not sampler.known:
-        return [point.describe(), "by the model", "-", "-"]
+        return [point.describe(), "by the model", MISSING, MISSING]
     passes = sampler.schedule(point.length, point.prompt_len).forward_passes
     cells = [point.describe(), f"{passes:,}"]
+    if point.backbone not in BACKBONES:
+        return [*cells, MISSING, "cost not known"]
+    config = model_config(point.backbone, point.size)
     decode = (config, sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
     if not fits(*decode, **place):
-        return [*cells, "-", "out of memory"]
+        return [*cells, MISSING, "out of memory"]
     seconds = decode_floor(*decode, **place, dtype=point.dtype)
     return [*cells, f"{seconds:,.4g}", f"{bound(*decode, **place, dtype=point.dtype):,.1f}"]

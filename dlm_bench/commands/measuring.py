@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dlm_bench.execute import Executor
-    from dlm_bench.models.denoiser import Denoiser
     from dlm_bench.plan import Plan
+    from dlm_bench.protocols import Model
     from dlm_bench.results.record import Record
-
-SIZE = "small"
 
 
 def add(subparsers: Commands) -> None:
@@ -32,15 +30,20 @@ def add(subparsers: Commands) -> None:
     parser = subparsers.add_parser(
         "run", help="measure one point", description="Measure one point."
     )
-    parser.add_argument("backbone", help="a backbone (see dlm-bench list)")
+    parser.add_argument(
+        "backbone", help="a backbone (see dlm-bench list), or hf:FOLDER (docs/plugins.md)"
+    )
     parser.add_argument("sampler", help="a sampler (see dlm-bench list)")
     parser.add_argument("-L", "--length", type=int, required=True, help="tokens to generate")
-    parser.add_argument("--size", help=f"model size (default: {SIZE}, or the checkpoint's)")
+    parser.add_argument("--size", help="model size (default: small, or the checkpoint's)")
     parser.add_argument(
         "--checkpoint",
         type=Path,
         metavar="FILE",
         help="trained weights (dlm_bench.save_checkpoint), instead of random ones",
+    )
+    parser.add_argument(
+        "--random-weights", action="store_true", help="with hf:FOLDER: instead of the folder's"
     )
     parser.add_argument(
         "-o",
@@ -131,10 +134,11 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.results.identity import identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
+    from dlm_bench.sweep import origins_of
     from dlm_bench.timing.runner import measure
 
     sampler = build_sampler(args.sampler, **dict(map(option_of, args.option)))
-    sampler.check_backbone(args.backbone)
+    sampler.check_backbone(args.backbone, args.prompt_len)
     dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
     # A wrong length is known before the weights are drawn.
     sampler.check_timed(args.length, args.prompt_len)
@@ -151,9 +155,10 @@ def _measure(args: argparse.Namespace) -> int:
     record = measure(model, sampler, args.length, **place, **settings)
     # A sweep that asks for the same finds this record when it resumes.
     asked = settings | {"kernels": forced}
-    if model.checkpoint:  # no sweep asks for that
+    if args.checkpoint is not None:  # no sweep asks for that
         asked["checkpoint"] = model.checkpoint
-    record.identity = identity(record.point, asked, record.environment["hardware"])
+    origin = origins_of(args.backbone, args.sampler, args.random_weights)
+    record.identity = identity(record.point, asked, record.environment["hardware"], origin)
     if args.output:
         append_record(args.output, record)
     if args.json:
@@ -165,14 +170,21 @@ def _measure(args: argparse.Namespace) -> int:
     return 0
 
 
-def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Denoiser":
+def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Model":
     """The model with random weights, or those of --checkpoint if it is what was asked for."""
     from dlm_bench.models.checkpoint import checkpoint_config, load_checkpoint
     from dlm_bench.models.factory import build_model
 
     if args.checkpoint is None:
-        size = SIZE if args.size is None else args.size
-        return build_model(args.backbone, size, args.device, dtype, args.seed, kernels=forced)
+        return build_model(
+            args.backbone,
+            args.size,
+            args.device,
+            dtype,
+            args.seed,
+            kernels=forced,
+            random_weights=args.random_weights,
+        )
     config = checkpoint_config(args.checkpoint)
     for name, asked in (("backbone", args.backbone), ("size", args.size)):
         found = getattr(config, name)

@@ -8,12 +8,13 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 
 from dlm_bench.errors import ConfigError, first_line, unknown
 from dlm_bench.kernels import mamba_ssm
+from dlm_bench.protocols import HEAD_WIDTH
 
 # Every operation's implementations, the preferred one first.
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
@@ -27,6 +28,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "elementwise": ("triton", "torch"),
     "mlp": ("cublaslt", "torch"),
 }
+USUAL_HEAD_DIM = 64  # that attention is chosen for where a model does its own
 _PACKAGES = {
     "triton": "triton",
     "mamba-ssm": "mamba_ssm",
@@ -65,6 +67,19 @@ class Kernels:
 
 
 REFERENCE = Kernels()
+
+
+@dataclass(frozen=True)
+class UnmaskKernels:
+    """The implementations of what dlm-bench does itself for a model that is not its own: the LM
+    head with its argmax, and unmasking."""
+
+    lm_head: str = "torch"
+    elementwise: str = "torch"
+
+    def named(self) -> dict[str, str]:
+        """Operation to implementation, as records keep it."""
+        return asdict(self)
 
 
 def choose_kernels(
@@ -112,6 +127,40 @@ def choose_kernels(
             )
         kernels = replace(kernels, ssd="torch")
     return kernels
+
+
+def check_unmask_kernels(forced: Mapping[str, str]) -> None:
+    """Raise ConfigError for an operation that a model of someone else's does itself."""
+    names = [field.name for field in fields(UnmaskKernels)]
+    for operation in forced:
+        if operation not in names:
+            raise ConfigError(
+                f"kernel: {operation!r} is not allowed; a backbone that is not dlm-bench's own "
+                f"chooses it itself; allowed: {', '.join(names)}"
+            )
+
+
+def choose_unmask_kernels(
+    device: torch.device,
+    dtype: torch.dtype,
+    width: int,
+    forced: Mapping[str, str] | None = None,
+) -> UnmaskKernels:
+    """As `choose_kernels`, for a model of someone else's with hidden states of this width.
+
+    Raises ConfigError for any other operation, which is the model's own affair.
+    """
+    wanted = dict(forced or {})
+    check_unmask_kernels(wanted)
+    if width % HEAD_WIDTH:
+        if wanted.get("lm_head") == "triton":
+            raise ConfigError(
+                f"lm_head: 'triton' needs hidden states a multiple of {HEAD_WIDTH} wide, and they "
+                f"are {width} wide"
+            )
+        wanted["lm_head"] = "torch"
+    chosen = choose_kernels(device, dtype, USUAL_HEAD_DIM, wanted)
+    return UnmaskKernels(chosen.lm_head, chosen.elementwise)
 
 
 def _missing(

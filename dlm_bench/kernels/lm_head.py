@@ -41,7 +41,7 @@ def predict(
     index = every if needed is None else every[needed]
     for part in index.split(max(1, LOGIT_ELEMENTS // weight.shape[0])):
         logits = (hidden[part] @ weight.t()).float()  # (part, vocabulary)
-        logits[:, mask_id] = -torch.inf
+        logits[:, mask_id : mask_id + 1] = -torch.inf  # a causal model may have no such id
         if temperature > 0:
             noise = torch.empty_like(logits)
             for row, waits in zip(part.tolist(), noise, strict=True):

@@ -1,5 +1,6 @@
 """Backbones and sizes, in the paper's notation (arXiv 2511.15927, Tables 5 and 6)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from dlm_bench.errors import ConfigError, check_int, unknown
@@ -147,15 +148,17 @@ def model_config(
 
 
 def stated_config(stated: object) -> ModelConfig:
-    """The configuration that a file states by field. Raises ConfigError unless it states each, and
-    nothing else, by a value that a model can have."""
+    """The configuration that a file or a record states by field. Raises ConfigError unless it is of
+    a backbone of this project's, and states each field, and nothing else, by a value that a model
+    can have."""
     expected = {field.name: field.type for field in fields(ModelConfig)}
-    if not isinstance(stated, dict) or stated.keys() != expected.keys():
+    backbone = stated.get("backbone") if isinstance(stated, Mapping) else None
+    if isinstance(backbone, str) and backbone not in BACKBONES:
+        raise unknown("backbone", backbone, BACKBONES)
+    if not isinstance(stated, Mapping) or stated.keys() != expected.keys():
         raise ConfigError(f"must be a JSON object of {', '.join(expected)}")
     for name, kind in expected.items():
         least = 0 if name == "attention_every" else 1
         if type(stated[name]) is not kind or (kind is int and stated[name] < least):
             raise ConfigError(f"{name}: {stated[name]!r}")
-    if stated["backbone"] not in BACKBONES:
-        raise unknown("backbone", stated["backbone"], BACKBONES)
     return ModelConfig(**stated)

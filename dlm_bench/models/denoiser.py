@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.rotary import rotary_angles
+from dlm_bench.models.backbones import own_passes
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.block import Block, Residual, normalise
-from dlm_bench.models.cache import AttentionCache, Cache, Window
+from dlm_bench.models.cache import AttentionCache, Cache, Window, new_caches
 from dlm_bench.models.config import ModelConfig
 
 FREQUENCIES = 256  # width of the sinusoidal embedding of t, as in DiT and MDLM
@@ -58,6 +59,18 @@ class Denoiser(nn.Module):
             self.time_embedding = TimestepEmbedding(config)
             # adaLN of all layers in one matmul: 6 vectors each, then the final shift and scale.
             self.adaln = nn.Linear(config.time_dim, (6 * config.layers + 2) * width)
+
+    @property
+    def supports(self) -> tuple[str, ...]:
+        """Which passes it can run (`dlm_bench.protocols.PASSES`)."""
+        return own_passes(self.config.backbone)
+
+    def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Cache]:
+        """Empty caches on the model's device, in its dtype."""
+        weight = self.head.weight
+        return new_caches(
+            self.config, batch, length, weight.device, weight.dtype, reverse_state=reverse_state
+        )
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:

@@ -1,13 +1,17 @@
 """Build a random-weight model: the real mathematics of a backbone, untrained."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
-from dlm_bench.kernels.choice import choose_kernels
-from dlm_bench.models.config import ModelConfig, model_config
+from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
+from dlm_bench.models.backbones import FOLDER, known, loaded
+from dlm_bench.models.config import BACKBONES, ModelConfig, model_config
 from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.plugins import find
+from dlm_bench.protocols import Model, check_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -52,7 +56,75 @@ def default_dtype(device: torch.device) -> str:
 
 def build_model(
     backbone: str,
-    size: str = "small",
+    size: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = torch.float32,
+    seed: int = 0,
+    *,
+    layers: int | None = None,
+    heads: int | None = None,
+    kernels: Mapping[str, str] | None = None,
+    random_weights: bool = False,
+) -> Model:
+    """A backbone in inference mode: this project's or a package's with random weights, or the
+    model in a folder of Hugging Face's, "hf:FOLDER", with its own or random ones.
+
+    The size is "small" unless given, or what else there is. device="meta" builds the shapes alone,
+    in no memory. `layers` and `heads` override the size's, in this project's own backbones.
+    `kernels` insists on implementations by operation, as {"attention": "cudnn"} (see
+    `dlm_bench.kernels.choice`). A CUDA device becomes the current one. The weights depend on the
+    seed and on the kind of device. Raises ConfigError for an unknown backbone, size, dtype, device
+    or kernel, or one that is not there.
+    """
+    if backbone in BACKBONES and find("backbone", backbone, BACKBONES) is None:
+        size = known(backbone).default_size if size is None else size
+        return build_denoiser(
+            backbone, size, device, dtype, seed, layers=layers, heads=heads, kernels=kernels
+        )
+    for name, value in (("layers", layers), ("heads", heads)):
+        if value is not None:
+            raise ConfigError(f"{name}: {value!r} is not allowed with backbone {backbone!r}")
+    place, kind = parse_device(device), parse_dtype(dtype)
+    check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)  # Triton launches on the current one
+    found = known(backbone)
+    size = found.default_size if size is None else size
+    found.check_size(size)
+    if backbone.startswith(FOLDER):
+        from dlm_bench.models.hugging_face import build_hugging_face
+
+        return build_hugging_face(
+            found.folder, place, kind, seed, random_weights=random_weights, kernels=kernels
+        )
+    return _build_plugin(backbone, size, place, kind, seed, kernels)
+
+
+def _build_plugin(
+    backbone: str,
+    size: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    kernels: Mapping[str, str] | None,
+) -> Model:
+    """A model of a package's backbone, checked to be one."""
+    plugin = find("backbone", backbone, BACKBONES)
+    assert plugin is not None
+    announced = loaded(plugin)
+    model: Any = announced.build(size, device, dtype, seed)
+    try:
+        check_model(model, backbone, size, announced, (device, dtype))
+    except ConfigError as error:
+        raise ConfigError(f"{error} (package {plugin.package})") from None
+    model.kernels = choose_unmask_kernels(device, dtype, model.head.weight.shape[1], kernels)
+    built: Model = model.eval().requires_grad_(False)
+    return built
+
+
+def build_denoiser(
+    backbone: str,
+    size: str,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = torch.float32,
     seed: int = 0,
@@ -61,14 +133,7 @@ def build_model(
     heads: int | None = None,
     kernels: Mapping[str, str] | None = None,
 ) -> Denoiser:
-    """A backbone with random weights, in inference mode.
-
-    device="meta" builds the shapes alone, in no memory. `layers` and `heads` override the size's.
-    `kernels` insists on implementations by operation, as {"attention": "cudnn"} (see
-    `dlm_bench.kernels.choice`). A CUDA device becomes the current one. The weights depend on the
-    seed and on the kind of device. Raises ConfigError for an unknown backbone, size, dtype, device
-    or kernel, or one that is not there.
-    """
+    """As `build_model`, of this project's own backbones only."""
     config = model_config(backbone, size, layers=layers, heads=heads)
     place, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
@@ -102,6 +167,6 @@ def empty_model(
     return model.eval().requires_grad_(False)
 
 
-def count_parameters(model: Denoiser) -> int:
+def count_parameters(model: Model) -> int:
     """Number of parameters, embedding and head included."""
     return sum(parameter.numel() for parameter in model.parameters())

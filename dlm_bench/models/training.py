@@ -4,7 +4,7 @@ import torch
 
 from dlm_bench.kernels.choice import IMPLEMENTATIONS
 from dlm_bench.models.denoiser import Denoiser
-from dlm_bench.models.factory import build_model
+from dlm_bench.models.factory import build_denoiser
 
 
 def build_trainable(
@@ -17,7 +17,7 @@ def build_trainable(
     as MDLM's does. Raises ConfigError as `build_model` does.
     """
     plain = dict.fromkeys(IMPLEMENTATIONS, "torch")
-    model = build_model(backbone, size, device, torch.float32, seed, kernels=plain)
+    model = build_denoiser(backbone, size, device, torch.float32, seed, kernels=plain)
     init_for_training(model)
     return model.train().requires_grad_()
 

@@ -3,33 +3,44 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dlm_bench import __version__
 from dlm_bench.results.record import SCHEMA_VERSION, Point
 
 SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes
+PLACES = ("folders", "random_weights")  # whose content is in `origin`
 DIGITS = 16  # hexadecimal: 64 bits, where a study has thousands of points
 
 
-def identity(point: Point, measuring: Mapping[str, Any], hardware: str) -> str:
+def identity(
+    point: Point,
+    measuring: Mapping[str, Any],
+    hardware: str,
+    origin: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The identity of measuring a point: equal for equal questions to equal hardware.
 
     `measuring` holds all settings of `dlm_bench.sweep.Measuring` by name; `hardware` is what the
-    environment calls the device, with the threads of a CPU. The version of dlm-bench and of the
-    record's schema are part of it, the commit is not: a resumed study survives an edit of a
-    comment. A limit on time or memory is not part of it either, as it changes no number.
+    environment calls the device, with the threads of a CPU. `origin` is what the point's backbone
+    and sampler are, by these kinds, where they are not this project's own. The version of dlm-bench
+    and of the record's schema are part of it, the commit is not: a resumed study survives an edit
+    of a comment. A limit on time or memory is not part of it either, as it changes no number, and
+    nor is where a folder lies.
     """
-    settings = dict(measuring)
+    settings = {name: value for name, value in measuring.items() if name not in PLACES}
     if settings["mode"] == "exact":
         settings = {name: value for name, value in settings.items() if name not in SAMPLING}
-    asked = {
+    asked: dict[str, Any] = {
         "point": point.asked(),
         "measuring": settings,
         "hardware": hardware,
         "dlm-bench": __version__,
         "schema": SCHEMA_VERSION,
     }
+    if origin:
+        asked["origin"] = dict(origin)
     text = json.dumps(_plain(asked), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 

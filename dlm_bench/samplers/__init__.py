@@ -1,9 +1,12 @@
 """The samplers, by name."""
 
 import dataclasses
+import inspect
 from typing import Any
 
+from dlm_bench import plugins
 from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.protocols import PASSES
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
@@ -21,9 +24,7 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
     Raises ConfigError for an unknown sampler, an option it lacks, a value it does not allow, or an
     option that would mean nothing beside the others.
     """
-    if name not in SAMPLERS:
-        raise unknown("sampler", name, SAMPLERS)
-    kind = SAMPLERS[name]
+    kind = sampler_class(name)
     allowed = [field.name for field in dataclasses.fields(kind)]
     for option in options:
         if option not in allowed:
@@ -35,3 +36,36 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
         if option in options:
             raise ConfigError(f"{option}: {options[option]!r} is not allowed {why}")
     return sampler
+
+
+def sampler_class(name: str) -> type[Sampler]:
+    """The class of a sampler, this project's or a package's, whose fields are its options.
+
+    Raises ConfigError for an unknown one, or a plug-in that is not what it must be.
+    """
+    plugin = plugins.find("sampler", name, SAMPLERS)
+    if plugin is not None:
+        return loaded(plugin)
+    if name not in SAMPLERS:
+        others = (plugin.name for plugin in plugins.announced("sampler"))
+        raise unknown("sampler", name, [*SAMPLERS, *others])
+    return SAMPLERS[name]
+
+
+def loaded(plugin: plugins.Plugin) -> type[Sampler]:
+    """The sampler that a package's entry point names. Raises ConfigError if it is none."""
+    found = plugins.load(plugin)
+    if not (isinstance(found, type) and issubclass(found, Sampler)):
+        raise plugins.refusal(plugin, "is not a subclass of dlm_bench.samplers.sampler.Sampler")
+    if "__dataclass_params__" not in vars(found):
+        raise plugins.refusal(plugin, "is not a dataclass, whose fields would be its options")
+    if getattr(found, "name", None) != plugin.name:
+        raise plugins.refusal(plugin, f"has name {getattr(found, 'name', None)!r}")
+    if found.needs not in PASSES:
+        raise plugins.refusal(plugin, f"has needs {found.needs!r}; allowed: {', '.join(PASSES)}")
+    plan = inspect.signature(found.plan)
+    try:
+        plan.bind("self", "length", "prompt_len")
+    except TypeError:
+        raise plugins.refusal(plugin, f"has plan{plan}; must take length and prompt_len") from None
+    return found

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Model
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.samplers.trace import SCHEMA_VERSION, Trace
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def decode_until_done(
-    sampler: "Sampler", model: Denoiser, state: DecodeState
+    sampler: "Sampler", model: Model, state: DecodeState
 ) -> list[tuple[int, ...]]:
     """Run a decode from its first pass, each block until none of its tokens is masked in any row.
 
@@ -46,7 +46,7 @@ def decode_until_done(
 
 @torch.inference_mode()
 def record_trace(
-    model: Denoiser,
+    model: Model,
     sampler: "Sampler",
     length: int,
     batch: int = 1,

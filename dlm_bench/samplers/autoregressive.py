@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 
 from dlm_bench.kernels.lm_head import predict
-from dlm_bench.models.cache import Cache, Window
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.cache import Window
+from dlm_bench.protocols import Cache, Model
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass
 from dlm_bench.samplers.state import DecodeState
@@ -22,7 +22,7 @@ class Autoregressive(Sampler):
     """
 
     name: ClassVar[str] = "ar"
-    for_denoisers: ClassVar[bool] = False
+    needs: ClassVar[str] = "ar"
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         if prompt_len:
@@ -33,10 +33,10 @@ class Autoregressive(Sampler):
         for i in range(length):
             yield PlannedPass("decode", 1, i, i, 1, 1, 1, 0.0)
 
-    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
 
-    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: DecodeState, kind: str) -> None:
         position = state.now("block_start")
         previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
         if kind == PREFILL:

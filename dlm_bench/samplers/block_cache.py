@@ -14,7 +14,7 @@ import torch
 
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.cache import Window
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Model
 from dlm_bench.samplers.sampler import BlockSampler
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
 from dlm_bench.samplers.state import DecodeState
@@ -32,6 +32,7 @@ class BlockCache(BlockSampler):
     """
 
     name: ClassVar[str] = "block-cache"
+    needs: ClassVar[str] = "block-cache"
 
     commit: str = "separate"
 
@@ -63,7 +64,7 @@ class BlockCache(BlockSampler):
             if self.commit == "separate" and not last_block:
                 yield PlannedPass("commit", size, start, start, size, 0, 0, 0.0)
 
-    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: DecodeState, kind: str) -> None:
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")
         clean = query_len - block_len  # of a fused pass

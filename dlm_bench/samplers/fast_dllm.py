@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 
 from dlm_bench.errors import unknown
-from dlm_bench.models.cache import Cache, Window
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.cache import Window
+from dlm_bench.protocols import Cache, Model
 from dlm_bench.samplers.sampler import BlockSampler, model_caches
 from dlm_bench.samplers.schedule import PlannedPass, blocks
 from dlm_bench.samplers.state import DecodeState
@@ -30,6 +30,7 @@ class FastDLLM(BlockSampler):
     """
 
     name: ClassVar[str] = "fast-dllm"
+    needs: ClassVar[str] = "fast-dllm"
 
     cache: str = "dual"
 
@@ -54,10 +55,10 @@ class FastDLLM(BlockSampler):
                 t = (masked + total - start - block_len) / total
                 yield PlannedPass(kind, query, context, start, block_len, masked, reveal, t)
 
-    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch, reverse_state=self.cache == "dual")
 
-    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: DecodeState, kind: str) -> None:
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")
         t = self.timestep(state, state.tokens)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Model
 from dlm_bench.samplers.sampler import DenoisingSampler
 from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
@@ -22,7 +22,7 @@ class Full(DenoisingSampler):
             t = masked / total
             yield PlannedPass("denoise", total, 0, prompt_len, length, masked, reveal, t)
 
-    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: DecodeState, kind: str) -> None:
         hidden = model(state.tokens, self.timestep(state, state.tokens))
         self.reveal(model, state, hidden[:, state.prompt_len :])
         state.next_pass()

@@ -18,9 +18,9 @@ from dlm_bench.errors import (
     check_number,
     unknown,
 )
-from dlm_bench.models.cache import Cache, new_caches
+from dlm_bench.models.backbones import check_length, known, own_passes
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Cache, Facts, Model
 from dlm_bench.samplers.accept import ACCEPTS
 from dlm_bench.samplers.adaptive import decode_until_done, record_trace
 from dlm_bench.samplers.schedule import (
@@ -40,11 +40,12 @@ from dlm_bench.samplers.unmask import RULES, unmask
 class Sampler(ABC):
     """A decoding algorithm: it says its schedule and executes it pass by pass.
 
-    The options are the fields of the dataclass.
+    The options are the fields of the dataclass. `needs` is which passes a model must support
+    (`dlm_bench.protocols.PASSES`).
     """
 
     name: ClassVar[str]
-    for_denoisers: ClassVar[bool] = True
+    needs: ClassVar[str] = "full"
 
     temperature: float = 0.0
 
@@ -57,7 +58,7 @@ class Sampler(ABC):
         can be where they are not `known`."""
 
     @abstractmethod
-    def step(self, model: Denoiser, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: DecodeState, kind: str) -> None:
         """Run the next pass, which is of this kind, and its unmasking.
 
         Reads its place from the device's counter and moves that on: nothing on the host depends
@@ -88,7 +89,7 @@ class Sampler(ABC):
             )
 
     def scheduled(
-        self, model: Denoiser, length: int, batch: int = 1, seed: int = 0, prompt_len: int = 0
+        self, model: Model, length: int, batch: int = 1, seed: int = 0, prompt_len: int = 0
     ) -> Self:
         """This sampler with the passes of this very decode known; decodes once if need be."""
         return self
@@ -110,30 +111,45 @@ class Sampler(ABC):
                 "prefill pass decodes the first token: nothing is left to time; must be at least 2"
             )
 
-    def check_backbone(self, backbone: str) -> None:
-        """Raise ConfigError if this sampler cannot decode with this backbone."""
-        if backbone not in BACKBONES:
-            raise unknown("backbone", backbone, BACKBONES)
-        if BACKBONES[backbone].denoiser != self.for_denoisers:
-            fitting = [n for n, b in BACKBONES.items() if b.denoiser == self.for_denoisers]
-            why = (
-                "it fills in masked tokens from both sides, and a causal model sees only the left"
-                if self.for_denoisers
-                else "it needs a causal model, and a denoiser sees both sides"
-            )
+    def check_backbone(self, backbone: str, prompt_len: int = 0) -> None:
+        """Raise ConfigError if this sampler cannot decode with this backbone, or not after a prompt
+        of so many tokens."""
+        self.check_supports(backbone, known(backbone).supports, prompt_len)
+
+    def check_supports(self, backbone: str, supports: tuple[str, ...], prompt_len: int = 0) -> None:
+        """As `check_backbone`, of a backbone that supports these passes."""
+        if self.needs not in supports:
+            raise self._refusal(backbone, supports)
+        if "prefill" in supports or not prompt_len:
+            return
+        if next(self.plan(1, prompt_len)).kind == PREFILL:
             raise ConfigError(
-                f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
-                f"allowed: {', '.join(fitting)}"
+                f"prompt_len: {prompt_len} is not allowed with backbone {backbone!r} and sampler "
+                f"{self.name!r}, which begins with a 'prefill' pass; there are those of "
+                f"{', '.join(supports)}"
             )
 
-    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+    def _refusal(self, backbone: str, supports: tuple[str, ...]) -> ConfigError:
+        if self.needs == "ar":
+            why = "it needs a causal model, and a denoiser sees both sides"
+        elif "ar" in supports:
+            why = "it fills in masked tokens from both sides, and a causal model sees only the left"
+        else:
+            why = f"it needs the passes of {self.needs!r}; there are those of {', '.join(supports)}"
+        fitting = [name for name in BACKBONES if self.needs in own_passes(name)]
+        return ConfigError(
+            f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
+            f"allowed: {', '.join(fitting)}"
+        )
+
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         """The empty caches of a decode of `length` tokens, those of the prompt included; none
         unless a sampler says otherwise."""
         return []
 
     def prepare(
         self,
-        model: Denoiser,
+        model: Model,
         length: int,
         batch: int = 1,
         seed: int = 0,
@@ -146,15 +162,18 @@ class Sampler(ABC):
         Raises ConfigError for a backbone this sampler cannot use, a length or batch below 1, or a
         prompt of another shape or of tokens that are not the model's.
         """
-        self.check_backbone(model.config.backbone)
+        backbone = model.config.backbone
+        self.check_supports(backbone, model.supports)
         check_lengths(length)
         check_int("batch", batch, maximum=LARGEST_BATCH)
         # Sequence i has seed + i.
         check_int("seed", seed, minimum=0, maximum=LARGEST_SEED - (batch - 1))
         if prompt is not None:
-            check_prompt(prompt, batch, model.config.mask_id, prompt_len)
+            check_prompt(prompt, batch, model.config, prompt_len)
             prompt_len = prompt.shape[1]
         check_lengths(length, prompt_len)
+        self.check_supports(backbone, model.supports, prompt_len)
+        check_length(backbone, length, getattr(model.config, "max_length", None), prompt_len)
         device = model.head.weight.device
         if device.type == "meta":
             raise ConfigError("device: a model on 'meta' has shapes but no weights to decode with")
@@ -198,7 +217,7 @@ class Sampler(ABC):
     @torch.inference_mode()
     def decode(
         self,
-        model: Denoiser,
+        model: Model,
         length: int,
         batch: int = 1,
         seed: int = 0,
@@ -214,7 +233,7 @@ class Sampler(ABC):
         self.run(model, state)
         return state.tokens[:, state.prompt_len :]
 
-    def run(self, model: Denoiser, state: DecodeState) -> None:
+    def run(self, model: Model, state: DecodeState) -> None:
         """All passes, from a state at the first one."""
         for planned in state.plan:
             self.step(model, state, planned.kind)
@@ -299,14 +318,14 @@ class DenoisingSampler(Sampler):
         return self.accept == "fixed" or bool(self.trace)
 
     def scheduled(
-        self, model: Denoiser, length: int, batch: int = 1, seed: int = 0, prompt_len: int = 0
+        self, model: Model, length: int, batch: int = 1, seed: int = 0, prompt_len: int = 0
     ) -> Self:
         if self.known:
             return self
         trace = record_trace(model, self, length, batch, seed, prompt_len)
         return dataclasses.replace(self, trace=trace)
 
-    def run(self, model: Denoiser, state: DecodeState) -> None:
+    def run(self, model: Model, state: DecodeState) -> None:
         if self.known:
             super().run(model, state)
         else:
@@ -325,7 +344,7 @@ class DenoisingSampler(Sampler):
             return state.now("t")[None]
         return (tokens == state.config.mask_id).sum(dim=1, keepdim=True) / tokens.shape[1]
 
-    def reveal(self, model: Denoiser, state: DecodeState, hidden: Tensor) -> None:
+    def reveal(self, model: Model, state: DecodeState, hidden: Tensor) -> None:
         """Unmask what this pass is to, given the block's hidden states (batch, block_len, d)."""
         value = {"threshold": self.threshold, "factor": self.factor}.get(self.accept)
         unmask(
@@ -354,13 +373,13 @@ class BlockSampler(DenoisingSampler):
                 f"must be at most block_size ({self.block_size})"
             )
 
-    def caches(self, model: Denoiser, length: int, batch: int) -> list[Cache]:
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
 
 
-def check_prompt(prompt: object, batch: int, ids: int, prompt_len: int = 0) -> None:
-    """Raise ConfigError unless `prompt` is (batch, tokens) int64 of at least one token from 0 to
-    below `ids`, as many as prompt_len if that is not 0."""
+def check_prompt(prompt: object, batch: int, config: Facts, prompt_len: int = 0) -> None:
+    """Raise ConfigError unless `prompt` is (batch, tokens) int64 of at least one id of the
+    vocabulary, none of them MASK, as many as prompt_len if that is not 0."""
     if not isinstance(prompt, Tensor) or prompt.dtype != torch.int64:
         what = prompt.dtype if isinstance(prompt, Tensor) else type(prompt).__name__
         raise ConfigError(f"prompt: {what} is not allowed; must be a tensor of torch.int64")
@@ -370,18 +389,17 @@ def check_prompt(prompt: object, batch: int, ids: int, prompt_len: int = 0) -> N
             f"prompt: shape {tuple(prompt.shape)} is not allowed; must be "
             f"({batch}, {prompt_len or 'tokens'}), a row for each sequence of the batch"
         )
-    low, high = (int(end) for end in prompt.aminmax())
-    if low < 0 or high >= ids:
+    ids, mask = config.vocab_size, config.mask_id
+    wrong = prompt[(prompt < 0) | (prompt >= ids) | (prompt == mask)]
+    if len(wrong):
+        without = f" without MASK ({mask})" if mask < ids else ""
         raise ConfigError(
-            f"prompt: token {low if low < 0 else high} is not allowed; must be from 0 to {ids - 1}"
+            f"prompt: token {int(wrong[0])} is not allowed; must be from 0 to {ids - 1}{without}"
         )
 
 
 def model_caches(
-    model: Denoiser, length: int, batch: int, *, reverse_state: bool = False
+    model: Model, length: int, batch: int, *, reverse_state: bool = False
 ) -> list[Cache]:
     """Empty caches on the model's device, in its dtype."""
-    weight, config = model.head.weight, model.config
-    return new_caches(
-        config, batch, length, weight.device, weight.dtype, reverse_state=reverse_state
-    )
+    return model.new_caches(batch, length, reverse_state=reverse_state)

@@ -6,8 +6,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from dlm_bench.models.cache import Cache
-from dlm_bench.models.config import ModelConfig
+from dlm_bench.protocols import Cache, Facts
 from dlm_bench.samplers.schedule import PlannedPass
 
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
@@ -36,7 +35,7 @@ class DecodeState:
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     """
 
-    config: ModelConfig
+    config: Facts
     plan: list[PlannedPass]
     tokens: Tensor
     filler: Tensor
@@ -65,7 +64,7 @@ class DecodeState:
 
 
 def new_state(
-    config: ModelConfig,
+    config: Facts,
     plan: list[PlannedPass],
     length: int,
     batch: int,
@@ -82,11 +81,15 @@ def new_state(
     total = prompt_len + length
     filler = torch.empty((batch, total), dtype=torch.int64, device=device)
     priority = torch.empty((batch, total), device=device)
+    # Real, distinct ids: neither what a decode starts from nor MASK.
+    special = sorted(i for i in {config.bos_id, config.mask_id} if i < config.vocab_size)
     for row, generator in enumerate(generators):
-        # Real, distinct ids: neither end of text nor MASK. The prompt's do not depend on `length`.
+        # The prompt's do not depend on `length`.
         for part in (filler[row, :prompt_len], filler[row, prompt_len:]):
-            part.random_(config.bos_id, generator=generator)
+            part.random_(config.vocab_size - len(special), generator=generator)
         priority[row].uniform_(generator=generator)
+    for each in special:
+        filler += filler >= each
     if prompt is not None:
         filler[:, :prompt_len] = prompt
     tokens = torch.full_like(filler, config.mask_id)

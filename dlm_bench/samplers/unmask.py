@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dlm_bench.kernels.lm_head import predict
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Model
 from dlm_bench.samplers.accept import accepted
 from dlm_bench.samplers.state import DecodeState
 
@@ -12,7 +12,7 @@ RULES = ("confidence", "random")
 
 
 def unmask(
-    model: Denoiser,
+    model: Model,
     state: DecodeState,
     hidden: Tensor,
     *,

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 
 from dlm_bench import __version__
+from dlm_bench.models.backbones import FOLDER
+from dlm_bench.models.config import BACKBONES
+from dlm_bench.plugins import package_of
 
 LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-attn")
 
@@ -46,6 +49,23 @@ def environment(device_type: str, index: int = 0) -> dict[str, Any]:
         facts["driver"] = _output(
             "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
         )
+    return facts
+
+
+def origins(backbone: str, sampler: str) -> dict[str, Any]:
+    """The packages that a backbone and a sampler come from, where they are not this project's, for
+    the environment of their records."""
+    from dlm_bench.samplers import SAMPLERS
+
+    facts: dict[str, Any] = {}
+    if backbone.startswith(FOLDER):
+        facts["transformers"] = version("transformers")
+    packages = {
+        package_of("backbone", backbone, BACKBONES),
+        package_of("sampler", sampler, SAMPLERS),
+    }
+    if packages != {""}:
+        facts["plugins"] = ", ".join(sorted(packages - {""}))
     return facts
 
 

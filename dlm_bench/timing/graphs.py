@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 
 from dlm_bench.errors import ConfigError, first_line, unknown
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.protocols import Model
 from dlm_bench.results.record import Graphs
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import role_of
@@ -38,7 +38,7 @@ class Steps:
 
     def __init__(
         self,
-        model: Denoiser,
+        model: Model,
         sampler: Sampler,
         state: DecodeState,
         graphs: Graphs = "auto",

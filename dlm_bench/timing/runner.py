@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from dlm_bench.errors import LONGEST_WAIT, MOST_RUNS, check_int, check_number, unknown
-from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import count_parameters
+from dlm_bench.protocols import Model
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import first_block_passes, prefill_passes
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import Work, laps_of
-from dlm_bench.timing.environment import environment
+from dlm_bench.timing.environment import environment, origins
 from dlm_bench.timing.estimate import ANY_ERROR, Estimate, estimate
 from dlm_bench.timing.graphs import Steps, check_graphs
 from dlm_bench.timing.host import HostSource
@@ -31,9 +31,7 @@ TOLERANCE = 0.01
 MOST_SECONDS = 30.0
 
 
-def point_of(
-    model: Denoiser, sampler: Sampler, length: int, batch: int, prompt_len: int = 0
-) -> Point:
+def point_of(model: Model, sampler: Sampler, length: int, batch: int, prompt_len: int = 0) -> Point:
     """The point that a model, a sampler, a length, a batch and a prompt make."""
     weight = model.head.weight
     return Point(
@@ -51,7 +49,7 @@ def point_of(
 
 @torch.inference_mode()
 def measure(
-    model: Denoiser,
+    model: Model,
     sampler: Sampler,
     length: int,
     mode: Mode = "exact",
@@ -115,7 +113,8 @@ def measure(
         model=asdict(model.config),
         checkpoint=model.checkpoint,
         kernels=model.kernels.named(),
-        environment=environment(device.type, device.index or 0),
+        environment=environment(device.type, device.index or 0)
+        | origins(model.config.backbone, sampler.name),
     )
     watch = watch_of(device)
 

@@ -1,0 +1,100 @@
+"""What is known of a backbone by its name alone: this project's, a package's, or a local folder's
+in the format of Hugging Face."""
+
+from dataclasses import dataclass
+
+from dlm_bench import plugins
+from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.models.config import BACKBONES, SIZES
+from dlm_bench.protocols import BackbonePlugin
+
+DEFAULT_SIZE = "small"
+FOLDER = "hf:"  # what the name of a folder begins with
+
+
+@dataclass(frozen=True)
+class Known:
+    """A backbone before it is built.
+
+    name: as records have it. supports: which passes its models can run (`protocols.PASSES`).
+    package: the distribution and version it comes from, empty if it is this project's own or a
+    folder's. folder: its absolute path, empty if it is none. max_length: the most tokens of a
+    sequence, None if it is not known yet or there is no limit.
+    """
+
+    name: str
+    supports: tuple[str, ...]
+    sizes: tuple[str, ...]
+    package: str = ""
+    folder: str = ""
+    max_length: int | None = None
+
+    @property
+    def default_size(self) -> str:
+        """The size of a model of which none is said."""
+        return DEFAULT_SIZE if DEFAULT_SIZE in self.sizes else self.sizes[0]
+
+    def check_size(self, size: str) -> None:
+        """Raise ConfigError if the backbone has no such size."""
+        if size not in self.sizes:
+            raise unknown("size", size, self.sizes)
+
+    def check_length(self, length: int, prompt_len: int = 0) -> None:
+        """Raise ConfigError for a sequence longer than the backbone can take."""
+        check_length(self.name, length, self.max_length, prompt_len)
+
+
+def check_length(backbone: str, length: int, longest: int | None, prompt_len: int = 0) -> None:
+    """Raise ConfigError for `length` tokens after a prompt if they are together more than
+    `longest`; None stands for no limit."""
+    if longest is not None and prompt_len + length > longest:
+        after = f" after a prompt of {prompt_len}" if prompt_len else ""
+        raise ConfigError(
+            f"length: {length}{after} is not allowed; backbone {backbone!r} takes at most "
+            f"{longest} tokens"
+        )
+
+
+def known(backbone: str) -> Known:
+    """What is known of a backbone. Raises ConfigError for an unknown one, one of several packages,
+    or a plug-in or folder that is not what it must be."""
+    if backbone.startswith(FOLDER):
+        from dlm_bench.models.hf_folder import read_folder
+
+        folder = read_folder(backbone.removeprefix(FOLDER))
+        return Known(folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length)
+    plugin = plugins.find("backbone", backbone, BACKBONES)
+    if plugin is not None:
+        found = loaded(plugin)
+        return Known(backbone, found.supports, found.sizes, plugin.package)
+    if backbone not in BACKBONES:
+        others = (plugin.name for plugin in plugins.announced("backbone"))
+        raise unknown("backbone", backbone, [*BACKBONES, *others, f"{FOLDER}FOLDER"])
+    return Known(backbone, own_passes(backbone), tuple(SIZES))
+
+
+def own_passes(backbone: str) -> tuple[str, ...]:
+    """Which passes a backbone of this project's can run."""
+    denoiser = BACKBONES[backbone].denoiser
+    return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")
+
+
+def loaded(plugin: plugins.Plugin) -> BackbonePlugin:
+    """What a package's entry point names. Raises ConfigError if that is no BackbonePlugin."""
+    found = plugins.load(plugin)
+    if not isinstance(found, BackbonePlugin):
+        raise plugins.refusal(
+            plugin, f"is a {type(found).__name__}; must be a dlm_bench.protocols.BackbonePlugin"
+        )
+    return found
+
+
+def origin_of(backbone: Known, random_weights: bool) -> str:
+    """What the numbers of a backbone depend on besides its name: empty for this project's own, a
+    plug-in's package, or what is in a folder. Raises ConfigError if a folder lacks the weights."""
+    if not backbone.folder:
+        return backbone.package
+    from dlm_bench.models.hf_folder import read_folder
+
+    folder = read_folder(backbone.folder)
+    return f"config {folder.digest}, weights {folder.weights_digest(random_weights) or 'random'}"

@@ -1,0 +1,59 @@
+"""The cache of keys and values that a causal model of `transformers` decodes with."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, StaticLayer
+
+
+class Layer(StaticLayer):  # type: ignore[misc]
+    """The keys and values of a layer, in static buffers.
+
+    first: the pass under way is the first one, and attends to its own tokens alone. The model then
+    need not read the place on the device, nor mask what it would see of the buffers.
+    """
+
+    first = False
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write these keys and values; what there is to attend to."""
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        return (key_states, value_states) if self.first else (keys, values)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """How many keys a pass attends to, and the place of the first one."""
+        return (query_length, 0) if self.first else super().get_mask_sizes(query_length)
+
+    def get_seq_length(self) -> Any:
+        """How many tokens there are before the pass, on the device unless it is the first."""
+        return 0 if self.first else super().get_seq_length()
+
+
+class KeyValueCache:
+    """The keys and values of all layers; where the next token goes is on the device."""
+
+    def __init__(self, layers: int, length: int) -> None:
+        self.layers = [Layer(max_cache_len=length) for _ in range(layers)]
+        self.cache = Cache(layers=self.layers)
+        self.filled = False
+
+    def start_at(self, position: Tensor, first: bool) -> None:
+        """The next pass begins at `position`, (1,) int64 on the device; `first` says that this is
+        the first token's."""
+        for layer in self.layers:
+            layer.first = first
+            layer.cumulative_length.copy_(position[0])
+
+    def reset(self) -> None:
+        """Nothing to do: a pass never reads a position that was not written before it."""
+
+    def fill(self, generator: torch.Generator) -> None:
+        """Random keys and values, once: what a pass in mid-decode is timed on."""
+        if not self.filled:
+            for layer in self.layers:
+                layer.keys.normal_(generator=generator)
+                layer.values.normal_(generator=generator)
+            self.filled = True

@@ -1,0 +1,193 @@
+"""A local folder in the format of Hugging Face `transformers`: what it says before it is built.
+
+Nothing is downloaded, and no code of the folder is run.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dlm_bench.errors import ConfigError, first_line
+
+DIGITS = 16  # hexadecimal, of the digests
+WEIGHTS = "*.safetensors"
+LONG = 1 << 40  # tokens: longer than any sliding window
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A model's folder.
+
+    name: `hf:` and the folder's own name. config: the `transformers` configuration; digest: that
+    of its content. model_class: the class of `transformers` that it names or implies. supports:
+    ("full",) for a masked LM, or a causal one whose configuration says `is_causal: false`;
+    ("ar", "prefill") for a causal one. max_length: the most tokens of a sequence, by the
+    configuration, and for an autoregressive decode the shortest sliding window, None if there is no
+    limit.
+    """
+
+    path: Path
+    name: str
+    config: Any
+    digest: str
+    model_class: Any
+    supports: tuple[str, ...]
+    max_length: int | None
+
+    def weights_digest(self, random_weights: bool) -> str:
+        """The digest of the weights' files; empty if they are to be random. Raises ConfigError if
+        there are none."""
+        files = sorted(self.path.glob(WEIGHTS))
+        if random_weights:
+            return ""
+        if not files:
+            raise ConfigError(
+                f"backbone: {self.name!r} has no weights ({WEIGHTS} in {str(self.path)!r}); "
+                "--random-weights, or random_weights = true in a sweep, draws them"
+            )
+        whole = hashlib.sha256()
+        for path in files:
+            there = path.stat()
+            whole.update(_digest(path, there.st_size, there.st_mtime_ns))
+        return whole.hexdigest()[:DIGITS]
+
+
+@cache
+def _digest(path: Path, size: int, modified: int) -> bytes:
+    """Of a file's content, which may be gigabytes; `size` and `modified` (ns) tell it changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def read_folder(path: str | Path) -> Folder:
+    """Read a folder's configuration. Raises ConfigError if there is none, `transformers` is not
+    installed or does not know it, or the model is neither a masked LM nor a causal one whose cache
+    is one of keys and values."""
+    place = Path(path).expanduser().resolve()
+    name = f"hf:{place.name}"
+    if not place.is_dir():
+        raise ConfigError(f"backbone: {f'hf:{path}'!r}: no such folder")
+    try:
+        text = (place / "config.json").read_bytes()
+        content = json.loads(text)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"not valid JSON: {error}"
+        raise ConfigError(f"backbone: {name!r}: config.json in {str(place)!r}: {why}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"backbone: {name!r}: config.json in {str(place)!r}: must be an object")
+    with transformers_quiet(name):
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        kind, model_class = _model_class(name, config)
+    canonical = json.dumps(content, sort_keys=True).encode()
+    longest = [_positions(config)]
+    if kind == "ar":
+        longest.append(_check_cache(name, config, model_class))
+    limits = [limit for limit in longest if limit is not None]
+    return Folder(
+        path=place,
+        name=name,
+        config=config,
+        digest=hashlib.sha256(canonical).hexdigest()[:DIGITS],
+        model_class=model_class,
+        supports=("ar", "prefill") if kind == "ar" else (kind,),
+        max_length=min(limits, default=None),
+    )
+
+
+@contextmanager
+def transformers_quiet(name: str) -> Iterator[None]:
+    """Use `transformers` without its messages and progress bars; what it raises, or that it is not
+    there, becomes one ConfigError about the backbone of this name."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        raise ConfigError(
+            f"backbone: {name!r} needs the package transformers; pip install dlm-bench[hf]"
+        ) from None
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # each model's code raises what it likes
+        from dlm_bench.jobs import is_out_of_memory
+
+        if is_out_of_memory(error):
+            raise
+        what = first_line(error) or "no reason given"
+        raise ConfigError(
+            f"backbone: {name!r}: transformers refuses it: {type(error).__name__}: {what}"
+        ) from error
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _model_class(name: str, config: Any) -> tuple[str, Any]:
+    """Which passes the model supports, and its class."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL,
+    )
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_MASKED_LM_MAPPING as MASKED,
+    )
+
+    kind = type(config)
+    masked: Any = MASKED.get(kind, None)
+    causal: Any = CAUSAL.get(kind, None)
+    if getattr(config, "is_encoder_decoder", False) or not (masked or causal):
+        raise ConfigError(
+            f"backbone: {name!r}: model_type {config.model_type!r} is not supported; allowed: "
+            "masked and causal language models of transformers, without a separate encoder"
+        )
+    if getattr(config.get_text_config(), "final_logit_softcapping", None) is not None:
+        raise ConfigError(
+            f"backbone: {name!r}: final_logit_softcapping is not supported; the LM head here has "
+            "no soft cap"
+        )
+    named = (getattr(config, "architectures", None) or [""])[0]
+    wants_causal = getattr(config, "is_decoder", False) or (
+        causal is not None and named == causal.__name__
+    )
+    if masked is not None and not (causal is not None and wants_causal):
+        return "full", masked
+    return ("ar" if getattr(config, "is_causal", True) is not False else "full"), causal
+
+
+def _positions(config: Any) -> int | None:
+    """Positions that the configuration allows."""
+    found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _check_cache(name: str, config: Any, model_class: Any) -> int | None:
+    """Raise ConfigError unless the model keeps keys and values of every token; the length of its
+    shortest sliding window, None if it has none.
+
+    Within a window such a layer is one of full attention; beyond it the cache here would be larger
+    than the model's own.
+    """
+    from transformers.cache_utils import StaticCache, StaticLayer, StaticSlidingWindowLayer
+
+    layers: list[Any] = StaticCache(config=config, max_cache_len=LONG).layers
+    kinds = {type(layer) for layer in layers}
+    takes = inspect.signature(model_class.forward).parameters
+    stateful = getattr(model_class, "_is_stateful", False) or "past_key_values" not in takes
+    if stateful or not layers or not kinds <= {StaticLayer, StaticSlidingWindowLayer}:
+        raise ConfigError(
+            f"backbone: {name!r}: {model_class.__name__} keeps no cache of keys and values for "
+            "every token, which sampler 'ar' needs"
+        )
+    shortest = min(layer.max_cache_len for layer in layers)
+    return None if shortest == LONG else int(shortest)

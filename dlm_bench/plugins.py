@@ -1,0 +1,72 @@
+"""Backbones and samplers that other installed packages announce by entry points.
+
+They are looked for, by their metadata alone, when a name is looked up, and imported when one of
+theirs is asked for.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from dlm_bench.errors import ConfigError, first_line
+
+GROUPS = {"backbone": "dlm_bench.backbones", "sampler": "dlm_bench.samplers"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A name that a package announces; `package` is its distribution with its version."""
+
+    kind: str
+    name: str
+    package: str
+    entry: EntryPoint
+
+
+@cache
+def announced(kind: str) -> tuple[Plugin, ...]:
+    """The plug-ins of a kind, "backbone" or "sampler", by name. None of them is imported."""
+    found = (
+        Plugin(kind, entry.name, f"{entry.dist.name} {entry.dist.version}", entry)
+        for entry in entry_points(group=GROUPS[kind])
+        if entry.dist is not None
+    )
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.package)))
+
+
+def find(kind: str, name: str, own: Collection[str]) -> Plugin | None:
+    """The plug-in of this name, None if no package has one.
+
+    Raises ConfigError if the name is among dlm-bench's `own`, or several packages have it.
+    """
+    found = [plugin for plugin in announced(kind) if plugin.name == name]
+    if not found:
+        return None
+    packages = " and ".join(f"package {plugin.package}" for plugin in found)
+    if name in own:
+        raise ConfigError(f"{kind}: {name!r} is dlm-bench's own, and {packages} has it too")
+    if len(found) > 1:
+        raise ConfigError(f"{kind}: {name!r} is in {packages}; uninstall one of them")
+    return found[0]
+
+
+def package_of(kind: str, name: str, own: Collection[str]) -> str:
+    """The distribution and version that a name comes from; empty if it is not a plug-in's."""
+    plugin = None if name in own else find(kind, name, own)
+    return "" if plugin is None else plugin.package
+
+
+def load(plugin: Plugin) -> Any:
+    """Import what the entry point names. Raises ConfigError, naming the package, if that fails."""
+    try:
+        return plugin.entry.load()
+    except Exception as error:  # whatever somebody else's module raises
+        what = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+        raise refusal(plugin, f"cannot be loaded: {what}") from error
+
+
+def refusal(plugin: Plugin, why: str) -> ConfigError:
+    """The error for a plug-in that cannot be used."""
+    return ConfigError(f"{plugin.kind}: {plugin.name!r} of package {plugin.package} {why}")

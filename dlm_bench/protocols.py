@@ -1,0 +1,180 @@
+"""What a backbone of your own must offer, and how a package announces one (docs/plugins.md).
+
+A model is a `torch.nn.Module` with the members of `Model`. Samplers of your own subclass
+`dlm_bench.samplers.sampler.Sampler`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from dlm_bench.errors import ConfigError, check_int, unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dlm_bench.models.cache import Window
+
+# What a model can be asked for: named after the sampler that asks for no more than that, and the
+# pass over a whole prompt that block-cache and ar make before the others.
+PASSES = ("full", "fast-dllm", "block-cache", "ar", "prefill")
+HEAD_WIDTH = 16  # what the fused LM head needs the width of the hidden states to be a multiple of
+
+
+class Facts(Protocol):
+    """What samplers and records need to know of a model: a dataclass, which records keep whole.
+
+    backbone and size are the names that the model was asked for by. vocab_size counts MASK and all
+    other ids. mask_id is never decoded; a causal model, which has none, has vocab_size there.
+    bos_id is what an autoregressive decode starts from. A `max_length`, if there is one and it is
+    not None, is the most tokens of a sequence.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def backbone(self) -> str: ...
+    @property
+    def size(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def mask_id(self) -> int: ...
+    @property
+    def bos_id(self) -> int: ...
+
+
+class Cache(Protocol):
+    """What one layer, or the whole model, keeps between passes, in static buffers."""
+
+    def reset(self) -> None:
+        """Be as before the first token."""
+
+    def fill(self, generator: "torch.Generator") -> None:
+        """Hold random numbers of the usual size, as if a decode were half done."""
+
+
+class Head(Protocol):
+    """The LM head: logits are hidden @ weight.T, weight (vocab_size, d_model), without a bias."""
+
+    @property
+    def weight(self) -> "Tensor": ...
+
+
+class UsedKernels(Protocol):
+    """The implementations of the operations that dlm-bench does for a model."""
+
+    @property
+    def lm_head(self) -> str: ...
+    @property
+    def elementwise(self) -> str: ...
+    def named(self) -> dict[str, str]:
+        """Operation to implementation, as records keep it."""
+
+
+class Model(Protocol):
+    """A model that samplers decode with.
+
+    supports: those of PASSES that it can run. kernels: `dlm_bench.kernels.choice.UnmaskKernels()`,
+    which building it by name replaces by what is best on the device. checkpoint: the digest of the
+    file that the weights come from, "" if they are random.
+    """
+
+    @property
+    def config(self) -> Facts: ...
+    @property
+    def head(self) -> Head: ...
+    @property
+    def kernels(self) -> UsedKernels: ...
+    @property
+    def checkpoint(self) -> str: ...
+    @property
+    def supports(self) -> tuple[str, ...]: ...
+
+    def __call__(
+        self,
+        tokens: "Tensor",
+        t: "Tensor | None" = None,
+        window: "Window | None" = None,
+        caches: Any = None,
+    ) -> "Tensor":
+        """One pass: tokens (batch, len) int64 to hidden states (batch, len, d_model)."""
+
+    def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Any]:
+        """The empty caches of a decode of `length` tokens, its prompt among them. Only what
+        supports more than "full" needs this; `reverse_state` is true for Fast-dLLM's dual cache."""
+
+    def parameters(self) -> "Iterator[nn.Parameter]": ...
+
+
+@dataclass(frozen=True)
+class BackbonePlugin:
+    """A backbone as a package announces it: the object that its entry point names.
+
+    build: build(size, device, dtype, seed) returns the model, with random weights that depend on
+        the seed; the device is a `torch.device` that is there, or `meta`, the dtype a
+        `torch.dtype`.
+    sizes: the names of the sizes there are; the first one is the default unless there is "small".
+    supports: those of PASSES that the models can run.
+    Raises ConfigError for sizes or supports that are not such.
+    """
+
+    build: "Callable[[str, torch.device, torch.dtype, int], Model]"
+    sizes: tuple[str, ...]
+    supports: tuple[str, ...] = ("full",)
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "supports"):
+            value = getattr(self, name)
+            whole = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+            if not (whole and value):
+                raise ConfigError(
+                    f"{name}: {value!r} is not allowed; must be a tuple of one or more names"
+                )
+        for each in self.supports:
+            if each not in PASSES:
+                raise unknown("supports", each, PASSES)
+
+
+def check_model(
+    model: Any, backbone: str, size: str, plugin: BackbonePlugin, weight: "tuple[Any, Any]"
+) -> None:
+    """Raise ConfigError, naming what is wrong, unless a built model is as `Model` says.
+
+    `weight` is the (device, dtype) that the LM head's weight must have.
+    """
+    import torch
+
+    def refuse(what: str) -> ConfigError:
+        return ConfigError(f"backbone: the model of {backbone!r} {what}")
+
+    if not isinstance(model, torch.nn.Module):
+        raise refuse(f"is a {type(model).__name__}; must be a torch.nn.Module")
+    for name in ("config", "head", "kernels", "checkpoint", "supports"):
+        if not hasattr(model, name):
+            raise refuse(f"has no {name!r}; see dlm_bench.protocols.Model")
+    config = model.config
+    if not is_dataclass(config) or isinstance(config, type):
+        raise refuse("has a config that is no dataclass, which records could keep")
+    for name, asked in (("backbone", backbone), ("size", size)):
+        if getattr(config, name, None) != asked:
+            found = getattr(config, name, None)
+            raise refuse(f"has config.{name} {found!r}; must be {asked!r}, as it was asked for")
+    vocabulary = check_int(f"vocab_size of {backbone!r}", getattr(config, "vocab_size", None), 3)
+    check_int(f"mask_id of {backbone!r}", getattr(config, "mask_id", None), 0, vocabulary)
+    check_int(f"bos_id of {backbone!r}", getattr(config, "bos_id", None), 0, vocabulary - 1)
+    head = getattr(model.head, "weight", None)
+    if not isinstance(head, torch.Tensor) or head.dim() != 2 or head.shape[0] != vocabulary:
+        raise refuse(
+            f"has no head.weight of ({vocabulary}, d_model), which config.vocab_size wants"
+        )
+    if getattr(model.head, "bias", None) is not None:
+        raise refuse("has a bias in its head; it would not be read (docs/plugins.md)")
+    if (head.device, head.dtype) != weight:
+        place, dtype = weight
+        raise refuse(f"is {head.dtype} on {head.device}; asked for was {dtype} on {place}")
+    if tuple(model.supports) != plugin.supports:
+        raise refuse(f"supports {model.supports}; its package announces {plugin.supports}")
+    if plugin.supports != ("full",) and not hasattr(model, "new_caches"):
+        raise refuse(f"has no 'new_caches', and supports {', '.join(plugin.supports)}")

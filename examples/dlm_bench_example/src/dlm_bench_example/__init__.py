@@ -1,0 +1,1 @@
+"""A backbone and a sampler for dlm-bench, as a package of their own."""
