@@ -168,11 +168,13 @@ def load_sweep(
     timeout: float | None = None,
     memory_limit: str | None = None,
     kernels: Mapping[str, str] | None = None,
+    beside: str | Path | None = None,
     here: bool = True,
 ) -> Sweep:
     """Read and check a sweep file; what is given here overrides the file's, and each of `kernels`
-    the file's of the same operation. With here=False the sweep is one to predict: its device, and
-    the kernels and limits that it asks for, need not be there.
+    the file's of the same operation. Traces are named relative to `beside`, or else to the folder
+    that the file is in. With here=False the sweep is one to predict: its device, and the kernels
+    and limits that it asks for, need not be there.
 
     Raises ConfigError naming the field, the value and what is allowed.
     """
@@ -212,7 +214,7 @@ def load_sweep(
     traces: dict[str, str] = {}
     folders: dict[str, str] = {}
     origins: dict[str, dict[str, str]] = {}
-    beside = Path(path).absolute().parent
+    beside = Path(path).absolute().parent if beside is None else Path(beside)
     for number, line in enumerate(file.lines):
         try:
             for point in _expand(file, line, beside, traces, folders, origins):

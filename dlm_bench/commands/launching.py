@@ -127,7 +127,7 @@ def sweep_on_slurm(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
         for part in parts:
             task = Task(
                 sweep=copy,
-                overrides=overrides,
+                overrides=overrides | {"beside": str(Path(args.file).absolute().parent)},
                 points=[names[index] for index in part],
                 output=output,
                 start=start,
