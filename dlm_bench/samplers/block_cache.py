@@ -15,7 +15,7 @@ import torch
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.cache import Window
 from dlm_bench.protocols import Model
-from dlm_bench.samplers.sampler import BlockSampler
+from dlm_bench.samplers.denoising import BlockSampler
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
 from dlm_bench.samplers.state import DecodeState
 

@@ -13,7 +13,8 @@ import torch
 from dlm_bench.errors import unknown
 from dlm_bench.models.cache import Window
 from dlm_bench.protocols import Cache, Model
-from dlm_bench.samplers.sampler import BlockSampler, model_caches
+from dlm_bench.samplers.denoising import BlockSampler
+from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PlannedPass, blocks
 from dlm_bench.samplers.state import DecodeState
 

@@ -16,24 +16,17 @@ from dlm_bench.errors import (
     check_int,
     check_lengths,
     check_number,
-    unknown,
 )
 from dlm_bench.models.backbones import check_length, known, own_passes
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.protocols import Cache, Facts, Model
-from dlm_bench.samplers.accept import ACCEPTS
-from dlm_bench.samplers.adaptive import decode_until_done, record_trace
 from dlm_bench.samplers.schedule import (
     PREFILL,
     PlannedPass,
     Schedule,
-    remaining,
-    reveals,
     run_lengths,
 )
 from dlm_bench.samplers.state import DecodeState, new_state
-from dlm_bench.samplers.trace import Trace, load_trace
-from dlm_bench.samplers.unmask import RULES, unmask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,144 +232,6 @@ class Sampler(ABC):
         """All passes, from a state at the first one."""
         for planned in state.plan:
             self.step(model, state, planned.kind)
-
-
-@dataclasses.dataclass(frozen=True)
-class DenoisingSampler(Sampler):
-    """A sampler of denoisers, with a rule of which tokens a pass unmasks, and of how many.
-
-    `accept` fixed: `tokens_per_step` (the paper's p), or what a pass of `trace` (a file that
-    `dlm-bench trace` wrote, or a Trace) accepted. threshold: those with a confidence of at least
-    `threshold`. factor: the n surest, with (n + 1) (1 - c_n) < `factor`. See samplers.accept.
-    """
-
-    tokens_per_step: int = 8
-    unmask: str = "confidence"
-    accept: str = "fixed"
-    threshold: float = 0.9
-    factor: float = 1.0
-    trace: str | Trace = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int("tokens_per_step", self.tokens_per_step)
-        if self.unmask not in RULES:
-            raise unknown("unmask", self.unmask, RULES)
-        if self.accept not in ACCEPTS:
-            raise unknown("accept", self.accept, ACCEPTS)
-        check_number("threshold", self.threshold, maximum=1.0)
-        check_number("factor", self.factor, above=True)
-        if self.accept != "fixed" and self.unmask != "confidence":
-            raise ConfigError(
-                f"unmask: {self.unmask!r} is not allowed with accept {self.accept!r}; "
-                "allowed: confidence"
-            )
-        if not isinstance(self.trace, str | Trace):
-            raise ConfigError(f"trace: {self.trace!r} is not allowed; must be the path of a trace")
-        if self.trace:
-            self._take_trace()
-
-    def _take_trace(self) -> None:
-        if self.accept != "fixed" and isinstance(self.trace, str):
-            why = self.without_meaning()["trace"]
-            raise ConfigError(f"trace: {self.trace!r} is not allowed {why}")
-        trace = load_trace(self.trace) if isinstance(self.trace, str) else self.trace
-        own, its = getattr(self, "block_size", None), trace.block_size
-        if own != its:
-            named = "without blocks" if its is None else f"of block_size {its}"
-            raise ConfigError(
-                f"trace: {trace.label!r} is a trace {named}; not allowed with "
-                f"{f'block_size {own}' if own else f'sampler {self.name!r}, which has no blocks'}"
-            )
-        object.__setattr__(self, "trace", trace)
-
-    def without_meaning(self) -> dict[str, str]:
-        if self.accept == "fixed":
-            why = "with accept 'fixed'; allowed with accept 'threshold' or 'factor'"
-            found = {"threshold": why, "factor": why}
-            if self.trace:
-                found["tokens_per_step"] = "with trace, which says how many tokens a pass unmasks"
-            return found
-        why = f"with accept {self.accept!r}, which says how many tokens a pass unmasks"
-        other = "factor" if self.accept == "threshold" else "threshold"
-        return {"tokens_per_step": why, "trace": why, other: why}
-
-    def options(self) -> dict[str, int | float | str]:
-        """The options that mean something, by name, defaults included."""
-        left_out = {*self.without_meaning()}
-        left_out |= {"accept"} if self.accept == "fixed" else set()
-        left_out |= set() if self.trace else {"trace"}
-        names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]
-        found = {name: getattr(self, name) for name in names}
-        return found | ({"trace": found["trace"].label} if "trace" in found else {})
-
-    @property
-    def paced(self) -> bool:
-        """Whether tokens_per_step says how many tokens a pass unmasks."""
-        return self.accept == "fixed" and not self.trace
-
-    @property
-    def known(self) -> bool:
-        return self.accept == "fixed" or bool(self.trace)
-
-    def scheduled(
-        self, model: Model, length: int, batch: int = 1, seed: int = 0, prompt_len: int = 0
-    ) -> Self:
-        if self.known:
-            return self
-        trace = record_trace(model, self, length, batch, seed, prompt_len)
-        return dataclasses.replace(self, trace=trace)
-
-    def run(self, model: Model, state: DecodeState) -> None:
-        if self.known:
-            super().run(model, state)
-        else:
-            decode_until_done(self, model, state)
-
-    def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
-        """(tokens masked before, tokens to unmask) of each pass over block `number`."""
-        if isinstance(self.trace, Trace):
-            return remaining(self.trace.counts(number, block_len), block_len)
-        return reveals(block_len, self.tokens_per_step if self.paced else 1)
-
-    def timestep(self, state: DecodeState, tokens: Tensor) -> Tensor:
-        """The network's t: as planned, (1, 1), or where the model decides what is masked, the
-        masked fraction of `tokens` in each row, (batch, 1)."""
-        if self.accept == "fixed":
-            return state.now("t")[None]
-        return (tokens == state.config.mask_id).sum(dim=1, keepdim=True) / tokens.shape[1]
-
-    def reveal(self, model: Model, state: DecodeState, hidden: Tensor) -> None:
-        """Unmask what this pass is to, given the block's hidden states (batch, block_len, d)."""
-        value = {"threshold": self.threshold, "factor": self.factor}.get(self.accept)
-        unmask(
-            model,
-            state,
-            hidden,
-            rule=self.unmask,
-            temperature=self.temperature,
-            at_most=self.tokens_per_step if self.paced else hidden.shape[1],
-            accept=None if value is None else (self.accept, value),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class BlockSampler(DenoisingSampler):
-    """A sampler that goes block by block from the left, with `block_size` (the paper's B)."""
-
-    block_size: int = 32
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int("block_size", self.block_size)
-        if self.paced and self.tokens_per_step > self.block_size:
-            raise ConfigError(
-                f"tokens_per_step: {self.tokens_per_step} is not allowed; "
-                f"must be at most block_size ({self.block_size})"
-            )
-
-    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
-        return model_caches(model, length, batch)
 
 
 def check_prompt(prompt: object, batch: int, config: Facts, prompt_len: int = 0) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlm_bench.protocols import Model
-from dlm_bench.samplers.sampler import DenoisingSampler
+from dlm_bench.samplers.denoising import DenoisingSampler
 from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
 
