@@ -281,7 +281,7 @@ def _expand(
             origins[_way(found.name, name)] = origin
         for batch, prompt_len, length in itertools.product(batches, prompts, lengths):
             sampler.check_timed(length, prompt_len)
-            sampler.check_supports(found.name, found.supports, prompt_len)
+            sampler.check_supports(found.name, found.supports, length, prompt_len)
             found.check_length(length, prompt_len)
             point = Point(
                 backbone=found.name,

@@ -11,6 +11,8 @@ import torch
 
 from dlm_bench import ConfigError, build_model, build_sampler, load_results, plugins, read_records
 from dlm_bench.cli import main
+from dlm_bench.models.cache import Window
+from dlm_bench.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "dlm_bench_example"
@@ -57,7 +59,7 @@ def test_list_has_plug_ins_with_their_package(capsys):
         (line,) = re.findall(rf"^ *{name} .*", told, re.MULTILINE)
         assert "dlm-bench-example 0.1.0" in line
     assert "tiny small" in told
-    assert "full block-cache" in told
+    assert "full block-cache prefill" in told
 
 
 @pytest.mark.usefixtures("installed")
@@ -112,17 +114,43 @@ def test_run_takes_a_packages_names_and_finds_its_record_in_a_sweep(tmp_path, ca
     capsys.readouterr()
     assert main(["sweep", str(sweep), "--output", str(output), "--resume", "--dry-run"]) == 0
     assert "1 of 1 points found" in capsys.readouterr().out
+    elsewhere = make_plan(sweep, here=False)  # as a scheduler plans it
+    assert [*elsewhere.found_in(output)] == elsewhere.identities()
 
 
 @pytest.mark.usefixtures("installed")
+def test_prompts_and_batches_multiply_with_what_a_package_brings(tmp_path, capsys):
+    sweep, output = tmp_path / "s.toml", tmp_path / "r.jsonl"
+    sweep.write_text(
+        'name = "s"\nsize = "tiny"\nlengths = [32]\nwarmup = 0\nrepeats = 1\n'
+        "batch = [1, 2]\nprompt_len = [0, 5]\n"
+        '[[lines]]\nbackbone = "aft"\nsampler = ["taper", "block-cache"]\n'
+    )
+    assert main(["sweep", str(sweep), "--output", str(output)]) == 0
+    records = read_records(output)
+    assert [record.status for record in records] == ["ok"] * 8
+    for record in records:
+        point = record.point
+        prefills = point.sampler == "block-cache" and point.prompt_len > 0
+        assert len(record.prefill_seconds) == int(prefills)
+        assert record.timed_tokens == 32 * point.batch
+    run = ["run", "aft", "block-cache", "-L", "32", "--size", "tiny", "--batch", "2"]
+    run += ["--warmup", "0", "--repeats", "1", "--prompt-len", "5"]
+    alone = tmp_path / "alone.jsonl"
+    assert main([*run, "--output", str(alone)]) == 0
+    assert [each.identity for each in read_records(alone)] == [records[-1].identity]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("prompt_len", [0, 7])
 @pytest.mark.parametrize(
     ("sampler", "options"),
     [("full", {}), ("taper", {}), ("block-cache", {"commit": "fused"}), ("block-cache", {})],
 )
-def test_a_packages_backbone_decodes_every_token(sampler, options):
+def test_a_packages_backbone_decodes_every_token(sampler, options, prompt_len):
     model = build_model("aft", "tiny")
     decoder = build_sampler(sampler, **options)
-    tokens = decoder.decode(model, 50, batch=2)
+    tokens = decoder.decode(model, 50, batch=2, prompt_len=prompt_len)
     assert tokens.shape == (2, 50)
     assert ((tokens >= 0) & (tokens < model.config.mask_id)).all()
     assert len(tokens.unique()) > 2, "an untrained network that decodes next to nothing"
@@ -147,6 +175,23 @@ def test_the_cache_of_the_example_is_that_of_the_documentation():
     sampler.seek(state, 0)
     sampler.run(model, state)
     assert torch.equal(state.tokens, separate)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_prefill_of_the_example_leaves_what_the_documentation_says():
+    model, prompt_len, block = build_model("aft", "tiny"), 11, 16
+    sampler = build_sampler("block-cache", block_size=block)
+    state = sampler.prepare(model, block, batch=2, prompt_len=prompt_len)
+    sampler.step(model, state, "prefill")
+    start, t = torch.tensor([prompt_len]), torch.tensor([[0.5]])
+    tokens = state.tokens[:, prompt_len:]
+    after = model(tokens, t, Window(start, (block,)), state.caches)
+    whole = Window(torch.tensor([0]), (prompt_len, block))
+    both = model(state.tokens, torch.tensor([[0.0, 0.5]]), whole, model.new_caches(2, 27))
+    # Float32 sums of the same numbers in another order.
+    torch.testing.assert_close(after, both[:, prompt_len:], rtol=1e-5, atol=1e-5)
+    without = model(tokens, t, Window(start, (block,)), model.new_caches(2, 27))
+    assert not torch.allclose(after, without, atol=1e-2), "the prompt makes no difference"
 
 
 @pytest.mark.usefixtures("installed")
@@ -228,6 +273,12 @@ def test_a_name_that_is_taken_is_refused(package):
             "from dlm_bench.samplers.full import Full\nclass THING(Full):\n    name = 'theirs'\n",
             "is not a dataclass",
         ),
+        (
+            "from dataclasses import dataclass\nfrom dlm_bench.samplers.full import Full\n"
+            "@dataclass(frozen=True)\nclass THING(Full):\n    name = 'theirs'\n"
+            "    def plan(self, length):\n        yield\n",
+            r"has plan\(self, length\); must take length and prompt_len",
+        ),
     ],
 )
 def test_a_sampler_that_is_none_is_refused(package, module, said):
@@ -267,6 +318,37 @@ def test_the_least_backbone_there_is_decodes(package):
     model = build_model("theirs")
     assert model.config.size == "one", "the only size is the default"
     assert build_sampler("full").decode(model, 20).max() < 8
+
+
+def test_a_prompt_is_refused_where_a_backbone_has_no_pass_for_it(package, tmp_path, capsys):
+    supports = '("full", "block-cache")'
+    module = BACKBONE.replace('("one",))', f'("one",), supports={supports})')
+    module = module.replace('"", ("full",)', f'"", {supports}').replace(
+        "def forward(self, tokens, t):",
+        "def new_caches(self, batch, length, *, reverse_state=False):\n        return []\n"
+        "    def forward(self, tokens, t, window=None, caches=None):",
+    )
+    package(module, ["theirs"])
+    model, sampler = build_model("theirs"), build_sampler("block-cache")
+    assert sampler.decode(model, 20).max() < 8
+    assert build_sampler("full").decode(model, 20, prompt_len=5).max() < 8
+    said = (
+        "prompt_len: 5 is not allowed with backbone 'theirs' and sampler 'block-cache', which "
+        "begins with a 'prefill' pass; there are those of full, block-cache"
+    )
+    with pytest.raises(ConfigError, match=said):
+        sampler.decode(model, 20, prompt_len=5)
+    sweep = tmp_path / "s.toml"
+    sweep.write_text(
+        'name = "s"\nsize = "one"\nlengths = [20]\nprompt_len = 5\n'
+        '[[lines]]\nbackbone = "theirs"\nsampler = "block-cache"\n'
+    )
+    run = ["run", "theirs", "block-cache", "-L", "20", "--prompt-len", "5"]
+    for command in (run, ["sweep", str(sweep), "--dry-run"]):
+        assert main(command) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert len(told.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

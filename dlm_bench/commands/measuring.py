@@ -138,10 +138,10 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.timing.runner import measure
 
     sampler = build_sampler(args.sampler, **dict(map(_option, args.option)))
-    sampler.check_backbone(args.backbone, args.prompt_len)
     dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
-    # A wrong length is known before the weights are drawn.
+    # What is wrong with these is known before the weights are drawn.
     sampler.check_timed(args.length, args.prompt_len)
+    sampler.check_backbone(args.backbone, args.length, args.prompt_len)
     if args.output:
         check_writable(args.output)
     forced = forced_kernels(args)

@@ -4,6 +4,7 @@ A masked LM is a denoiser without a timestep. A causal LM decodes with a cache o
 of `transformers` whose buffers do not move and whose position is on the device.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ class HuggingFaceModel(nn.Module):
         # after it (a soft cap) is noticed by the check of the logits.
         network.set_submodule(path, nn.Identity())
         self.head = LinearHead(linear)
-        self._whole = {} if "past_key_values" not in _arguments(network) else {"use_cache": False}
+        self._whole = _without_cache(network)
 
     def forward(
         self,
@@ -156,13 +157,14 @@ def build_hugging_face(
         # Looking for padding in the tokens, to warn of it, would wait for the device in each pass.
         network.config.pad_token_id = None
         config = _config(folder, network, linear)
-        length = min(LOOK, config.max_length or LOOK)
-        tokens = torch.arange(1, 1 + length, device=device)[None] % config.vocab_size
-        with torch.no_grad():
-            whole = {"use_cache": False} if "past_key_values" in _arguments(network) else {}
-            logits = network(input_ids=tokens, **whole).logits
+        if device.type == "meta":
             model = HuggingFaceModel(network, config, folder.supports)
-            if device.type != "meta":
+        else:
+            length = min(LOOK, config.max_length or LOOK)
+            tokens = torch.arange(1, 1 + length, device=device)[None] % config.vocab_size
+            with torch.no_grad():
+                logits = network(input_ids=tokens, **_without_cache(network)).logits
+                model = HuggingFaceModel(network, config, folder.supports)
                 _check(model, tokens, logits)
     model.checkpoint = checkpoint
     model.kernels = choose_unmask_kernels(device, dtype, model.head.weight.shape[1], kernels)
@@ -278,7 +280,7 @@ def _check(model: HuggingFaceModel, tokens: Tensor, logits: Tensor) -> None:
         compare(model(tokens, None, window, caches), "a pass that fills its cache gives other ones")
 
 
-def _arguments(network: Any) -> Mapping[str, Any]:
-    import inspect
-
-    return inspect.signature(type(network).forward).parameters
+def _without_cache(network: Any) -> dict[str, bool]:
+    """What to tell a network that would otherwise keep a cache of a whole sequence."""
+    takes = inspect.signature(type(network).forward).parameters
+    return {"use_cache": False} if "past_key_values" in takes else {}

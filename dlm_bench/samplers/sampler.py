@@ -76,18 +76,20 @@ class Sampler(ABC):
                 "prefill pass decodes the first token: nothing is left to time; must be at least 2"
             )
 
-    def check_backbone(self, backbone: str, prompt_len: int = 0) -> None:
-        """Raise ConfigError if this sampler cannot decode with this backbone, or not after a prompt
-        of so many tokens."""
-        self.check_supports(backbone, known(backbone).supports, prompt_len)
+    def check_backbone(self, backbone: str, length: int = 1, prompt_len: int = 0) -> None:
+        """Raise ConfigError if this sampler cannot decode with this backbone, or not `length`
+        tokens after a prompt."""
+        self.check_supports(backbone, known(backbone).supports, length, prompt_len)
 
-    def check_supports(self, backbone: str, supports: tuple[str, ...], prompt_len: int = 0) -> None:
+    def check_supports(
+        self, backbone: str, supports: tuple[str, ...], length: int = 1, prompt_len: int = 0
+    ) -> None:
         """As `check_backbone`, of a backbone that supports these passes."""
         if self.needs not in supports:
             raise self._refusal(backbone, supports)
         if "prefill" in supports or not prompt_len:
             return
-        if next(self.plan(1, prompt_len)).kind == PREFILL:
+        if next(iter(self.plan(length, prompt_len))).kind == PREFILL:
             raise ConfigError(
                 f"prompt_len: {prompt_len} is not allowed with backbone {backbone!r} and sampler "
                 f"{self.name!r}, which begins with a 'prefill' pass; there are those of "
@@ -137,7 +139,7 @@ class Sampler(ABC):
             check_prompt(prompt, batch, model.config, prompt_len)
             prompt_len = prompt.shape[1]
         check_lengths(length, prompt_len)
-        self.check_supports(backbone, model.supports, prompt_len)
+        self.check_supports(backbone, model.supports, length, prompt_len)
         check_length(backbone, length, getattr(model.config, "max_length", None), prompt_len)
         device = model.head.weight.device
         if device.type == "meta":
@@ -268,9 +270,9 @@ def check_prompt(prompt: object, batch: int, config: Facts, prompt_len: int = 0)
     ids, mask = config.vocab_size, config.mask_id
     wrong = prompt[(prompt < 0) | (prompt >= ids) | (prompt == mask)]
     if len(wrong):
-        without = f" without MASK ({mask})" if mask < ids else ""
+        last, but = (ids - 1, f" without MASK ({mask})") if mask < ids - 1 else (mask - 1, "")
         raise ConfigError(
-            f"prompt: token {int(wrong[0])} is not allowed; must be from 0 to {ids - 1}{without}"
+            f"prompt: token {int(wrong[0])} is not allowed; must be from 0 to {last}{but}"
         )
 
 

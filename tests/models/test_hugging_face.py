@@ -8,7 +8,10 @@ import torch
 
 from dlm_bench import ConfigError, build_model, build_sampler, load_results, measure
 from dlm_bench.cli import main
+from dlm_bench.jobs import Desk
 from dlm_bench.models.hf_folder import transformers_quiet
+from dlm_bench.results.record import Point
+from dlm_bench.sweep import Measuring
 
 LENGTH = 24
 DIMENSIONS = {
@@ -82,10 +85,10 @@ def own_confidences(network, tokens, mask_id):
     return logits.softmax(-1).max(-1)
 
 
-def decode_beside(model, network, length, tokens_per_step, batch=2):
+def decode_beside(model, network, length, tokens_per_step, batch=2, prompt_len=0):
     """A decode under `full`, each pass of which is held against the library's own logits."""
     sampler, mask_id = build_sampler("full", tokens_per_step=tokens_per_step), model.config.mask_id
-    state = sampler.prepare(model, length, batch=batch)
+    state = sampler.prepare(model, length, batch=batch, prompt_len=prompt_len)
     for planned in state.plan:
         before = state.tokens.clone()
         confidence, best = own_confidences(network, before, mask_id)
@@ -100,21 +103,22 @@ def decode_beside(model, network, length, tokens_per_step, batch=2):
     return state.tokens
 
 
-def greedy_decode(network, first, length):
-    """What comes after `first`, every token by a whole pass without a cache."""
-    tokens = torch.tensor([[first]])
+def greedy_decode(network, begin, length):
+    """What comes after `begin` (batch, tokens), every token by a whole pass without a cache."""
+    tokens = begin
     for _ in range(length):
         logits = network(input_ids=tokens, use_cache=False).logits[:, -1]
         tokens = torch.cat((tokens, logits.argmax(-1, keepdim=True)), dim=1)
-    return tokens[:, 1:]
+    return tokens[:, begin.shape[1] :]
 
 
 @pytest.mark.parametrize("name", MASKED)
 def test_a_masked_lm_decodes_by_its_own_logits(saved, name):
     model = build_model(saved(name).backbone)
     assert model.config.mask_id == 96, "the last id, where nothing names one"
-    tokens = decode_beside(model, saved(name).network, LENGTH, 4)
-    assert not (tokens == 96).any()
+    for prompt_len in (0, 9):
+        tokens = decode_beside(model, saved(name).network, LENGTH, 4, prompt_len=prompt_len)
+        assert not (tokens == 96).any()
     tokens = torch.randint(97, (2, LENGTH), generator=torch.Generator().manual_seed(0))
     logits = model(tokens) @ model.head.weight.t()
     # Float32 rounding of logits of about 10.
@@ -138,7 +142,7 @@ def test_a_causal_lm_decodes_with_its_cache_as_without(saved, name):
     model = build_model(saved(name).backbone)
     length = 16 if name == "mistral" else LENGTH
     sampler = build_sampler("ar")
-    expected = greedy_decode(saved(name).network, 2, length)
+    expected = greedy_decode(saved(name).network, torch.tensor([[2]]), length)
     assert torch.equal(sampler.decode(model, length), expected)
     assert len(expected.unique()) > 5
     state = sampler.prepare(model, length)
@@ -146,6 +150,40 @@ def test_a_causal_lm_decodes_with_its_cache_as_without(saved, name):
     sampler.seek(state, 0)
     sampler.run(model, state)
     assert torch.equal(state.tokens, expected)
+
+
+@pytest.mark.parametrize("prompt_len", [1, 7])
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_causal_lm_decodes_after_a_prompt_as_without_a_cache(saved, name, prompt_len):
+    model, sampler = build_model(saved(name).backbone), build_sampler("ar")
+    length = 16 - prompt_len if name == "mistral" else LENGTH
+    state = sampler.prepare(model, length, batch=2, prompt_len=prompt_len)
+    expected = greedy_decode(saved(name).network, state.tokens[:, :prompt_len], length)
+    assert not torch.equal(*expected), "the prompt makes no difference"
+    sampler.run(model, state)
+    assert torch.equal(state.tokens[:, prompt_len:], expected)
+    sampler.seek(state, 5)  # which fills the cache with random numbers
+    sampler.step(model, state, "decode")
+    sampler.seek(state, 0)
+    sampler.run(model, state)
+    assert torch.equal(state.tokens[:, prompt_len:], expected)
+
+
+def test_a_prefill_attends_to_the_prompt_alone_and_needs_no_mask(saved, monkeypatch):
+    model, sampler = build_model(saved("llama").backbone), build_sampler("ar")
+    state = sampler.prepare(model, LENGTH, prompt_len=7)
+    attend, seen = torch.nn.functional.scaled_dot_product_attention, []
+
+    def watch(query, key, value, attn_mask=None, **how):
+        seen.append((query.shape[2], key.shape[2], attn_mask is None, how["is_causal"]))
+        return attend(query, key, value, attn_mask, **how)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    sampler.step(model, state, "prefill")
+    assert set(seen) == {(7, 7, True, True)}
+    seen.clear()
+    sampler.step(model, state, "decode")
+    assert {(query, key) for query, key, *_ in seen} == {(1, 7 + LENGTH)}
 
 
 @pytest.mark.parametrize("name", ["bert", "llama"])
@@ -176,6 +214,14 @@ def test_a_batch_decodes_the_same_in_every_row(saved):
     assert torch.equal(tokens, build_sampler("ar").decode(model, 8).expand(2, -1))
 
 
+def test_a_causal_model_has_no_mask_and_may_decode_its_last_id(saved):
+    model = build_model(saved("gpt2").backbone)
+    model.head.linear.weight[:96] = 0
+    hidden = model(torch.full((1, 1), model.config.bos_id))[0, 0, :24]
+    model.head.linear.weight[96] = hidden[:24]
+    assert build_sampler("ar").decode(model, 1).item() == 96
+
+
 def test_random_weights_are_the_librarys_of_the_seed(saved):
     folder, network = saved("llama").folder, saved("llama").network
     first, again, other = (
@@ -204,8 +250,11 @@ def test_the_tokenizers_mask_is_mask(saved, tmp_path):
     (folder / "vocab.txt").write_text("\n".join(words))
     model = build_model(f"hf:{folder}")
     assert model.config.mask_id == 4
-    tokens = build_sampler("full").decode(model, 40)
+    prompt = torch.tensor([[90, 96, 0]])  # ids on both sides of MASK's
+    tokens = build_sampler("full").decode(model, 37, prompt=prompt)
     assert not (tokens == 4).any()
+    with pytest.raises(ConfigError, match=r"token 4 is not allowed; .* 0 to 96 without MASK \(4\)"):
+        build_sampler("full").decode(model, 37, prompt=torch.tensor([[90, 4]]))
     config = json.loads((folder / "config.json").read_text()) | {"mask_token_id": 11}
     (folder / "config.json").write_text(json.dumps(config))
     assert build_model(f"hf:{folder}").config.mask_id == 11
@@ -217,10 +266,13 @@ def test_ids_that_stand_for_decoded_ones_are_neither_mask_nor_beginning(saved):
     assert set(state.filler.unique().tolist()) == set(range(97)) - {2, 96}
 
 
-def test_sampled_timing_of_a_cache_runs(saved):
+@pytest.mark.parametrize("prompt_len", [0, 8])
+def test_sampled_timing_of_a_cache_runs(saved, prompt_len):
     model = build_model(saved("gpt2").backbone, random_weights=True)
-    record = measure(model, build_sampler("ar"), 40, mode="sampled", warmup=0, max_seconds=0.2)
-    assert record.nfe == 40
+    settings = {"mode": "sampled", "warmup": 0, "max_seconds": 0.2, "prompt_len": prompt_len}
+    record = measure(model, build_sampler("ar"), 32, **settings)
+    assert record.nfe == (31 if prompt_len else 32)
+    assert bool(record.prefill_seconds) == bool(prompt_len)
     assert record.environment["transformers"]
     assert record.model["architecture"] == "GPT2LMHeadModel"
 
@@ -242,6 +294,7 @@ def bare(tmp_path):
 
 BERT = {"model_type": "bert", **DIMENSIONS}
 LLAMA = {"model_type": "llama", **DIMENSIONS}
+MISTRAL = LLAMA | {"model_type": "mistral", "sliding_window": 8, "num_key_value_heads": 2}
 
 
 def run(*arguments):
@@ -280,6 +333,23 @@ def test_a_sweep_takes_folders_beside_names_and_resumes_by_their_content(bare, t
     assert "2 of 2 points found" in found()
 
 
+def test_a_worker_takes_no_folders_model_for_anothers(saved, bare):
+    desk, weights = Desk(), saved("bert").folder
+    folders = [bare(**BERT).removeprefix("hf:"), weights, weights]
+    folders.append(bare("elsewhere/tiny", **BERT | {"num_hidden_layers": 3}).removeprefix("hf:"))
+    point = Point(backbone="hf:x", size="hf", sampler="full", length=8, dtype="float32", options={})
+    layers, checkpoints = [], []
+    for folder, random_weights in zip(folders, (True, True, False, True), strict=True):
+        settings = {"folders": {"hf:x": folder}, "random_weights": random_weights}
+        measuring = Measuring(warmup=0, repeats=1, **settings).model_dump()
+        job = {"measure": point.model_dump(), "measuring": measuring, "memory_limit": None}
+        record = desk.answer(job)["record"]
+        layers.append(record["model"]["layers"])
+        checkpoints.append(record["checkpoint"] != "")
+    assert layers == [2, 2, 2, 3]
+    assert checkpoints == [False, False, True, False]
+
+
 @pytest.mark.parametrize(
     ("content", "sampler", "said"),
     [
@@ -290,10 +360,11 @@ def test_a_sweep_takes_folders_beside_names_and_resumes_by_their_content(bare, t
         (BERT, "full --random-weights -L 41", "length: 41 is not allowed; backbone 'hf:tiny' ta"),
         (LLAMA, "ar --random-weights -L 41", "takes at most 40 tokens"),
         (
-            LLAMA | {"model_type": "mistral", "sliding_window": 8},
-            "ar --random-weights",
-            "at most 8",
+            LLAMA,
+            "ar --random-weights -L 30 --prompt-len 11",
+            "length: 30 after a prompt of 11 is not allowed; backbone 'hf:tiny' takes at most 40",
         ),
+        (MISTRAL, "ar --random-weights", "takes at most 8 tokens"),
         ({"model_type": "t5"}, "full --random-weights", "model_type 't5' is not supported"),
         (
             {"model_type": "mamba", "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 1},
@@ -332,6 +403,8 @@ def test_positions_of_roberta_begin_after_padding(saved):
     assert model.config.max_length == 40, "of 42, as id 1 is padding"
     with pytest.raises(ConfigError, match=r"length: 41 is not allowed; .* at most 40 tokens"):
         build_sampler("full").decode(model, 41)
+    with pytest.raises(ConfigError, match=r"length: 34 after a prompt of 7 is not allowed"):
+        build_sampler("full").decode(model, 34, prompt_len=7)
 
 
 def test_weights_of_another_model_are_refused(saved, tmp_path):
