@@ -67,8 +67,9 @@ class Executor:
         """End the worker from another thread, for good: what it was asked fails at once, and so
         does what it would be asked."""
         self._interrupted = True
-        if self._worker is not None:
-            self._worker.kill()
+        worker = self._worker  # which its own thread may replace meanwhile
+        if worker is not None:
+            worker.kill()
 
     def plan(self, path: str | Path, **overrides: Any) -> Plan:
         """Check a sweep file and work out its plan (see `load_sweep` for the overrides).

@@ -9,7 +9,7 @@ from dlm_bench.ab.checkouts import Checkout, RevisionError
 from dlm_bench.ab.course import NAMES, Course
 from dlm_bench.ab.sides import Side
 from dlm_bench.analysis.rounds import FEWEST
-from dlm_bench.analysis.verdicts import PointVerdict, Report
+from dlm_bench.analysis.verdicts import PointVerdict, Report, tokens_of
 from dlm_bench.results.record import Point
 
 
@@ -90,6 +90,7 @@ def report_of(
             head_seconds=_middle(course.times.get((1, i))),
             comparison=course.contest.comparisons[i],
             note="; ".join(filter(None, [matched.notes.get(i, ""), _note(course, i)])),
+            tokens=tokens_of(record for record in course.records[1] if record.point == point),
         )
         for i, point in enumerate(matched.points)
     ]

@@ -64,8 +64,9 @@ def judge(
     after = median(record.seconds)
     if not runs:
         if pair[0]:
-            return PointVerdict(record.point, "fixed", None, after, note=pair[0][-1].status)
-        return PointVerdict(record.point, "new", None, after)
+            note = pair[0][-1].status
+            return PointVerdict(record.point, "fixed", None, after, note=note, tokens=record.tokens)
+        return PointVerdict(record.point, "new", None, after, tokens=record.tokens)
     comparison = compare_times(
         runs,
         [record.seconds],
@@ -81,6 +82,7 @@ def judge(
         after,
         comparison,
         ", ".join(notes),
+        record.tokens,
     )
 
 

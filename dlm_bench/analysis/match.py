@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -14,7 +16,7 @@ from dlm_bench.analysis.compare import (
     compare_times,
     verdict_of,
 )
-from dlm_bench.analysis.verdicts import PointVerdict, Report
+from dlm_bench.analysis.verdicts import PointVerdict, Report, tokens_of
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import read_records
@@ -56,7 +58,12 @@ def compare_files(
         base=str(base),
         head=str(head),
         threshold=threshold,
-        points=[_verdict(*pair, threshold, run_spread, comparable) for pair in pairs],
+        points=[
+            replace(
+                _verdict(*pair, threshold, run_spread, comparable), tokens=tokens_of(chain(*pair))
+            )
+            for pair in pairs
+        ],
         how=_how(pairs, run_spread),
         warnings=warnings,
     )

@@ -1,18 +1,19 @@
 """The verdicts of a comparison of two sides, point by point, and what they come to."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from dlm_bench.analysis.compare import REGRESSIONS, Comparison, Verdict
-from dlm_bench.results.record import Point
+from dlm_bench.results.record import Point, Record
 
 
 @dataclass(frozen=True)
 class PointVerdict:
     """One point: seconds of a decode on each side (None where it has none), how they compare
-    (None where they cannot be), and in `note` what else there is to know."""
+    (None where they cannot be), and in `note` what else there is to know. `tokens` are those that a
+    decode's seconds generated, of all sequences; None for all that the point asks for."""
 
     point: Point
     verdict: Verdict
@@ -20,6 +21,7 @@ class PointVerdict:
     head_seconds: float | None = None
     comparison: Comparison | None = None
     note: str = ""
+    tokens: int | None = None
 
     @property
     def base_speed(self) -> float | None:
@@ -32,7 +34,14 @@ class PointVerdict:
         return self._speed(self.head_seconds)
 
     def _speed(self, seconds: float | None) -> float | None:
-        return self.point.batch * self.point.length / seconds if seconds else None
+        tokens = self.tokens or self.point.batch * self.point.length
+        return tokens / seconds if seconds else None
+
+
+def tokens_of(records: Iterable[Record]) -> int | None:
+    """The tokens that a decode of these records' point generates while it is timed; None if none of
+    them was measured."""
+    return next((record.tokens for record in records if record.status == "ok"), None)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from dlm_bench.commands.arguments import Commands, add_kernels, add_prompt_len, forced_kernels
-from dlm_bench.commands.measuring import SIZE, model_of, option_of
+from dlm_bench.commands.measuring import model_of, option_of
 from dlm_bench.errors import ConfigError, check_lengths
+from dlm_bench.models.backbones import DEFAULT_SIZE
 
 EXAMPLES = """\
 example:
@@ -31,7 +32,10 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("backbone", help="a denoiser (see dlm-bench list)")
     parser.add_argument("sampler", help="full, fast-dllm or block-cache")
     parser.add_argument("-L", "--length", type=int, required=True, help="tokens to generate")
-    parser.add_argument("--size", help=f"model size (default: {SIZE}, or the checkpoint's)")
+    parser.add_argument("--size", help=f"model size (default: {DEFAULT_SIZE}, or the checkpoint's)")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="with hf:FOLDER: instead of the folder's"
+    )
     parser.add_argument(
         "--accept",
         choices=("threshold", "factor"),
@@ -81,8 +85,8 @@ def trace(args: argparse.Namespace) -> int:
             raise ConfigError(f"--option: {name}={options[name]} is not allowed; --{name} says it")
         options[name] = value
     sampler = build_sampler(args.sampler, **options)
-    sampler.check_backbone(args.backbone)
     check_lengths(args.length, args.prompt_len)
+    sampler.check_backbone(args.backbone, args.length, args.prompt_len)
     dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
     model = model_of(args, dtype, forced_kernels(args))
     found = record_trace(model, sampler, args.length, seed=args.seed, prompt_len=args.prompt_len)

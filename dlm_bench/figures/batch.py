@@ -31,14 +31,9 @@ def draw_batch(frame: pd.DataFrame) -> Figure:
         raise ResultsError("no line of the records has two batches at the same length")
     drawn = [valued(line, speed) for line in lines if line.settings["length"] in lengths]
     several = len(lengths) > 1
-    told = told_of(overtakings(style.labelled(drawn, hidden=_hidden(several))), several)
+    told = told_of(overtakings(style.labelled(drawn, hidden={"length"})), several)
     shown = frame[frame["length"].isin(lengths)]
     return draw_lines(shown, drawn, replace(THROUGHPUT, told=told))
-
-
-def _hidden(several: bool) -> set[str]:
-    """What the caption's labels leave out: the length, which it says itself, and the sole p."""
-    return {"length"} if several else {"length", "hardware", "device"}
 
 
 def told_of(found: Iterable[Overtaking], several: bool) -> str:

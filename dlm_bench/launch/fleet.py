@@ -16,7 +16,7 @@ from dlm_bench.plan import Plan
 from dlm_bench.results.record import Record
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-GIVE_UP = 3  # points in a row that end as an error: it may be the place, and not the points
+GIVE_UP = 3  # points in a row whose error may be the place's
 
 Event = tuple[int, Record | None, float] | BaseException | None
 
@@ -67,9 +67,9 @@ def run_on(
     todo = [index for index, each in enumerate(plan.identities()) if each not in done]
     shift = _Shift(plan, Agenda(plan, todo), Limits(found), wanted, len(executors))
     threads = [threading.Thread(target=shift.work, args=(each,)) for each in executors]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         at_work = len(threads)
         while at_work:
             event = shift.events.get()
@@ -86,7 +86,8 @@ def run_on(
         for executor in executors:
             executor.interrupt()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
 
 class _Shift:
@@ -115,7 +116,8 @@ class _Shift:
                 record, seconds = self._measure(executor, index)
                 if self.over:
                     return  # what the interrupt made of the point says nothing about it
-                errors = errors + 1 if record.status == "error" else 0
+                if record.status != "skipped":
+                    errors = errors + 1 if _may_be_the_place(record) else 0
                 with self._lock:
                     self._limits.note(record)
                     self._agenda.done(index)
@@ -152,3 +154,10 @@ class _Shift:
             f"a worker is given up after {errors} errors in a row; the others go on", stacklevel=2
         )
         return True
+
+
+def _may_be_the_place(record: Record) -> bool:
+    """Whether a point ended in a way that a broken GPU ends all: with the worker, or by an error of
+    CUDA. Any other one is an answer about the point, which it would get in every place."""
+    told = record.message
+    return record.status == "error" and ("the worker" in told or "CUDA" in told)

@@ -249,9 +249,9 @@ def check_prompt(prompt: object, batch: int, config: Facts, prompt_len: int = 0)
     ids, mask = config.vocab_size, config.mask_id
     wrong = prompt[(prompt < 0) | (prompt >= ids) | (prompt == mask)]
     if len(wrong):
-        without = f" without MASK ({mask})" if mask < ids else ""
+        last, but = (ids - 1, f" without MASK ({mask})") if mask < ids - 1 else (mask - 1, "")
         raise ConfigError(
-            f"prompt: token {int(wrong[0])} is not allowed; must be from 0 to {ids - 1}{without}"
+            f"prompt: token {int(wrong[0])} is not allowed; must be from 0 to {last}{but}"
         )
 
 

@@ -149,6 +149,12 @@ def measure(
     record.graphs = steps.report()
     record.peak_memory_bytes = peak_memory(device)
     telemetry = watch.telemetry(record.seconds, record.tokens)
+    if record.prefill_seconds:
+        # The prefill ran among what was watched, at a power of its own.
+        told = "no energy: the prefill's cannot be told apart"
+        note = "; ".join(filter(None, [telemetry.note, told]))
+        nothing = {"energy_joules": None, "tokens_per_joule": None, "note": note}
+        telemetry = telemetry.model_copy(update=nothing)
     record.telemetry = telemetry.model_dump()
     record.flags = flags_of(record.seconds, telemetry)
     return record
