@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +87,10 @@ class Jobs:
             executor.update_parameters(
                 **options, job_name=name, use_srun=False, stderr_to_stdout=True
             )
-            with redirect_stderr(io.StringIO()):  # submitit prints what its exception says, too
+            # submitit prints what its exception says, too.
+            with redirect_stderr(io.StringIO()), _without(_overriding(options)):
                 job = executor.submit(do_task, file)
-        except Exception as error:  # of many kinds, all of which mean that there is no job
+        except Exception as error:  # of many kinds; a job that there is in spite of it has no task
             file.unlink()
             raise SlurmError(f"the job was not submitted: {first_line(error)}") from None
         return Job(job.job_id, "PENDING", name, task)
@@ -150,11 +151,38 @@ def _executor(folder: Path) -> Any:
     return submitit.SlurmExecutor(folder)
 
 
+def _overriding(options: dict[str, Any]) -> set[str]:
+    """The environment variables that sbatch would take in the place of what it is told."""
+    names = {*OWN, *options["additional_parameters"]} - {"time", "array"}
+    return {
+        *(f"SBATCH_{name.upper().replace('-', '_')}" for name in names),
+        "SBATCH_TIMELIMIT",
+        "SBATCH_ARRAY_INX",
+    }
+
+
+@contextmanager
+def _without(names: Iterable[str]) -> Iterator[None]:
+    """Take these variables out of the environment."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
 def _ask(*command: str) -> str:
-    """What a command of Slurm's prints. Raises SlurmError."""
+    """What a command of Slurm's prints, of all jobs whatever the environment asks to be shown.
+    Raises SlurmError."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
+            command,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+            check=True,
+            env=environment,
         )
     except FileNotFoundError:
         raise SlurmError(f"Slurm is not here: there is no {command[0]}") from None

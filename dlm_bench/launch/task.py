@@ -83,10 +83,13 @@ def _measure(task: Task) -> None:
     since = _Since(task, plan.anywhere())
     # One place is all that a CPU is; a job that got more GPUs than one uses them.
     alike = len(set(plan.gpus)) == 1 and plan.sweep.points[0].device == "cuda:0"
+    # What was too much for other hardware need not be for this.
+    here = plan.environment["hardware"]
+    limits = [record for record in task.limits if record.environment.get("hardware") == here]
     executors = [executor.at(place) for place in (gpu_places(plan) if alike else [{}])]
     with (
         SweepProgress(plan, workers=len(executors)) as progress,
-        closing(run_on(executors, plan, task.limits, progress.begin, since.lacks)) as results,
+        closing(run_on(executors, plan, limits, progress.begin, since.lacks)) as results,
     ):
         for index, record, seconds in results:
             append_record(task.output, record)

@@ -173,6 +173,8 @@ class Sampler(ABC):
         if device.type == "meta":
             raise ConfigError("device: a model on 'meta' has shapes but no weights to decode with")
         if device.type == "cuda":
+            # Grids of kernels have sequences by heads along an axis of at most 65535.
+            check_int("batch", batch, maximum=65535 // getattr(model.config, "heads", 1))
             torch.cuda.set_device(device)  # Triton launches on the current one
         caches = self.caches(model, prompt_len + length, batch)
         plan = list(self.plan(length, prompt_len))

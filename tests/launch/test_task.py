@@ -9,6 +9,7 @@ from processes import QUICK, quick_plan
 
 from dlm_bench.execute import Executor
 from dlm_bench.launch.task import Task, parts_of
+from dlm_bench.plan import make_plan
 from dlm_bench.results.store import append_record, read_records
 
 A, B = "diffutran", "diffumamba"
@@ -115,3 +116,16 @@ def test_a_plan_for_any_hardware_finds_records_of_all_and_no_others(tmp_path, pl
 def test_a_job_has_the_points_of_one_model_and_no_more_than_asked_for(plan):
     assert parts_of(plan, range(6)) == [[0, 1, 2], [3, 4, 5]]
     assert parts_of(plan, [0, 2, 3, 4, 5], most=2) == [[0, 2], [3, 4], [5]]
+
+
+def test_the_machine_that_submits_and_the_job_mean_the_same_points(tmp_path):
+    """The one plans for hardware that it does not have, the other for its own."""
+    file = tmp_path / "s.toml"
+    file.write_text(
+        'name = "s"\nsize = "tiny"\nlengths = [32, 64]\ndtype = "float32"\n'
+        'kernels = {ssd = "torch"}\n[[lines]]\nbackbone = "diffumamba"\nsampler = "full"\n'
+    )
+    there = make_plan(file, here=False, mode="sampled", graphs="off")
+    job = make_plan(file, mode="sampled", graphs="off")
+    assert there.identities() == job.anywhere().identities()
+    assert there.identities() != job.identities(), "the hardware is left open"
