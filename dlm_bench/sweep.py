@@ -275,7 +275,8 @@ def _expand(
     and batches. Traces are named relative to `beside`. `traces`, `folders` and `origins`, as Sweep
     and Measuring have them, get what the line adds."""
     from dlm_bench.kernels.choice import check_unmask_kernels
-    from dlm_bench.samplers import build_sampler
+    from dlm_bench.samplers import SAMPLERS, build_sampler
+    from dlm_bench.samplers.denoising import AcceptingSampler
 
     axes = {key: _as_list(value) for key, value in (line.model_extra or {}).items()}
     for key, values in axes.items():
@@ -288,10 +289,10 @@ def _expand(
     check_int("seed", file.seed, minimum=0, maximum=LARGEST_SEED - (max(batches) - 1))
     for (size, backbone, name), *values in itertools.product(names, *axes.values()):
         asked: dict[str, Any] = dict(zip(axes, values, strict=True))
-        if asked.get("trace") and isinstance(asked["trace"], str):
+        if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
             asked["trace"] = str(beside / asked["trace"])
         sampler = build_sampler(name, **asked)
-        if "trace" in sampler.options():
+        if isinstance(sampler, AcceptingSampler) and sampler.trace:
             traces[str(sampler.options()["trace"])] = asked["trace"]
         sampler.check_backbone(backbone)
         found = known(backbone)

@@ -98,7 +98,7 @@ def test_a_sweep_measures_and_draws_what_a_package_brings(tmp_path, capsys):
     assert main(["cost", "--sweep", str(sweep), "--hardware", "h100-sxm"]) == 0
     told = capsys.readouterr().out
     assert told.count("cost not known") == 4, "two lengths under two samplers"
-    assert re.search(r"diffutran tiny taper.* \d+(\.\d+)?$", told, re.MULTILINE)
+    assert re.search(r"diffutran tiny taper.* [\d,.]+$", told, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("installed")
@@ -206,6 +206,9 @@ def test_a_prefill_of_the_example_leaves_what_the_documentation_says():
         (["atf", "taper"], "backbone: 'atf' is not known (did you mean 'aft'?)"),
         (["aft", "taper", "--attention", "cudnn"], "allowed: lm_head, elementwise"),
         (["aft", "taper", "-o", "block_size=4"], "block_size: sampler 'taper' has no such option"),
+        # What it does not do it must not take: the decode would not be what its record says.
+        (["aft", "taper", "-o", "trace=t.json"], "trace: sampler 'taper' has no such option"),
+        (["aft", "taper", "-o", "accept=threshold"], "accept: sampler 'taper' has no such option"),
     ],
 )
 def test_what_a_package_does_not_have_is_a_line(arguments, said, capsys):
@@ -251,6 +254,14 @@ def test_a_package_that_cannot_be_imported_is_named(package, capsys):
     assert main(["list"]) == 0
     assert capsys.readouterr().out.count("not usable: ") == 2
     assert build_sampler("full").decode(build_model("diffutran", "tiny"), 8).shape == (1, 8)
+
+
+def test_a_backbone_that_cannot_be_built_is_named(package, capsys):
+    package(BACKBONE.replace("return Model()", "return {}['x']"), ["theirs"])
+    assert main(["run", "theirs", "full", "-L", "32"]) == 2
+    told = capsys.readouterr().err
+    assert "of package someones 2.5 cannot be built: KeyError: 'x'" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_a_name_that_is_taken_is_refused(package):

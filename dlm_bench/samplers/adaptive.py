@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dlm_bench.errors import ConfigError
 from dlm_bench.protocols import Model
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.samplers.trace import SCHEMA_VERSION, Trace
@@ -41,6 +42,11 @@ def decode_until_done(
             while index < len(plan) and plan[index].block_start == start and plan[index].masked:
                 index += 1
             state.index.fill_(index)
+    left = int((state.tokens == state.config.mask_id).sum())
+    if left:
+        raise ConfigError(
+            f"sampler: {sampler.name!r} left {left} tokens MASK after the most passes of its plan"
+        )
     return [tuple(block) for block in blocks]
 
 
@@ -55,6 +61,10 @@ def record_trace(
 ) -> Trace:
     """Decode `length` tokens after a random prompt and record what each pass accepted. Raises
     ConfigError as `prepare` does."""
+    if sampler.needs == "ar":
+        raise ConfigError(
+            f"sampler: {sampler.name!r} has no trace; each of its passes is a token's"
+        )
     state = sampler.prepare(model, length, batch, seed, prompt_len)
     return Trace(
         schema_version=SCHEMA_VERSION,
@@ -67,5 +77,6 @@ def record_trace(
         prompt_len=prompt_len,
         checkpoint=model.checkpoint,
         seed=seed,
+        batch=batch,
         accepted=tuple(decode_until_done(sampler, model, state)),
     )

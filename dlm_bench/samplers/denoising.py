@@ -19,15 +19,38 @@ from dlm_bench.samplers.unmask import RULES, unmask
 
 @dataclasses.dataclass(frozen=True)
 class DenoisingSampler(Sampler):
-    """A sampler of denoisers, with a rule of which tokens a pass unmasks, and of how many.
+    """A sampler of denoisers with a rule of which tokens a pass unmasks. Its plan says how many."""
+
+    tokens_per_step: int = 8
+    unmask: str = "confidence"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("tokens_per_step", self.tokens_per_step)
+        if self.unmask not in RULES:
+            raise unknown("unmask", self.unmask, RULES)
+
+    def reveal(self, model: Model, state: DecodeState, hidden: Tensor) -> None:
+        """Unmask what this pass is to, given the block's hidden states (batch, block_len, d)."""
+        unmask(
+            model,
+            state,
+            hidden,
+            rule=self.unmask,
+            temperature=self.temperature,
+            at_most=self.tokens_per_step,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceptingSampler(DenoisingSampler):
+    """A sampler whose passes unmask a fixed number of tokens, or as many as the model is sure of.
 
     `accept` fixed: `tokens_per_step` (the paper's p), or what a pass of `trace` (a file that
     `dlm-bench trace` wrote, or a Trace) accepted. threshold: those with a confidence of at least
     `threshold`. factor: the n surest, with (n + 1) (1 - c_n) < `factor`. See samplers.accept.
     """
 
-    tokens_per_step: int = 8
-    unmask: str = "confidence"
     accept: str = "fixed"
     threshold: float = 0.9
     factor: float = 1.0
@@ -35,9 +58,6 @@ class DenoisingSampler(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_int("tokens_per_step", self.tokens_per_step)
-        if self.unmask not in RULES:
-            raise unknown("unmask", self.unmask, RULES)
         if self.accept not in ACCEPTS:
             raise unknown("accept", self.accept, ACCEPTS)
         check_number("threshold", self.threshold, maximum=1.0)
@@ -123,7 +143,6 @@ class DenoisingSampler(Sampler):
         return (tokens == state.config.mask_id).sum(dim=1, keepdim=True) / tokens.shape[1]
 
     def reveal(self, model: Model, state: DecodeState, hidden: Tensor) -> None:
-        """Unmask what this pass is to, given the block's hidden states (batch, block_len, d)."""
         value = {"threshold": self.threshold, "factor": self.factor}.get(self.accept)
         unmask(
             model,
@@ -137,7 +156,7 @@ class DenoisingSampler(Sampler):
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockSampler(DenoisingSampler):
+class BlockSampler(AcceptingSampler):
     """A sampler that goes block by block from the left, with `block_size` (the paper's B)."""
 
     block_size: int = 32

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlm_bench.protocols import Model
-from dlm_bench.samplers.denoising import DenoisingSampler
+from dlm_bench.samplers.denoising import AcceptingSampler
 from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
 
 
 @dataclass(frozen=True)
-class Full(DenoisingSampler):
+class Full(AcceptingSampler):
     """The paper's baseline sampler (its Figure 2 a, b): no cache."""
 
     name: ClassVar[str] = "full"

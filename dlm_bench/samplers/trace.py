@@ -5,6 +5,7 @@ with any weights, and at any length.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import cycle
@@ -23,9 +24,10 @@ DIGITS = 12  # hexadecimal, of the digest in a label
 class Trace(BaseModel):
     """What a decode of `length` tokens after a prompt by `sampler` with `options` accepted.
 
-    accepted: for each block the tokens that each of its passes unmasked; of a batch their mean, so
-        that an inner pass may have 0. block_size: tokens of a block, None where there is one block,
-        the sequence. checkpoint: the digest of the weights' file, empty if they were random.
+    accepted: for each block the tokens that each of its passes unmasked; of a `batch` their mean,
+        so that an inner pass may have 0.
+    block_size: tokens of a block, None where there is one block, the sequence.
+    checkpoint: the digest of the weights' file, empty if they were random.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -40,6 +42,7 @@ class Trace(BaseModel):
     prompt_len: NonNegativeInt = 0
     checkpoint: str
     seed: NonNegativeInt
+    batch: PositiveInt = 1
     accepted: tuple[tuple[NonNegativeInt, ...], ...]
 
     @model_validator(mode="after")
@@ -112,17 +115,25 @@ def load_trace(path: str | Path) -> Trace:
     except (OSError, ValueError) as error:  # a path with a NUL
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"trace {str(path)!r}: {reason}") from None
+    version = _schema_of(text)
+    if version not in (None, SCHEMA_VERSION):
+        raise ConfigError(
+            f"trace {str(path)!r}: schema_version {version} is not known; allowed: {SCHEMA_VERSION}"
+        )
     try:
-        trace = Trace.model_validate_json(text)
+        return Trace.model_validate_json(text)
     except Invalid as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ConfigError(
             f"trace {str(path)!r}: not a trace ({where + ': ' if where else ''}{first['msg']})"
         ) from None
-    if trace.schema_version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"trace {str(path)!r}: schema_version {trace.schema_version} is not known; "
-            f"allowed: {SCHEMA_VERSION}"
-        )
-    return trace
+
+
+def _schema_of(text: bytes) -> object:
+    """The schema version that a trace says it has, before anything else of it is looked at."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found.get("schema_version") if isinstance(found, dict) else None

@@ -47,19 +47,24 @@ def unmask(
     else:
         score = state.priority.index_select(1, positions)
     count = state.now("reveal")  # (1,)
-    ranked = torch.where(masked, score, -1.0)
-    if accept is not None:
-        scores = ranked.sort(dim=1, descending=True).values
-        count = torch.where(state.now("as_planned"), count, accepted(scores, *accept))  # (batch,)
-    if model.kernels.elementwise == "triton":
+    fused = model.kernels.elementwise == "triton"
+    if fused:
         from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
 
-        if block_len <= LONGEST:  # a longer block is sorted, by torch
-            predicted, start = tokens.view(batch, -1), state.now("block_start")
-            mask_id = state.config.mask_id
-            return reveal_block(state.tokens, start, mask_id, predicted, score, count)
-    # A stable sort, so that ties go to the lowest index; topk promises no order among ties.
-    best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :at_most]
+        fused = block_len <= LONGEST  # a longer block is sorted, by torch
+    if accept is not None or not fused:
+        # A stable sort, so that ties go to the lowest index; topk promises no order among ties. A
+        # model that went wrong is as unsure as can be: a NaN has no rank.
+        score = score.nan_to_num(0.0)
+        ranked = torch.where(masked, score, -1.0)
+        scores, order = ranked.sort(dim=1, descending=True, stable=True)
+    if accept is not None:
+        count = torch.where(state.now("as_planned"), count, accepted(scores, *accept))  # (batch,)
+    if fused:
+        predicted, start = tokens.view(batch, -1), state.now("block_start")
+        mask_id = state.config.mask_id
+        return reveal_block(state.tokens, start, mask_id, predicted, score, count)
+    best = order[:, :at_most]
     rank = torch.arange(best.shape[1], device=best.device)
     chosen = torch.where(
         rank < count[:, None], tokens.view(batch, -1).gather(1, best), block.gather(1, best)

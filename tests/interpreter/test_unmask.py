@@ -56,6 +56,13 @@ def test_a_block_that_one_program_cannot_rank_is_refused():
         revealed(*problem(1, LONGEST + 1, 1.0)[:1], 3, *problem(1, LONGEST + 1, 1.0)[1:], 1)
 
 
+def test_a_score_that_is_no_number_is_the_least():
+    tokens, predicted, score = problem(2, 24, 1.0)
+    score[:, ::3] = float("nan")
+    expected = obvious(tokens, 3, predicted, score.nan_to_num(0.0), 10)
+    assert torch.equal(revealed(tokens, 3, predicted, score, 10), expected)
+
+
 def test_ties_go_to_the_lowest_index():
     tokens, predicted, _ = problem(2, 24, 1.0)
     score = torch.zeros(2, 24)

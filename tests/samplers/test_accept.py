@@ -302,3 +302,28 @@ def test_a_schedule_that_depends_on_the_model_is_refused():
     sampler = build_sampler("block-cache", accept="threshold")
     with pytest.raises(ConfigError, match=r"accept: .*'threshold'.*dlm-bench trace.*trace=FILE"):
         sampler.schedule(64)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_model_that_went_wrong_still_ends(rule):
+    """Its confidences are no numbers: a pass then accepts the first token."""
+    model = lively_model("diffutran")
+    model.head.weight.fill_(float("nan"))
+    sampler = build_sampler("block-cache", block_size=8, **rule)
+    tokens = sampler.decode(model, 20)
+    assert not (tokens == model.config.mask_id).any()
+
+
+def test_a_plan_that_ends_too_soon_is_an_error(monkeypatch):
+    sampler = build_sampler("full", accept="threshold")
+    passes = type(sampler).block_passes
+    monkeypatch.setattr(
+        type(sampler), "block_passes", lambda self, *block: list(passes(self, *block))[:2]
+    )
+    with pytest.raises(ConfigError, match="tokens MASK after the most passes of its plan"):
+        sampler.decode(build_model("diffutran", "tiny"), 40)
+
+
+def test_an_autoregressive_decode_has_no_trace():
+    with pytest.raises(ConfigError, match="'ar' has no trace"):
+        record_trace(build_model("ar-mamba", "tiny"), build_sampler("ar"), 8)

@@ -29,11 +29,13 @@ def _reveal(
     i = tl.arange(0, BLOCK)
     masked = tl.load(tokens + i, i < block_len, mask_id + 1) == mask_id
     mine = tl.load(score + i, i < block_len, 0.0)
+    mine = tl.where(mine == mine, mine, 0.0)  # a NaN has no rank
     rank = tl.zeros((BLOCK,), tl.int32)
     for first in range(0, BLOCK, TILE):
         j = first + tl.arange(0, TILE)
         rival = tl.load(tokens + j, j < block_len, mask_id + 1) == mask_id
         theirs = tl.load(score + j, j < block_len, 0.0)[None, :]
+        theirs = tl.where(theirs == theirs, theirs, 0.0)
         ahead = (theirs > mine[:, None]) | ((theirs == mine[:, None]) & (j[None, :] < i[:, None]))
         rank += tl.sum((ahead & rival[None, :]).to(tl.int32), 1)
     chosen = masked & (rank < tl.load(count + row * count_stride))
