@@ -98,7 +98,7 @@ def test_a_sweep_measures_and_draws_what_a_package_brings(tmp_path, capsys):
     assert main(["cost", "--sweep", str(sweep), "--hardware", "h100-sxm"]) == 0
     told = capsys.readouterr().out
     assert told.count("cost not known") == 4, "two lengths under two samplers"
-    assert re.search(r"diffutran tiny taper.* \d+(\.\d+)?$", told, re.MULTILINE)
+    assert re.search(r"diffutran tiny taper.* [\d,.]+$", told, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("installed")

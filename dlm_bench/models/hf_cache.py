@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, StaticLayer
 
 
-class Layer(StaticLayer):  # type: ignore[misc]
+class Layer(StaticLayer):
     """The keys and values of a layer, in static buffers.
 
     first: the pass under way is the first one, and attends to its own tokens alone. The model then
@@ -36,7 +36,7 @@ class KeyValueCache:
     """The keys and values of all layers; where the next token goes is on the device."""
 
     def __init__(self, layers: int, length: int) -> None:
-        self.layers = [Layer(max_cache_len=length) for _ in range(layers)]
+        self.layers: list[Any] = [Layer(max_cache_len=length) for _ in range(layers)]
         self.cache = Cache(layers=self.layers)
         self.filled = False
 
