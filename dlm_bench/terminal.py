@@ -277,6 +277,7 @@ def print_names() -> None:
         table.add_row(backbone, *(f"{count_parameters(model) / 1e6:,.1f}" for model in models))
     _console().print(table)
     table = _table("sampler", "decodes with", "options and their defaults", left=3)
+    table.columns[-1].no_wrap = False
     for name, kind in SAMPLERS.items():
         fitting = [b for b, what in BACKBONES.items() if what.denoiser == kind.for_denoisers]
         options = (f"{field.name}={field.default}" for field in dataclasses.fields(kind))

@@ -245,6 +245,6 @@ def sampler_of(row: Mapping[str, Any]) -> Sampler:
                 raise ConfigError(f"{field.name}: {value!r} is not allowed") from None
     if "trace" in options:
         raise ConfigError(
-            f"trace: {options['trace']!r} is not allowed here; a record names it, not its passes"
+            f"trace: {options['trace']!r} is not allowed here; a record names no passes of it"
         )
     return build_sampler(row["sampler"], **options)

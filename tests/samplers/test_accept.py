@@ -229,6 +229,22 @@ def test_after_a_seek_every_pass_unmasks_what_was_planned(name, option):
     assert torch.equal(state.tokens, sampler.decode(model, 22))
 
 
+def test_the_noise_of_a_pass_does_not_depend_on_how_many_passes_came_before():
+    model, sampler = lively_model("diffumamba", layers=1), adaptive(*ADAPTIVE[3], RULES[1])
+    noise = []
+    for chosen in (sampler, sampler.scheduled(model, 22)):
+        state = chosen.prepare(model, 22, seed=5)
+        found = {}
+        for index, place in enumerate(state.plan):
+            state.index.fill_(index)
+            if place.masked:
+                found.setdefault(place.block_start, []).append(int(state.noise_seed()))
+        noise.append(found)
+    bound, known = noise
+    assert {start: seeds[: len(known[start])] for start, seeds in bound.items()} == known
+    assert any(len(known[start]) < len(bound[start]) for start in known)
+
+
 # Options.
 
 

@@ -17,7 +17,7 @@ from dlm_bench.kernels.ssd import CHUNK
 from dlm_bench.models.cache import AttentionCache, MambaCache
 from dlm_bench.samplers.schedule import first_block_passes, prefill_passes
 
-LENGTH, BLOCK, PER_STEP = 21, 8, 3
+LENGTH, BLOCK, PER_STEP = 13, 8, 3  # a block and a shorter one
 SAMPLERS = samplers(block_size=BLOCK, tokens_per_step=PER_STEP)
 # Those whose passes the model decides: test_accept_together.py.
 NAMES = [name for name in SAMPLERS if SAMPLERS[name].known and not name.startswith("warm")]
