@@ -196,15 +196,19 @@ def test_batches_and_prompts_multiply_thresholds_and_traces(folder, capsys):
     text = SWEEP.replace(
         "lengths = [16, 48]", "lengths = [16]\nbatch = [1, 2]\nprompt_len = [0, 9]"
     )
+    text += '[[lines]]\nbackbone = "diffutran"\nsampler = "full"\naccept = "factor"\n'
     (folder / "together.toml").write_text(text)
     plan = make_plan(folder / "together.toml")
-    assert len(set(plan.identities())) == 4 * 2 * 2
+    assert len(set(plan.identities())) == (4 + 1) * 2 * 2
     assert main(["sweep", str(folder / "together.toml"), "--dry-run"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if "block-cache" in line]
+    out = capsys.readouterr().out.splitlines()
+    rows = [line for line in out if "block-cache" in line]
     assert sum("up to 17" in row for row in rows) == 2 * 2 * 2  # no prefill among them
     whole = load_trace(folder / "traces" / "a.json").accepted[:2]
     passes = f" {sum(map(len, whole)) + 1} "
     assert all(passes in row for row in rows[:4])
+    most = [line.split("up to ")[-1].strip() for line in out if " full " in line]
+    assert most == [f"{16 * (16 + prompt_len):,}" for _ in (1, 2) for prompt_len in (0, 9)]
 
 
 def test_a_floor_is_only_said_of_passes_that_are_known(folder, capsys):
