@@ -39,7 +39,9 @@ def sweep_file(tmp_path):
 @pytest.mark.parametrize("mode", ["exact", "sampled"])
 def test_a_record_says_that_graphs_were_off(mode):
     model = build_model("diffumamba", "tiny")
-    record = measure(model, build_sampler("block-cache"), 64, mode, 0, 2, graphs="off")
+    record = measure(
+        model, build_sampler("block-cache"), 64, mode, 0, 2, graphs="off", max_seconds=1
+    )
     assert record.graphs == {"denoise": "eager: graphs are off", "commit": "eager: graphs are off"}
 
 

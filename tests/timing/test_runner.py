@@ -142,7 +142,12 @@ def test_a_record_keeps_warm_up_telemetry_and_flags_as_json(mode, monkeypatch):
     seen = []
     monkeypatch.setattr(runner, "flags_of", lambda *told: seen.append(told) or ["drifting"])
     record = measure(
-        build_model("diffutran", "tiny"), build_sampler("block-cache"), 64, mode, warmup=1
+        build_model("diffutran", "tiny"),
+        build_sampler("block-cache"),
+        64,
+        mode,
+        warmup=1,
+        max_seconds=1,
     )
     lines = 1 if mode == "exact" else len({timing.kind for timing in record.passes})
     assert len(record.warmup_seconds) == lines
