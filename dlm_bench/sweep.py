@@ -1,97 +1,22 @@
-"""A sweep file: lines of points in TOML, checked whole before anything runs."""
+"""A sweep: the points of a file, checked whole before anything runs."""
 
-import difflib
 import itertools
-import re
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from dlm_bench.errors import (
-    LARGEST_BATCH,
-    LARGEST_SEED,
-    LONGEST,
-    LONGEST_WAIT,
-    MOST_RUNS,
-    ConfigError,
-    check_int,
-)
+from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int
 from dlm_bench.models.backbones import known, origin_of
 from dlm_bench.models.config import BACKBONES, SIZES, model_config
 from dlm_bench.plugins import package_of
 from dlm_bench.results.record import Graphs, Mode, Point
+from dlm_bench.sweep_file import File, Line, as_list, read_file
 
 if TYPE_CHECKING:
     import torch
-
-
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-
-
-def _bytes(value: object) -> int:
-    size = r"(\d{1,9}(?:\.\d{1,3})?) ?([MGT]iB)"
-    found = re.fullmatch(size, value, re.ASCII) if isinstance(value, str) else None
-    if found is None or float(found[1]) == 0:
-        raise ValueError("must be a size above 0 such as 512MiB or 8GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
-
-
-Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], Field(min_length=1)]
-Batches = Annotated[
-    list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]],
-    BeforeValidator(_as_list),
-    Field(min_length=1),
-]
-Prompts = Annotated[
-    list[Annotated[int, Field(ge=0, le=LONGEST)]], BeforeValidator(_as_list), Field(min_length=1)
-]
-
-
-class _Line(BaseModel):
-    """One [[lines]] table. Keys that are not fields are options of the sampler; lists multiply."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    backbone: Names
-    sampler: Names
-    size: Names | None = None
-    lengths: Lengths | None = None
-    batch: Batches | None = None
-    prompt_len: Prompts | None = None
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]  # also the default results file's
-    size: Names
-    lengths: Lengths
-    device: str = "cpu"
-    dtype: str | None = None
-    mode: Mode = "exact"
-    warmup: Annotated[int, Field(ge=0, le=MOST_RUNS)] = 3
-    repeats: Annotated[PositiveInt, Field(le=MOST_RUNS)] = 5
-    nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = 9
-    tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
-    max_seconds: Annotated[float, Field(gt=0, le=LONGEST_WAIT)] = 30.0
-    batch: Batches = [1]
-    prompt_len: Prompts = [0]
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
-    graphs: Graphs = "auto"
-    kernels: dict[str, str] = {}
-    random_weights: bool = False
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
-    lines: Annotated[list[_Line], Field(min_length=1)]
 
 
 # Settings that say how a model is built and not how it is measured.
@@ -178,12 +103,6 @@ def load_sweep(
 
     Raises ConfigError naming the field, the value and what is allowed.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
     instead = {
         "device": device,
         "mode": mode,
@@ -191,11 +110,7 @@ def load_sweep(
         "timeout": timeout,
         "memory_limit": memory_limit,
     }
-    content |= {name: value for name, value in instead.items() if value is not None}
-    try:
-        file = _File.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+    file = read_file(path, {name: value for name, value in instead.items() if value is not None})
     from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
 
     try:
@@ -234,7 +149,7 @@ def load_sweep(
     )
 
 
-def _check_place(file: _File, place: "torch.device", dtype: "torch.dtype") -> None:
+def _check_place(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
     """Raise ConfigError for what a file asks of its device and that cannot do."""
     from dlm_bench.kernels.choice import choose_kernels
     from dlm_bench.timing.graphs import check_graphs
@@ -264,8 +179,8 @@ def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, s
 
 
 def _expand(
-    file: _File,
-    line: _Line,
+    file: File,
+    line: Line,
     beside: Path,
     traces: dict[str, str],
     folders: dict[str, str],
@@ -278,7 +193,7 @@ def _expand(
     from dlm_bench.samplers import SAMPLERS, build_sampler
     from dlm_bench.samplers.denoising import AcceptingSampler
 
-    axes = {key: _as_list(value) for key, value in (line.model_extra or {}).items()}
+    axes = {key: as_list(value) for key, value in (line.model_extra or {}).items()}
     for key, values in axes.items():
         if not values:
             raise ConfigError(f"{key}: an empty list is not allowed")
@@ -325,18 +240,3 @@ def _expand(
             )
             points.append(point)
     return points
-
-
-def _explain(error: ValidationError) -> str:
-    """The first thing wrong with a file, as one line."""
-    first: Any = error.errors()[0]
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])[1:]
-    if first["type"] == "extra_forbidden":
-        allowed = list(_File.model_fields)
-        close = difflib.get_close_matches(place, allowed, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"{place}: no such key{hint}; allowed: {', '.join(allowed)}"
-    if first["type"] == "missing":
-        return f"{place}: missing; every sweep needs it"
-    own = first.get("ctx", {}).get("error")
-    return f"{place}: {first['input']!r} is not allowed; {own or first['msg'].lower()}"
