@@ -72,8 +72,9 @@ def estimate(
 
     `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and at
     most as many more where they still get faster; then all nodes run in turn, until it all has
-    taken SETTLE_SECONDS. A round then goes through all nodes, and its
-    times make one estimate of the decode: a machine that drifts shows as a spread of the rounds.
+    taken SETTLE_SECONDS, or half of `most_seconds` if that is less. A round then goes through all
+    nodes, and its times make one estimate of the decode: a machine that drifts shows as a spread of
+    the rounds.
     There are `repeats` rounds, and more until the relative error is within `tolerance` and they
     have taken LEAST_SECONDS. A line that bends, as leaving a node out tells, gets more nodes there,
     up to `most_nodes`, and the rounds before do not count any more. Once the rounds have taken
@@ -90,7 +91,10 @@ def estimate(
     if warmup:
         for table in timed:
             timer.warm_up(table.line[table.at[0]], warmup)
-        timer.settle([table.line[node] for table in timed for node in table.at])
+        timer.settle(
+            [table.line[node] for table in timed for node in table.at],
+            min(SETTLE_SECONDS, most_seconds / 2),
+        )
     with watch or nullcontext():
         begin, look_at = time.perf_counter(), repeats
         least_seconds = LEAST_SECONDS if tolerance < ANY_ERROR else 0.0
@@ -229,14 +233,14 @@ class _UnitTimer:
             extra_seconds=WARMUP_SECONDS,
         )
 
-    def settle(self, nodes: Sequence[Unit]) -> None:
+    def settle(self, nodes: Sequence[Unit], seconds: float) -> None:
         """Run units in turn until the warm-up has lasted; not if capturing them was enough."""
         if all(self.steps.warm.issuperset(unit.kinds) for unit in nodes):
             return
         self.steps.prepare(kind for unit in nodes for kind in unit.kinds)
         begin, before = time.perf_counter(), sum(self.warmup_seconds)
         for unit in cycle(nodes):
-            if before + time.perf_counter() - begin >= SETTLE_SECONDS:
+            if before + time.perf_counter() - begin >= seconds:
                 return
             self._run(unit)
 
