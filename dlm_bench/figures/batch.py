@@ -1,6 +1,7 @@
 """Generated tokens per second against batch at a fixed length, one line per backbone and sampler,
 and the batches at which autoregressive decoding overtakes."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,9 +32,18 @@ def draw_batch(frame: pd.DataFrame) -> Figure:
         raise ResultsError("no line of the records has two batches at the same length")
     drawn = [valued(line, speed) for line in lines if line.settings["length"] in lengths]
     several = len(lengths) > 1
-    told = told_of(overtakings(style.labelled(drawn, hidden={"length"})), several)
+    told = told_of(overtakings(_named(drawn)), several)
     shown = frame[frame["length"].isin(lengths)]
     return draw_lines(shown, drawn, replace(THROUGHPUT, told=told))
+
+
+def _named(drawn: list[style.Line]) -> list[style.Line]:
+    """The lines as the caption calls them: by their backbones, if these tell them apart."""
+    counts = Counter((line.backbone, line.settings["length"]) for line in drawn)
+    if max(counts.values()) > 1:
+        return style.labelled(drawn, hidden={"length"})
+    names = style.BACKBONE_NAMES
+    return [replace(line, label=names.get(line.backbone, line.backbone)) for line in drawn]
 
 
 def told_of(found: Iterable[Overtaking], several: bool) -> str:

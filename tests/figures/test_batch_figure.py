@@ -48,7 +48,12 @@ def test_each_backbone_and_sampler_is_a_line_of_tokens_per_second_against_batch(
 
 def test_the_caption_says_at_which_batch_autoregression_overtakes(frame):
     told = caption_of(draw_batch(frame(*crossing(3))))
-    assert "AR Mamba-2, autoregressive overtakes DiffuMamba, block cache" in told
+    assert "AR Mamba-2 overtakes DiffuMamba at batch 3." in told
+    two = [*crossing(3)]
+    two += [at_speed("diffumamba", "full", 256, b, 10) for b in BATCHES]
+    assert "DiffuMamba, block cache, commit=separate at batch 3" in caption_of(
+        draw_batch(frame(*two))
+    )
     assert "at batch 3." in told
     assert "at no batch measured" in caption_of(draw_batch(frame(*crossing(9))))
     assert "at batch 1 or before" in caption_of(draw_batch(frame(*crossing(0.5))))
