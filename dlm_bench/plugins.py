@@ -63,8 +63,13 @@ def load(plugin: Plugin) -> Any:
     try:
         return plugin.entry.load()
     except Exception as error:  # whatever somebody else's module raises
-        what = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
-        raise refusal(plugin, f"cannot be loaded: {what}") from error
+        raise failure(plugin, "cannot be loaded", error) from error
+
+
+def failure(plugin: Plugin, what: str, error: Exception) -> ConfigError:
+    """The error for a plug-in whose own code raised one."""
+    told = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+    return refusal(plugin, f"{what}: {told}")
 
 
 def refusal(plugin: Plugin, why: str) -> ConfigError:

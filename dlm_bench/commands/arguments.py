@@ -34,6 +34,20 @@ def add_kernels(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_random_weights(parser: argparse.ArgumentParser) -> None:
+    """Whether a folder's model is built without the folder's weights."""
+    parser.add_argument(
+        "--random-weights", action="store_true", help="with hf:FOLDER: instead of the folder's"
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, how: str) -> None:
+    """The options of a sampler, which `option_of` reads."""
+    parser.add_argument(
+        "-o", "--option", action="append", default=[], metavar="NAME=VALUE", help=how
+    )
+
+
 def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:
     """The tokens of a prompt."""
     parser.add_argument(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from dlm_bench.commands.arguments import (
     Commands,
     add_cuda,
+    add_options,
     add_prompt_len,
+    add_random_weights,
     forced_kernels,
     seconds_of_text,
 )
@@ -42,16 +44,9 @@ def add(subparsers: Commands) -> None:
         metavar="FILE",
         help="trained weights (dlm_bench.save_checkpoint), instead of random ones",
     )
-    parser.add_argument(
-        "--random-weights", action="store_true", help="with hf:FOLDER: instead of the folder's"
-    )
-    parser.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a sampler's option, e.g. tokens_per_step=16 or commit=fused; may be repeated",
+    add_random_weights(parser)
+    add_options(
+        parser, "a sampler's option, e.g. tokens_per_step=16 or commit=fused; may be repeated"
     )
     parser.add_argument("--batch", type=int, default=1, help="sequences at once (default: 1)")
     add_prompt_len(parser, "timed apart")
@@ -242,13 +237,13 @@ def sweep(args: argparse.Namespace) -> int:
             print_plan(plan.sweep)
         if args.resume:
             print_found(plan, found, output, args.retry_failed)
-        if args.dry_run:
-            if budget is not None:
-                _predict(executor, plan, found, budget, args.retry_failed)
-            return 0
-        check_writable(output)
         if args.retry_failed:
             found = {key: record for key, record in found.items() if record.status == "ok"}
+        if args.dry_run:
+            if budget is not None:
+                _predict(executor, plan, found, budget)
+            return 0
+        check_writable(output)
         records, finished = _run_all(executor, plan, [*found.values()], output, budget, places)
     if not finished:
         appended = f"{len(records) - len(found)} records were appended to {output}"
@@ -297,18 +292,11 @@ def _run_all(
     return records, True
 
 
-def _predict(
-    executor: "Executor",
-    plan: "Plan",
-    found: "dict[str, Record]",
-    budget: float,
-    retry: bool,
-) -> None:
+def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
     """Look at each line of a sweep once and say what its points will take."""
     from dlm_bench.budget import predict
     from dlm_bench.terminal import duration
 
-    found = {key: record for key, record in found.items() if record.status == "ok" or not retry}
     told = predict(executor, plan, found)
     print(
         f"{duration(told.least)} to {duration(told.most)} without a budget, by one round of the "

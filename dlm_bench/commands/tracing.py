@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from dlm_bench.commands.arguments import Commands, add_kernels, add_prompt_len, forced_kernels
+from dlm_bench.commands.arguments import (
+    Commands,
+    add_kernels,
+    add_options,
+    add_prompt_len,
+    add_random_weights,
+    forced_kernels,
+)
 from dlm_bench.commands.measuring import model_of, option_of
 from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import DEFAULT_SIZE
@@ -33,9 +40,7 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("sampler", help="full, fast-dllm or block-cache")
     parser.add_argument("-L", "--length", type=int, required=True, help="tokens to generate")
     parser.add_argument("--size", help=f"model size (default: {DEFAULT_SIZE}, or the checkpoint's)")
-    parser.add_argument(
-        "--random-weights", action="store_true", help="with hf:FOLDER: instead of the folder's"
-    )
+    add_random_weights(parser)
     parser.add_argument(
         "--accept",
         choices=("threshold", "factor"),
@@ -47,14 +52,7 @@ def add(subparsers: Commands) -> None:
     parser.add_argument(
         "--factor", type=float, help="accept the n surest with (n + 1)(1 - c_n) below it (1.0)"
     )
-    parser.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="another option of the sampler, e.g. block_size=64; may be repeated",
-    )
+    add_options(parser, "another option of the sampler, e.g. block_size=64; may be repeated")
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="trained weights, instead of random ones"
     )

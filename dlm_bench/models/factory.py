@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, first_line, unknown
+from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
 from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
 from dlm_bench.models.backbones import FOLDER, known, loaded
 from dlm_bench.models.config import BACKBONES, ModelConfig, model_config
 from dlm_bench.models.denoiser import Denoiser
-from dlm_bench.plugins import find, refusal
+from dlm_bench.plugins import failure, find
 from dlm_bench.protocols import Model, check_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -120,8 +120,7 @@ def _build_plugin(
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # whatever somebody else's code raises
-        what = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
-        raise refusal(plugin, f"cannot be built: {what}") from error
+        raise failure(plugin, "cannot be built", error) from error
     model.kernels = choose_unmask_kernels(device, dtype, model.head.weight.shape[1], kernels)
     built: Model = model.eval().requires_grad_(False)
     return built
