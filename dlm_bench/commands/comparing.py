@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlm_bench.commands.arguments import Commands, seconds_of_text
-from dlm_bench.errors import ConfigError, ResultsError, unknown
+from dlm_bench.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from dlm_bench.ab.course import Course
@@ -138,17 +138,14 @@ def ab(args: argparse.Namespace) -> int:
 
 def _tell(report: "Report", style: str) -> int:
     from dlm_bench.analysis.verdict_formats import FORMATS, as_markdown
+    from dlm_bench.results.files import append_text
 
     print(FORMATS[style](report))
     for warning in report.warnings:
         print(f"dlm-bench: WARNING: {warning}", file=sys.stderr)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if style == "github" and summary:
-        try:
-            with open(summary, "a", encoding="utf-8") as file:
-                file.write(as_markdown(report) + "\n")
-        except OSError as error:
-            raise ResultsError(f"GITHUB_STEP_SUMMARY: {summary!r}: {error.strerror}") from None
+        append_text(summary, as_markdown(report) + "\n", "GITHUB_STEP_SUMMARY")
     return report.exit_code
 
 

@@ -59,17 +59,13 @@ def add(subparsers: Commands) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Write the report of the results and print its path."""
-    from dlm_bench.errors import ResultsError
     from dlm_bench.report import build_report
+    from dlm_bench.results.files import write_file
 
     with _no_collector():
         records, skipped = _read(args.results)
         page = build_report(records, [str(path) for path in args.results], skipped)
-    try:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(f"report {str(args.output)!r}: {error.strerror}") from None
+    write_file(args.output, page, "report")
     print(args.output)
     return 0
 

@@ -4,6 +4,7 @@ Colours tell the backbones apart and markers with line styles the samplers, so a
 in greyscale and by a colour-blind reader. Sizes are those of the final print, in inches and points.
 """
 
+import io
 import math
 import os
 import textwrap
@@ -20,7 +21,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from dlm_bench.errors import ResultsError
+from dlm_bench.results.files import write_file
 from dlm_bench.results.lines import SETTINGS, identity_columns, ok_points
 
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column paper
@@ -281,12 +282,15 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     Folders are created. Raises ResultsError if a file cannot be written.
     """
     base = Path(path)
-    files = [base.with_name(base.name + suffix) for suffix in (".pdf", ".png")]
-    try:
-        base.parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, dict[str, Any]] = {
+        "pdf": {"metadata": {"CreationDate": None}},
+        "png": {"dpi": 300},
+    }
+    files = []
+    for kind, more in options.items():
+        drawn = io.BytesIO()  # a full disk is then met by the writing, not within matplotlib
         with look():
-            figure.savefig(files[0], metadata={"CreationDate": None})
-            figure.savefig(files[1], dpi=300)
-    except OSError as error:
-        raise ResultsError(f"figure {str(base)!r}: {error.strerror}") from None
+            figure.savefig(drawn, format=kind, **more)
+        files.append(base.with_name(f"{base.name}.{kind}"))
+        write_file(files[-1], drawn.getvalue(), "figure")
     return files

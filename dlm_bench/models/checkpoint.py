@@ -15,6 +15,7 @@ from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.config import ModelConfig, stated_config
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import empty_model, parse_device, parse_dtype
+from dlm_bench.results.files import replacing
 
 KEY = "dlm-bench config"  # of the metadata: the ModelConfig as JSON
 DIGITS = 16  # hexadecimal, of the digest that records keep
@@ -29,10 +30,11 @@ def save_checkpoint(model: Denoiser, path: str | Path) -> None:
         raise ConfigError("device: a model on 'meta' has no weights to save")
     metadata = {"format": "pt", "dlm-bench": __version__, KEY: json.dumps(asdict(model.config))}
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    try:
-        save_file(tensors, path, metadata)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"checkpoint {str(path)!r}: {first_line(error)}") from None
+    with replacing(path, "checkpoint", ConfigError) as beside:
+        try:
+            save_file(tensors, beside, metadata)
+        except SafetensorError as error:  # which is what an OSError becomes there
+            raise ConfigError(f"checkpoint {str(path)!r}: {first_line(error)}") from None
 
 
 def checkpoint_config(path: str | Path) -> ModelConfig:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_v
 from pydantic import ValidationError as Invalid
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.results.files import write_file
 
 SCHEMA_VERSION = 1
 DIGITS = 12  # hexadecimal, of the digest in a label
@@ -101,11 +102,7 @@ class Trace(BaseModel):
 
 def save_trace(trace: Trace, path: str | Path) -> None:
     """Write a trace as JSON, creating the folder. Raises ConfigError if that fails."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(trace.model_dump_json() + "\n")
-    except OSError as error:
-        raise ConfigError(f"trace {str(path)!r}: {error.strerror}") from None
+    write_file(path, trace.model_dump_json() + "\n", "trace", ConfigError)
 
 
 def load_trace(path: str | Path) -> Trace:

@@ -76,9 +76,11 @@ class HostSource:
                 others = busy - (after.own - before.own) * per_second
                 values["other_busy_cpus"] = max(others, 0.0)
         if before.waits and after.waits:
-            # A thread that is new began at zero.
-            waited = sum(ns - before.waits.get(name, 0) for name, ns in after.waits.items())
-            values["waiting_threads"] = waited / 1e9 / seconds + stolen
+            # A thread that is new began at zero, also one that has the number of one that ended.
+            old = {name: ns for name, ns in before.waits.items() if ns <= after.waits.get(name, 0)}
+            waited = sum(ns - old.get(name, 0) for name, ns in after.waits.items())
+            # Some hypervisors take back a bit of the time that they said they took.
+            values["waiting_threads"] = waited / 1e9 / seconds + max(stolen, 0.0)
         load = _text(self._proc / "loadavg").split()
         if load:
             values["load_1min"] = float(load[0])

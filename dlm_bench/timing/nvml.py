@@ -1,6 +1,7 @@
 """The sensors of an NVIDIA GPU, by NVML (nvidia-ml-py)."""
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +20,16 @@ REASONS = {  # bits of nvmlDeviceGetCurrentClocksEventReasons
 }
 
 
+MIG_SLICE = "a MIG slice has no sensors"
+UNKNOWN = 2**32 - 1  # NVML_VALUE_NOT_AVAILABLE, of 32 bits
+
+
 class NvmlSource:
-    """One GPU; what it does not support is asked for once."""
+    """A whole GPU; what it does not support is asked for once.
+
+    A sensor must not fail a measurement: whatever a driver or a version of nvidia-ml-py raises is
+    taken for a value that is not there.
+    """
 
     name = "nvml"
     energy_update = 0.1
@@ -47,18 +56,19 @@ class NvmlSource:
     def sample(self) -> Reading:
         values = {}
         for name, read in list(self._readers.items()):
-            try:
-                values[name] = float(read())
-            except self._nvml.NVMLError:
+            value = _asked(read)
+            if value is None:
                 del self._readers[name]
+            else:
+                values[name] = value
         return Reading(values, self._throttling())
 
     def _throttling(self) -> frozenset[str]:
         if self._reasons is None:
             return frozenset()
         try:
-            bits = self._reasons(self._handle)
-        except self._nvml.NVMLError:
+            bits = int(self._reasons(self._handle))
+        except Exception:
             older = getattr(self._nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None)
             # An older driver lacks what a newer nvidia-ml-py asks for.
             self._reasons = older if older != self._reasons else None
@@ -66,10 +76,7 @@ class NvmlSource:
         return frozenset(name for bit, name in REASONS.items() if bits & bit)
 
     def joules(self) -> float | None:
-        try:
-            return self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3
-        except self._nvml.NVMLError:
-            return None
+        return _asked(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3)
 
     def begin(self) -> None:
         pass
@@ -83,8 +90,12 @@ def nvml_source(properties: Any, nvml: Any = None) -> NvmlSource | str:
     there are none.
 
     It is found by its UUID or PCI address: CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER renumber
-    torch's devices, not NVML's.
+    torch's devices, not NVML's. A MIG slice has the PCI address of its board, and by some versions
+    of CUDA its UUID; the board's sensors tell of all slices, so a slice is given none.
     """
+    uuid = str(getattr(properties, "uuid", "") or "")
+    if uuid.startswith("MIG-") or " MIG " in str(getattr(properties, "name", "")):
+        return MIG_SLICE
     if nvml is None:
         try:
             nvml = importlib.import_module("pynvml")
@@ -92,26 +103,57 @@ def nvml_source(properties: Any, nvml: Any = None) -> NvmlSource | str:
             return "nvidia-ml-py is not installed"
     try:
         nvml.nvmlInit()
-    except nvml.NVMLError as error:
+    except Exception as error:
         return f"NVML: {error}"
-    handle = _handle(nvml, properties)
-    return "NVML: does not know this GPU" if handle is None else NvmlSource(nvml, handle)
+    if _found(nvml.nvmlDeviceGetHandleByUUID, f"MIG-{uuid}") is not None:
+        return MIG_SLICE
+    handle = _handle(nvml, uuid, properties)
+    if handle is None:
+        return "NVML: does not know this GPU"
+    return _why_no_board(nvml, handle) or NvmlSource(nvml, handle)
 
 
-def _handle(nvml: Any, properties: Any) -> Any:
-    uuid = str(getattr(properties, "uuid", ""))
-    prefixed = uuid.startswith(("GPU-", "MIG-"))
-    names = ([uuid] if prefixed else [f"GPU-{uuid}", f"MIG-{uuid}"]) if uuid else []
-    for name in names:
-        try:
-            return nvml.nvmlDeviceGetHandleByUUID(name)
-        except nvml.NVMLError:
-            continue
+def _handle(nvml: Any, uuid: str, properties: Any) -> Any:
+    """NVML's handle of a GPU, None if it has none."""
+    if uuid:
+        name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+        handle = _found(nvml.nvmlDeviceGetHandleByUUID, name)
+        if handle is not None:
+            return handle
     where = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
     if None in where:
         return None
     domain, bus, device = where
+    address = f"{domain:08x}:{bus:02x}:{device:02x}.0"
+    return _found(nvml.nvmlDeviceGetHandleByPciBusId, address)
+
+
+def _found(find: Callable[[str], Any], name: str) -> Any:
     try:
-        return nvml.nvmlDeviceGetHandleByPciBusId(f"{domain:08x}:{bus:02x}:{device:02x}.0")
-    except nvml.NVMLError:
+        return find(name)
+    except Exception:  # NVMLError; ctypes' own for a text where an old version takes bytes
         return None
+
+
+def _why_no_board(nvml: Any, handle: Any) -> str:
+    """Why the sensors of a handle are not those of what runs on it; empty if they are."""
+    asks_mode = getattr(nvml, "nvmlDeviceGetMigMode", None)
+    if asks_mode is None:  # of before there were slices
+        return ""
+    try:
+        mode, _ = asks_mode(handle)
+    except Exception as error:
+        code = getattr(error, "value", None)
+        if code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+            return ""
+        return f"NVML: does not say whether this GPU is a MIG slice: {error}"
+    return MIG_SLICE if mode else ""  # in this mode CUDA runs on slices alone
+
+
+def _asked(read: Callable[[], float]) -> float | None:
+    """The value of a sensor, None where it has none."""
+    try:
+        value = float(read())
+    except Exception:
+        return None
+    return value if 0 <= value < math.inf and value not in (UNKNOWN, UNKNOWN / 1e3) else None

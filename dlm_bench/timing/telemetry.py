@@ -167,8 +167,10 @@ class Watch:
         self._seconds = time.perf_counter() - self._begin
         if self._source is not None:
             joules = self._source.joules()
-            known = self._joules is not None and joules is not None
-            self._joules = joules - self._joules if known else None  # type: ignore[operator]
+            if self._joules is not None and joules is not None and joules >= self._joules:
+                self._joules = joules - self._joules
+            else:  # one that went back was reset, with its driver or GPU
+                self._joules = None
             self._counters = self._source.end(self._seconds)
 
     def _sample(self, source: Source) -> None:

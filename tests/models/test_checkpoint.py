@@ -1,6 +1,8 @@
 """Checkpoints: what is saved comes back, and what is no checkpoint is one clear line."""
 
 import json
+import os
+import stat
 from dataclasses import asdict, replace
 
 import pytest
@@ -166,3 +168,12 @@ def test_shapes_alone_can_not_be_saved_or_loaded(saved, tmp_path):
 def test_a_place_that_is_not_there_is_said(saved, tmp_path):
     with pytest.raises(ConfigError, match=r"checkpoint '.*none"):
         dlm_bench.save_checkpoint(saved[1], tmp_path / "none" / "x")
+
+
+def test_a_checkpoint_has_the_mode_of_the_umask(saved, tmp_path):
+    before = os.umask(0o022)
+    try:
+        dlm_bench.save_checkpoint(saved[1], tmp_path / "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644

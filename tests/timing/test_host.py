@@ -146,6 +146,23 @@ def test_a_thread_that_ended_takes_nothing_off(host):
     assert source.end(1.0).values["waiting_threads"] == pytest.approx(0.01)
 
 
+def test_a_new_thread_with_the_number_of_one_that_ended_takes_nothing_off(host):
+    host.threads(main=0, again=5_000_000_000)
+    source = host.source()
+    source.begin()
+    host.threads(main=10_000_000, again=20_000_000)
+    assert source.end(1.0).values["waiting_threads"] == pytest.approx(0.03)
+
+
+def test_time_that_a_hypervisor_takes_back_is_no_negative_waiting(host, hertz):
+    host.cpu_times(busy=[0, 0, 0, 0], stolen=[40, 0, 0, 0])
+    source = host.source()
+    source.begin()
+    host.cpu_times(busy=[0, 0, 0, 0], stolen=[0, 0, 0, 0])
+    host.threads(main=10_000_000)
+    assert source.end(1.0).values["waiting_threads"] == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"), [("core", "core_thermal"), ("package", "package_thermal")]
 )

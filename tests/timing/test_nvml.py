@@ -16,11 +16,15 @@ class FakeNvml:
     UUIDS = ("GPU-aaaa", "GPU-bbbb")
     BUSES = ("00000000:17:00.0", "00000000:ca:00.0")
 
-    class NVMLError(Exception):
-        pass
+    NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_FUNCTION_NOT_FOUND = 3, 4, 13
 
-    def __init__(self, *lacks, bits=0):
-        self.lacks, self.bits, self.calls = lacks, bits, []
+    class NVMLError(Exception):
+        def __init__(self, text, value=3):
+            super().__init__(text)
+            self.value = value
+
+    def __init__(self, *lacks, bits=0, mig=0):
+        self.lacks, self.bits, self.mig, self.calls = lacks, bits, mig, []
 
     def _answer(self, name, value):
         self.calls.append(name)
@@ -41,6 +45,11 @@ class FakeNvml:
 
     def nvmlDeviceGetHandleByPciBusId(self, name):
         return self._find(self.BUSES, name)
+
+    def nvmlDeviceGetMigMode(self, handle):
+        if isinstance(self.mig, Exception):
+            raise self.mig
+        return [self._answer("mig", self.mig), 0]
 
     def nvmlDeviceGetClockInfo(self, handle, kind):
         return self._answer(("clock", kind), {1: 1980, 2: 3201}[kind] + handle)
@@ -91,6 +100,73 @@ def test_a_gpu_is_found_by_its_uuid_or_its_bus_not_by_an_index():
     assert clock_of(pci_bus_id=0x17, **pci) == 1980
 
 
+BOARD = {"pci_domain_id": 0, "pci_bus_id": 0x17, "pci_device_id": 0}
+SLICE = "a MIG slice has no sensors"
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"uuid": "cccc"} | BOARD,  # NVML does not know the slice, and finds its board by its place
+        {"uuid": "aaaa"} | BOARD,  # CUDA says the board's own
+        {"uuid": "GPU-aaaa"},
+        {"uuid": ""} | BOARD,
+        {"uuid": None} | BOARD,
+        BOARD,
+    ],
+)
+def test_the_sensors_of_a_board_are_never_those_of_a_slice_of_it(properties):
+    assert nvml_source(SimpleNamespace(**properties), FakeNvml(mig=1)) == SLICE
+    assert isinstance(nvml_source(SimpleNamespace(**properties | BOARD), FakeNvml()), NvmlSource)
+
+
+def test_a_slice_is_known_by_its_uuid_and_its_name_too():
+    assert nvml_source(SimpleNamespace(uuid="MIG-aaaa"), FakeNvml("init")) == SLICE
+    named = SimpleNamespace(uuid="cccc", name="NVIDIA H100 80GB HBM3 MIG 1g.10gb", **BOARD)
+    assert nvml_source(named, FakeNvml("init")) == SLICE
+    nvml = FakeNvml()
+    nvml.UUIDS = ("MIG-cccc", *nvml.UUIDS)
+    assert nvml_source(SimpleNamespace(uuid="cccc", **BOARD), nvml) == SLICE
+
+
+def test_a_gpu_that_knows_of_no_slices_is_a_whole_one():
+    gpu = SimpleNamespace(uuid="aaaa")
+    for code in (FakeNvml.NVML_ERROR_NOT_SUPPORTED, FakeNvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+        nvml = FakeNvml(mig=FakeNvml.NVMLError("no", code))
+        assert isinstance(nvml_source(gpu, nvml), NvmlSource)
+    older = FakeNvml()
+    older.nvmlDeviceGetMigMode = None
+    assert isinstance(nvml_source(gpu, older), NvmlSource)
+
+
+def test_a_gpu_that_may_be_a_slice_has_no_sensors_and_the_reason_is_said():
+    hidden = FakeNvml(mig=FakeNvml.NVMLError("No Permission", FakeNvml.NVML_ERROR_NO_PERMISSION))
+    told = nvml_source(SimpleNamespace(uuid="aaaa"), hidden)
+    assert told == "NVML: does not say whether this GPU is a MIG slice: No Permission"
+
+
+def test_functions_that_a_version_lacks_and_values_that_are_none_are_left_out():
+    nvml = FakeNvml()
+    nvml.nvmlDeviceGetTotalEnergyConsumption = None
+    nvml.nvmlDeviceGetUtilizationRates = None
+    nvml.nvmlDeviceGetPowerUsage = lambda handle: 2**32 - 1  # NVML_VALUE_NOT_AVAILABLE
+    nvml.nvmlDeviceGetTemperature = lambda handle, sensor: -1
+    source = NvmlSource(nvml, 0)
+    assert set(source.sample().values) == {"sm_clock_mhz", "memory_clock_mhz"}
+    assert source.joules() is None
+
+
+def test_what_finds_no_gpu_by_its_uuid_for_whatever_reason_finds_it_by_its_place():
+    nvml = FakeNvml()
+
+    def takes_bytes(name):
+        raise TypeError("bytes or integer address expected instead of str instance")
+
+    nvml.nvmlDeviceGetHandleByUUID = takes_bytes
+    source = nvml_source(SimpleNamespace(uuid="aaaa", **BOARD), nvml)
+    assert source.sample().values["sm_clock_mhz"] == 1980
+
+
 def test_why_there_is_no_gpu_to_ask_is_said(monkeypatch):
     assert nvml_source(SimpleNamespace(uuid="cccc"), FakeNvml()) == "NVML: does not know this GPU"
     assert nvml_source(SimpleNamespace(uuid="aaaa"), FakeNvml("init")) == "NVML: Not Supported"
@@ -123,7 +199,9 @@ def test_the_names_asked_for_are_those_of_nvidia_ml_py():
     nvml = pytest.importorskip("pynvml", reason="needs nvidia-ml-py")
     for name in dir(FakeNvml):
         assert hasattr(nvml, name) or name.startswith("_") or name in ("UUIDS", "BUSES")
-    for name in ("NVML_CLOCK_SM", "NVML_CLOCK_MEM", "NVML_TEMPERATURE_GPU"):
+    for name in dir(FakeNvml):
+        if not name.startswith("NVML_"):
+            continue
         assert getattr(nvml, name) == getattr(FakeNvml, name)
     for bit, name in REASONS.items():
         camel = "".join(word.capitalize() for word in name.split("_"))

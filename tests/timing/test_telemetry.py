@@ -125,6 +125,12 @@ def test_energy_is_the_regions_mean_power_over_the_seconds_of_the_repeats():
     assert told.tokens_per_joule == pytest.approx(100 / told.energy_joules)
 
 
+def test_a_counter_that_went_back_gives_no_energy_and_the_sampled_power_does():
+    assert watched(Source(joules=[1000.0, 60.0])).energy_joules is None
+    told = watched(Source(watts(100.0), joules=[1000.0, 60.0]), samples=10, seconds=[0.5])
+    assert told.energy_joules == pytest.approx(50.0)
+
+
 def test_a_counter_that_hardly_moved_gives_no_energy():
     source = Source(watts(100.0), joules=[1000.0, 1060.0])
     source.energy_update = 1e3
