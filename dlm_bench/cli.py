@@ -15,7 +15,7 @@ from dlm_bench.commands import (
     telling,
     tracing,
 )
-from dlm_bench.errors import DlmBenchError
+from dlm_bench.errors import DlmBenchError, LostPointWarning
 
 EXAMPLES = """\
 examples:
@@ -52,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _one_line_warning
+            lost = _show_warnings()
             code = args.command(args)
         sys.stdout.flush()
-        return code
+        return 3 if lost and code == 0 else code
     except DlmBenchError as error:
         print(f"dlm-bench: {error}", file=sys.stderr)
         return 2
@@ -82,8 +82,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_line_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"dlm-bench: warning: {message}", file=sys.stderr)
+def _show_warnings() -> list[Warning | str]:
+    """Print each warning once, as one line, whatever PYTHONWARNINGS says; return the list that gets
+    those which a command that only reads must not exit with 0 after."""
+    lost: list[Warning | str] = []
+
+    def one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        print(f"dlm-bench: warning: {message}", file=sys.stderr)
+        if issubclass(category, LostPointWarning):
+            lost.append(message)
+
+    warnings.resetwarnings()
+    for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", quiet)
+    warnings.showwarning = one_line
+    return lost
 
 
 if __name__ == "__main__":

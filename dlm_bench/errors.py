@@ -18,6 +18,19 @@ class ResultsError(DlmBenchError):
     """A results file is missing, unreadable, or lacks what was asked of it."""
 
 
+class TornLineWarning(UserWarning):
+    """A line of a results file was not a whole record and was skipped."""
+
+
+class LostPointWarning(TornLineWarning):
+    """A skipped line was no torn one: a point that somebody measured is missing from what is shown,
+    so the command that shows it must not exit with 0."""
+
+
+class NewerRecordWarning(UserWarning):
+    """Records of a newer schema were read as far as this version knows them."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; empty if it says nothing."""
     lines = str(error).strip().splitlines()

@@ -196,7 +196,7 @@ FUTURE = record().model_dump(mode="json") | {"schema_version": SCHEMA_VERSION + 
         (b"[]\n", ":1: damaged"),
         (record().model_dump_json().encode()[:-40], ":1: damaged"),
         (record().model_dump_json().encode() + b"\n{", ":2: damaged"),
-        (json.dumps(FUTURE).encode(), f":1: schema_version {SCHEMA_VERSION + 1} is newer"),
+        (json.dumps(FUTURE | {"point": 1}).encode(), "is newer than 1; upgrade dlm-bench"),
         (None, "No such file or directory"),
     ],
 )

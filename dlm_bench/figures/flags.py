@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from dlm_bench.figures.style import Line
 from dlm_bench.results.record import Flag
 
-FLAGS: dict[Flag, str] = {
+FLAGS: dict[Flag | str, str] = {
     "throttled": "clocks held down",
     "drifting": "repeats get slower or faster",
     "outliers": "some repeats far off",
@@ -36,5 +36,7 @@ def ring(axes: Axes, line: Line, value: str, colour: str, along: str = "length")
 def told(drawn: list[Line]) -> str:
     """What the rings mean, for the caption: the flags of the points drawn, and on how many."""
     counts = Counter(flag for line in drawn for row in line.rows for flag in row["flags"])
-    parts = [f"{counts[flag]} {flag} ({FLAGS[flag]})" for flag in FLAGS if counts[flag]]
+    known = [flag for flag in FLAGS if counts[flag]]
+    parts = [f"{counts[flag]} {flag} ({FLAGS[flag]})" for flag in known]
+    parts += [f"{count} {flag}" for flag, count in counts.items() if flag not in FLAGS]
     return f" Ringed: {', '.join(parts)}." if parts else ""

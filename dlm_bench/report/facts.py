@@ -74,7 +74,7 @@ def flagged(records: Iterable[Record]) -> Table:
             record.point.describe(),
             _hardware(record),
             rate_text(record.tokens_per_second or 0),
-            "; ".join([*(FLAGS[flag] for flag in record.flags), *_reasons(record)]),
+            "; ".join([*(FLAGS.get(flag, flag) for flag in record.flags), *_reasons(record)]),
         ]
         for record in last.values()
         if record.flags

@@ -1,5 +1,6 @@
 """The record of one measured point: what was asked, what was run, and every repeat's time."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -28,9 +29,10 @@ def _now() -> str:
 
 class Point(BaseModel):
     """One thing to measure. `options` are the sampler's options, defaults included; `length` are
-    the tokens to generate of each sequence, after `prompt_len` that are given."""
+    the tokens to generate of each sequence, after `prompt_len` that are given. Fields of a newer
+    version are kept: they tell points apart as options do."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     backbone: str
     size: str
@@ -56,6 +58,7 @@ class Point(BaseModel):
         short = {"tokens_per_step": "p", "block_size": "B"}
         shown = (item for item in self.options.items() if item not in ORDINARY)
         parts += [f"{short.get(name, name)}={value}" for name, value in shown]
+        parts += [f"{name}={value}" for name, value in (self.model_extra or {}).items()]
         parts.append(f"L={self.length}")
         if self.prompt_len:
             parts.append(f"prompt={self.prompt_len}")
@@ -67,7 +70,7 @@ class Point(BaseModel):
 class PassTiming(BaseModel):
     """Times of one pass of the schedule (sampled mode): seconds[i] belongs to repeat i."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
     kind: str
     query_len: PositiveInt
@@ -99,9 +102,11 @@ class Record(BaseModel):
     drifting: the repeats get slower, or faster, one after the other by more than they scatter.
     outliers: some repeats lie far from the others.
     contended: the threads of a CPU run had to wait for a CPU, as something else was using it.
+
+    Fields and flags of a newer version are kept as they are.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
     schema_version: int = SCHEMA_VERSION
     identity: str = ""
@@ -129,7 +134,7 @@ class Record(BaseModel):
     graphs: dict[str, str] = {}
     telemetry: dict[str, Any] = {}
     warmup_seconds: list[Seconds] = []
-    flags: list[Flag] = []
+    flags: Sequence[Flag | str] = []
     environment: dict[str, Any] = {}
     measured_at: str = Field(default_factory=_now)
 

@@ -1,24 +1,28 @@
 """Append-only JSONL: one record a line, so that a crash can tear the last line and no other."""
 
+import codecs
+import errno
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from dlm_bench.errors import ResultsError
+from dlm_bench.errors import (
+    LostPointWarning,
+    NewerRecordWarning,
+    ResultsError,
+    TornLineWarning,
+)
 from dlm_bench.results.record import SCHEMA_VERSION, Point, Record, mean_of
 
 if TYPE_CHECKING:
     import pandas
-
-
-class TornLineWarning(UserWarning):
-    """A line of a results file was not a whole record and was skipped."""
 
 
 def append_record(path: str | os.PathLike[str], record: Record) -> None:
@@ -30,21 +34,33 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
     be written.
     """
     line = record.model_dump_json().encode() + b"\n"
-    fd = _open_to_append(path)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     try:
         with locked(fd):
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 line = b"\n" + line
-            if os.write(fd, line) != len(line):
-                raise ResultsError(
-                    f"results file {str(path)!r}: the disk took only part of a record"
-                )
+            _write_whole(fd, line, size)
             os.fsync(fd)
     except OSError as error:
-        raise ResultsError(f"results file {str(path)!r}: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     finally:
         os.close(fd)
+
+
+def _write_whole(fd: int, line: bytes, size: int) -> None:
+    """Write a line at the end of a file of `size` bytes, or nothing of it. Raises OSError."""
+    try:
+        if os.write(fd, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with suppress(OSError):  # of a pipe or a device, which has no end to cut
+            os.ftruncate(fd, size)
+        raise
 
 
 @contextmanager
@@ -65,34 +81,42 @@ def locked(fd: int) -> Iterator[None]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Create `path` if it is not there; raise ResultsError if records cannot be appended to it.
+    """Raise ResultsError if records cannot be appended to `path`; leave nothing behind.
 
     For before a measurement: a sweep of hours must not fail at its first record.
     """
-    os.close(_open_to_append(path))
-
-
-def _open_to_append(path: str | os.PathLike[str]) -> int:
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if Path(path).exists():
+            os.close(os.open(path, os.O_RDWR | os.O_APPEND))
+            return
+        folder = next(each for each in Path(path).absolute().parents if each.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise ResultsError(f"results file {str(path)!r}: {error.strerror}") from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: str | os.PathLike[str], error: OSError) -> ResultsError:
+    return ResultsError(f"results file {str(path)!r}: {error.strerror or error}")
 
 
 def read_records(path: str | os.PathLike[str], *, strict: bool = False) -> list[Record]:
     """Every whole record of a results file, in the order written.
 
-    A line that is not a record is skipped with a `TornLineWarning` that names it. Raises
-    `ResultsError` if the file cannot be read, or holds a record of a newer schema; if `strict`,
-    also for a line that is not a record.
+    Unknown fields are kept; records of a newer schema are read as far as they can be, with a
+    `NewerRecordWarning`. A line that is not a record is skipped with a `TornLineWarning` that names
+    it, a `LostPointWarning` if the line is whole. Raises `ResultsError` if the file cannot be read;
+    if `strict`, also for a line that is not a record.
     """
     return _records(path, _content(path), 1, strict)
 
 
 def read_appended(path: str | os.PathLike[str], start: int) -> tuple[list[Record], int]:
     """The records in the whole lines of a results file from byte `start` on, and where they end:
-    the start of a later look. Raises and warns as `read_records` does."""
+    the start of a later look. A file that is not there yet has none. Raises and warns as
+    `read_records` does."""
+    if not os.path.exists(path):
+        return [], start
     content = _content(path)
     end = max(start, content.rfind(b"\n") + 1)
     return _records(path, content[start:end], content.count(b"\n", 0, start) + 1), end
@@ -111,21 +135,34 @@ def _records(
 ) -> list[Record]:
     """The records of lines, of which the first has this number in the file."""
     records = []
+    newer: list[int] = []  # lines
     for number, line in enumerate(content.split(b"\n"), first):
+        line = line.removeprefix(codecs.BOM_UTF8)  # of the file, or of one that was appended to it
         if not line.strip():
             continue
         record, damage = _parse(line)
-        version = _schema_of(line) if record is None else record.schema_version
-        if version > SCHEMA_VERSION:
-            raise _too_new(path, number, version)
         if record is not None and not damage:
             records.append(record)
+            if record.schema_version > SCHEMA_VERSION:
+                newer.append(number)
             continue
+        whole, version = _looked_at(line)
+        said = f"not a whole record ({damage})"
+        if version > SCHEMA_VERSION:
+            said = f"schema_version {version} is newer than {SCHEMA_VERSION}; upgrade dlm-bench"
         if strict:
-            raise ResultsError(f"{path}:{number}: damaged, not a whole record ({damage})")
+            raise ResultsError(f"{path}:{number}: damaged, {said}")
         warnings.warn(
-            f"{path}:{number}: skipped, not a whole record ({damage})",
-            TornLineWarning,
+            f"{path}:{number}: skipped, {said}",
+            LostPointWarning if whole else TornLineWarning,
+            stacklevel=3,
+        )
+    if newer:
+        warnings.warn(
+            f"{path}:{newer[0]}: {len(newer)} of {len(records)} records have a newer schema_version"
+            f" than {SCHEMA_VERSION}; what this dlm-bench does not know of them is left aside; "
+            "upgrade dlm-bench",
+            NewerRecordWarning,
             stacklevel=3,
         )
     return records
@@ -154,21 +191,15 @@ def _parse(line: bytes) -> tuple[Record | None, str]:
     return record, ""
 
 
-def _schema_of(line: bytes) -> int:
-    """The schema version of a line that is no record of this one, 0 if it names none: what a newer
-    one has besides is no damage."""
+def _looked_at(line: bytes) -> tuple[bool, int]:
+    """Whether a line that is no record is whole, and the schema version that it names, else 0."""
     try:
-        version = json.loads(line).get("schema_version")
-    except (ValueError, AttributeError, RecursionError):
-        return 0
-    return version if isinstance(version, int) else 0
-
-
-def _too_new(path: str | os.PathLike[str], number: int, version: int) -> ResultsError:
-    return ResultsError(
-        f"{path}:{number}: schema_version {version} is newer than this dlm-bench reads "
-        f"(up to {SCHEMA_VERSION}); upgrade dlm-bench"
-    )
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return False, 0
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    known = isinstance(version, int) and not isinstance(version, bool)
+    return isinstance(found, dict), version if known else 0  # type: ignore[return-value]
 
 
 def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
@@ -189,8 +220,10 @@ def frame_of(records: Iterable[Record]) -> "pandas.DataFrame":
 
     rows = []
     for record in records:
-        row = record.model_dump(exclude={"point", "passes"})
+        row = record.model_dump(exclude={"point", "passes", *(record.model_extra or {})})
         row |= record.point.model_dump(exclude={"options"}) | record.point.options
+        for name, value in (record.point.model_extra or {}).items():
+            row[name] = value if isinstance(value, int | float | str) else json.dumps(value)
         row["timed_tokens"] = record.tokens
         row["mean_seconds"] = record.mean_seconds
         row["mean_prefill_seconds"] = mean_of(record.prefill_seconds)

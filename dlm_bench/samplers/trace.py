@@ -4,6 +4,7 @@ It makes the passes of a decode known before it runs, so that what a trained mod
 with any weights, and at any length.
 """
 
+import codecs
 import hashlib
 import json
 from collections.abc import Iterator
@@ -108,7 +109,7 @@ def save_trace(trace: Trace, path: str | Path) -> None:
 def load_trace(path: str | Path) -> Trace:
     """Read a trace. Raises ConfigError if there is none, or it is torn or of a newer schema."""
     try:
-        text = Path(path).read_bytes()
+        text = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except (OSError, ValueError) as error:  # a path with a NUL
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"trace {str(path)!r}: {reason}") from None

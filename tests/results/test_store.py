@@ -2,14 +2,19 @@
 
 import json
 import math
+import os
 import threading
+import warnings
 
 import pytest
 from pydantic import ValidationError
 
 from dlm_bench import ResultsError, load_results, read_records
+from dlm_bench.cli import main
+from dlm_bench.errors import LostPointWarning, TornLineWarning
+from dlm_bench.results.lines import identity_columns
 from dlm_bench.results.record import Point, Record
-from dlm_bench.results.store import TornLineWarning, append_record, frame_of
+from dlm_bench.results.store import append_record, check_writable, frame_of
 
 
 def record(length=64, **changes):
@@ -133,6 +138,16 @@ def test_a_record_waits_for_the_lock_of_another_writer(tmp_path):
     assert len(read_records(path)) == 2
 
 
+def test_a_disk_that_takes_only_part_of_a_record_keeps_none_of_it(tmp_path, monkeypatch):
+    path, write = tmp_path / "r.jsonl", os.write
+    append_record(path, record(64))
+    before = path.read_bytes()
+    monkeypatch.setattr("os.write", lambda fd, data: write(fd, data[:50]))
+    with pytest.raises(ResultsError, match=r"r\.jsonl': No space left on device"):
+        append_record(path, record(128))
+    assert path.read_bytes() == before
+
+
 def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -142,12 +157,95 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch):
         append_record(tmp_path / "r.jsonl", record())
 
 
-def test_a_newer_schema_is_refused_and_not_taken_for_damage(tmp_path):
+@pytest.mark.parametrize("version", [1, 2, 99])
+@pytest.mark.parametrize("strict", [False, True])
+def test_fields_of_a_newer_version_cost_no_point(tmp_path, version, strict):
     path = tmp_path / "r.jsonl"
-    line = json.loads(record().model_dump_json()) | {"schema_version": 99, "new_field": 1}
-    path.write_text(json.dumps(line) + "\n")
-    with pytest.raises(ResultsError, match=r"r\.jsonl:1: schema_version 99 is newer"):
-        read_records(path)
+    append_record(path, record(64))
+    line = record(128).model_dump(mode="json") | {"schema_version": version}
+    line |= {"new_field": {"any": 1}, "flags": ["haunted"]}
+    line["point"]["tensor_parallel"] = 4
+    line["passes"] = [
+        {"kind": "k", "query_len": 1, "context_len": 0, "pass_index": 0, "seconds": [1], "of": 2}
+    ]
+    path.write_text(path.read_text() + json.dumps(line) + "\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        old, new = read_records(path, strict=strict)
+    assert new.model_dump(mode="json") | line == new.model_dump(mode="json")
+    told = [str(each.message) for each in caught]
+    assert len(told) == (version > 1)
+    assert all("r.jsonl:2: 1 of 2 records have a newer schema_version than 1" in t for t in told)
+    assert "tensor_parallel=4" in new.point.describe()
+    frame = frame_of([old, new])
+    assert list(frame["tokens_per_second"]) == [32.0, 64.0]
+    assert "new_field" not in frame
+    assert frame["tensor_parallel"][1] == 4
+    assert "tensor_parallel" in identity_columns(frame), "it tells lines apart as options do"
+
+
+def test_only_a_whole_line_that_is_left_out_is_a_lost_point(tmp_path):
+    path = tmp_path / "r.jsonl"
+    text = record().model_dump_json()
+    path.write_text(text[:100] + "\n" + text.replace('"status":"ok"', '"status":"fine"') + "\n")
+    with pytest.warns(TornLineWarning) as caught:
+        assert read_records(path) == []
+    assert [each.category for each in caught] == [TornLineWarning, LostPointWarning]
+
+
+def test_a_newer_record_that_cannot_be_read_says_what_to_do(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"schema_version": 2, "points": []}\n')
+    with pytest.warns(
+        LostPointWarning, match=r"schema_version 2 is newer than 1; upgrade dlm-benc"
+    ):
+        assert read_records(path) == []
+    with pytest.raises(ResultsError, match=r"r\.jsonl:1: .*schema_version 2 .*upgrade dlm-bench"):
+        read_records(path, strict=True)
+
+
+@pytest.mark.parametrize(
+    "command", [["fit"], ["table", "throughput"], ["report", "--output", "r.html"], ["plot"]]
+)
+def test_no_command_exits_with_0_when_it_left_a_point_out(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "r.jsonl"
+    for length in (64, 128, 256, 512, 1024):
+        append_record(path, record(length))
+    arguments = [*command, str(path)]
+    assert main(arguments) == 0
+    torn = record(2048).model_dump_json()
+    path.write_text(path.read_text() + torn[:90] + "\n")
+    assert main(arguments) == 0, "a torn line is of a point that was never recorded"
+    path.write_text(path.read_text() + torn.replace('"mode":"exact"', '"mode":"new"') + "\n")
+    assert main(arguments) == 3
+    assert "r.jsonl:7: skipped, not a whole record (mode: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_carriage_returns_are_no_damage(tmp_path, end):
+    path = tmp_path / "r.jsonl"
+    lines = [record(length).model_dump_json() + end for length in (64, 128)]
+    path.write_bytes("".join("\ufeff" + line for line in lines).encode())
+    assert [each.point.length for each in read_records(path, strict=True)] == [64, 128]
+
+
+def test_a_check_that_a_file_can_be_written_leaves_nothing_behind(tmp_path):
+    check_writable(tmp_path / "new" / "folder" / "r.jsonl")
+    assert list(tmp_path.iterdir()) == []
+    append_record(tmp_path / "r.jsonl", record())
+    before = (tmp_path / "r.jsonl").read_bytes()
+    check_writable(tmp_path / "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "file/r.jsonl", "x" * 300, "folder"])
+def test_what_cannot_be_written_is_one_line_before_anything_runs(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ResultsError, match=r"^results file ") as error:
+        check_writable(tmp_path / name)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, float("inf"), float("nan")])
