@@ -7,8 +7,8 @@ from processes import quick_plan
 from rich.console import Console
 
 from dlm_bench.plan import make_plan
+from dlm_bench.progress import SweepProgress, duration
 from dlm_bench.results.record import Record
-from dlm_bench.terminal import SweepProgress, duration
 
 
 def record_of(point, **values):

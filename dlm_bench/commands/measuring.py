@@ -264,8 +264,8 @@ def _run_all(
     worker at each of these places, or in one if there are none."""
     from dlm_bench.budget import run_within
     from dlm_bench.launch.fleet import run_on
+    from dlm_bench.progress import SweepProgress
     from dlm_bench.results.store import append_record
-    from dlm_bench.terminal import SweepProgress
 
     records = found[:]
     try:
@@ -295,7 +295,7 @@ def _run_all(
 def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
     """Look at each line of a sweep once and say what its points will take."""
     from dlm_bench.budget import predict
-    from dlm_bench.terminal import duration
+    from dlm_bench.progress import duration
 
     told = predict(executor, plan, found)
     print(

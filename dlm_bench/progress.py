@@ -1,0 +1,120 @@
+"""The progress of a sweep on stderr, with the time left."""
+
+import time
+from collections.abc import Collection
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dlm_bench.plan import Plan, TimeLeft
+from dlm_bench.results.record import Record
+
+
+class SweepProgress:
+    """How far a sweep is, on stderr: on a terminal a bar with the time left, the points under way
+    and the last result; else a line when a point starts and one when it ends. `workers` of them are
+    at it at once."""
+
+    def __init__(self, plan: Plan, found: Collection[str] = (), workers: int = 1) -> None:
+        self._points = list(zip(plan.sweep.points, plan.work, strict=True))
+        identities = enumerate(plan.identities())
+        self._open = {index for index, identity in identities if identity not in found}
+        self._count, self._time_left = len(plan.work), TimeLeft()
+        self._workers = workers
+        self._begun = time.monotonic()
+        self._running: dict[int, float] = {}  # when each point under way was begun
+        self._now, self._last = "", ""
+        self._console = Console(stderr=True, highlight=False)
+        # Drawn once a second: drawing takes time from what is measured.
+        self._live = Live(
+            console=self._console, get_renderable=self._draw, refresh_per_second=1, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def begin(self, index: int) -> None:
+        """A point starts, maybe again."""
+        self._running[index] = time.monotonic()
+        self._open.add(index)
+        self._now = self._names_of_running()
+        if not self._console.is_terminal:
+            self._say(f"[{self._place()}] {self._points[index][0].describe()}: started")
+
+    def tell(self, text: str) -> None:
+        """Say what is going on besides points that start and end."""
+        if text != self._now and not self._console.is_terminal:
+            self._say(text)
+        self._now = text
+
+    def end(self, index: int, record: Record, seconds: float) -> None:
+        """A point ended; its measuring took `seconds`."""
+        self._open.discard(index)
+        begun = self._running.pop(index, None)
+        place = f"{self._count - len(self._open)}/{self._count}"
+        point, work = self._points[index]
+        if begun is not None:
+            self._now = self._names_of_running() or self._now
+        if record.status == "ok" and begun is not None:
+            besides = max(0.0, time.monotonic() - begun - seconds)
+            self._time_left.learn(point, work, seconds, besides)
+        self._last = f"{point.describe()}: {outcome(record)}"
+        if record.status != "ok" and self._console.is_terminal:
+            self._console.print(Text(f"[{place}] {self._last}", style="red"))
+        elif not self._console.is_terminal:
+            left = f"; {self._left()} left" if self._open and begun is not None else ""
+            self._say(f"[{place}] {self._last}{left}")
+
+    def _place(self) -> str:
+        return f"{self._count - len(self._open) + len(self._running)}/{self._count}"
+
+    def _names_of_running(self) -> str:
+        return "; ".join(self._points[index][0].describe() for index in self._running)
+
+    def _left(self) -> str:
+        seconds = self._time_left.seconds(self._points[index] for index in self._open)
+        return "?" if seconds is None else f"about {duration(seconds / self._workers)}"
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+    def _draw(self) -> RenderableType:
+        done = self._count - len(self._open)
+        elapsed = duration(time.monotonic() - self._begun)
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            f"{done}/{self._count}",
+            ProgressBar(total=self._count, completed=done, width=40),
+            f"{elapsed} gone, {self._left()} left",
+        )
+        lines = [("now ", self._now), ("last", self._last)]
+        said = (Text(f"{name} {text}", overflow="ellipsis", no_wrap=True) for name, text in lines)
+        return Group(row, *said)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a reader thinks in: `42 s`, `3.5 min`, `2.1 h`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
+
+
+def outcome(record: Record) -> str:
+    """A record in a few words: its throughput, or what went wrong."""
+    if record.status != "ok":
+        return f"{record.status}: {record.message}"
+    error = f" ±{record.error_estimate:.1%}" if record.error_estimate is not None else ""
+    flags: list[str] = [*record.flags]
+    if "eager" in " ".join(record.graphs.values()) and record.point.device.startswith("cuda"):
+        flags.append("not all captured")
+    marks = f" ({', '.join(flags)})" if flags else ""
+    return f"{record.tokens_per_second:,.1f} tokens/s{error}{marks}"
