@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from comparing import BOTH, SLOWER, compare_records, record
+from support.comparing import BOTH, SLOWER, compare_records, record
 
 from dlm_bench.cli import main
 from dlm_bench.results.record import SCHEMA_VERSION

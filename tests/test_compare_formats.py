@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from comparing import BOTH, compare_records, record
+from support.comparing import BOTH, compare_records, record
 
 
 @pytest.fixture

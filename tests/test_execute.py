@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import misbehaving_worker as bad
 import pytest
-import quick_worker as quick
-from processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
+from support import misbehaving_worker as bad
+from support import quick_worker as quick
+from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
 
 from dlm_bench.execute import Executor, WorkerError
 from dlm_bench.isolation import WorkerFailure, WorkerProcess
@@ -228,7 +228,7 @@ def test_the_parent_never_imports_torch(tmp_path):
         "import atexit, runpy, sys\n"
         "atexit.register(lambda: print('torch' in sys.modules))\n"
         f"sys.argv = ['x', 'sweep', {str(plan)!r}, '--output', {str(tmp_path / 'r')!r}]\n"
-        f"runpy.run_path({str(Path(__file__).with_name('quick_sweep.py'))!r}, run_name='__main__')"
+        f"runpy.run_path({str(Path(QUICK[1]).with_name('quick_sweep.py'))!r}, run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import CAUSAL, DENOISERS
+from support.cases import CAUSAL, DENOISERS
 
 from dlm_bench import build_model
 from dlm_bench.errors import ConfigError

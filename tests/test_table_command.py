@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from report_records import failed, record, study
+from support.report_records import failed, record, study
 
 from dlm_bench.cli import main
 

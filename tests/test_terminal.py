@@ -3,8 +3,8 @@
 import io
 
 import pytest
-from processes import quick_plan
 from rich.console import Console
+from support.processes import quick_plan
 
 from dlm_bench.plan import make_plan
 from dlm_bench.progress import SweepProgress, duration

@@ -97,7 +97,7 @@ def test_comparing_passes_without_a_change(saved):
 
 
 def test_comparing_fails_with_work_planted_in_the_pass(saved):
-    done = compared(saved, "-p", "slow_passes")
+    done = compared(saved, "-p", "support.slow_passes")
     assert done.returncode != 0
     assert "Performance has regressed" in done.stdout + done.stderr
     assert ONE in done.stdout

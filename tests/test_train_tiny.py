@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from cases import CAUSAL, DENOISERS
 from quality_vs_throughput import NGram, entropy
+from support.cases import CAUSAL, DENOISERS
 from train_tiny import (
     Recipe,
     Row,

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from processes import QUICK, gone
+from support.processes import QUICK, gone
 
 from dlm_bench import jobs
 from dlm_bench.results.record import Point, Record
@@ -80,14 +81,14 @@ def test_a_mistake_in_a_sweep_is_an_answer_and_not_a_failure(tmp_path):
 def test_a_busy_worker_dies_with_its_parent():
     script = (
         "import os\n"
-        "import quick_worker as quick\n"
+        "from support import quick_worker as quick\n"
         "from dlm_bench.isolation import WorkerProcess, WorkerFailure\n"
         f"worker = WorkerProcess({QUICK!r})\n"
         "print(worker._process.pid, flush=True)\n"
         "point = {'backbone': 'x', 'size': 'x', 'sampler': 'x', 'length': quick.HANG}\n"
         "worker.ask({'measure': point})\n"
     )
-    folder = QUICK[1].rpartition("/")[0]
+    folder = Path(QUICK[1]).parents[1]
     parent = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=folder
     )

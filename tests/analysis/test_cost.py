@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from support.cases import CAUSAL, DENOISERS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,8 +16,6 @@ from dlm_bench.kernels.ssd import CHUNK
 from dlm_bench.models.cache import AttentionCache, MambaCache
 from dlm_bench.models.config import BACKBONES, SIZES, model_config
 
-DENOISERS = [name for name, backbone in BACKBONES.items() if backbone.denoiser]
-CAUSAL = [name for name, backbone in BACKBONES.items() if not backbone.denoiser]
 SAMPLERS = {
     "full": ("full", {}),
     "dual": ("fast-dllm", {"cache": "dual"}),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_latency_fit import CONSTANT, LENGTHS, LINEAR, REPEATS, TRUTH, law, noisy
+from support.laws import CONSTANT, LENGTHS, LINEAR, REPEATS, TRUTH, law, noisy
 
 from dlm_bench.analysis.latency_fit import COEFFICIENTS, fit_latency
 

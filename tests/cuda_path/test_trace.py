@@ -9,10 +9,9 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from trace import Allocations, traced_model, traced_state
-
-from cases import pairs, samplers
-from hopper import SHARED_LIMIT, compile_for_hopper, record_launches
+from support.cases import pairs, samplers
+from support.hopper import SHARED_LIMIT, compile_for_hopper, record_launches
+from support.traced import Allocations, traced_model, traced_state
 
 SAMPLERS = samplers()
 

@@ -1,7 +1,7 @@
 """The figure of throughput against batch, and batches in the other figures."""
 
 import pytest
-from figure_records import caption_of, legend_of, measured, record
+from support.figure_records import caption_of, legend_of, measured, record
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_batch, draw_latency, draw_throughput

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from figure_records import H100, SHEET, demo, legend_of, measured, record
+from support.figure_records import H100, SHEET, demo, legend_of, measured, record
 
 from dlm_bench.analysis.roofline import HARDWARE, decode_floor
 from dlm_bench.figures import draw_throughput

@@ -7,9 +7,9 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from figure_records import DRAWN, LAWS, demo, record, renderer
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
+from support.figure_records import DRAWN, LAWS, demo, record, renderer
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_throughput, save, style
@@ -90,7 +90,7 @@ def test_nothing_is_smaller_than_six_points_in_print(frame, name):
 
 SAVE_ALL = """
 import sys, warnings
-from figure_records import DRAWN, SHEET
+from support.figure_records import DRAWN, SHEET
 from dlm_bench.figures import save
 from dlm_bench.results.store import load_results
 warnings.simplefilter("ignore")

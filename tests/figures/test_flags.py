@@ -1,7 +1,7 @@
 """Flagged points are ringed and the caption says why; a figure without flags is as it was."""
 
 import pytest
-from figure_records import DRAWN, caption_of, demo, measured, record, renderer
+from support.figure_records import DRAWN, caption_of, demo, measured, record, renderer
 
 from dlm_bench.figures import draw_latency, draw_throughput, save
 from dlm_bench.figures.flags import FLAGS

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figure_records import LAWS, caption_of, demo, measured, record, renderer
+from support.figure_records import LAWS, caption_of, demo, measured, record, renderer
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_latency

@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from figure_records import SHEET, caption_of, demo, legend_of, measured, record
+from support.figure_records import SHEET, caption_of, demo, legend_of, measured, record
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import NotDrawnWarning, draw_paper_block, draw_paper_full

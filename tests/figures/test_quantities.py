@@ -1,7 +1,7 @@
 """Speed-up, share of the roofline, energy and memory: their values, and what is said to lack."""
 
 import pytest
-from figure_records import CPU, H100, SHEET, caption_of, demo, measured, record
+from support.figure_records import CPU, H100, SHEET, caption_of, demo, measured, record
 
 from dlm_bench.analysis.roofline import HARDWARE, utilisation
 from dlm_bench.errors import ResultsError

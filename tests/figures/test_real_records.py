@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from figure_records import DRAWN, caption_of, measured
+from support.figure_records import DRAWN, caption_of, measured
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import save

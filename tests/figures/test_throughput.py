@@ -1,7 +1,16 @@
 """What the figure of throughput shows: lines, labels, panels, data and caption."""
 
 import pytest
-from figure_records import CPU, H100, caption_of, demo, legend_of, measured, record, renderer
+from support.figure_records import (
+    CPU,
+    H100,
+    caption_of,
+    demo,
+    legend_of,
+    measured,
+    record,
+    renderer,
+)
 
 from dlm_bench.figures import draw_throughput
 

@@ -2,8 +2,8 @@
 cores, so that these are apart from what has to be known first."""
 
 import pytest
-from agreement import disagreements, ends_of_each_kind, run_pass
-from cases import pairs, samplers
+from support.agreement import disagreements, ends_of_each_kind, run_pass
+from support.cases import pairs, samplers
 
 from dlm_bench import build_model
 from dlm_bench.kernels.choice import IMPLEMENTATIONS

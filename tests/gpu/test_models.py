@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from agreement import disagreements, ends_of_each_kind, relative_error, run_pass
-from cases import CAUSAL, DENOISERS, pairs, samplers
+from support.agreement import disagreements, ends_of_each_kind, run_pass
+from support.cases import CAUSAL, DENOISERS, pairs, samplers
+from support.close import relative_error
 
 from dlm_bench import build_model, build_sampler, measure
 from dlm_bench.kernels.choice import IMPLEMENTATIONS
@@ -25,7 +26,7 @@ def test_bfloat16_logits_are_near_the_float32_reference(backbone, length):
     tokens = torch.randint(half.config.bos_id, (1, length), device="cuda")
     t = torch.full((1, 1), 0.5, device="cuda") if half.config.denoiser else None
     got, expected = (model.logits(model(tokens, t)) for model in (half, exact))
-    error = relative_error(got, expected)
+    error = relative_error(got, expected, "l2")
     print(f"{backbone}, {length} tokens: {error:.2e}")
     assert error < 2e-2
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from support.close import assert_close
 
 from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
 from dlm_bench.kernels.cuda.block_scan import block_scan
@@ -86,26 +87,18 @@ class Case:
         return y.flatten(2), state, new_tail
 
 
-def _assert_close(out, expected, tolerance):
-    assert out.shape == expected.shape
-    assert out.dtype == expected.dtype
-    assert out.isfinite().all()
-    error = (out.float() - expected.float()).norm() / expected.float().norm()
-    assert error < tolerance
-
-
 def _check(case, advance):
     y, state, tail = case.expected()
     before = [tensor.clone() for tensor in (*case.states, *case.tails)]
     out = case.run(advance)
     tolerance = TOLERANCES[out.dtype]
-    _assert_close(out, y, tolerance)
+    assert_close(out, y, tolerance, "l2")
     # No token may hide its error behind the others: of a mean token's size, each one's is small.
     errors = (out.float() - y.float()).norm(dim=(0, 3))  # (length, directions)
     assert errors.max() < 4 * tolerance * y.float().norm() / errors.numel() ** 0.5
     untouched = list(zip((*case.states, *case.tails), before, strict=True))
     if advance:
-        _assert_close(case.states[0], state, tolerance)
+        assert_close(case.states[0], state, tolerance, "l2")
         assert torch.equal(case.tails[0], tail)
         del untouched[len(case.states)], untouched[0]
     for tensor, kept in untouched:

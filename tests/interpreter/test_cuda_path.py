@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from agreement import disagreements, ends_of_each_kind, run_pass
-from cases import FUSED, pairs, samplers
+from support.agreement import disagreements, ends_of_each_kind, run_pass
+from support.cases import FUSED, pairs, samplers
 
 from dlm_bench.models import bimamba_fused
 from dlm_bench.models.factory import build_model

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from support.close import assert_close
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels import mamba_ssm
@@ -86,22 +87,14 @@ class Case:
         return torch.cat(ys, dim=2), torch.cat(states, dim=1)
 
 
-def _assert_close(out, expected, tolerance):
-    assert out.shape == expected.shape
-    assert out.dtype == expected.dtype
-    assert out.isfinite().all()
-    error = (out.float() - expected.float()).norm() / expected.float().norm().clamp(min=1e-6)
-    assert error < tolerance
-
-
 def _check(case, chunk=CHUNK):
     y, state = case.expected()
     result = case.scan(chunk)
     tolerance = TOLERANCES[y.dtype]
     for token in range(case.length):
-        _assert_close(result.y[:, token], y[:, token], 4 * tolerance)
-    _assert_close(result.y, y, tolerance)
-    _assert_close(result.final_state, state, tolerance)
+        assert_close(result.y[:, token], y[:, token], 4 * tolerance, "l2")
+    assert_close(result.y, y, tolerance, "l2")
+    assert_close(result.final_state, state, tolerance, "l2")
 
 
 @pytest.mark.parametrize("states", [False, True], ids=["zeros", "states"])
@@ -127,7 +120,7 @@ def test_states_before_each_chunk(states):
     assert result.dt.shape == (1, 2 * HEADS, 3, CHUNK)
     for index in range(3):
         state = case.expected(at=(index * CHUNK,) * 2)[1]
-        _assert_close(result.chunk_states[:, index], state, TOLERANCES[torch.float32])
+        assert_close(result.chunk_states[:, index], state, TOLERANCES[torch.float32], "l2")
 
 
 @pytest.mark.parametrize("keep_states", [False, True])
@@ -145,7 +138,7 @@ def test_the_chain_ends_in_the_state_at_a_position(states):
         edges = torch.tensor(at)
         A = case.A.flatten()
         out = state_at(x, result.dt, A, B, result.chunk_states, edges, CHUNK)
-        _assert_close(out, case.expected(at)[1], TOLERANCES[torch.float32])
+        assert_close(out, case.expected(at)[1], TOLERANCES[torch.float32], "l2")
 
 
 def test_a_batch_beyond_what_the_kernels_address(monkeypatch):
@@ -190,8 +183,8 @@ def test_step_matches_the_plain_step(dtype):
         softened = F.softplus(dt.float() + dt_bias)
         expected, expected_state = ssd_step(x, softened, A, B, C, D, expected_state)
         # The arithmetic is float32 in both: float16 rounds y alone.
-        _assert_close(y, expected, 1e-5 if dtype == torch.float32 else 1e-3)
-        _assert_close(state, expected_state, 1e-5)
+        assert_close(y, expected, 1e-5 if dtype == torch.float32 else 1e-3, "l2")
+        assert_close(state, expected_state, 1e-5, "l2")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.close import assert_close
 
 from dlm_bench.kernels.cuda.rotary import rotate_qkv
 from dlm_bench.kernels.rotary import rotary_angles, rotate
@@ -31,13 +32,6 @@ class Case:
         return self.qkv.permute(2, 0, 3, 1, 4)
 
 
-def _assert_close(out, expected):
-    assert out.dtype == expected.dtype
-    assert out.isfinite().all()
-    error = (out.float() - expected.float()).norm() / expected.float().norm()
-    assert error < TOLERANCES[out.dtype]
-
-
 SHAPES = pytest.mark.parametrize(
     ("batch", "query_len", "heads", "head_dim"),
     [
@@ -63,9 +57,9 @@ def test_puts_keys_and_values_in_the_caches(batch, query_len, heads, head_dim, s
     k_cache, v_cache = (cache.clone() for cache in case.caches)
     before = case.qkv.clone()
     q, _, _ = case.run(k_cache, v_cache)
-    _assert_close(q, case.q)
+    assert_close(q, case.q, TOLERANCES[q.dtype], "l2")
     assert torch.equal(case.qkv[:, :, 1:], before[:, :, 1:])
-    _assert_close(k_cache[:, :, case.here], case.k)
+    assert_close(k_cache[:, :, case.here], case.k, TOLERANCES[k_cache.dtype], "l2")
     assert torch.equal(v_cache[:, :, case.here], case.v)
     for cache, kept in zip((k_cache, v_cache), case.caches, strict=True):
         cache[:, :, case.here] = kept[:, :, case.here]
@@ -79,8 +73,8 @@ def test_turns_in_place_without_caches(batch, query_len, heads, head_dim, start,
     start = start and min(start, LENGTH - query_len)
     case = Case(batch, query_len, heads, head_dim, start, dtype)
     q, k, v = case.run()
-    _assert_close(q, case.q)
-    _assert_close(k, case.k)
+    assert_close(q, case.q, TOLERANCES[q.dtype], "l2")
+    assert_close(k, case.k, TOLERANCES[k.dtype], "l2")
     assert torch.equal(v, case.v)
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support.close import assert_close
 
 from dlm_bench.kernels.attention import attend, attend_cached
 
@@ -25,10 +26,6 @@ def textbook(q, k, v, allowed=None):
     return weights / weights.sum(dim=-1, keepdim=True) @ v
 
 
-def assert_close(got, expected):
-    torch.testing.assert_close(got, expected, rtol=ROUNDING, atol=ROUNDING)
-
-
 @pytest.mark.parametrize("query_len", [1, 4])
 @pytest.mark.parametrize("visible", range(1, LENGTH + 1))
 def test_a_query_sees_the_first_visible_keys_and_no_others(visible, query_len):
@@ -36,20 +33,20 @@ def test_a_query_sees_the_first_visible_keys_and_no_others(visible, query_len):
     expected = textbook(q, k[:, :, :visible], v[:, :, :visible])
     k[:, :, visible:] = 1e4  # would take all of the weight
     v[:, :, visible:] = 1e4
-    assert_close(attend_cached(q, k, v, torch.tensor([visible])), expected)
+    assert_close(attend_cached(q, k, v, torch.tensor([visible])), expected, ROUNDING, "each")
 
 
 def test_whole_attention_sees_every_key():
     q, k, v = random(LENGTH, 0), random(LENGTH, 1), random(LENGTH, 2)
-    assert_close(attend(q, k, v), textbook(q, k, v))
+    assert_close(attend(q, k, v), textbook(q, k, v), ROUNDING, "each")
 
 
 def test_a_short_query_sees_every_key():
     q, k, v = random(4, 0), random(LENGTH, 1), random(LENGTH, 2)
-    assert_close(attend(q, k, v), textbook(q, k, v))
+    assert_close(attend(q, k, v), textbook(q, k, v), ROUNDING, "each")
 
 
 def test_causal_attention_sees_itself_and_what_is_left_of_it():
     q, k, v = random(LENGTH, 0), random(LENGTH, 1), random(LENGTH, 2)
     allowed = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
-    assert_close(attend(q, k, v, causal=True), textbook(q, k, v, allowed))
+    assert_close(attend(q, k, v, causal=True), textbook(q, k, v, allowed), ROUNDING, "each")

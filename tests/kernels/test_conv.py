@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from support.close import assert_close
 
 from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
 
@@ -38,7 +39,7 @@ def torch_conv(x, weight, bias, tail):
 def test_the_convolution_is_conv1d_with_silu(length, given):
     x, tail = sequence(length), tail_of(given)
     got = causal_conv_silu(x, *weights(), tail)
-    torch.testing.assert_close(got, torch_conv(x, *weights(), tail), rtol=ROUNDING, atol=ROUNDING)
+    assert_close(got, torch_conv(x, *weights(), tail), ROUNDING, "each")
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -68,4 +69,4 @@ def test_pieces_with_a_carried_tail_are_one_run(pieces):
     for piece in x.split(pieces, dim=1):
         outs.append(causal_conv_silu(piece, *weights(), tail))
         tail = conv_tail(piece, tail, torch.tensor([piece.shape[1]]), REACH)
-    torch.testing.assert_close(torch.cat(outs, dim=1), expected, rtol=ROUNDING, atol=ROUNDING)
+    assert_close(torch.cat(outs, dim=1), expected, ROUNDING, "each")

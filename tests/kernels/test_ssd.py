@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.close import assert_close, relative_error
 
 from dlm_bench.kernels import ssd
 
@@ -9,10 +10,6 @@ BATCH, HEADS, HEADDIM, D_STATE = 2, 3, 4, 5
 # Orders of summation differ between the forms; the sums have tens of float32 terms of order 1, so
 # errors are some 1e-7 of the largest value. A wrong token, head or decay is 1e-2 or more.
 ROUNDING = 1e-5
-
-
-def relative_error(got, expected):
-    return ((got - expected).abs().max() / expected.abs().max()).item()
 
 
 def inputs(length, *, seed=0, dt_range=(1e-3, 0.5)):
@@ -62,8 +59,8 @@ def test_the_recurrence_is_the_unrolled_sum():
     arguments, state = inputs(17), initial_state()
     y, final = ssd.ssd_recurrent(*arguments, state)
     expected_y, expected_final = explicit_sum(*arguments, state)
-    assert relative_error(y, expected_y) < ROUNDING
-    assert relative_error(final, expected_final) < ROUNDING
+    assert_close(y.double(), expected_y, ROUNDING)
+    assert_close(final.double(), expected_final, ROUNDING)
 
 
 def test_no_initial_state_is_a_state_of_zeros():
@@ -81,8 +78,8 @@ def test_chunks_compute_the_recurrence(length, chunk, start):
     arguments = inputs(length)
     y, state = ssd.ssd_chunked(*arguments, start, chunk=chunk)
     expected_y, expected_state = ssd.ssd_recurrent(*arguments, start)
-    assert relative_error(y, expected_y) < ROUNDING
-    assert relative_error(state, expected_state) < ROUNDING
+    assert_close(y, expected_y, ROUNDING)
+    assert_close(state, expected_state, ROUNDING)
 
 
 @pytest.mark.parametrize("segment", [1, 8, 20, 64])
@@ -90,8 +87,8 @@ def test_segments_carry_the_state_across_their_boundaries(segment):
     arguments, start = inputs(70), initial_state()
     y, state = ssd.ssd_chunked(*arguments, start, chunk=8, segment=segment)
     expected_y, expected_state = ssd.ssd_recurrent(*arguments, start)
-    assert relative_error(y, expected_y) < ROUNDING
-    assert relative_error(state, expected_state) < ROUNDING
+    assert_close(y, expected_y, ROUNDING)
+    assert_close(state, expected_state, ROUNDING)
 
 
 def test_the_default_segment_ends_inside_a_long_sequence():
@@ -99,15 +96,15 @@ def test_the_default_segment_ends_inside_a_long_sequence():
     arguments = inputs(length, dt_range=(1e-3, 1e-2))
     y, state = ssd.ssd_scan(*arguments, initial_state())
     expected_y, expected_state = ssd.ssd_recurrent(*arguments, initial_state())
-    assert relative_error(y, expected_y) < ROUNDING
-    assert relative_error(state, expected_state) < ROUNDING
+    assert_close(y, expected_y, ROUNDING)
+    assert_close(state, expected_state, ROUNDING)
 
 
 def test_few_heads_at_a_time_compute_the_same(monkeypatch):
     arguments = inputs(50)
     expected = ssd.ssd_recurrent(*arguments)[0]
     monkeypatch.setattr(ssd, "MIXING_ELEMENTS", 1)  # one head at a time
-    assert relative_error(ssd.ssd_chunked(*arguments)[0], expected) < ROUNDING
+    assert_close(ssd.ssd_chunked(*arguments)[0], expected, ROUNDING)
 
 
 @pytest.mark.parametrize("at", [0, 1, 31, 32, 50, 69, 70])
@@ -117,9 +114,8 @@ def test_the_state_at_a_position_is_that_of_the_tokens_before_it(at, start):
     y, state = ssd.ssd_scan(*arguments, start, torch.tensor([at]))
     expected_y, _ = ssd.ssd_recurrent(*arguments, start)
     _, expected_state = ssd.ssd_recurrent(*part(arguments, 0, at), start)
-    assert relative_error(y, expected_y) < ROUNDING
-    # At position 0 without a state both are zeros, which leaves nothing to be relative to.
-    assert (state - expected_state).abs().max() <= ROUNDING * expected_state.abs().max()
+    assert_close(y, expected_y, ROUNDING)
+    assert_close(state, expected_state, ROUNDING)
 
 
 @pytest.mark.parametrize("cut", [1, 31, 32, 69])
@@ -128,8 +124,8 @@ def test_two_halves_with_a_carried_state_are_one_run(cut):
     y, state = ssd.ssd_scan(*arguments, start)
     first, carried = ssd.ssd_scan(*part(arguments, 0, cut), start)
     second, final = ssd.ssd_scan(*part(arguments, cut, 70), carried)
-    assert relative_error(torch.cat((first, second), dim=1), y) < ROUNDING
-    assert relative_error(final, state) < ROUNDING
+    assert_close(torch.cat((first, second), dim=1), y, ROUNDING)
+    assert_close(final, state, ROUNDING)
     forgotten = ssd.ssd_scan(*part(arguments, cut, 70), None)[0]
     assert relative_error(forgotten, second) > 1e-2  # the carried state matters
 
@@ -141,10 +137,10 @@ def test_one_token_at_a_time_is_one_run():
         x, dt, A, B, C, D = part(arguments, i, i + 1)
         stepped, after = ssd.ssd_step(x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, state)
         scanned, state = ssd.ssd_scan(x, dt, A, B, C, D, state)
-        assert relative_error(stepped, y[:, i]) < ROUNDING
-        assert relative_error(scanned[:, 0], y[:, i]) < ROUNDING
-        assert relative_error(after, state) < ROUNDING
-    assert relative_error(state, final) < ROUNDING
+        assert_close(stepped, y[:, i], ROUNDING)
+        assert_close(scanned[:, 0], y[:, i], ROUNDING)
+        assert_close(after, state, ROUNDING)
+    assert_close(state, final, ROUNDING)
 
 
 def test_tokens_of_dt_zero_leave_the_state_as_it_is():
@@ -153,15 +149,15 @@ def test_tokens_of_dt_zero_leave_the_state_as_it_is():
     stopped[:, 23:] = 0
     _, state = ssd.ssd_scan(x, stopped, A, B, C, D, initial_state())
     _, expected = ssd.ssd_scan(*part((x, dt, A, B, C, D), 0, 23), initial_state())
-    assert relative_error(state, expected) < ROUNDING
+    assert_close(state, expected, ROUNDING)
 
 
 def test_steps_that_forget_everything_do_not_overflow():
     arguments = inputs(70, dt_range=(50, 100))  # exp(+8 * 100 * 32) above the diagonal
     y, state = ssd.ssd_chunked(*arguments, initial_state())
     expected_y, expected_state = ssd.ssd_recurrent(*arguments, initial_state())
-    assert relative_error(y, expected_y) < ROUNDING
-    assert relative_error(state, expected_state) < ROUNDING
+    assert_close(y, expected_y, ROUNDING)
+    assert_close(state, expected_state, ROUNDING)
 
 
 def test_a_scan_leaves_its_inputs_as_they_were():
@@ -187,8 +183,8 @@ def test_bfloat16_keeps_its_precision_and_a_float32_state(at):
     assert state.dtype == torch.float32
     # The inputs are the same, but products are rounded to bfloat16's 8 bits (0.4 %) two or three
     # times on the way: 2 % of the largest value.
-    assert relative_error(y.float(), expected_y) < 2e-2
-    assert relative_error(state, expected_state) < 2e-2
+    assert_close(y.float(), expected_y, 2e-2)
+    assert_close(state, expected_state, 2e-2)
 
 
 def test_strided_inputs_compute_the_same():
@@ -197,4 +193,4 @@ def test_strided_inputs_compute_the_same():
     u, B_view, C_view = packed.split((HEADS * HEADDIM, D_STATE, D_STATE), dim=-1)
     expected = ssd.ssd_chunked(x, dt, A, B, C, D)[0]
     got = ssd.ssd_chunked(u.unflatten(-1, (HEADS, -1)), dt, A, B_view, C_view, D)[0]
-    assert relative_error(got, expected) < ROUNDING
+    assert_close(got, expected, ROUNDING)

@@ -1,6 +1,6 @@
 """Who of several workers measures what next."""
 
-from processes import quick_plan
+from support.processes import quick_plan
 
 from dlm_bench.launch.agenda import Agenda
 from dlm_bench.plan import model_of

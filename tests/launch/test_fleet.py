@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from contextlib import closing
 
 import pytest
-import quick_worker as quick
-from processes import QUICK, gone, quick_plan
+from support import quick_worker as quick
+from support.processes import QUICK, gone, quick_plan
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.execute import Executor

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import quick_worker as quick
-from processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
+from support import quick_worker as quick
+from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
 
 from dlm_bench.cli import main
 from dlm_bench.isolation import WorkerProcess

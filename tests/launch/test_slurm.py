@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import quick_worker as quick
-from processes import QUICK, quick_plan, wait_until
+from support import quick_worker as quick
+from support.processes import QUICK, quick_plan, wait_until
 
 from dlm_bench.cli import main
 from dlm_bench.commands import launching

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 
 import pytest
-from processes import QUICK, quick_plan
+from support.processes import QUICK, quick_plan
 
 from dlm_bench.execute import Executor
 from dlm_bench.launch.task import Task, parts_of

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from cases import CAUSAL, DENOISERS
 from safetensors import safe_open
 from safetensors.torch import save_file
+from support.cases import CAUSAL, DENOISERS
 
 import dlm_bench
 from dlm_bench.cli import main

@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
+from support.cases import CAUSAL, DENOISERS
 
 from dlm_bench import build_model
 from dlm_bench.models.config import BACKBONES
 
-DENOISERS = [name for name, backbone in BACKBONES.items() if backbone.denoiser]
-CAUSAL = [name for name, backbone in BACKBONES.items() if not backbone.denoiser]
 LENGTH, PLACE = 40, 17
 
 

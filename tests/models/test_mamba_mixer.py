@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.close import assert_close, relative_error
 from transformers import Mamba2Config
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
@@ -13,10 +14,6 @@ from dlm_bench.models.config import model_config
 # layer (another epsilon, gate after the norm, a lost tap) is 1e-2 or more away.
 ROUNDING = 1e-4
 LENGTHS = [1, 2, 17, 64, 150, 1100]  # around a chunk of the scan; more than a span of 1024
-
-
-def relative_error(got, expected):
-    return ((got - expected).abs().max() / expected.abs().max()).item()
 
 
 def mixer_of(backbone):
@@ -69,7 +66,7 @@ def sequence(length, width=64):
 @pytest.mark.parametrize("length", LENGTHS)
 def test_one_direction_is_mamba2_of_transformers(length):
     mixer, x = mixer_of("ar-mamba"), sequence(length)
-    assert relative_error(mixer(x), from_transformers(mixer, 0)(x)) < ROUNDING
+    assert_close(mixer(x), from_transformers(mixer, 0)(x), ROUNDING)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -77,7 +74,7 @@ def test_both_directions_are_two_layers_added_one_of_them_reversed(length):
     mixer, x = mixer_of("diffumamba"), sequence(length)
     forward, reverse = from_transformers(mixer, 0), from_transformers(mixer, 1)
     expected = forward(x) + reverse(x.flip(1)).flip(1)
-    assert relative_error(mixer(x), expected) < ROUNDING
+    assert_close(mixer(x), expected, ROUNDING)
 
 
 def test_the_directions_have_their_own_weights():
@@ -98,11 +95,11 @@ def test_a_refresh_leaves_the_states_at_the_edges_of_the_block(edges):
         edges=(torch.tensor([start]), torch.tensor([stop])),
     )
     out = mixer(x, window, cache)
-    assert relative_error(out, mixer(x)) < ROUNDING
+    assert_close(out, mixer(x), ROUNDING)
     # The block alone, continued from those states, is that part of the whole.
     block = Window(torch.tensor([start]), (stop - start,), whole_context=True)
     continued = mixer(x[:, start:stop], block, cache)
-    assert relative_error(continued, out[:, start:stop]) < ROUNDING
+    assert_close(continued, out[:, start:stop], ROUNDING)
     cache.reset()
     forgotten = mixer(x[:, start:stop], block, cache)
     assert relative_error(forgotten, out[:, start:stop]) > 1e-2  # the states matter
@@ -119,7 +116,7 @@ def test_pieces_with_an_advancing_state_are_one_run(sizes):
         window = Window(torch.tensor([start]), (piece.shape[1],), advance=True)
         outs.append(mixer(piece, window, cache))
         start += piece.shape[1]
-    assert relative_error(torch.cat(outs, dim=1), mixer(x)) < ROUNDING
+    assert_close(torch.cat(outs, dim=1), mixer(x), ROUNDING)
 
 
 def test_a_window_that_does_not_advance_leaves_the_state_as_it_was():

@@ -6,7 +6,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from report_records import EVIL, LENGTHS, failed, of_gpu, record, study, thousand
+from support.report_records import EVIL, LENGTHS, failed, of_gpu, record, study, thousand
 
 from dlm_bench.cli import main
 

@@ -5,8 +5,8 @@ import contextlib
 import json
 
 import pytest
-from browser import CHROMIUM, Page
-from report_records import EVIL, LENGTHS, failed, of_gpu, record, study
+from support.browser import CHROMIUM, Page
+from support.report_records import EVIL, LENGTHS, failed, of_gpu, record, study
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on the PATH; `apt-get install chromium` has it"

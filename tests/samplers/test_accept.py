@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from cases import ADAPTIVE, RULES, adaptive
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import assert_same_decode, lively_model, package_steps, reference_steps
+from support.cases import ADAPTIVE, RULES, adaptive
+from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
 
 from dlm_bench import ConfigError, build_model, build_sampler
 from dlm_bench.samplers import unmask

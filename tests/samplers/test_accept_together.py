@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases import ADAPTIVE, RULES, adaptive
-from reference import assert_same_decode, lively_model, package_steps, reference_steps
+from support.cases import ADAPTIVE, RULES, adaptive
+from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
 
 from dlm_bench import build_sampler
 from dlm_bench.samplers.adaptive import record_trace

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from reference import lively_model
+from support.reference import lively_model
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.samplers.adaptive import record_trace

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from cases import CAUSAL, DENOISERS, samplers
-from reference import lively_model
+from support.cases import CAUSAL, DENOISERS, samplers
+from support.reference import lively_model
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.errors import LARGEST_SEED

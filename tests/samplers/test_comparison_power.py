@@ -1,12 +1,12 @@
 """What the comparison with the reference is worth: it notices every broken cache and timestep."""
 
 import pytest
-from reference import (
+from support.close import relative_error
+from support.reference import (
     TOLERANCE,
     lively_model,
     package_steps,
     reference_steps,
-    relative_error,
 )
 
 from dlm_bench import build_sampler

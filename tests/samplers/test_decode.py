@@ -4,12 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import lively_model, package_steps
+from support.cases import CAUSAL, DENOISERS
+from support.reference import lively_model, package_steps
 
 from dlm_bench import build_model, build_sampler
-
-DENOISERS = ["diffutran", "diffumamba", "diffumamba-h"]
-CAUSAL = ["ar-transformer", "ar-mamba"]
 
 
 @st.composite

@@ -6,19 +6,18 @@ are identical after every pass.
 
 import pytest
 import torch
-from reference import (
+from support.cases import CAUSAL, DENOISERS
+from support.close import assert_close, relative_error
+from support.reference import (
     TOLERANCE,
     assert_same_decode,
     lively_model,
     package_steps,
     reference_steps,
-    relative_error,
 )
 
 from dlm_bench import build_sampler
 
-DENOISERS = ["diffutran", "diffumamba", "diffumamba-h"]
-CAUSAL = ["ar-transformer", "ar-mamba"]
 # length, block_size, tokens_per_step, batch, unmask. Sequences of a batch differ only when they are
 # unmasked in random orders.
 SHAPES = {
@@ -92,7 +91,7 @@ def test_every_step_of_autoregression_is_a_row_of_one_causal_pass(backbone):
     expected = model(torch.cat((begin, state.tokens[:, :-1]), dim=1))
     hidden = torch.cat([step.hidden for step in steps], dim=1)
     for position in range(30):
-        assert relative_error(hidden[:, position], expected[:, position]) < TOLERANCE
+        assert_close(hidden[:, position], expected[:, position], TOLERANCE)
 
 
 def test_deep_hybrids_mix_both_kinds_of_cache():
@@ -123,7 +122,7 @@ def test_separate_and_fused_commits_decode_the_same_and_leave_the_same_caches(ba
     for separate, fused in zip(left["separate"], left["fused"], strict=True):
         assert fused.abs().max() > 0
         # The same sums over inputs of another length: float32's rounding through three layers.
-        assert relative_error(separate, fused) < TOLERANCE
+        assert_close(separate, fused, TOLERANCE)
 
 
 @pytest.mark.parametrize("backbone", DENOISERS)

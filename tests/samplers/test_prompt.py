@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from cases import CAUSAL, DENOISERS, samplers
-from reference import (
+from support.cases import CAUSAL, DENOISERS, samplers
+from support.close import assert_close, relative_error
+from support.reference import (
     TOLERANCE,
     assert_same_decode,
     lively_model,
     package_steps,
     reference_steps,
-    relative_error,
 )
 
 from dlm_bench import ConfigError, build_sampler
@@ -88,7 +88,7 @@ def test_the_comparison_notices_what_a_prefill_failed_to_leave(forget, kind, bac
                     forget(cache)
 
     steps, expected = compare(backbone, name, 19, before_pass=after_the_prefill)
-    assert relative_error(steps[0].hidden, expected[0].hidden) < TOLERANCE
+    assert_close(steps[0].hidden, expected[0].hidden, TOLERANCE)
     assert relative_error(steps[1].hidden, expected[1].hidden) > 10 * TOLERANCE
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import lively_model, package_steps
+from support.reference import lively_model, package_steps
 
 from dlm_bench import ConfigError, build_sampler
 

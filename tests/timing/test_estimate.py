@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from timing.plans import SAMPLERS, irregular, pass_cost
+from support.plans import SAMPLERS, irregular, pass_cost
 
 from dlm_bench import ConfigError, build_model, measure
 from dlm_bench.samplers.schedule import first_block_passes

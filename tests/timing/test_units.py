@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from timing.plans import SAMPLERS, irregular
+from support.plans import SAMPLERS, irregular
 
 from dlm_bench.samplers.schedule import role_of
 from dlm_bench.timing.units import (

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.close import assert_close
 
 from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
 from dlm_bench.kernels.cuda.conv import conv_silu, conv_step
@@ -56,21 +57,13 @@ class Case:
         return torch.cat(x, dim=2), torch.stack(B, dim=2), torch.stack(C, dim=2), torch.cat(dt, -1)
 
 
-def _assert_close(out, expected):
-    assert out.shape == expected.shape
-    assert out.dtype == expected.dtype
-    assert out.isfinite().all()
-    error = (out.float() - expected.float()).norm() / expected.float().norm()
-    assert error < TOLERANCES[out.dtype]
-
-
 def _check(case, projected=None):
     *conv, dt = case.run(projected)
     *expected, expected_dt = case.expected()
     for tensor, wanted in zip(conv, expected, strict=True):
         # Every token by itself: an error at one edge is not lost among the others.
         for token in range(tensor.shape[1]):
-            _assert_close(tensor[:, token], wanted[:, token])
+            assert_close(tensor[:, token], wanted[:, token], TOLERANCES[tensor.dtype], "l2")
     assert torch.equal(dt, expected_dt)
 
 
@@ -150,7 +143,8 @@ def test_step_matches_a_sequence(batch, heads, dtype):
         projected = case.projected[:, token : token + 1].contiguous()
         out = conv_step(projected, case.weight, case.bias, case.d_state, case.heads, tail)
         for tensor, wanted in zip(out, expected[:3], strict=True):
-            _assert_close(tensor, wanted[:, token].reshape(tensor.shape))
+            wanted = wanted[:, token].reshape(tensor.shape)
+            assert_close(tensor, wanted, TOLERANCES[tensor.dtype], "l2")
         inputs = case.projected[:, :, 0, case.d_inner : -case.heads]
         at = torch.tensor([token + 1])
         assert torch.equal(tail, conv_tail(inputs, case.tails[0], at, D_CONV - 1))

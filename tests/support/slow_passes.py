@@ -1,5 +1,6 @@
-"""A pytest plugin (`-p slow_passes`) that plants a slowdown: each pass of a model runs five times.
-Real work, in the place where a slow kernel would be, and more than neighbours slow a pass down."""
+"""A pytest plugin (`-p support.slow_passes`) that plants a slowdown: each pass of a model runs five
+times. Real work, in the place where a slow kernel would be, and more than neighbours slow a pass
+down."""
 
 from dlm_bench.models.denoiser import Denoiser
 

@@ -5,11 +5,10 @@ import sys
 import time
 from pathlib import Path
 
-from quick_worker import HARDWARE
-
 from dlm_bench.plan import Plan
 from dlm_bench.results.record import Point
 from dlm_bench.sweep import Sweep
+from support.quick_worker import HARDWARE
 
 QUICK = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))
 

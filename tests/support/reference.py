@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from dlm_bench import build_model
 from dlm_bench.models.attention import Attention
+from support.close import assert_close
 
 # Both sides are float32 and sum in different orders through three layers: 1.4e-5 of the largest
 # value is measured, 1e-4 allowed. A broken cache is 6e-3 off or more: test_comparison_power.py.
@@ -70,13 +71,8 @@ def assert_same_decode(steps, expected):
     """Every pass has the same hidden states and leaves the same tokens."""
     assert len(steps) == len(expected)
     for i, (step, wanted) in enumerate(zip(steps, expected, strict=True)):
-        assert step.hidden.shape == wanted.hidden.shape, f"pass {i}"
-        assert relative_error(step.hidden, wanted.hidden) < TOLERANCE, f"pass {i}"
+        assert_close(step.hidden, wanted.hidden, TOLERANCE, where=f"pass {i}")
         assert torch.equal(step.tokens, wanted.tokens), f"pass {i}"
-
-
-def relative_error(got, expected):
-    return ((got - expected).abs().max() / expected.abs().max()).item()
 
 
 # The network, over a sequence from its first token on.

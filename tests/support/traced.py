@@ -4,12 +4,12 @@ import weakref
 from dataclasses import replace
 
 import torch
-from cases import FUSED
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers.state import new_state
+from support.cases import FUSED
 
 TRACED = FUSED | {"attention": "flash", "mlp": "cublaslt"}
 

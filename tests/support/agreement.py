@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from dlm_bench.models.cache import MambaCache
+from support.close import relative_error
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,11 @@ def run_pass(sampler, model, length, index, *, batch=1, prompt_len=0):
     return Outcome(seen[0], caches, state.tokens.clone())
 
 
-def relative_error(got, expected):
-    """||got - expected|| / ||expected||, infinite where something is not a number."""
-    got, expected = got.double(), expected.double()
-    size = expected.norm().clamp(min=1e-30)
-    error = ((got - expected).norm() / size).item()
-    return error if error == error else float("inf")
-
-
 def disagreements(got, expected, tolerance):
     """What differs by more than the tolerance: name to relative error."""
-    errors = {"hidden": relative_error(got.hidden, expected.hidden)}
+    errors = {"hidden": relative_error(got.hidden, expected.hidden, "l2")}
     for name, tensor in got.caches.items():
-        errors[name] = relative_error(tensor, expected.caches[name])
+        errors[name] = relative_error(tensor, expected.caches[name], "l2")
     return {name: error for name, error in errors.items() if error > tolerance}
 
 

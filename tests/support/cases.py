@@ -1,9 +1,10 @@
 """Every backbone with every way of decoding it, for tests of whole passes."""
 
+from dlm_bench.models.config import BACKBONES
 from dlm_bench.samplers import build_sampler
 
-DENOISERS = ("diffutran", "diffumamba", "diffumamba-h")
-CAUSAL = ("ar-transformer", "ar-mamba")
+DENOISERS = tuple(name for name, backbone in BACKBONES.items() if backbone.denoiser)
+CAUSAL = tuple(name for name, backbone in BACKBONES.items() if not backbone.denoiser)
 # The kernels of the CUDA path that need no GPU to be interpreted or traced.
 FUSED = {
     "cached_attention": "triton",

@@ -1,0 +1,1 @@
+"""Helpers of the tests: cases, records, references, workers and a browser."""
