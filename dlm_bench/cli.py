@@ -1,94 +1,82 @@
-"""The command line: its parser, put together from the commands, and their exit codes."""
+"""The command line: runs a command and turns what ends it into an exit code and one line.
 
-import argparse
-import os
-import sys
-import warnings
-from typing import NoReturn
-
-from dlm_bench.commands import (
-    comparing,
-    drawing,
-    measuring,
-    predicting,
-    reporting,
-    telling,
-    tracing,
-)
-from dlm_bench.errors import DlmBenchError, LostPointWarning
-
-EXAMPLES = """\
-examples:
-  dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled
-  dlm-bench sweep bench/sweeps/quick.toml --dry-run
-  dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl --resume
-  dlm-bench trace diffumamba block-cache --threshold 0.9 --checkpoint w.safetensors -L 256 \\
-    --output t.json
-  dlm-bench plot results/quick.jsonl --output plots/
-  dlm-bench fit results/quick.jsonl --sampler full
-  dlm-bench report results/quick.jsonl --output report.html
-  dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex
-  dlm-bench compare results/main.jsonl results/change.jsonl --format markdown
-  dlm-bench ab --base origin/main bench/sweeps/ci.toml --budget 5m
-  dlm-bench cost --size 1.3b --length 32768 --hardware h200
-  dlm-bench cost --sweep bench/sweeps/paper.toml --hardware h100-sxm
-
-exit codes: 0 ok, 1 a regression was found, 2 wrong usage, configuration or results,
-  3 some points failed or were skipped
+Imports next to nothing before `main` runs, so that an interrupt meanwhile shows no traceback.
 """
 
+import sys
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+OK, USAGE, POINTS_FAILED, INTERNAL, INTERRUPTED = 0, 2, 3, 70, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code; a user's mistake is one line on stderr and a 2."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    if args.command is None:
-        parser.print_help()
-        return 0
+    """Run a command and return its exit code."""
     try:
-        with warnings.catch_warnings():
-            lost = _show_warnings()
-            code = args.command(args)
-        sys.stdout.flush()
-        return 3 if lost and code == 0 else code
-    except DlmBenchError as error:
-        print(f"dlm-bench: {error}", file=sys.stderr)
-        return 2
+        from dlm_bench.streams import guarded
+
+        with guarded():
+            return _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
-        print("dlm-bench: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return INTERRUPTED
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
-    parser = _Parser(
-        prog="dlm-bench",
-        description="A throughput benchmark for diffusion language models.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
-    for module in (measuring, tracing, drawing, reporting, comparing, predicting, telling):
-        module.add(subparsers)
-    parser.set_defaults(command=None)
-    return parser
+def _run(arguments: list[str]) -> int:
+    """Run a command; say in one line what ended it, after the traceback with --debug."""
+    from dlm_bench.errors import DlmBenchError, first_line
+    from dlm_bench.streams import ReaderGone
+
+    try:
+        code = _command(arguments)
+        sys.stdout.flush()
+        return code
+    except ReaderGone:
+        return OK
+    except DlmBenchError as error:
+        return _end(arguments, USAGE, str(error))
+    except KeyboardInterrupt:
+        return _end(arguments, INTERRUPTED, "interrupted")
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            return _end(arguments, USAGE, f"{str(error.filename)!r}: {error.strerror}")
+        what = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+        hint = "" if "--debug" in arguments else " (--debug shows where)"
+        return _end(arguments, INTERNAL, f"internal error: {what}{hint}")
+
+
+def _command(arguments: list[str]) -> int:
+    import warnings
+
+    from dlm_bench.commands.parser import parse
+
+    try:
+        args = parse(arguments)
+    except SystemExit as stop:  # of argparse, after --help or a wrong usage
+        return stop.code if isinstance(stop.code, int) else OK
+    with warnings.catch_warnings():
+        lost = _show_warnings()
+        code: int = args.command(args)
+    return POINTS_FAILED if lost and code == OK else code
+
+
+def _end(arguments: list[str], code: int, message: str) -> int:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exc()
+    print(f"dlm-bench: {message}", file=sys.stderr)
+    return code
 
 
 def _show_warnings() -> list[Warning | str]:
     """Print each warning once, as one line, whatever PYTHONWARNINGS says; return the list that gets
     those which a command that only reads must not exit with 0 after."""
+    import warnings
+
+    from dlm_bench.errors import LostPointWarning
+
     lost: list[Warning | str] = []
 
     def one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        print(f"dlm-bench: warning: {message}", file=sys.stderr)
+        print(f"dlm-bench: warning: {' '.join(str(message).split())}", file=sys.stderr)
         if issubclass(category, LostPointWarning):
             lost.append(message)
 

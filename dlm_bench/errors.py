@@ -3,6 +3,7 @@
 import difflib
 import math
 import operator
+import re
 from collections.abc import Iterable
 
 
@@ -40,9 +41,20 @@ def first_line(error: BaseException) -> str:
 def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
     """The error for a name outside a closed list: says the field, the value and what is allowed."""
     names = [str(name) for name in allowed]
-    close = difflib.get_close_matches(str(value), names, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    hint = did_you_mean(str(value), names)
     return ConfigError(f"{field}: {value!r} is not known{hint}; allowed: {', '.join(names)}")
+
+
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """Return the hint ` (did you mean 'h100-sxm' or 'h100-pcie'?)`: the names that begin with what
+    was given, or else the one that is most like it; empty if none is."""
+    names, start = list(names), given.lower()
+    close = [name for name in names if start and name.lower().startswith(start)][:3]
+    if not close:
+        by_lower = {name.lower(): name for name in names}
+        found = difflib.get_close_matches(start, by_lower, n=1)
+        close = [by_lower[name] for name in found]
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 LONGEST = 1 << 24  # tokens: a schedule lists its passes, and this many take seconds to list
@@ -90,3 +102,59 @@ def check_number(
         bounds = f"{'>' if above else '>='} {minimum:g}"
         bounds += f" and <= {maximum:g}" if maximum < math.inf else ""
         raise ConfigError(f"{field}: {value!r} is not allowed; must be a finite number {bounds}")
+
+
+_UNSIGNED = r"(?:\d{1,12}(?:\.\d{0,9})?|\.\d{1,9})"
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_of(field: str, value: object) -> float:
+    """Return the seconds of a duration: `90`, `"90"`, `"90s"`, `"10m"` or `"1.5h"`.
+
+    A number without a unit is seconds. Raises ConfigError for anything else and for 0.
+    """
+    seconds = _plain_number(value)
+    found = re.fullmatch(rf"\s*({_UNSIGNED}) ?([smh])\s*", str(value), re.ASCII)
+    if found and isinstance(value, str):
+        seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds is None or not 0 < seconds <= LONGEST_WAIT:
+        raise ConfigError(
+            f"{field}: {value!r} is not allowed; must be a duration above 0 such as 90 (seconds), "
+            "90s, 10m or 1.5h"
+        )
+    return seconds
+
+
+def share_of(field: str, value: object, *, zero: bool = False) -> float:
+    """Return the share that a percentage (`"5%"`) or a number below 1 (`0.05`) stands for.
+
+    A bare number from 1 on is refused: 5 may mean 5 % or 500 %. Raises ConfigError for that, for a
+    share above 100 %, and for 0 unless `zero`.
+    """
+    share = _plain_number(value)
+    if share is not None and share >= 1:
+        advice = f"write {share:g}% or {share / 100:g}" if share <= 100 else "at most 100%"
+        raise ConfigError(
+            f"{field}: {value!r} is not allowed without a percent sign, as it may mean "
+            f"{share:g}% or {100 * share:g}%; {advice}"
+        )
+    found = re.fullmatch(rf"\s*({_UNSIGNED}) ?%\s*", str(value), re.ASCII)
+    if found and isinstance(value, str):
+        share = float(found[1]) / 100
+    if share is None or not (0 < share <= 1 or (zero and share == 0)):
+        bounds = "from 0%" if zero else "above 0%"
+        raise ConfigError(
+            f"{field}: {value!r} is not allowed; must be a share such as 5% or 0.05, {bounds} to "
+            "100%"
+        )
+    return share
+
+
+def _plain_number(value: object) -> float | None:
+    """Return a plain finite number, or one that a text spells; None for anything else."""
+    if isinstance(value, str):
+        spelled = rf"\s*{_UNSIGNED}(?:[eE][-+]?\d{{1,2}})?\s*"
+        return float(value) if re.fullmatch(spelled, value, re.ASCII) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= 1e18 else None

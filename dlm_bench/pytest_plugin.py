@@ -9,7 +9,6 @@ torch comes with the first point, the statistics with a baseline (docs/ci.md).
 """
 
 import argparse
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dlm_bench.errors import DlmBenchError, ResultsError
+from dlm_bench.errors import ConfigError, DlmBenchError, ResultsError, share_of
 
 if TYPE_CHECKING:
     from dlm_bench.analysis.baseline import Baseline
@@ -49,14 +48,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--dlm-threshold",
         type=_share,
         default="5%",
-        metavar="PERCENT",
+        metavar="SHARE",
         help="the slowdown that must not pass (default: 5%%)",
     )
     group.addoption(
         "--dlm-run-spread",
         type=_share,
         default="2%",
-        metavar="PERCENT",
+        metavar="SHARE",
         help="what runs of the same code differ by, a standard deviation (default: 2%%)",
     )
     group.addoption(
@@ -244,13 +243,8 @@ def _settings(config: pytest.Config) -> _Settings:
 
 
 def _share(text: str) -> float:
-    """The share that a text such as `5%` or `5` says."""
+    """The share that a text such as `5%` or `0.05` says (see `share_of`)."""
     try:
-        percent = float(text.removesuffix("%"))
-    except ValueError:
-        percent = math.nan
-    if not 0 < percent <= 100:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not allowed; must be a percentage above 0 and at most 100, such as 5%"
-        )
-    return percent / 100
+        return share_of("", text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None

@@ -2,10 +2,8 @@
 
 import pytest
 
-from dlm_bench import ConfigError
 from dlm_bench.budget import WORTHWHILE, Look, common_error, predict, run_within
 from dlm_bench.cli import main
-from dlm_bench.commands.arguments import seconds_of_text
 from dlm_bench.errors import ResultsError
 from dlm_bench.plan import Plan, expected_work, model_of
 from dlm_bench.results.record import Point, Record
@@ -170,17 +168,6 @@ def test_sampling_leaves_room_below_the_time_limit_of_a_point():
 def test_a_prediction_of_points_that_all_fail_says_so():
     with pytest.raises(ResultsError, match="no point of the sweep could be looked at"):
         predict(Lab({100: None}), plan_of([100]))
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
-def test_a_time_is_a_number_and_a_unit(text, seconds):
-    assert seconds_of_text("--budget", text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "10", "m", "-1m", "0s", "1d", "1e3s", "٣m"])
-def test_another_text_is_no_time(text):
-    with pytest.raises(ConfigError, match="must be a time such as 90s, 10m or 2h"):
-        seconds_of_text("--budget", text)
 
 
 SWEEP = """

@@ -44,7 +44,7 @@ def test_faster_is_exit_code_0(compare):
 
 
 def test_the_threshold_is_what_counts_as_slower(compare):
-    assert compare(BOTH, SLOWER, "--threshold", "30")[0] == 0
+    assert compare(BOTH, SLOWER, "--threshold", "30%")[0] == 0
 
 
 def test_single_runs_say_what_is_assumed_of_them_and_prove_less(compare):
@@ -53,7 +53,7 @@ def test_single_runs_say_what_is_assumed_of_them_and_prove_less(compare):
     assert code == 0
     assert "2 undecided" in out
     assert "1 run a side; that runs of the same code differ by 2 % is assumed" in out
-    assert compare(BOTH, slower, "--run-spread", "0.5", runs=1)[0] == 1
+    assert compare(BOTH, slower, "--run-spread", "0.5%", runs=1)[0] == 1
 
 
 def test_a_point_that_fails_now_is_a_regression_and_one_that_failed_before_is_none(compare):
@@ -215,9 +215,10 @@ def test_a_file_that_cannot_be_trusted_is_one_line(tmp_path, capsys, content, sa
     ("options", "said"),
     [
         (["--format", "html"], "--format: 'html' is not known"),
-        (["--threshold", "0"], "--threshold: 0 is not allowed"),
-        (["--threshold", "nan"], "--threshold: nan is not allowed"),
-        (["--run-spread", "-1"], "--run-spread: -1 is not allowed"),
+        (["--threshold", "0"], "--threshold: '0' is not allowed"),
+        (["--threshold", "nan"], "--threshold: 'nan' is not allowed"),
+        (["--run-spread=-1"], "--run-spread: '-1' is not allowed"),
+        (["--threshold", "5"], "--threshold: '5' is not allowed without a percent sign"),
     ],
 )
 def test_a_wrong_option_is_one_line(compare, options, said):

@@ -138,7 +138,7 @@ def test_the_threshold_decides(check):
 
 
 def test_a_wider_spread_of_runs_leaves_it_undecided(check):
-    found = check(a_record(), a_record(1.5), "--dlm-run-spread", "20")
+    found = check(a_record(), a_record(1.5), "--dlm-run-spread", "20%")
     found.assert_outcomes(passed=1)
     found.stdout.fnmatch_lines(["*: undecided, *"])
 
@@ -199,9 +199,7 @@ def test_the_baseline_is_not_written_to(check):
 def test_a_threshold_is_a_percentage(session, text):
     found = session(CHECK, f"--dlm-threshold={text}")
     assert found.ret == pytest.ExitCode.USAGE_ERROR
-    found.stderr.fnmatch_lines(
-        [f"*--dlm-threshold: '{text}' is not allowed; must be a percentage*"]
-    )
+    found.stderr.fnmatch_lines([f"*--dlm-threshold: '{text}' is not allowed; must be a share*"])
 
 
 def test_nothing_is_timed_beside_other_workers(session, monkeypatch):

@@ -1,7 +1,6 @@
 """Arguments that several commands take."""
 
 import argparse
-import re
 from pathlib import Path
 
 from dlm_bench.errors import ConfigError
@@ -79,11 +78,3 @@ def forced_kernels(args: argparse.Namespace) -> dict[str, str]:
                 f"--kernel: {text!r} is not allowed; {operation} is {forced[operation]!r} already"
             )
     return forced
-
-
-def seconds_of_text(name: str, text: str) -> float:
-    """The seconds of a time such as 90s, 10m or 1.5h. Raises ConfigError for another text."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh])", text, re.ASCII)
-    if found is None or float(found[1]) == 0:
-        raise ConfigError(f"{name}: {text!r} is not allowed; must be a time such as 90s, 10m or 2h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

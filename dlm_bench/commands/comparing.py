@@ -1,15 +1,15 @@
 """Say whether throughput dropped: between two results files (`compare`) or two revisions (`ab`)."""
 
 import argparse
-import math
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.commands.arguments import Commands, seconds_of_text
-from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.commands.arguments import Commands
+from dlm_bench.errors import seconds_of, share_of, unknown
 
 if TYPE_CHECKING:
     from dlm_bench.ab.course import Course
@@ -29,11 +29,11 @@ def add(subparsers: Commands) -> None:
     _add_verdicts(parser)
     parser.add_argument(
         "--run-spread",
-        type=float,
-        default=2.0,
-        metavar="PERCENT",
-        help="what runs of the same code differ by, a standard deviation; the fewer runs a side "
-        "has, the more this counts (default: 2)",
+        type=partial(share_of, "--run-spread", zero=True),
+        default="2%",
+        metavar="SHARE",
+        help="what runs of the same code differ by, a standard deviation, as 2%% or 0.02; the "
+        "fewer runs a side has, the more this counts (default: 2%%)",
     )
     parser.add_argument(
         "--allow-different-environment",
@@ -52,7 +52,11 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("--base", required=True, metavar="REV", help="what to compare with")
     parser.add_argument("--head", metavar="REV", help="what to judge (default: the working tree)")
     parser.add_argument(
-        "--budget", default="5m", metavar="TIME", help="as in 90s, 5m or 1h (default: 5m)"
+        "--budget",
+        type=partial(seconds_of, "--budget"),
+        default="5m",
+        metavar="TIME",
+        help="stop after this long, as in 90s, 5m or 1h (default: 5m)",
     )
     _add_verdicts(parser)
     parser.add_argument(
@@ -64,10 +68,10 @@ def add(subparsers: Commands) -> None:
 def _add_verdicts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
-        type=float,
-        default=5.0,
-        metavar="PERCENT",
-        help="the slowdown that must not pass (default: 5)",
+        type=partial(share_of, "--threshold"),
+        default="5%",
+        metavar="SHARE",
+        help="the slowdown that must not pass, as 5%% or 0.05 (default: 5%%)",
     )
     parser.add_argument(
         "--format",
@@ -78,16 +82,14 @@ def _add_verdicts(parser: argparse.ArgumentParser) -> None:
 
 def compare(args: argparse.Namespace) -> int:
     """Compare two results files; 1 if head has a regression."""
-    threshold = _share("--threshold", args.threshold)
-    spread = _share("--run-spread", args.run_spread, zero=True)
     _check_format(args.format)
     from dlm_bench.analysis.match import compare_files
 
     report = compare_files(
         args.base,
         args.head,
-        threshold=threshold,
-        run_spread=spread,
+        threshold=args.threshold,
+        run_spread=args.run_spread,
         allow_different_environment=args.allow_different_environment,
     )
     return _tell(report, args.format)
@@ -95,10 +97,7 @@ def compare(args: argparse.Namespace) -> int:
 
 def ab(args: argparse.Namespace) -> int:
     """Measure two revisions alternately and compare them; 1 if head has a regression."""
-    threshold, budget = (
-        _share("--threshold", args.threshold),
-        seconds_of_text("--budget", args.budget),
-    )
+    threshold, budget = args.threshold, args.budget
     _check_format(args.format)
     from dlm_bench.ab.checkouts import checkouts
     from dlm_bench.ab.course import run_ab
@@ -154,10 +153,3 @@ def _check_format(style: str) -> None:
 
     if style not in FORMATS:  # known before anything is measured
         raise unknown("--format", style, FORMATS)
-
-
-def _share(name: str, percent: float, zero: bool = False) -> float:
-    if not (0 < percent <= 100 or (zero and percent == 0)) or not math.isfinite(percent):
-        bounds = "from 0 to 100" if zero else "above 0 and at most 100"
-        raise ConfigError(f"{name}: {percent:g} is not allowed; must be a percentage {bounds}")
-    return percent / 100

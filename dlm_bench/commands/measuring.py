@@ -3,6 +3,7 @@
 import argparse
 import sys
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,9 @@ from dlm_bench.commands.arguments import (
     add_prompt_len,
     add_random_weights,
     forced_kernels,
-    seconds_of_text,
 )
 from dlm_bench.commands.launching import add_launcher, check_launcher
-from dlm_bench.errors import ConfigError, first_line
+from dlm_bench.errors import ConfigError, DlmBenchError, first_line, seconds_of, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,10 +61,18 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("--warmup", type=int, default=3, help="untimed runs (default: 3)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs (default: 5)")
     parser.add_argument(
-        "--tolerance", type=float, default=0.01, help="sampled: relative error to reach (0.01)"
+        "--tolerance",
+        type=partial(share_of, "--tolerance"),
+        default="1%",
+        metavar="SHARE",
+        help="sampled: relative error to reach, as 1%% or 0.01 (default: 1%%)",
     )
     parser.add_argument(
-        "--max-seconds", type=float, default=30.0, help="sampled: time to reach it in (30)"
+        "--max-seconds",
+        type=partial(seconds_of, "--max-seconds"),
+        default="30s",
+        metavar="TIME",
+        help="sampled: give up on --tolerance after this long, as 30s or 2m (default: 30s)",
     )
     parser.add_argument(
         "--nodes", type=int, default=9, help="sampled: most places timed along a schedule (9)"
@@ -89,6 +97,7 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("--mode", help="exact, sampled or auto, instead of the file's")
     parser.add_argument(
         "--budget",
+        type=partial(seconds_of, "--budget"),
         metavar="TIME",
         help="spend this long, as in 10m, where the stated error is largest; with --dry-run, "
         "predict what the sweep takes",
@@ -102,7 +111,10 @@ def add(subparsers: Commands) -> None:
         "--retry-failed", action="store_true", help="with --resume: run again what failed, too"
     )
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="give a point up after this long"
+        "--timeout",
+        type=partial(seconds_of, "--timeout"),
+        metavar="TIME",
+        help="give a point up after this long, as 90s, 10m or 2h",
     )
     parser.add_argument(
         "--memory-limit", metavar="SIZE", help="memory a point may use on a CPU, as in 8GiB (Linux)"
@@ -154,15 +166,21 @@ def _measure(args: argparse.Namespace) -> int:
         asked["checkpoint"] = model.checkpoint
     origin = origins_of(args.backbone, args.sampler, args.random_weights)
     record.identity = identity(record.point, asked, record.environment["hardware"], origin)
-    if args.output:
-        append_record(args.output, record)
-    if args.json:
+    try:
+        if args.output:
+            append_record(args.output, record)
+    finally:  # what was measured is shown even where it cannot be kept
+        _show(record, args.json)
+    return 0
+
+
+def _show(record: "Record", as_json: bool) -> None:
+    if as_json:
         print(record.model_dump_json())
     else:
         from dlm_bench.terminal import print_record
 
         print_record(record)
-    return 0
 
 
 def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Model":
@@ -218,7 +236,7 @@ def sweep(args: argparse.Namespace) -> int:
         raise ConfigError("--retry-failed: is not allowed without --resume")
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
     overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
-    budget = None if args.budget is None else seconds_of_text("--budget", args.budget)
+    budget = args.budget
     if args.launcher == "slurm":
         return sweep_on_slurm(args, overrides)
     with Executor() as executor:
@@ -266,6 +284,7 @@ def _run_all(
     from dlm_bench.launch.fleet import run_on
     from dlm_bench.progress import SweepProgress
     from dlm_bench.results.store import append_record
+    from dlm_bench.terminal import print_throughput
 
     records = found[:]
     try:
@@ -289,6 +308,10 @@ def _run_all(
                 progress.end(index, record, seconds)
     except KeyboardInterrupt:
         return records, False
+    except DlmBenchError:  # such as a full disk: what was measured is shown all the same
+        if len(records) > len(found):
+            print_throughput(records)
+        raise
     return records, True
 
 

@@ -1,0 +1,99 @@
+"""The parser of the command line, put together from the commands."""
+
+import argparse
+from typing import Any, NoReturn
+
+from dlm_bench.commands import (
+    comparing,
+    drawing,
+    measuring,
+    predicting,
+    reporting,
+    telling,
+    tracing,
+)
+from dlm_bench.errors import did_you_mean
+
+EXAMPLES = """\
+examples:
+  dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled
+  dlm-bench sweep bench/sweeps/quick.toml --dry-run
+  dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl --resume
+  dlm-bench trace diffumamba block-cache --threshold 0.9 --checkpoint w.safetensors -L 256 \\
+    --output t.json
+  dlm-bench plot results/quick.jsonl --output plots/
+  dlm-bench fit results/quick.jsonl --sampler full
+  dlm-bench report results/quick.jsonl --output report.html
+  dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex
+  dlm-bench compare results/main.jsonl results/change.jsonl --format markdown
+  dlm-bench ab --base origin/main bench/sweeps/ci.toml --budget 5m
+  dlm-bench cost --size 1.3b --length 32768 --hardware h200
+  dlm-bench cost --sweep bench/sweeps/paper.toml --hardware h100-sxm
+
+durations are 90s, 10m or 2h, a number alone is seconds; shares are 5% or 0.05
+
+exit codes: 0 ok, 1 a regression was proven, 2 wrong usage, configuration or file,
+  3 some points failed or were skipped (compare --strict: nothing was decided),
+  70 an internal error, 130 interrupted
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which has `--debug`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = [] if action.choices is None else list(map(str, action.choices))
+        if choices and value not in choices:
+            hint = did_you_mean(str(value), choices)
+            raise argparse.ArgumentError(
+                action, f"{value!r} is not known{hint}; allowed: {', '.join(choices)}"
+            )
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse a command line. Ends with SystemExit after --help or a wrong usage."""
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        of_command: Parser = getattr(args, "parser", parser)
+        options = list(of_command._option_string_actions)
+        hint = did_you_mean(unknown[0].partition("=")[0], options)
+        of_command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return args
+
+
+def build_parser() -> Parser:
+    """Build the parser of all commands."""
+    from dlm_bench import __version__
+
+    parser = Parser(
+        prog="dlm-bench",
+        description="A throughput benchmark for diffusion language models.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dlm-bench {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
+    for module in (measuring, tracing, drawing, reporting, comparing, predicting, telling):
+        module.add(subparsers)
+    for each in subparsers.choices.values():
+        each.set_defaults(parser=each)
+
+    def no_command(_: argparse.Namespace) -> int:
+        parser.print_help()
+        return 0
+
+    parser.set_defaults(command=no_command)
+    return parser

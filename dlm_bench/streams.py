@@ -1,0 +1,139 @@
+"""Standard streams that are closed, full, or of few characters."""
+
+import codecs
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+from dlm_bench.errors import ResultsError
+
+_ENCODE_ERRORS = "dlm-bench"
+_PLAIN = {
+    "²": "^2",
+    "µ": "u",
+    "±": "+-",
+    "\N{MULTIPLICATION SIGN}": "x",
+    "÷": "/",
+    "≤": "<=",
+    "≥": ">=",
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "-",
+    "\N{MINUS SIGN}": "-",
+    "…": "...",
+    "→": "->",
+    "🔴": ":red_circle:",
+    "🟠": ":orange_circle:",
+    "🟡": ":yellow_circle:",
+    "🟢": ":green_circle:",
+    "⚪": ":white_circle:",
+}
+
+
+class ReaderGone(Exception):
+    """The reader of standard output, such as head, has seen enough."""
+
+
+def plain(text: str) -> str:
+    """Return text in ASCII: ^2, +-, x and the like for what ASCII lacks, escapes for the rest."""
+    spelled = "".join(_PLAIN.get(character, character) for character in text)
+    return spelled.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def shown(text: str) -> str:
+    """Return text as standard output will show it, in as many characters, so that columns align."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, _ENCODE_ERRORS).decode(encoding, "surrogateescape")
+
+
+def _in_fewer_characters(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode with `plain` where an encoding lacks a character; a file name's odd bytes stay."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    first = error.object[error.start]
+    if "\udc80" <= first <= "\udcff":
+        return bytes([ord(first) - 0xDC00]), error.start + 1
+    return plain(first), error.start + 1
+
+
+codecs.register_error(_ENCODE_ERRORS, _in_fewer_characters)
+
+
+class _Stream:
+    """A text stream that passes on all but `write` and `flush`."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError) as error:
+            self._fail(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Send to nowhere what is left in the buffer, or Python fails once more at its exit."""
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+class _Output(_Stream):
+    """Standard output, whose failure ends the command with a message."""
+
+    def _fail(self, error: Exception) -> None:
+        super()._fail(error)
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone from None
+        reason = getattr(error, "strerror", None) or error
+        raise ResultsError(f"standard output: {reason}") from None
+
+
+class _Messages(_Stream):
+    """Standard error, whose failure loses messages and stops no measurement."""
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Write to standard streams that fail as `_Output` and `_Messages` say, in any encoding."""
+    _open_closed()
+    before = sys.stdout, sys.stderr
+    errors = []
+    for stream in before:
+        if hasattr(stream, "reconfigure"):
+            errors.append((stream, stream.errors))
+            stream.reconfigure(errors=_ENCODE_ERRORS)
+    sys.stdout, sys.stderr = _Output(before[0]), _Messages(before[1])
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+        for stream, handler in errors:
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors=handler)
+
+
+def _open_closed() -> None:
+    """Open the null device where a standard stream is closed (`>&-`): otherwise the next file that
+    is opened, such as one of results, would take its place and get what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
