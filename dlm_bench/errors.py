@@ -15,6 +15,10 @@ class ConfigError(DlmBenchError):
     """A value that was asked for is not one the benchmark can run."""
 
 
+class PointError(DlmBenchError):
+    """A point that is allowed could not be measured."""
+
+
 class ResultsError(DlmBenchError):
     """A results file is missing, unreadable, or lacks what was asked of it."""
 

@@ -10,8 +10,11 @@ from torch import Tensor
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor | None = None) -> Tensor:
-    """SiLU(conv(x)), the inputs before the first being `tail` (zeros if None). Shape of x."""
-    taps = weight.t()  # (d_conv, channels)
+    """SiLU(conv(x)), summed in float32 or wider, the inputs before the first being `tail` (zeros if
+    None). Shape and dtype of x."""
+    dtype, wide = x.dtype, torch.promote_types(x.dtype, torch.float32)
+    x, taps, bias = x.to(wide), weight.t().to(wide), bias.to(wide)  # taps (d_conv, channels)
+    tail = None if tail is None else tail.to(wide)
     reach = len(taps) - 1
     # Shifted multiply-adds over the token-major layout: several times faster on a CPU than
     # conv1d, which wants channels first and so two transposed copies.
@@ -23,7 +26,7 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor | Non
             out[:, :reached].addcmul_(
                 tail[:, reach - back : reach - back + reached], taps[reach - back]
             )
-    return F.silu(out, inplace=True)
+    return F.silu(out, inplace=True).to(dtype)
 
 
 def conv_tail(

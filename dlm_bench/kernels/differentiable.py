@@ -64,7 +64,7 @@ def ssd_differentiable(
 
 def gated_rms_norm_differentiable(y: Tensor, z: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """RMSNorm(y * SiLU(z)) * weight over the last dimension; leaves y and z as they are."""
-    gated = y * F.silu(z)
-    gated = gated.to(torch.promote_types(y.dtype, torch.float32))
+    wide = torch.promote_types(y.dtype, torch.float32)
+    gated = y.to(wide) * F.silu(z.to(wide))
     scale = torch.rsqrt(gated.square().mean(-1, keepdim=True) + epsilon)
     return (gated * scale * weight).to(y.dtype)

@@ -28,7 +28,8 @@ def predict(
     not step, from `seed` (sequences,) int64 on the device: one of them for each sequence, of which
     the rows are equally many, one sequence after the other. What a sequence draws does not depend
     on the others. Returns tokens (rows,) int64 and probabilities (rows,) float32, those of
-    softmax(logits) in float32.
+    softmax(logits) in float32. A row whose logits are not finite has token `mask_id` and
+    probability NaN, so that its place stays MASK and the decode can be told from a sound one.
     """
     if backend == "triton":
         from dlm_bench.kernels.cuda.lm_head import predict_fused
@@ -50,6 +51,7 @@ def predict(
         else:
             chosen = torch.argmax(logits, dim=-1)
         top = logits.gather(-1, chosen[:, None])[:, 0]
-        tokens[part] = chosen
-        probability[part] = torch.exp(top - torch.logsumexp(logits, dim=-1))
+        chance = torch.exp(top - torch.logsumexp(logits, dim=-1))
+        tokens[part] = torch.where(chance.isnan(), mask_id, chosen)
+        probability[part] = chance
     return tokens, probability

@@ -2,11 +2,13 @@
 
 The rules of Fast-dLLM (arXiv 2505.22618), as functions of tensors on the device: the number is
 never read by the host. The surest token is always accepted, so that a block of B tokens ends after
-at most B passes.
+at most B passes. A confidence within TIE of a bound is at the bound, whatever its rounding.
 """
 
 import torch
 from torch import Tensor
+
+from dlm_bench.kernels.unmask import TIE
 
 RULES = ("threshold", "factor")
 ACCEPTS = ("fixed", *RULES)
@@ -25,13 +27,14 @@ def accepted(scores: Tensor, rule: str, value: float) -> Tensor:
 
 def by_threshold(scores: Tensor, threshold: float) -> Tensor:
     """The number of scores >= threshold, both in float32."""
-    return (scores >= threshold).sum(dim=1)
+    return (scores >= threshold * (1 - TIE)).sum(dim=1)
 
 
 def by_factor(scores: Tensor, factor: float) -> Tensor:
     """The largest n with (n + 1) (1 - c_n) < factor, c_n being the n-th largest score.
 
-    The left side never falls as n grows, in float32 either, so that n is how many satisfy it.
+    So c_n > 1 - factor / (n + 1), a bound that rises with n as c_n falls: n is how many satisfy it.
     """
     n = torch.arange(1, scores.shape[1] + 1, device=scores.device)
-    return ((n + 1) * (1 - scores) < factor).sum(dim=1)
+    bound = 1 - factor / (n + 1)
+    return (scores > bound + bound.abs() * TIE).sum(dim=1)

@@ -20,7 +20,8 @@ def decode_until_done(
 
     The plan has the most passes that can be needed; those that are not are skipped. The host reads
     one number a pass, the masked tokens left in the block. Returns for each block the tokens that
-    each pass accepted, the mean over the rows (of what is left, rounded up).
+    each pass accepted, the mean over the rows (of what is left, rounded up). Raises PointError for
+    tokens that the most passes leave MASK.
     """
     plan, rows = state.plan, len(state.tokens)
     blocks: list[list[int]] = []
@@ -42,11 +43,7 @@ def decode_until_done(
             while index < len(plan) and plan[index].block_start == start and plan[index].masked:
                 index += 1
             state.index.fill_(index)
-    left = int((state.tokens == state.config.mask_id).sum())
-    if left:
-        raise ConfigError(
-            f"sampler: {sampler.name!r} left {left} tokens MASK after the most passes of its plan"
-        )
+    state.check_unmasked()
     return [tuple(block) for block in blocks]
 
 

@@ -39,6 +39,9 @@ class Autoregressive(Sampler):
     def step(self, model: Model, state: DecodeState, kind: str) -> None:
         position = state.now("block_start")
         previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
+        if state.config.mask_id >= state.config.vocab_size:
+            # MASK is here only after logits that were not finite, and has no embedding.
+            previous = previous.clamp(max=state.config.vocab_size - 1)
         if kind == PREFILL:
             query = state.tokens[:, : state.prompt_len]
             start = torch.zeros_like(position)

@@ -38,7 +38,6 @@ class DenoisingSampler(Sampler):
             hidden,
             rule=self.unmask,
             temperature=self.temperature,
-            at_most=self.tokens_per_step,
         )
 
 
@@ -150,7 +149,6 @@ class AcceptingSampler(DenoisingSampler):
             hidden,
             rule=self.unmask,
             temperature=self.temperature,
-            at_most=self.tokens_per_step if self.paced else hidden.shape[1],
             accept=None if value is None else (self.accept, value),
         )
 

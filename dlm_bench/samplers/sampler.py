@@ -224,10 +224,12 @@ class Sampler(ABC):
         """Decode `length` tokens after `prompt` (batch, prompt_len) int64, or after a random one of
         `prompt_len` tokens: (batch, length) int64, no MASK and no token of the prompt among them.
 
-        Sequence i is what a decode of it alone with `seed` + i gives.
+        Sequence i is what a decode of it alone with `seed` + i gives. Raises PointError where
+        logits are not finite.
         """
         state = self.prepare(model, length, batch, seed, prompt_len, prompt)
         self.run(model, state)
+        state.check_unmasked()
         return state.tokens[:, state.prompt_len :]
 
     def run(self, model: Model, state: DecodeState) -> None:

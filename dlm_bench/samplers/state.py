@@ -6,6 +6,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from dlm_bench.errors import PointError
 from dlm_bench.protocols import Cache, Facts
 from dlm_bench.samplers.schedule import PlannedPass
 
@@ -61,6 +62,21 @@ class DecodeState:
     def next_pass(self) -> None:
         """Move the device's counter on."""
         self.index += 1
+
+    def check_unmasked(self, last: PlannedPass | None = None) -> None:
+        """Raise PointError if the block of pass `last` has more MASKs than that pass was to leave
+        in it, or the whole decode any. Waits for the device: not for the timed region."""
+        tokens, expected = self.tokens, 0
+        if last is not None:
+            tokens = tokens[:, last.block_start : last.block_start + last.block_len]
+            expected = (last.masked - last.reveal) * len(tokens)
+        masked = int((tokens == self.config.mask_id).sum())
+        if masked > expected:
+            raise PointError(
+                f"decode: {masked - expected} of {tokens.numel()} tokens are MASK after their last "
+                "pass; their logits are not finite (check the weights, or try dtype float32), or "
+                "the sampler's passes unmask too few"
+            )
 
 
 def new_state(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dlm_bench.kernels.lm_head import predict
+from dlm_bench.kernels.unmask import most_confident
 from dlm_bench.protocols import Model
 from dlm_bench.samplers.accept import accepted
 from dlm_bench.samplers.state import DecodeState
@@ -18,7 +19,6 @@ def unmask(
     *,
     rule: str,
     temperature: float,
-    at_most: int,
     accept: tuple[str, float] | None = None,
 ) -> None:
     """Unmask state.now("reveal") tokens of the block at state.now("block_start"), or as many in
@@ -26,7 +26,8 @@ def unmask(
 
     hidden (batch, block_len, d_model) are the block's last hidden states. `confidence` takes the
     tokens with the largest softmax probability, `random` takes them in a random order drawn when
-    the decode was prepared; ties go to the lowest index. `at_most` bounds the tokens of any pass.
+    the decode was prepared; ties go to the lowest index (kernels.unmask). A token whose logits are
+    not finite stays MASK.
     """
     batch, block_len, width = hidden.shape
     positions = state.now("block_start") + torch.arange(block_len, device=hidden.device)
@@ -46,28 +47,21 @@ def unmask(
         score = confidence.view(batch, block_len)
     else:
         score = state.priority.index_select(1, positions)
-    count = state.now("reveal")  # (1,)
+    count = state.now("reveal").expand(batch)
     fused = model.kernels.elementwise == "triton"
     if fused:
         from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
 
         fused = block_len <= LONGEST  # a longer block is sorted, by torch
     if accept is not None or not fused:
-        # A stable sort, so that ties go to the lowest index; topk promises no order among ties. A
-        # model that went wrong is as unsure as can be: a NaN has no rank.
-        score = score.nan_to_num(0.0)
-        ranked = torch.where(masked, score, -1.0)
-        scores, order = ranked.sort(dim=1, descending=True, stable=True)
+        score = torch.where(masked, score.nan_to_num(0.0), -1.0)  # a NaN has no rank
+        order = score.sort(dim=1, descending=True).values
     if accept is not None:
-        count = torch.where(state.now("as_planned"), count, accepted(scores, *accept))  # (batch,)
+        count = torch.where(state.now("as_planned"), count, accepted(order, *accept))
+    predicted = tokens.view(batch, block_len)
     if fused:
-        predicted, start = tokens.view(batch, -1), state.now("block_start")
-        mask_id = state.config.mask_id
+        start, mask_id = state.now("block_start"), state.config.mask_id
         return reveal_block(state.tokens, start, mask_id, predicted, score, count)
-    best = order[:, :at_most]
-    rank = torch.arange(best.shape[1], device=best.device)
-    chosen = torch.where(
-        rank < count[:, None], tokens.view(batch, -1).gather(1, best), block.gather(1, best)
-    )
-    state.tokens.index_copy_(1, positions, block.scatter(1, best, chosen))
+    chosen = most_confident(score, order, count)
+    state.tokens.index_copy_(1, positions, torch.where(chosen, predicted, block))
     return None

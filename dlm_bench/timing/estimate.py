@@ -254,6 +254,8 @@ class _UnitTimer:
             if new:
                 self.steps.prepare([*self._before(unit), *unit.kinds])
             laps = self._run(unit)
+            if new:
+                self.state.check_unmasked(self.state.plan[unit.index + unit.count - 1])
             self.short.setdefault(unit.index, sum(laps) < SHORT_SECONDS)
         return self._run(unit, self._before(unit)) if self.short[unit.index] else laps
 

@@ -11,7 +11,6 @@ import torch
 from dlm_bench.errors import (
     LONGEST_WAIT,
     MOST_RUNS,
-    DlmBenchError,
     check_int,
     check_number,
     unknown,
@@ -101,7 +100,6 @@ def measure(
     check_graphs(graphs, device)
     reset_peak_memory(device)
     sampler.check_timed(length, prompt_len)
-    learned = not sampler.known
     sampler = sampler.scheduled(model, length, batch, seed, prompt_len)
     state = sampler.prepare(model, length, batch, seed, prompt_len)
     steps = Steps(model, sampler, state, graphs)
@@ -148,11 +146,7 @@ def measure(
     if record.mode == "exact":
         times: Decodes | Estimate = time_decodes(sampler, state, steps, warmup, repeats, watch)
         record.warmup_seconds = times.warmup_seconds
-        left = int((state.tokens == state.config.mask_id).sum())
-        if learned and left:
-            raise DlmBenchError(
-                f"accept: a timed decode went otherwise: it left {left} tokens MASK"
-            )
+        state.check_unmasked()
     else:
         times = sample(0 if warmed else warmup, repeats, tolerance, watch)
         record.passes, record.error_estimate = times.passes, times.relative_error

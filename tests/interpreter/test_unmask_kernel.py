@@ -5,6 +5,7 @@ import torch
 
 from dlm_bench import build_model, build_sampler
 from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
+from dlm_bench.kernels.unmask import TIE
 from dlm_bench.samplers.unmask import unmask
 
 MASK = 50
@@ -18,12 +19,21 @@ def problem(batch, block_len, masked, start=3, behind=5):
     return tokens, torch.randint(MASK, (batch, block_len)), torch.rand(batch, block_len)
 
 
+def most_confident(score, ranked, count):
+    """`count` of the places `ranked` by score; those within 1e-5 of the last one by place."""
+    least = score[ranked[min(count, len(ranked)) - 1]].item()
+    off = {i: score[i].item() - least for i in ranked}
+    above = [i for i in ranked if off[i] > abs(least) * TIE]
+    tied = sorted(i for i in ranked if abs(off[i]) <= abs(least) * TIE)
+    return (above + tied)[:count]
+
+
 def obvious(tokens, start, predicted, score, count):
     tokens = tokens.clone()
     for row, block in enumerate(tokens[:, start : start + predicted.shape[1]]):
         masked = [i for i, token in enumerate(block.tolist()) if token == MASK]
-        masked.sort(key=lambda i: -score[row, i].item())  # stable: ties in order of index
-        for i in masked[:count]:
+        masked.sort(key=lambda i: (-score[row, i].item(), i))
+        for i in masked and most_confident(score[row], masked, count):
             block[i] = predicted[row, i]
     return tokens
 
@@ -71,6 +81,15 @@ def test_ties_go_to_the_lowest_index():
     assert (new != MASK).nonzero()[:, 1].tolist() == [0, 1, 2, 20] * 2
 
 
+@pytest.mark.parametrize("count", [1, 4, 9, 20])
+def test_what_rounding_tells_apart_is_a_tie(count):
+    tokens, predicted, _ = problem(4, 24, 1.0)
+    chance = torch.linspace(0.1, 0.9, 3)[torch.randint(3, (4, 24))]
+    score = chance * (1 + 4e-6 * (2 * torch.rand(4, 24) - 1))
+    expected = obvious(tokens, 3, predicted, chance, count)
+    assert torch.equal(revealed(tokens, 3, predicted, score, count), expected)
+
+
 def test_every_row_has_a_count_of_its_own():
     tokens, predicted, score = problem(3, 24, 0.8)
     expected = tokens.clone()
@@ -92,7 +111,7 @@ def test_rows_accept_by_the_rule_what_they_accept_without_the_kernel(accept):
     found = []
     for model in (plain, fused):
         state = sampler.prepare(model, 32, batch=3)
-        unmask(model, state, hidden, rule="confidence", temperature=0.0, at_most=16, accept=accept)
+        unmask(model, state, hidden, rule="confidence", temperature=0.0, accept=accept)
         found.append(state.tokens)
     assert torch.equal(*found)
     counts = (found[0] != plain.config.mask_id).sum(dim=1).tolist()

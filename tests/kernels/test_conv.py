@@ -70,3 +70,10 @@ def test_pieces_with_a_carried_tail_are_one_run(pieces):
         outs.append(causal_conv_silu(piece, *weights(), tail))
         tail = conv_tail(piece, tail, torch.tensor([piece.shape[1]]), REACH)
     assert_close(torch.cat(outs, dim=1), expected, ROUNDING, "each")
+
+
+def test_bfloat16_is_rounded_once_at_the_end():
+    x, (weight, bias), tail = sequence(40).bfloat16(), weights(), tail_of(True).bfloat16()
+    weight, bias = weight.bfloat16(), bias.bfloat16()
+    expected = causal_conv_silu(x.float(), weight.float(), bias.float(), tail.float())
+    assert torch.equal(causal_conv_silu(x, weight, bias, tail), expected.bfloat16())

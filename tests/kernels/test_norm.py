@@ -40,3 +40,10 @@ def test_rows_of_zeros_stay_zeros():
     got = gated_rms_norm(y, z, weight)
     assert (got[:, 2] == 0).all()
     assert torch.isfinite(got).all()
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_bfloat16_is_rounded_once_at_the_end(gradient):
+    y, z, weight = inputs(torch.bfloat16)
+    want = gated_rms_norm(y.float(), z.float(), weight.float()).bfloat16()
+    assert torch.equal(gated_rms_norm(y.requires_grad_(gradient), z, weight), want)

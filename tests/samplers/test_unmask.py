@@ -28,7 +28,7 @@ def hidden_of(logits, model):
 
 
 def run(model, state, hidden, rule="confidence"):
-    unmask(model, state, hidden, rule=rule, temperature=0.0, at_most=3)
+    unmask(model, state, hidden, rule=rule, temperature=0.0)
     return state.tokens
 
 
@@ -53,6 +53,23 @@ def test_ties_behind_a_surer_token_go_to_the_lowest_places():
     logits = [(10 + i, 9.0 if i == 6 else 3.0) for i in range(LENGTH)]
     tokens = run(model, state, hidden_of(logits, model))
     assert tokens.tolist() == [[10, 11, mask, mask, mask, mask, 16, mask]]
+
+
+def test_confidences_that_differ_by_rounding_are_ties():
+    model, state = state_of()
+    mask = model.config.mask_id
+    # A logit that is higher by 4e-6 is a confidence that is higher by no more.
+    logits = [(10 + i, 9.0 if i == 6 else 3.0 + 4e-6 * (i % 3)) for i in range(LENGTH)]
+    tokens = run(model, state, hidden_of(logits, model))
+    assert tokens.tolist() == [[10, 11, mask, mask, mask, mask, 16, mask]]
+
+
+def test_confidences_that_differ_by_more_are_no_ties():
+    model, state = state_of()
+    mask = model.config.mask_id
+    logits = [(10 + i, 3.0 + 1e-4 * i) for i in range(LENGTH)]
+    tokens = run(model, state, hidden_of(logits, model))
+    assert tokens.tolist() == [[mask] * 5 + [15, 16, 17]]
 
 
 def test_what_is_decoded_stays_however_sure_the_network_is_of_another_token():

@@ -169,8 +169,9 @@ def mamba_layer(mixer, direction, x):
 
 # The unmasking.
 
-# Probabilities this close are a tie that rounding decides: in DiffuTran all tokens of a sequence of
-# MASKs have one hidden state, because without another token rotary attention tells no place.
+TIE = 1e-5  # Probabilities this close, relatively, are a tie: the lower place goes first.
+# Two decodes that sum in different orders have probabilities up to this far apart, and may so see
+# places that are neither tied nor further apart than this in either order.
 NEAR = 1e-5
 
 
@@ -197,9 +198,10 @@ def accepted(sampler, probabilities):
     count = 0
     for n, probability in enumerate(probabilities, 1):
         if sampler.accept == "threshold":
-            sure = probability >= sampler.threshold
+            sure = probability >= sampler.threshold * (1 - TIE)
         else:
-            sure = (n + 1) * (1 - probability) < sampler.factor
+            bound = 1 - sampler.factor / (n + 1)
+            sure = probability > bound + abs(bound) * TIE
         if not sure:
             break
         count = n
@@ -212,11 +214,28 @@ def masked_fraction(model, tokens):
     return counts[0] / tokens.shape[1]
 
 
+def most_confident(score, count, after=None):
+    """`count` of the places of score (place: number), the largest first and ties to the left.
+    `after` tells of each place whether another decode took it: that decides between places which
+    the two may see in either order."""
+    ranked = sorted(score, key=lambda place: (-score[place], place))
+    least = score[ranked[count - 1]]
+    off = {place: score[place] - least for place in ranked}
+    above = [place for place in ranked if off[place] > least * TIE]
+    tied = sorted(place for place in ranked if abs(off[place]) <= least * TIE)
+    if after and any(least * TIE < abs(off[place]) <= NEAR for place in ranked):
+        chosen = [place for place in ranked if after[place]]
+        assert len(chosen) == count
+        assert all(after[place] for place in ranked if off[place] > NEAR)
+        assert all(off[place] >= -NEAR for place in chosen)
+        return chosen
+    return (above + tied)[:count]
+
+
 def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
     """Unmask in place `count` (see counts_of) of the tokens at start, start + 1, ... of these
-    hidden states: those of the largest probability, or of the largest priority (batch, length);
-    ties to the left, but near ties of probability as in `witness`, the tokens of another decode
-    after this pass."""
+    hidden states: those of the largest probability, or of the largest priority (batch, length).
+    `witness` are the tokens of another decode after this pass (see most_confident)."""
     mask_id = model.config.mask_id
     logits = model.logits(hidden)
     logits[..., mask_id] = -math.inf
@@ -231,16 +250,11 @@ def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
                     probability if priority is None else priority[row, position]
                 ).item()
                 token[position] = best.item()
-        ranked = sorted(score, key=lambda position: (-score[position], position))
-        if callable(count):
-            count = count([score[position] for position in ranked])
+        wanted = count(sorted(score.values(), reverse=True)) if callable(count) else count
+        after = None
         if witness is not None and priority is None:
-            least = score[ranked[count - 1]]
-            certain = [i for i in ranked if score[i] > least + NEAR]
-            tied = [i for i in ranked if abs(score[i] - least) <= NEAR]
-            tied.sort(key=lambda i: (witness[row, i] == mask_id).item())  # stable
-            ranked = certain + tied
-        for position in ranked[:count]:
+            after = {i: (witness[row, i] != mask_id).item() for i in score}
+        for position in most_confident(score, wanted, after):
             tokens[row, position] = token[position]
 
 

@@ -33,7 +33,7 @@ def _combine(
     rows,
     plane,
     splits,
-    vocabulary,
+    mask_id,
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
     SAMPLE: tl.constexpr,
@@ -63,9 +63,9 @@ def _combine(
     else:
         power = 1.0
     chance = power / tl.where(wanted, total, 1.0)
-    # No id only where the hidden states are NaN: keep what is indexed by tokens in bounds.
-    found = wanted & (best < vocabulary)
-    tl.store(tokens + row, tl.where(found, best, 0).to(tl.int64), inside)
+    # A logit that is not finite makes the sum NaN: its place stays MASK.
+    token = tl.where(chance == chance, best.to(tl.int64), mask_id)
+    tl.store(tokens + row, tl.where(wanted, token, 0), inside)
     tl.store(probability + row, tl.where(wanted, chance, 0.0), inside)
 
 
@@ -186,7 +186,7 @@ def predict_fused(
         rows,
         plane,
         splits,
-        vocabulary,
+        mask_id,
         SPLITS=reach,
         BLOCK=block,
         SAMPLE=sample,

@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.unmask import TIE
+
 LONGEST = 1024  # positions: one program ranks a block, by block_len^2 comparisons
 
 
@@ -22,6 +24,7 @@ def _reveal(
     count_stride,
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
+    BAND: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     tokens += row * tokens_stride + tl.load(start)
@@ -38,7 +41,16 @@ def _reveal(
         theirs = tl.where(theirs == theirs, theirs, 0.0)
         ahead = (theirs > mine[:, None]) | ((theirs == mine[:, None]) & (j[None, :] < i[:, None]))
         rank += tl.sum((ahead & rival[None, :]).to(tl.int32), 1)
-    chosen = masked & (rank < tl.load(count + row * count_stride))
+    # As in kernels.unmask: what is within a tie of the last one wanted goes by its place.
+    masks = tl.sum(masked.to(tl.int32), 0)
+    wanted = tl.minimum(tl.load(count + row * count_stride).to(tl.int32), masks)
+    least = tl.sum(tl.where(masked & (rank == wanted - 1), mine, 0.0), 0)
+    slack = tl.abs(least) * BAND
+    above = masked & (mine > least + slack)
+    tied = masked & (mine >= least - slack) & (mine <= least + slack)
+    left = wanted - tl.sum(above.to(tl.int32), 0)
+    place = tl.cumsum(tied.to(tl.int32), 0)
+    chosen = ((wanted > 0) & (above | (tied & (place <= left)))) != 0
     token = tl.load(predicted + row * predicted_stride + i, chosen, 0)
     # No warp may write tokens that another one still compares.
     tl.debug_barrier()
@@ -52,9 +64,8 @@ def reveal_block(
 
     tokens (batch, length) int64; start (1,) int64 on the device, the block's first position;
     predicted (batch, block_len) int64 and score (batch, block_len) float32, up to 1024 positions;
-    count (1,) or (batch,) int64 on the device. Of a row's positions that are MASK, the `count` with
-    the largest score take their predicted token, the lowest index first among equals; fewer where
-    fewer are MASK.
+    count (1,) or (batch,) int64 on the device. Of a row's positions that are MASK, `count` take
+    their predicted token, by the rule of dlm_bench.kernels.unmask; a NaN counts as a score of 0.
     """
     batch, block_len = predicted.shape
     if block_len > LONGEST:
@@ -73,6 +84,7 @@ def reveal_block(
         score.stride(0),
         count.expand(batch).stride(0),  # 0 of a count that all rows share
         BLOCK=block,
+        BAND=TIE,
         TILE=min(block, 32, 16384 // block),  # at most 32 comparisons of a thread at a time
         # A block of 32 is one warp, whose comparisons need no shared memory.
         num_warps=max(1, min(16, block // 32)),
