@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     """Run a command; say in one line what ended it, after the traceback with --debug."""
-    from dlm_bench.errors import DlmBenchError, first_line
+    from dlm_bench.errors import DlmBenchError, PointError, first_line
     from dlm_bench.streams import ReaderGone
 
     try:
@@ -30,6 +30,8 @@ def _run(arguments: list[str]) -> int:
         return code
     except ReaderGone:
         return OK
+    except PointError as error:
+        return _end(arguments, POINTS_FAILED, str(error))
     except DlmBenchError as error:
         return _end(arguments, USAGE, str(error))
     except KeyboardInterrupt:

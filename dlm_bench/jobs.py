@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dlm_bench.errors import ConfigError, first_line
+from dlm_bench.errors import ConfigError, PointError, first_line
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
@@ -115,7 +115,8 @@ def limit_memory(limit: int | None) -> None:
 def failure_of(error: Exception) -> dict[str, str]:
     """Status and message of the record of a point that raised."""
     status: Status = "oom" if is_out_of_memory(error) else "error"
-    return {"status": status, "message": f"{type(error).__name__}: {first_line(error)}"}
+    kind = "" if isinstance(error, PointError) else f"{type(error).__name__}: "
+    return {"status": status, "message": f"{kind}{first_line(error)}"}
 
 
 def is_out_of_memory(error: Exception) -> bool:

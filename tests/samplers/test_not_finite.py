@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 from support.cases import pairs, samplers
 
-from dlm_bench import build_model, measure
+from dlm_bench import build_model, measure, save_checkpoint
+from dlm_bench.cli import main
 from dlm_bench.errors import PointError
 from dlm_bench.models.config import ModelConfig
 
@@ -70,3 +71,15 @@ def test_a_causal_model_without_mask_goes_on_to_its_error():
     model.config = WithoutMask(**dataclasses.asdict(model.config))
     with pytest.raises(PointError, match=r"6 of 6 tokens are MASK .* not finite"):
         samplers()["ar"].decode(model, 6)
+
+
+def test_run_says_so_in_one_line_and_exits_as_of_a_failed_point(tmp_path, capsys):
+    path, results = tmp_path / "w.safetensors", tmp_path / "r.jsonl"
+    save_checkpoint(ruined("diffumamba"), path)
+    point = ["run", "diffumamba", "block-cache", "-L", "24", "--repeats", "1", "--warmup", "0"]
+    assert main([*point, "--checkpoint", str(path), "--output", str(results)]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "not finite" in captured.err
+    assert not results.exists() or results.read_text() == ""
