@@ -36,6 +36,10 @@ class NewerRecordWarning(UserWarning):
     """Records of a newer schema were read as far as this version knows them."""
 
 
+class ClaimWarning(UserWarning):
+    """Points cannot be claimed, so that two sweeps of one file would measure the same ones."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; empty if it says nothing."""
     lines = str(error).strip().splitlines()
@@ -52,13 +56,19 @@ def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError
 def did_you_mean(given: str, names: Iterable[str]) -> str:
     """Return the hint ` (did you mean 'h100-sxm' or 'h100-pcie'?)`: the names that begin with what
     was given, or else the one that is most like it; empty if none is."""
+    close = nearest(given, names)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+
+
+def nearest(given: str, names: Iterable[str]) -> list[str]:
+    """Return the names that `did_you_mean` suggests."""
     names, start = list(names), given.lower()
     close = [name for name in names if start and name.lower().startswith(start)][:3]
     if not close:
         by_lower = {name.lower(): name for name in names}
         found = difflib.get_close_matches(start, by_lower, n=1)
         close = [by_lower[name] for name in found]
-    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+    return close
 
 
 LONGEST = 1 << 24  # tokens: a schedule lists its passes, and this many take seconds to list

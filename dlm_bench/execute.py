@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from dlm_bench.errors import ConfigError, DlmBenchError
 from dlm_bench.isolation import WORKER, WorkerFailure, WorkerProcess
 from dlm_bench.plan import Model, Plan, model_of
+from dlm_bench.results.identity import asked_of
 from dlm_bench.results.record import Point, Record, Status
 
 
@@ -91,11 +92,13 @@ class Executor:
         found: Sequence[Record] = (),
         begin: Callable[[int], object] = lambda index: None,
         max_seconds: Callable[[int], float | None] = lambda index: None,
+        wanted: Callable[[int], bool] = lambda index: True,
     ) -> Iterator[tuple[int, Record, float]]:
         """Measure every point of which no record was found, in turn.
 
         Yields its index in the sweep, its record and the seconds its measuring took. `begin` is
-        told the index of a point before it starts; `max_seconds` says what is given to `measure`.
+        told the index of a point before it starts; `max_seconds` says what is given to `measure`;
+        `wanted` is asked right before a point starts, and can have it left out.
         Once a point is out of memory or time, longer ones of the same line become records of
         status `skipped`.
         """
@@ -104,7 +107,7 @@ class Executor:
         for index, (point, identity) in enumerate(
             zip(plan.sweep.points, plan.identities(), strict=True)
         ):
-            if identity in done:
+            if identity in done or not wanted(index):
                 continue
             begin(index)
             seconds = 0.0
@@ -122,6 +125,7 @@ class Executor:
         point = plan.sweep.points[index]
         record, seconds = self._measure(plan, point, max_seconds)
         record.identity = plan.identity_of(point)
+        record.settings = asked_of(plan.sweep.measuring.model_dump())
         return record, seconds
 
     def _measure(self, plan: Plan, point: Point, max_seconds: float | None) -> tuple[Record, float]:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dlm_bench.results.record import Status
+from dlm_bench.waiting import wait_passively
 
 PACKAGE = Path(__file__).resolve().parent.parent  # where the dlm_bench that runs here is
 WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
@@ -64,7 +65,7 @@ class WorkerProcess:
                 stderr=self._said,
                 pass_fds=(theirs,),
                 start_new_session=True,
-                env=os.environ | dict(variables) | {"PYTHONPATH": path},
+                env=_environment(variables) | {"PYTHONPATH": path},
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -176,6 +177,16 @@ class WorkerProcess:
         tail = os.pread(self._said.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
         lines = [line.strip() for line in tail.decode(errors="replace").splitlines()]
         return next((line for line in reversed(lines) if line), "")
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker: this one with these variables. Its threads wait without
+    spinning unless the user says otherwise, and a filter that turns warnings into errors is meant
+    for the user's own code."""
+    environment = {**os.environ, **variables}
+    environment.pop("PYTHONWARNINGS", None)
+    wait_passively(environment)
+    return environment
 
 
 def _oom_kills() -> int | None:

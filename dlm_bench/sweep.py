@@ -1,19 +1,19 @@
 """A sweep: the points of a file, checked whole before anything runs."""
 
-import itertools
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int
-from dlm_bench.models.backbones import known, origin_of
-from dlm_bench.models.config import BACKBONES, SIZES, model_config
-from dlm_bench.plugins import package_of
+from dlm_bench.errors import ConfigError
+from dlm_bench.expand import Expansion, way
+from dlm_bench.models.config import SIZES, model_config
 from dlm_bench.results.record import Graphs, Mode, Point
-from dlm_bench.sweep_file import File, Line, as_list, read_file
+from dlm_bench.sweep_file import File, find_sweep, read_file
+from dlm_bench.sweep_mistakes import Mistakes
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ class Sweep(BaseModel):
 
     def origin_of(self, point: Point) -> dict[str, str]:
         """What the point's backbone and sampler are, where they are not this project's own."""
-        return self.origins.get(_way(point.backbone, point.sampler), {})
+        return self.origins.get(way(point.backbone, point.sampler), {})
 
 
 def with_trace_file(
@@ -78,10 +78,6 @@ def with_trace_file(
     """A point's options with the file of its trace, if it has one, in place of the label."""
     label = options.get("trace")
     return {**options, "trace": traces[str(label)]} if label in traces else dict(options)
-
-
-def _way(backbone: str, sampler: str) -> str:
-    return f"{backbone} {sampler}"
 
 
 def load_sweep(
@@ -96,12 +92,15 @@ def load_sweep(
     beside: str | Path | None = None,
     here: bool = True,
 ) -> Sweep:
-    """Read and check a sweep file; what is given here overrides the file's, and each of `kernels`
-    the file's of the same operation. Traces are named relative to `beside`, or else to the folder
-    that the file is in. With here=False the sweep is one to predict: its device, and the kernels
-    and limits that it asks for, need not be there.
+    """Read and check a sweep file, given by its path or by the name of one that is shipped.
 
-    Raises ConfigError naming the field, the value and what is allowed.
+    What is given here overrides the file's, and each of `kernels` the file's of the same operation.
+    Traces and folders of models are named relative to `beside`, or else to the folder that the file
+    is in. With here=False the sweep is one to predict: its device, and the kernels and limits that
+    it asks for, need not be there.
+
+    Raises ConfigError with a line for each mistake: its place, the field, the value and what is
+    allowed.
     """
     instead = {
         "device": device,
@@ -110,133 +109,68 @@ def load_sweep(
         "timeout": timeout,
         "memory_limit": memory_limit,
     }
-    file = read_file(path, {name: value for name, value in instead.items() if value is not None})
+    path = find_sweep(path)
+    given = {name: value for name, value in instead.items() if value is not None}
+    file, mistakes = read_file(path, given)
+    file.kernels |= kernels or {}
+    _check_place(file, mistakes, here)
+    beside = path.absolute().parent if beside is None else Path(beside)
+    expansion = Expansion(file, beside, mistakes)
+    for number, line in enumerate(file.lines):
+        if number not in mistakes.broken:
+            expansion.add(number, line)
+    mistakes.end()
+    return Sweep(
+        name=file.name,
+        points=list({point.model_dump_json(): point for point in expansion.points}.values()),
+        measuring=Measuring(
+            **file.model_dump(include=set(Measuring.model_fields)), folders=expansion.folders
+        ),
+        origins=expansion.origins,
+        timeout=file.timeout,
+        memory_limit=file.memory_limit,
+        traces=expansion.traces,
+    )
+
+
+def _check_place(file: File, mistakes: Mistakes, here: bool) -> None:
+    """Spell out a file's device and dtype, and note what it asks of them and they cannot do."""
     from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
 
-    try:
+    def device() -> None:
         place = parse_device(file.device, here=here)
         if place.type == "meta":
             raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
         file.device = str(place)
-        file.dtype = file.dtype if file.dtype is not None else default_dtype(place)
-        dtype = parse_dtype(file.dtype)
-        file.kernels |= kernels or {}
-        if here:
-            _check_place(file, place, dtype)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    points: dict[str, Point] = {}
-    traces: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    origins: dict[str, dict[str, str]] = {}
-    beside = Path(path).absolute().parent if beside is None else Path(beside)
-    for number, line in enumerate(file.lines):
-        try:
-            for point in _expand(file, line, beside, traces, folders, origins):
-                points[point.model_dump_json()] = point
-        except ConfigError as error:
-            raise ConfigError(f"{path}: lines[{number}]: {error}") from None
-    return Sweep(
-        name=file.name,
-        points=list(points.values()),
-        measuring=Measuring(
-            **file.model_dump(include=set(Measuring.model_fields)), folders=folders
-        ),
-        origins=origins,
-        timeout=file.timeout,
-        memory_limit=file.memory_limit,
-        traces=traces,
-    )
+
+    there = mistakes.check(device)
+    if not there:
+        file.device = "cpu"
+    place = parse_device(file.device, here=False)
+    if file.dtype is None or not mistakes.check(lambda: parse_dtype(file.dtype or "")):
+        file.dtype = default_dtype(place)
+    if here and there:
+        for check in (_check_graphs, _check_limit, _check_kernels):
+            mistakes.check(partial(check, file, place, parse_dtype(file.dtype)))
 
 
-def _check_place(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
-    """Raise ConfigError for what a file asks of its device and that cannot do."""
-    from dlm_bench.kernels.choice import choose_kernels
+def _check_graphs(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
     from dlm_bench.timing.graphs import check_graphs
 
     check_graphs(file.graphs, place)
+
+
+def _check_limit(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
     if file.memory_limit is not None and (place.type != "cpu" or sys.platform != "linux"):
         raise ConfigError(
             f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
             "limits the memory of a process, and only a CPU's"
         )
+
+
+def _check_kernels(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
+    from dlm_bench.kernels.choice import choose_kernels
+
     sizes = {*file.size, *(size for line in file.lines for size in line.size or ())}
     for size in sizes & SIZES.keys():
         choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
-
-
-def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, str]:
-    """What a backbone and a sampler are, by these kinds, where they are not this project's own:
-    packages with their versions, or digests of what is in a folder. Raises ConfigError for a
-    backbone or sampler that is not there, or a folder without the weights."""
-    from dlm_bench.samplers import SAMPLERS
-
-    found = {
-        "backbone": origin_of(known(backbone), random_weights),
-        "sampler": package_of("sampler", sampler, SAMPLERS),
-    }
-    return {kind: origin for kind, origin in found.items() if origin}
-
-
-def _expand(
-    file: File,
-    line: Line,
-    beside: Path,
-    traces: dict[str, str],
-    folders: dict[str, str],
-    origins: dict[str, dict[str, str]],
-) -> list[Point]:
-    """The points of a line: the product of all its lists, lengths running fastest, then prompts
-    and batches. Traces are named relative to `beside`. `traces`, `folders` and `origins`, as Sweep
-    and Measuring have them, get what the line adds."""
-    from dlm_bench.kernels.choice import check_unmask_kernels
-    from dlm_bench.samplers import SAMPLERS, build_sampler
-    from dlm_bench.samplers.denoising import AcceptingSampler
-
-    axes = {key: as_list(value) for key, value in (line.model_extra or {}).items()}
-    for key, values in axes.items():
-        if not values:
-            raise ConfigError(f"{key}: an empty list is not allowed")
-    points = []
-    names = itertools.product(line.size or file.size, line.backbone, line.sampler)
-    batches, prompts = line.batch or file.batch, line.prompt_len or file.prompt_len
-    lengths = line.lengths or file.lengths
-    check_int("seed", file.seed, minimum=0, maximum=LARGEST_SEED - (max(batches) - 1))
-    for (size, backbone, name), *values in itertools.product(names, *axes.values()):
-        asked: dict[str, Any] = dict(zip(axes, values, strict=True))
-        if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
-            asked["trace"] = str(beside / asked["trace"])
-        sampler = build_sampler(name, **asked)
-        if isinstance(sampler, AcceptingSampler) and sampler.trace:
-            traces[str(sampler.options()["trace"])] = asked["trace"]
-        sampler.check_backbone(backbone)
-        found = known(backbone)
-        if found.folder:
-            other = folders.setdefault(found.name, found.folder)
-            if other != found.folder:
-                raise ConfigError(f"backbone: {found.name!r} is {other!r} and {found.folder!r}")
-            if line.size is None:
-                size = found.default_size  # the size of the others says nothing of a folder
-        found.check_size(size)
-        if backbone not in BACKBONES:
-            check_unmask_kernels(file.kernels)
-        origin = origins_of(backbone, name, file.random_weights)
-        if origin:
-            origins[_way(found.name, name)] = origin
-        for batch, prompt_len, length in itertools.product(batches, prompts, lengths):
-            sampler.check_timed(length, prompt_len)
-            sampler.check_supports(found.name, found.supports, length, prompt_len)
-            found.check_length(length, prompt_len)
-            point = Point(
-                backbone=found.name,
-                size=size,
-                sampler=name,
-                options=sampler.options(),
-                length=length,
-                batch=batch,
-                prompt_len=prompt_len,
-                dtype=file.dtype or "",
-                device=file.device,
-            )
-            points.append(point)
-    return points

@@ -1,13 +1,12 @@
-"""What a sweep file may hold, and its errors for people."""
+"""What a sweep file may hold, and where in the file its mistakes are."""
 
-import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo
 
 from dlm_bench.errors import (
     LARGEST_BATCH,
@@ -16,8 +15,15 @@ from dlm_bench.errors import (
     LONGEST_WAIT,
     MOST_RUNS,
     ConfigError,
+    did_you_mean,
+    nearest,
+    seconds_of,
+    share_of,
 )
 from dlm_bench.results.record import Graphs, Mode
+from dlm_bench.sweep_mistakes import Mistakes, line_numbers
+
+SHIPPED = Path(__file__).with_name("sweeps")
 
 
 def as_list(value: object) -> Any:
@@ -36,16 +42,24 @@ def _bytes(value: object) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-Names = Annotated[list[str], BeforeValidator(as_list), Field(min_length=1)]
-Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], Field(min_length=1)]
-Batches = Annotated[
-    list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]],
-    BeforeValidator(as_list),
-    Field(min_length=1),
-]
-Prompts = Annotated[
-    list[Annotated[int, Field(ge=0, le=LONGEST)]], BeforeValidator(as_list), Field(min_length=1)
-]
+def _read(parse: Callable[[str, object], float]) -> BeforeValidator:
+    """Take a text such as "10m" or "5%" for a number, as the command line does."""
+
+    def number(value: object, info: ValidationInfo) -> object:
+        try:
+            return parse(info.field_name or "", value) if isinstance(value, str) else value
+        except ConfigError as error:
+            raise ValueError(str(error).partition("not allowed; ")[2]) from None
+
+    return BeforeValidator(number)
+
+
+Alone = BeforeValidator(as_list)
+Some = Field(min_length=1)
+Names = Annotated[list[str], Alone, Some]
+Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], Alone, Some]
+Batches = Annotated[list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]], Alone, Some]
+Prompts = Annotated[list[Annotated[int, Field(ge=0, le=LONGEST)]], Alone, Some]
 
 
 class Line(BaseModel):
@@ -75,44 +89,126 @@ class File(BaseModel):
     warmup: Annotated[int, Field(ge=0, le=MOST_RUNS)] = 3
     repeats: Annotated[PositiveInt, Field(le=MOST_RUNS)] = 5
     nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = 9
-    tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
-    max_seconds: Annotated[float, Field(gt=0, le=LONGEST_WAIT)] = 30.0
+    tolerance: Annotated[float, _read(share_of), Field(gt=0, le=1)] = 0.01
+    max_seconds: Annotated[float, _read(seconds_of), Field(gt=0, le=LONGEST_WAIT)] = 30.0
     batch: Batches = [1]
     prompt_len: Prompts = [0]
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     graphs: Graphs = "auto"
     kernels: dict[str, str] = {}
     random_weights: bool = False
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    timeout: Annotated[float, _read(seconds_of), Field(gt=0, allow_inf_nan=False)] | None = None
     memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
-    lines: Annotated[list[Line], Field(min_length=1)]
+    lines: Annotated[list[Line], Some]
 
 
-def read_file(path: str | Path, instead: Mapping[str, Any]) -> File:
-    """Read a file, with some values in the place of its own. Raises ConfigError naming the field,
-    the value and what is allowed."""
+# In the place of what is missing or wrong, so that the rest can be looked at.
+_STAND_IN = {"name": "x", "size": "tiny", "lengths": 8}
+_WAY = {"backbone": "diffutran", "sampler": "full"}
+_CHOICES: dict[str, tuple[str, ...]] = {"mode": get_args(Mode), "graphs": get_args(Graphs)}
+
+
+def find_sweep(path: str | Path) -> Path:
+    """A sweep file by its path, or by the name of one that comes with the package. Raises
+    ConfigError if there is neither."""
+    given = Path(path)
+    shipped = {each.stem: each for each in sorted(SHIPPED.glob("*.toml"))}
+    if given.is_file() or (given.exists() and not given.is_dir()):
+        return given
+    if str(path) in shipped:
+        return shipped[str(path)]
+    reason = "Is a directory" if given.is_dir() else "No such file or directory"
+    raise ConfigError(
+        f"sweep file {str(path)!r}: {reason}{did_you_mean(str(path), shipped)}; shipped: "
+        f"{', '.join(shipped)}"
+    )
+
+
+def read_file(path: str | Path, instead: Mapping[str, Any]) -> tuple[File, Mistakes]:
+    """Read a file, with some values in the place of its own, and note what is wrong with it. Raises
+    ConfigError if no lines can be read."""
     try:
-        content = tomllib.loads(Path(path).read_text())
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        content = tomllib.loads(text) | dict(instead)
     except OSError as error:
         raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
-    try:
-        return File.model_validate(content | dict(instead))
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+    places = {key: n for key, n in line_numbers(text).items() if key[0] not in instead}
+    mistakes = Mistakes(path, places)
+    while True:
+        try:
+            return File.model_validate(content), mistakes
+        except ValidationError as error:
+            found: list[Any] = error.errors()
+        unknown = [each for each in found if each["type"] == "extra_forbidden"]
+        for each in unknown or found:
+            _note(each, content, mistakes)
+        if not isinstance(content.get("lines"), list) or not content["lines"]:
+            mistakes.end()
 
 
-def _explain(error: ValidationError) -> str:
-    """The first thing wrong with a file, as one line."""
-    first: Any = error.errors()[0]
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])[1:]
-    if first["type"] == "extra_forbidden":
-        allowed = list(File.model_fields)
-        close = difflib.get_close_matches(place, allowed, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"{place}: no such key{hint}; allowed: {', '.join(allowed)}"
-    if first["type"] == "missing":
-        return f"{place}: missing; every sweep needs it"
-    own = first.get("ctx", {}).get("error")
-    return f"{place}: {first['input']!r} is not allowed; {own or first['msg'].lower()}"
+def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:
+    """Note an error, and take what is wrong out of the content or put right what was meant."""
+    where, key = error["loc"], error["loc"][0]
+    if error["type"] == "extra_forbidden":
+        _note_unknown(key, content, mistakes)
+        return
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where)[1:]
+    in_line = key == "lines" and len(where) > 2
+    table, name = (content["lines"][where[1]], where[2]) if in_line else (content, key)
+    if error["type"] == "missing":
+        # A line's unknown keys are taken for options.
+        close = [each for each in table if nearest(each, [name])] if in_line else []
+        if close:
+            table[name] = table.pop(close[0])
+            text = f"lines[{where[1]}]: {close[0]}: no such key{did_you_mean(close[0], [name])}"
+            mistakes.add(text, "lines", where[1], close[0])
+            return
+        mistakes.add(f"{place}: missing; every {'line' if in_line else 'sweep'} needs it", *where)
+    else:
+        mistakes.add(f"{place}: {_why(error, str(where[-1]))}", *where)
+    if (in_line and name in _WAY) or (key == "lines" and len(where) == 2):
+        mistakes.broken.add(where[1])
+        content["lines"][where[1]] = dict(_WAY)
+        return
+    table.pop(name, None)
+    if not in_line and name in _STAND_IN:
+        table[name] = _STAND_IN[name]
+
+
+def _note_unknown(key: str, content: dict[str, Any], mistakes: Mistakes) -> None:
+    value = content.pop(key)
+    meant = nearest(key, [name for name in File.model_fields if name not in content])[:1]
+    if meant:
+        content[meant[0]] = value
+        mistakes.rename(key, meant[0])
+        hint = did_you_mean(key, meant)
+    elif _is_option(key):
+        hint = "; an option of a sampler stands in a line, below [[lines]]"
+    else:
+        hint = f"{did_you_mean(key, File.model_fields)}; allowed: {', '.join(File.model_fields)}"
+    mistakes.add(f"{key}: no such key{hint}", key)
+
+
+def _why(error: Any, name: str) -> str:
+    own = error.get("ctx", {}).get("error")
+    if name in _CHOICES:
+        allowed = _CHOICES[name]
+        why = f"allowed: {', '.join(allowed)}"
+        return (
+            f"{error['input']!r} is not allowed{did_you_mean(str(error['input']), allowed)}; {why}"
+        )
+    if error["type"] == "too_short":
+        return f"{error['input']!r} is not allowed; must have at least one value"
+    if name == "lines":
+        return f"{error['input']!r} is not allowed; must be tables, each below a [[lines]]"
+    return f"{error['input']!r} is not allowed; {own or error['msg'].lower()}"
+
+
+def _is_option(key: str) -> bool:
+    import dataclasses
+
+    from dlm_bench.samplers import SAMPLERS
+
+    return any(key in [f.name for f in dataclasses.fields(kind)] for kind in SAMPLERS.values())

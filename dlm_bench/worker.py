@@ -37,7 +37,7 @@ def serve(open_desk: Callable[[], Answer], arguments: list[str] | None = None) -
     with os.fdopen(args.answers, "w", encoding="utf-8") as answers:
         answer = open_desk()
         _say(answers, {"ready": os.getpid()})
-        for line in sys.stdin:
+        for line in sys.stdin.buffer:
             with warnings.catch_warnings(record=True) as caught:
                 found = answer(json.loads(line))
             _say(answers, found | {"warnings": [str(each.message) for each in caught]})

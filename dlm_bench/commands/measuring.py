@@ -137,11 +137,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
+    from dlm_bench.expand import origins_of
     from dlm_bench.models.factory import default_dtype, parse_device
     from dlm_bench.results.identity import identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
-    from dlm_bench.sweep import origins_of
     from dlm_bench.timing.runner import measure
 
     sampler = build_sampler(args.sampler, **dict(map(option_of, args.option)))

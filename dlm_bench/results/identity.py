@@ -29,12 +29,9 @@ def identity(
     of a comment. A limit on time or memory is not part of it either, as it changes no number, and
     nor is where a folder lies.
     """
-    settings = {name: value for name, value in measuring.items() if name not in PLACES}
-    if settings["mode"] == "exact":
-        settings = {name: value for name, value in settings.items() if name not in SAMPLING}
     asked: dict[str, Any] = {
         "point": point.asked(),
-        "measuring": settings,
+        "measuring": asked_of(measuring),
         "hardware": hardware,
         "dlm-bench": __version__,
         "schema": SCHEMA_VERSION,
@@ -43,6 +40,13 @@ def identity(
         asked["origin"] = dict(origin)
     text = json.dumps(_plain(asked), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def asked_of(measuring: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of measuring that a number depends on: all but where folders lie and, of exact
+    timing, how to sample."""
+    unused = PLACES + (SAMPLING if measuring["mode"] == "exact" else ())
+    return {name: value for name, value in measuring.items() if name not in unused}
 
 
 def _plain(value: Any) -> Any:

@@ -97,6 +97,8 @@ class Record(BaseModel):
     those of the warm-up runs, of decodes in exact mode and of the first unit of each line in
     sampled mode; more than `warmup` of them where they still got faster.
 
+    `settings` are those that were asked for, where "auto" may be a mode; empty in older records.
+
     `flags` says what makes the numbers less sure; nothing is dropped for it:
     throttled: heat, power or the board held the clocks down during the repeats.
     drifting: the repeats get slower, or faster, one after the other by more than they scatter.
@@ -134,6 +136,7 @@ class Record(BaseModel):
     graphs: dict[str, str] = {}
     telemetry: dict[str, Any] = {}
     warmup_seconds: list[Seconds] = []
+    settings: dict[str, Any] = {}
     flags: Sequence[Flag | str] = []
     environment: dict[str, Any] = {}
     measured_at: str = Field(default_factory=_now)

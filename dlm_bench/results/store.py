@@ -108,7 +108,7 @@ def read_records(path: str | os.PathLike[str], *, strict: bool = False) -> list[
     it, a `LostPointWarning` if the line is whole. Raises `ResultsError` if the file cannot be read;
     if `strict`, also for a line that is not a record.
     """
-    return _records(path, _content(path), 1, strict)
+    return _records(path, _content(path), strict=strict)
 
 
 def read_appended(path: str | os.PathLike[str], start: int) -> tuple[list[Record], int]:
@@ -117,26 +117,29 @@ def read_appended(path: str | os.PathLike[str], start: int) -> tuple[list[Record
     `read_records` does."""
     if not os.path.exists(path):
         return [], start
-    content = _content(path)
-    end = max(start, content.rfind(b"\n") + 1)
-    return _records(path, content[start:end], content.count(b"\n", 0, start) + 1), end
+    content = _content(path, start)
+    whole = content.rfind(b"\n") + 1
+    return _records(path, content[:whole], start), start + whole
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
+def _content(path: str | os.PathLike[str], start: int = 0) -> bytes:
     # Opened anew each time: that is when a network disk looks for what others wrote.
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            if start:
+                file.seek(start)
+            return file.read()
     except OSError as error:
         raise ResultsError(f"results file {str(path)!r}: {error.strerror}") from None
 
 
 def _records(
-    path: str | os.PathLike[str], content: bytes, first: int, strict: bool = False
+    path: str | os.PathLike[str], content: bytes, start: int = 0, strict: bool = False
 ) -> list[Record]:
-    """The records of lines, of which the first has this number in the file."""
+    """The records of the lines that begin at byte `start` of the file."""
     records = []
     newer: list[int] = []  # lines
-    for number, line in enumerate(content.split(b"\n"), first):
+    for each, line in enumerate(content.split(b"\n")):
         line = line.removeprefix(codecs.BOM_UTF8)  # of the file, or of one that was appended to it
         if not line.strip():
             continue
@@ -144,8 +147,9 @@ def _records(
         if record is not None and not damage:
             records.append(record)
             if record.schema_version > SCHEMA_VERSION:
-                newer.append(number)
+                newer.append(each)
             continue
+        number = _number(path, start, each)
         whole, version = _looked_at(line)
         said = f"not a whole record ({damage})"
         if version > SCHEMA_VERSION:
@@ -159,13 +163,18 @@ def _records(
         )
     if newer:
         warnings.warn(
-            f"{path}:{newer[0]}: {len(newer)} of {len(records)} records have a newer schema_version"
-            f" than {SCHEMA_VERSION}; what this dlm-bench does not know of them is left aside; "
+            f"{path}:{_number(path, start, newer[0])}: {len(newer)} of {len(records)} records have a "
+            f"newer schema_version than {SCHEMA_VERSION}; what this dlm-bench does not know of them is left aside; "
             "upgrade dlm-bench",
             NewerRecordWarning,
             stacklevel=3,
         )
     return records
+
+
+def _number(path: str | os.PathLike[str], start: int, each: int) -> int:
+    """The number in the file of a line that comes `each` lines after byte `start`."""
+    return 1 + each + (_content(path)[:start].count(b"\n") if start else 0)
 
 
 def _parse(line: bytes) -> tuple[Record | None, str]:

@@ -5,7 +5,7 @@ import inspect
 from typing import Any
 
 from dlm_bench import plugins
-from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.errors import ConfigError, did_you_mean, unknown
 from dlm_bench.protocols import PASSES
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
@@ -29,7 +29,8 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
     for option in options:
         if option not in allowed:
             raise ConfigError(
-                f"{option}: sampler {name!r} has no such option; allowed: {', '.join(allowed)}"
+                f"{option}: sampler {name!r} has no such option{did_you_mean(option, allowed)}; "
+                f"allowed: {', '.join(allowed)}"
             )
     sampler = kind(**options)
     for option, why in sampler.without_meaning().items():

@@ -1,0 +1,166 @@
+"""The points of a sweep's lines: the product of all their lists."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, did_you_mean
+from dlm_bench.models.backbones import FOLDER, Known, known, origin_of
+from dlm_bench.models.config import BACKBONES
+from dlm_bench.plugins import package_of
+from dlm_bench.results.record import Point
+from dlm_bench.sweep_file import File, Line, as_list
+from dlm_bench.sweep_mistakes import Mistakes
+
+
+def way(backbone: str, sampler: str) -> str:
+    """The key of a backbone and a sampler together."""
+    return f"{backbone} {sampler}"
+
+
+def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, str]:
+    """What a backbone and a sampler are, by these kinds, where they are not this project's own:
+    packages with their versions, or digests of what is in a folder. Raises ConfigError for a
+    backbone or sampler that is not there, or a folder without the weights."""
+    from dlm_bench.samplers import SAMPLERS
+
+    found = {
+        "backbone": origin_of(known(backbone), random_weights),
+        "sampler": package_of("sampler", sampler, SAMPLERS),
+    }
+    return {kind: origin for kind, origin in found.items() if origin}
+
+
+class Expansion:
+    """The points of the lines added so far, lengths running fastest, then prompts and batches.
+
+    traces, folders, origins: as Sweep and Measuring have them. Files and folders that a line names
+    are relative to `beside`.
+    """
+
+    def __init__(self, file: File, beside: Path, mistakes: Mistakes) -> None:
+        self._file, self._beside, self._mistakes = file, beside, mistakes
+        self.points: list[Point] = []
+        self.traces: dict[str, str] = {}
+        self.folders: dict[str, str] = {}
+        self.origins: dict[str, dict[str, str]] = {}
+
+    def add(self, number: int, line: Line) -> None:
+        """Add the points of the line of this number, or note what is wrong with it."""
+        file, where = self._file, ("lines", number)
+        axes = {key: as_list(value) for key, value in (line.model_extra or {}).items()}
+        for key in [key for key, values in axes.items() if not values]:
+            self._mistakes.add(f"lines[{number}]: {key}: an empty list is not allowed", *where, key)
+            del axes[key]
+        batches = line.batch or file.batch
+        most = LARGEST_SEED - (max(batches) - 1)
+        self._mistakes.check(lambda: check_int("seed", file.seed, minimum=0, maximum=most))
+        names = itertools.product(line.size or file.size, line.backbone, line.sampler)
+        for (size, backbone, name), *values in itertools.product(names, *axes.values()):
+            asked = dict(zip(axes, values, strict=True))
+            self._add(number, line, (size, backbone, name), asked)
+
+    def _add(
+        self, number: int, line: Line, names: tuple[str, str, str], asked: dict[str, Any]
+    ) -> None:
+        """Add the points of one size, backbone, sampler and choice of its options."""
+        from dlm_bench.kernels.choice import check_unmask_kernels
+
+        size, backbone, name = names
+        file, where = self._file, ("lines", number)
+        sampler = self._sampler(where, name, asked)
+        if backbone.startswith(FOLDER):
+            place = Path(backbone.removeprefix(FOLDER)).expanduser()
+            backbone = f"{FOLDER}{self._beside / place}"
+        found: list[Known] = []
+        if not self._mistakes.check(lambda: found.append(known(backbone)), *where):
+            return
+        (there,) = found
+        if there.folder and line.size is None:
+            size = there.default_size  # the size of the others says nothing of a folder
+        checks = [lambda: there.check_size(size), lambda: self._one_folder(there)]
+        if backbone not in BACKBONES:
+            checks.append(lambda: check_unmask_kernels(file.kernels))
+        if sampler is not None:
+            checks.append(lambda: sampler.check_backbone(backbone))
+            checks.append(lambda: self._origin(backbone, there.name, name))
+        if not all([self._mistakes.check(check, *where) for check in checks]) or sampler is None:
+            return
+        shapes = itertools.product(
+            line.batch or file.batch,
+            line.prompt_len or file.prompt_len,
+            line.lengths or file.lengths,
+        )
+
+        def points() -> None:
+            for batch, prompt_len, length in shapes:
+                sampler.check_timed(length, prompt_len)
+                sampler.check_supports(there.name, there.supports, length, prompt_len)
+                there.check_length(length, prompt_len)
+                point = Point(
+                    backbone=there.name,
+                    size=size,
+                    sampler=name,
+                    options=sampler.options(),
+                    length=length,
+                    batch=batch,
+                    prompt_len=prompt_len,
+                    dtype=file.dtype or "",
+                    device=file.device,
+                )
+                self.points.append(point)
+
+        self._mistakes.check(points, *where)
+
+    def _sampler(self, where: Sequence[Any], name: str, asked: dict[str, Any]) -> Any:
+        """The sampler of a line, or None, with all that is wrong with its options noted."""
+        from dlm_bench.samplers import SAMPLERS, build_sampler
+        from dlm_bench.samplers.denoising import AcceptingSampler
+
+        options = dict(asked)
+        if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
+            options["trace"] = str(self._beside / asked["trace"])
+        trace, wrong = options.get("trace"), False
+        while True:
+            try:
+                sampler = build_sampler(name, **options)
+            except ConfigError as error:
+                self._mistakes.check(lambda error=error: _explained(error, self._file), *where)
+                # Without it, what else is wrong can be seen.
+                field = str(error).partition(":")[0]
+                if field not in options:
+                    return None
+                del options[field]
+                wrong = True
+                continue
+            if wrong:
+                return None
+            if isinstance(sampler, AcceptingSampler) and sampler.trace:
+                self.traces[str(sampler.options()["trace"])] = str(trace)
+            return sampler
+
+    def _one_folder(self, found: Known) -> None:
+        """Take note of a folder. Raises ConfigError for a second one of the same name."""
+        if found.folder:
+            other = self.folders.setdefault(found.name, found.folder)
+            if other != found.folder:
+                raise ConfigError(f"backbone: {found.name!r} is {other!r} and {found.folder!r}")
+
+    def _origin(self, backbone: str, called: str, sampler: str) -> None:
+        origin = origins_of(backbone, sampler, self._file.random_weights)
+        if origin:
+            self.origins[way(called, sampler)] = origin
+
+
+def _explained(error: ConfigError, file: File) -> None:
+    """Raise the error of a sampler's option with the key of a sweep file that was meant instead."""
+    text = str(error)
+    option = text.partition(":")[0]
+    if "no such option" in text:
+        if option in Line.model_fields or option not in File.model_fields:
+            fields = did_you_mean(option, Line.model_fields)
+            text = text if "did you mean" in text or not fields else f"{text}{fields}"
+        else:
+            text = f"{option}: is the same for all points of a sweep; it stands above the [[lines]]"
+    raise ConfigError(text)

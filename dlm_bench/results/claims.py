@@ -1,0 +1,108 @@
+"""Claims on the points of a results file, so that sweeps which share the file share the work."""
+
+import os
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dlm_bench.errors import ClaimWarning
+
+PRESENCE = 0  # the byte on which every process that has the file open holds a shared lock
+OFFSETS = 1 << 62  # of the bytes that stand for points; an offset is a signed 64-bit number
+
+
+class Claims:
+    """The points that this process measures, each a lock on a byte of the empty file OUTPUT.claims.
+
+    The kernel drops the locks of a process when it ends, however it ends: no claim is ever stale.
+    The last process removes the file; after a kill it lies there, empty, until the next sweep.
+    These are POSIX locks, which network file systems keep too, and which a process loses when it
+    closes any descriptor of the file: nothing else opens it. Where there are no locks (Windows) or
+    no file can be made, every claim is granted.
+    """
+
+    def __init__(self, output: str | os.PathLike[str]) -> None:
+        real = Path(os.path.realpath(output))
+        self.path = real.with_name(f"{real.name}.claims")
+        self._output = real
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        if not self._output.exists() or self._output.is_file():  # not a pipe or a device
+            try:
+                self._fd = self._open()
+            except ImportError:
+                pass
+            except OSError as error:
+                warnings.warn(
+                    f"{self.path}: {error.strerror}; another sweep of the same file at the same "
+                    "time would measure the same points",
+                    ClaimWarning,
+                    stacklevel=2,
+                )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._fd < 0:
+            return
+        import fcntl
+
+        with suppress(OSError):  # others are there
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.path.unlink()
+        with suppress(OSError):  # there are records in it, or it was there before
+            if self._made_folder:
+                self.path.parent.rmdir()
+        os.close(self._fd)
+        self._fd = -1
+
+    def take(self, identity: str) -> bool:
+        """Claim a point; False if another process has it."""
+        if self._fd < 0:
+            return True
+        import fcntl
+
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(identity))
+        except OSError:
+            return False
+        return True
+
+    def drop(self, identity: str) -> None:
+        """Give a claim up."""
+        if self._fd >= 0:
+            import fcntl
+
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(identity))
+
+    def _open(self) -> int:
+        import fcntl
+
+        self._made_folder = not self.path.parent.exists()
+        while True:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # the last one there removed the folder just now
+                continue
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_SH, 1, PRESENCE)
+                if os.path.samestat(os.fstat(fd), self.path.stat()):
+                    return fd
+            except FileNotFoundError:  # or the file
+                pass
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+
+def _offset(identity: str) -> int:
+    return 1 + int(identity, 16) % OFFSETS

@@ -1,0 +1,91 @@
+"""A sweep beside other sweeps of the same results file: each point is measured by one of them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from dlm_bench.plan import Plan
+from dlm_bench.results.claims import Claims
+from dlm_bench.results.record import Record
+from dlm_bench.results.store import append_record, read_appended
+
+LOOK_SECONDS = 0.5  # between two looks at points that others are at
+
+Result = tuple[int, Record, float]
+
+
+class Shared:
+    """The points of a plan that have no record yet, in a results file that others may write to.
+
+    A point with a record after byte `start` of the file, of whichever sweep, has been measured.
+    """
+
+    def __init__(
+        self, plan: Plan, output: Path, start: int, claims: Claims, found: Iterable[Record] = ()
+    ) -> None:
+        self._plan, self._output, self._claims = plan, output, claims
+        self._names = plan.identities()
+        self._places = {name: index for index, name in enumerate(self._names)}
+        self._read = start
+        self._others: list[Result] = []
+        self._lock = threading.Lock()  # of all that changes: a fleet asks from several threads
+        self.lacking = set(self._names) - {plan.key_of(record) for record in found}
+
+    def free(self, index: int) -> bool:
+        """Claim a point, if nobody is at it and nobody has measured it."""
+        name = self._names[index]
+        with self._lock:
+            if name not in self.lacking or not self._claims.take(name):
+                return False
+            self._look()  # after the claim: a record of its last owner is there now
+            if name not in self.lacking:
+                self._claims.drop(name)
+            return name in self.lacking
+
+    def append(self, index: int, record: Record) -> None:
+        """Write the record of a claimed point, and give the claim up."""
+        with self._lock:
+            self.lacking.discard(self._names[index])
+        append_record(self._output, record)
+        self._claims.drop(self._names[index])
+
+    def of_others(self) -> list[Result]:
+        """The records that others wrote since the last call."""
+        with self._lock:
+            self._look()
+            others, self._others = self._others, []
+        return others
+
+    def _look(self) -> None:
+        records, self._read = read_appended(self._output, self._read)
+        for record in records:
+            name = self._plan.key_of(record)
+            if name in self.lacking:
+                self.lacking.discard(name)
+                self._others.append((self._places[name], record, 0.0))
+
+
+def run_shared(
+    run: Callable[[], Iterator[Result]],
+    shared: Shared,
+    wait: Callable[[int], object] = lambda count: None,
+) -> Iterator[tuple[Result, bool]]:
+    """Measure by `run`, which asks `Shared.free` before each point, until no point lacks a record.
+
+    Yields what `run` yields, and the records that others wrote meanwhile; True says that a record
+    is this sweep's own. `wait` is told how many points others are at while there is nothing else
+    to do; those of a sweep that dies are measured here.
+    """
+    while True:
+        idle = True
+        for result in run():
+            idle = False
+            yield result, True
+            yield from ((other, False) for other in shared.of_others())
+        yield from ((other, False) for other in shared.of_others())
+        if not shared.lacking:
+            return
+        if idle:
+            wait(len(shared.lacking))
+            time.sleep(LOOK_SECONDS)

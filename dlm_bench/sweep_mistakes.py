@@ -1,0 +1,85 @@
+"""The mistakes of a sweep file, all of them, each with its line."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dlm_bench.errors import ConfigError
+
+MOST_SHOWN = 20  # mistakes of a file
+
+
+class Mistakes:
+    """The mistakes of a sweep file, each with its line: the first of every line of the file.
+
+    broken: the indices of the lines that lack a backbone or a sampler.
+    """
+
+    def __init__(self, path: str | Path, places: dict[tuple[Any, ...], int]) -> None:
+        self.broken: set[int] = set()
+        self._path, self._places = path, places
+        self._found: dict[tuple[int, str], str] = {}
+
+    def add(self, text: str, *where: Any) -> None:
+        """Note a mistake at a key of the file, given as in `line_numbers`, or at what is around
+        it; no `where` for none of the file's."""
+        number = next((n for k in _around(where) if (n := self._places.get(k))), 0)
+        place = f"{self._path}:{number}" if number else str(self._path)
+        self._found.setdefault((number, "" if number else text), f"{place}: {text}")
+
+    def check(self, look: Callable[[], object], *where: Any) -> bool:
+        """Note the ConfigError that a look raises, at the key that it begins with: in the table
+        `where`, or above the lines. False if there is one."""
+        try:
+            look()
+        except ConfigError as error:
+            field = str(error).partition(":")[0].partition("[")[0]
+            key = {"length": "lengths"}.get(field, field)
+            inside = (*where, key) in self._places or (key,) not in self._places
+            index = f"{where[0]}[{where[1]}]: " if where else ""
+            self.add(f"{index}{error}", *(where if inside else ()), key)
+            return False
+        return True
+
+    def end(self) -> None:
+        """Raise ConfigError, with a line for each mistake, if there is any."""
+        if self._found:
+            texts = [self._found[key] for key in sorted(self._found)]
+            more = len(texts) - MOST_SHOWN
+            shown = texts[:MOST_SHOWN] + ([f"{self._path}: {more} more"] if more > 0 else [])
+            raise ConfigError("\n".join(shown))
+
+    def rename(self, old: str, new: str) -> None:
+        """Look the keys of a table that has a wrong name up by the right one."""
+        moved = {(new, *key[1:]): n for key, n in self._places.items() if key[0] == old}
+        self._places.update(moved)
+
+
+def _around(where: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    return [where[:size] for size in range(len(where), 0, -1)]
+
+
+_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
+_TABLES = re.compile(r"\s*\[\[\s*[\"']?([\w-]+)[\"']?\s*\]\]")
+_KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*[=.]")
+
+
+def line_numbers(text: str) -> dict[tuple[Any, ...], int]:
+    """The line of each key of a TOML text, by its path such as ("lengths",) or ("lines", 0,
+    "commit"); keys of inline tables have none of their own."""
+    found: dict[tuple[Any, ...], int] = {}
+    table: tuple[Any, ...] = ()
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if tables := _TABLES.match(line):
+            table = (tables[1], counts.get(tables[1], 0))
+            counts[tables[1]] = table[1] + 1
+            found.setdefault((tables[1],), number)
+            found[table] = number
+        elif alone := _TABLE.match(line):
+            table = (alone[1],)
+            found.setdefault(table, number)
+        elif key := _KEY.match(line):
+            found.setdefault((*table, key[1]), number)
+    return found

@@ -1,0 +1,11 @@
+"""How the threads of a CPU wait for each other."""
+
+from collections.abc import MutableMapping
+
+
+def wait_passively(environment: MutableMapping[str, str]) -> None:
+    """Have OpenMP's threads sleep while they wait, unless the environment says otherwise. Spinning
+    ones keep the core from the thread that they wait for as soon as any other process wants one: a
+    decode takes some fifty times as long. For before torch is loaded."""
+    if not environment.get("OMP_WAIT_POLICY"):
+        environment["OMP_WAIT_POLICY"] = "passive"
