@@ -11,7 +11,7 @@ from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.sweep_file import File, Line, as_list
-from dlm_bench.sweep_mistakes import Mistakes
+from dlm_bench.sweep_mistakes import Mistakes, field_of
 
 
 def way(backbone: str, sampler: str) -> str:
@@ -85,7 +85,7 @@ class Expansion:
         if sampler is not None:
             checks.append(lambda: sampler.check_backbone(backbone))
             checks.append(lambda: self._origin(backbone, there.name, name))
-        if not all([self._mistakes.check(check, *where) for check in checks]) or sampler is None:
+        if self._mistakes.any(checks, *where) or sampler is None:
             return
         shapes = itertools.product(
             line.batch or file.batch,
@@ -126,9 +126,9 @@ class Expansion:
             try:
                 sampler = build_sampler(name, **options)
             except ConfigError as error:
-                self._mistakes.check(lambda error=error: _explained(error, self._file), *where)
+                self._mistakes.note(_explained(error), *where)
                 # Without it, what else is wrong can be seen.
-                field = str(error).partition(":")[0]
+                field = field_of(error)
                 if field not in options:
                     return None
                 del options[field]
@@ -153,14 +153,14 @@ class Expansion:
             self.origins[way(called, sampler)] = origin
 
 
-def _explained(error: ConfigError, file: File) -> None:
-    """Raise the error of a sampler's option with the key of a sweep file that was meant instead."""
+def _explained(error: ConfigError) -> ConfigError:
+    """The error of a sampler's option, with the key of a sweep file that was meant instead."""
     text = str(error)
-    option = text.partition(":")[0]
-    if "no such option" in text:
-        if option in Line.model_fields or option not in File.model_fields:
-            fields = did_you_mean(option, Line.model_fields)
-            text = text if "did you mean" in text or not fields else f"{text}{fields}"
-        else:
-            text = f"{option}: is the same for all points of a sweep; it stands above the [[lines]]"
-    raise ConfigError(text)
+    option, said, _ = text.partition(" has no such option")
+    option = option.partition(":")[0]
+    if said and option in File.model_fields and option not in Line.model_fields:
+        place = "; all points of a sweep have the same: it stands above the first [[lines]]"
+        return ConfigError(text.partition(said)[0] + said + place)
+    if said and "did you mean" not in text:
+        return ConfigError(text.replace(said, said + did_you_mean(option, Line.model_fields), 1))
+    return error

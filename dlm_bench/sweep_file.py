@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+)
 
 from dlm_bench.errors import (
     LARGEST_BATCH,
@@ -108,19 +116,23 @@ _WAY = {"backbone": "diffutran", "sampler": "full"}
 _CHOICES: dict[str, tuple[str, ...]] = {"mode": get_args(Mode), "graphs": get_args(Graphs)}
 
 
+def shipped() -> dict[str, Path]:
+    """The sweep files that come with the package, by their names."""
+    return {each.stem: each for each in sorted(SHIPPED.glob("*.toml"))}
+
+
 def find_sweep(path: str | Path) -> Path:
     """A sweep file by its path, or by the name of one that comes with the package. Raises
     ConfigError if there is neither."""
-    given = Path(path)
-    shipped = {each.stem: each for each in sorted(SHIPPED.glob("*.toml"))}
-    if given.is_file() or (given.exists() and not given.is_dir()):
+    given, named = Path(path), shipped()
+    if given.exists() and not given.is_dir():
         return given
-    if str(path) in shipped:
-        return shipped[str(path)]
+    if str(path) in named:
+        return named[str(path)]
     reason = "Is a directory" if given.is_dir() else "No such file or directory"
     raise ConfigError(
-        f"sweep file {str(path)!r}: {reason}{did_you_mean(str(path), shipped)}; shipped: "
-        f"{', '.join(shipped)}"
+        f"sweep file {str(path)!r}: {reason}{did_you_mean(str(path), named)}; shipped: "
+        f"{', '.join(named)}"
     )
 
 
@@ -144,6 +156,10 @@ def read_file(path: str | Path, instead: Mapping[str, Any]) -> tuple[File, Mista
         unknown = [each for each in found if each["type"] == "extra_forbidden"]
         for each in unknown or found:
             _note(each, content, mistakes)
+        absent = [str(each["loc"][0]) for each in found if _is_absent(each)]
+        if absent and not unknown:
+            need = "them" if absent[1:] else "it"
+            mistakes.add(f"{', '.join(absent)}: missing; every sweep needs {need}")
         if not isinstance(content.get("lines"), list) or not content["lines"]:
             mistakes.end()
 
@@ -165,7 +181,8 @@ def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:
             text = f"lines[{where[1]}]: {close[0]}: no such key{did_you_mean(close[0], [name])}"
             mistakes.add(text, "lines", where[1], close[0])
             return
-        mistakes.add(f"{place}: missing; every {'line' if in_line else 'sweep'} needs it", *where)
+        if in_line:
+            mistakes.add(f"{place}: missing; every line needs it", *where)
     else:
         mistakes.add(f"{place}: {_why(error, str(where[-1]))}", *where)
     if (in_line and name in _WAY) or (key == "lines" and len(where) == 2):
@@ -175,6 +192,10 @@ def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:
     table.pop(name, None)
     if not in_line and name in _STAND_IN:
         table[name] = _STAND_IN[name]
+
+
+def _is_absent(error: Any) -> bool:
+    return error["type"] == "missing" and len(error["loc"]) == 1
 
 
 def _note_unknown(key: str, content: dict[str, Any], mistakes: Mistakes) -> None:

@@ -1,7 +1,7 @@
 """The mistakes of a sweep file, all of them, each with its line."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,26 @@ class Mistakes:
         place = f"{self._path}:{number}" if number else str(self._path)
         self._found.setdefault((number, "" if number else text), f"{place}: {text}")
 
+    def note(self, error: ConfigError, *where: Any) -> None:
+        """Note an error at the key that its text begins with: in the table `where`, or above."""
+        field = field_of(error)
+        key = {"length": "lengths"}.get(field, field)
+        inside = (*where, key) in self._places or (key,) not in self._places
+        index = f"{where[0]}[{where[1]}]: " if where else ""
+        self.add(f"{index}{error}", *(where if inside else ()), key)
+
     def check(self, look: Callable[[], object], *where: Any) -> bool:
-        """Note the ConfigError that a look raises, at the key that it begins with: in the table
-        `where`, or above the lines. False if there is one."""
+        """Note the ConfigError that a look raises; False if there is one."""
         try:
             look()
         except ConfigError as error:
-            field = str(error).partition(":")[0].partition("[")[0]
-            key = {"length": "lengths"}.get(field, field)
-            inside = (*where, key) in self._places or (key,) not in self._places
-            index = f"{where[0]}[{where[1]}]: " if where else ""
-            self.add(f"{index}{error}", *(where if inside else ()), key)
+            self.note(error, *where)
             return False
         return True
+
+    def any(self, looks: Iterable[Callable[[], object]], *where: Any) -> bool:
+        """Note the ConfigErrors of several looks; True if there is one."""
+        return False in [self.check(look, *where) for look in looks]
 
     def end(self) -> None:
         """Raise ConfigError, with a line for each mistake, if there is any."""
@@ -54,6 +61,11 @@ class Mistakes:
         """Look the keys of a table that has a wrong name up by the right one."""
         moved = {(new, *key[1:]): n for key, n in self._places.items() if key[0] == old}
         self._places.update(moved)
+
+
+def field_of(error: ConfigError) -> str:
+    """The field that an error is about: the word that its text begins with."""
+    return re.match(r"\w*", str(error))[0]  # type: ignore[index]
 
 
 def _around(where: tuple[Any, ...]) -> list[tuple[Any, ...]]:

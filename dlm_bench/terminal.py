@@ -178,6 +178,7 @@ def print_names() -> None:
     from dlm_bench.models.config import BACKBONES, SIZES
     from dlm_bench.models.factory import build_model, count_parameters
     from dlm_bench.samplers import SAMPLERS
+    from dlm_bench.sweep_file import shipped
 
     table = _table("backbone", *SIZES, title="Parameters (million)")
     for backbone in BACKBONES:
@@ -193,6 +194,7 @@ def print_names() -> None:
     _print_plugins()
     print(f"{FOLDER}FOLDER is a backbone, too: a local model of Hugging Face's (docs/plugins.md)")
     print(f"figures: {' '.join(FIGURES)}")
+    print(f"sweeps: {' '.join(shipped())}")
 
 
 def _options(kind: type["Sampler"]) -> str:

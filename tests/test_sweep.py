@@ -1,11 +1,13 @@
 """Sweep files: what they expand to, and what is refused before anything runs."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.sweep import load_sweep
+from dlm_bench.sweep_file import SHIPPED
 
 VALID = """
 name = "test"
@@ -109,6 +111,121 @@ def test_a_mistake_is_named_in_one_line_before_anything_runs(tmp_path, old, new,
     with pytest.raises(ConfigError, match=message) as error:
         load(tmp_path, VALID.replace(old, new, 1))
     assert "\n" not in str(error.value)
+
+
+MANY = """name = "test"
+size = "tiny"
+lengths = 32
+mode = "exakt"
+commit = "fused"
+
+[[line]]
+backbone = "diffutran"
+sampler = "block-cache"
+comit = "fused"
+dtype = "float32"
+block_size = -1
+
+[[line]]
+backbon = "diffutrn"
+sampler = ["full", "ful"]
+batchs = 3
+"""
+
+
+def test_all_mistakes_of_a_file_are_told_at_once_each_with_its_line(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, MANY)
+    told = [line.removeprefix(f"{tmp_path / 's.toml'}:") for line in str(error.value).splitlines()]
+    wanted = [
+        ("4: mode: 'exakt' ", "did you mean 'exact'"),
+        ("5: commit: no such key", "a sampler stands in a line"),
+        ("7: line: no such key", "did you mean 'lines'"),
+        ("10: lines[0]: comit: ", "did you mean 'commit'"),
+        ("11: lines[0]: dtype: ", "stands above the first [[lines]]"),
+        ("12: lines[0]: block_size: -1 is not allowed", ""),
+        ("14: lines[1]: backbone: 'diffutrn'", "did you mean 'diffutran'"),
+        ("15: lines[1]: backbon: no such key", "did you mean 'backbone'"),
+        ("16: lines[1]: sampler: 'ful'", "did you mean 'full'"),
+        ("17: lines[1]: batchs: ", "did you mean 'batch'"),
+    ]
+    assert len(told) == len(wanted)
+    for text, (start, hint) in zip(told, wanted, strict=True):
+        assert text.startswith(start)
+        assert hint in text
+
+
+def test_a_long_list_of_mistakes_ends(tmp_path):
+    lines = "".join(f'[[lines]]\nbackbone = "b{n}"\nsampler = "full"\n' for n in range(30))
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, f'name = "t"\nsize = "tiny"\nlengths = 8\n{lines}')
+    told = str(error.value).splitlines()
+    assert len(told) == 21
+    assert told[-1].endswith("s.toml: 10 more")
+
+
+def test_what_is_missing_is_told_in_one_line(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, "\n")
+    assert str(error.value).endswith("name, size, lengths, lines: missing; every sweep needs them")
+
+
+def test_a_scalar_is_a_list_of_one_everywhere(tmp_path):
+    text = VALID.replace("[64, 128]", "64").replace('["diffutran", "diffumamba"]', '"diffutran"')
+    assert [p.length for p in load(tmp_path, text).points] == [64, 64]
+    (point,) = load(tmp_path, text.replace("[8, 16]", "8") + "lengths = 32\n").points
+    assert (point.length, point.options["tokens_per_step"]) == (32, 8)
+
+
+def test_durations_and_shares_are_written_as_on_the_command_line(tmp_path):
+    sweep = load(tmp_path, f'timeout = "1.5h"\nmax_seconds = "2m"\ntolerance = "5%"\n{VALID}')
+    told = (sweep.timeout, sweep.measuring.max_seconds, sweep.measuring.tolerance)
+    assert told == (5400.0, 120.0, 0.05)
+    with pytest.raises(ConfigError, match=r":1: timeout: '1d' is not allowed; must be a duration"):
+        load(tmp_path, f'timeout = "1d"\n{VALID}')
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_of_another_editor_is_read(tmp_path, end):
+    path = tmp_path / "s.toml"
+    path.write_bytes(("\ufeff# größer\n" + VALID).replace("\n", end).encode())
+    assert len(load_sweep(path).points) == 8
+
+
+def test_the_sweeps_that_ship_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_sweep("ci").name == "ci"
+    (tmp_path / "ci").write_text(VALID)
+    assert load_sweep("ci").name == "test", "a path goes first"
+    (tmp_path / "quick").mkdir()
+    assert load_sweep("quick").name == "quick", "a folder is no sweep"
+    with pytest.raises(ConfigError, match=r"did you mean 'quick'\?\); shipped: batch, ci, .*paper"):
+        load_sweep("quik")
+
+
+def test_the_folder_of_the_repository_is_that_of_the_package():
+    assert Path("bench/sweeps").is_symlink()
+    assert Path("bench/sweeps").resolve() == SHIPPED.resolve()
+
+
+def test_a_folder_of_a_model_is_relative_to_the_file_as_a_trace_is(tmp_path):
+    pytest.importorskip("transformers")
+    (tmp_path / "bert").mkdir()
+    config = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "hidden_size": 8}
+    config |= {"num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 8}
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
+    text = VALID.replace('["diffutran", "diffumamba"]', '"hf:bert"').replace("block-cache", "full")
+    text = text.replace('commit = "fused"\n', "")
+    sweep = load(tmp_path, f"random_weights = true\n{text}")
+    assert sweep.measuring.folders == {"hf:bert": str(tmp_path / "bert")}
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "s.toml"
+    copy.write_text(f"random_weights = true\n{text}")
+    assert load_sweep(copy, beside=tmp_path).points == sweep.points, (
+        "as a job of a cluster reads it"
+    )
+    with pytest.raises(ConfigError, match=r"elsewhere/bert': no such folder"):
+        load_sweep(copy)
 
 
 @pytest.mark.parametrize("path", sorted(Path("bench/sweeps").glob("*.toml")), ids=lambda p: p.name)

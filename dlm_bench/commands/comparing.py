@@ -48,7 +48,9 @@ def add(subparsers: Commands) -> None:
         description="Measure two revisions of the current repository alternately until every point "
         "is settled or the budget is spent. Exit code 1 as for compare (docs/ci.md).",
     )
-    parser.add_argument("sweep", type=Path, metavar="SWEEP.toml", help="the points")
+    parser.add_argument(
+        "sweep", type=Path, metavar="SWEEP.toml", help="a file, or a name such as ci"
+    )
     parser.add_argument("--base", required=True, metavar="REV", help="what to compare with")
     parser.add_argument("--head", metavar="REV", help="what to judge (default: the working tree)")
     parser.add_argument(
@@ -104,7 +106,9 @@ def ab(args: argparse.Namespace) -> int:
     from dlm_bench.ab.report import matched_points, report_of
     from dlm_bench.ab.sides import Side
     from dlm_bench.results.store import append_record, check_writable
+    from dlm_bench.sweep_file import find_sweep
 
+    sweep = find_sweep(args.sweep)
     outputs = [args.output / f"{name}.jsonl" for name in ("base", "head")] if args.output else []
     for output in outputs:
         check_writable(output)
@@ -127,7 +131,7 @@ def ab(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with checkouts(args.base, args.head, Path.cwd()) as both:
         sides = Side(both[0]), Side(both[1])
-        matched = matched_points(sides, args.sweep)
+        matched = matched_points(sides, sweep)
         course = run_ab(
             sides, matched.pairs, budget=budget, threshold=threshold, after_round=after_round
         )

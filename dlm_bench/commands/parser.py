@@ -17,8 +17,8 @@ from dlm_bench.errors import did_you_mean
 EXAMPLES = """\
 examples:
   dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled
-  dlm-bench sweep bench/sweeps/quick.toml --dry-run
-  dlm-bench sweep bench/sweeps/quick.toml --output results/quick.jsonl --resume
+  dlm-bench sweep quick --dry-run
+  dlm-bench sweep quick --output results/quick.jsonl --resume
   dlm-bench trace diffumamba block-cache --threshold 0.9 --checkpoint w.safetensors -L 256 \\
     --output t.json
   dlm-bench plot results/quick.jsonl --output plots/
@@ -26,9 +26,9 @@ examples:
   dlm-bench report results/quick.jsonl --output report.html
   dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex
   dlm-bench compare results/main.jsonl results/change.jsonl --format markdown
-  dlm-bench ab --base origin/main bench/sweeps/ci.toml --budget 5m
+  dlm-bench ab --base origin/main ci --budget 5m
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
-  dlm-bench cost --sweep bench/sweeps/paper.toml --hardware h100-sxm
+  dlm-bench cost --sweep paper --hardware h100-sxm
 
 durations are 90s, 10m or 2h, a number alone is seconds; shares are 5% or 0.05
 

@@ -25,7 +25,10 @@ def add(subparsers: Commands) -> None:
             f"--{name.replace('_', '-')}", type=int, help=f"default: {DECODE[name]}"
         )
     parser.add_argument(
-        "--sweep", type=Path, metavar="FILE.toml", help="instead: each point of a sweep"
+        "--sweep",
+        type=Path,
+        metavar="FILE.toml",
+        help="instead: each point of a sweep, a file or a name such as paper",
     )
     parser.add_argument(
         "--hardware", default="h100-sxm", help="a GPU (default: h100-sxm), measured"

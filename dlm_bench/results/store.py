@@ -163,9 +163,9 @@ def _records(
         )
     if newer:
         warnings.warn(
-            f"{path}:{_number(path, start, newer[0])}: {len(newer)} of {len(records)} records have a "
-            f"newer schema_version than {SCHEMA_VERSION}; what this dlm-bench does not know of them is left aside; "
-            "upgrade dlm-bench",
+            f"{path}:{_number(path, start, newer[0])}: {len(newer)} of {len(records)} records have "
+            f"a newer schema_version than {SCHEMA_VERSION}; what this dlm-bench does not know of "
+            "them is left aside; upgrade dlm-bench",
             NewerRecordWarning,
             stacklevel=3,
         )
