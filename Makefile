@@ -26,7 +26,7 @@ lint: .venv/installed
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dlm-bench needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps --no-build-isolation mamba-ssm==2.3.2.post1
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -145,9 +145,7 @@ def _executor(folder: Path) -> Any:
     try:
         import submitit
     except ImportError:
-        raise ConfigError(
-            "--launcher: 'slurm' is not allowed without submitit (pip install dlm-bench[slurm])"
-        ) from None
+        raise ConfigError("--launcher: 'slurm' needs submitit (pip install submitit)") from None
     return submitit.SlurmExecutor(folder)
 
 

@@ -110,7 +110,7 @@ def transformers_quiet(name: str) -> Iterator[None]:
         from transformers.utils import logging
     except ImportError:
         raise ConfigError(
-            f"backbone: {name!r} needs the package transformers; pip install dlm-bench[hf]"
+            f"backbone: {name!r} needs transformers (pip install transformers)"
         ) from None
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
