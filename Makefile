@@ -4,12 +4,10 @@ BIN := .venv/bin
 
 .PHONY: demo test lint clean
 
-# The demo: every backbone and sampler on the CPU; a table, the figures, under two minutes.
+# The demo: every backbone and sampler, on a GPU if there is one; a table, the figures, a report.
 demo: .venv/installed
 	@rm -rf demo
-	$(BIN)/dlm-bench sweep bench/sweeps/quick.toml --output demo/quick.jsonl
-	$(BIN)/dlm-bench plot demo/quick.jsonl --output demo
-	$(BIN)/dlm-bench report demo/quick.jsonl --output demo/report.html
+	$(BIN)/python bench/demo.py --output demo
 
 # The Triton kernels run in its interpreter, which has to be asked for before they are imported.
 test: .venv/installed
