@@ -10,9 +10,6 @@ from torch import Tensor
 
 from dlm_bench.kernels.unmask import TIE
 
-RULES = ("threshold", "factor")
-ACCEPTS = ("fixed", *RULES)
-
 
 def accepted(scores: Tensor, rule: str, value: float) -> Tensor:
     """The number of tokens that each row accepts, (batch,) int64.

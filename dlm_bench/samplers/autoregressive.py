@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
-from dlm_bench.kernels.lm_head import predict
-from dlm_bench.models.cache import Window
 from dlm_bench.protocols import Cache, Model
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass
-from dlm_bench.samplers.state import DecodeState
+
+if TYPE_CHECKING:
+    from dlm_bench.samplers.state import DecodeState
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,12 @@ class Autoregressive(Sampler):
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
 
-    def step(self, model: Model, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: "DecodeState", kind: str) -> None:
+        import torch
+
+        from dlm_bench.kernels.lm_head import predict
+        from dlm_bench.models.cache import Window
+
         position = state.now("block_start")
         previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
         if state.config.mask_id >= state.config.vocab_size:

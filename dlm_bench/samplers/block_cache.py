@@ -8,16 +8,15 @@ cache by a prefill pass.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.models.cache import Window
 from dlm_bench.protocols import Model
 from dlm_bench.samplers.denoising import BlockSampler
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
-from dlm_bench.samplers.state import DecodeState
+
+if TYPE_CHECKING:
+    from dlm_bench.samplers.state import DecodeState
 
 COMMITS = ("separate", "fused", "none")
 
@@ -64,7 +63,11 @@ class BlockCache(BlockSampler):
             if self.commit == "separate" and not last_block:
                 yield PlannedPass("commit", size, start, start, size, 0, 0, 0.0)
 
-    def step(self, model: Model, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: "DecodeState", kind: str) -> None:
+        import torch
+
+        from dlm_bench.models.cache import Window
+
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")
         clean = query_len - block_len  # of a fused pass

@@ -2,19 +2,21 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Self
 
 from dlm_bench.errors import ConfigError, check_int, check_number, unknown
 from dlm_bench.protocols import Cache, Model
-from dlm_bench.samplers.accept import ACCEPTS
-from dlm_bench.samplers.adaptive import decode_until_done, record_trace
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import remaining, reveals
-from dlm_bench.samplers.state import DecodeState
 from dlm_bench.samplers.trace import Trace, load_trace
-from dlm_bench.samplers.unmask import RULES, unmask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dlm_bench.samplers.state import DecodeState
+
+ACCEPTS = ("fixed", "threshold", "factor")  # how many tokens a pass unmasks
+UNMASKS = ("confidence", "random")  # which of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +29,13 @@ class DenoisingSampler(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("tokens_per_step", self.tokens_per_step)
-        if self.unmask not in RULES:
-            raise unknown("unmask", self.unmask, RULES)
+        if self.unmask not in UNMASKS:
+            raise unknown("unmask", self.unmask, UNMASKS)
 
-    def reveal(self, model: Model, state: DecodeState, hidden: Tensor) -> None:
+    def reveal(self, model: Model, state: "DecodeState", hidden: "Tensor") -> None:
         """Unmask what this pass is to, given the block's hidden states (batch, block_len, d)."""
+        from dlm_bench.samplers.unmask import unmask
+
         unmask(
             model,
             state,
@@ -119,13 +123,17 @@ class AcceptingSampler(DenoisingSampler):
     ) -> Self:
         if self.known:
             return self
+        from dlm_bench.samplers.adaptive import record_trace
+
         trace = record_trace(model, self, length, batch, seed, prompt_len)
         return dataclasses.replace(self, trace=trace)
 
-    def run(self, model: Model, state: DecodeState) -> None:
+    def run(self, model: Model, state: "DecodeState") -> None:
         if self.known:
             super().run(model, state)
         else:
+            from dlm_bench.samplers.adaptive import decode_until_done
+
             decode_until_done(self, model, state)
 
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
@@ -134,14 +142,16 @@ class AcceptingSampler(DenoisingSampler):
             return remaining(self.trace.counts(number, block_len), block_len)
         return reveals(block_len, self.tokens_per_step if self.paced else 1)
 
-    def timestep(self, state: DecodeState, tokens: Tensor) -> Tensor:
+    def timestep(self, state: "DecodeState", tokens: "Tensor") -> "Tensor":
         """The network's t: as planned, (1, 1), or where the model decides what is masked, the
         masked fraction of `tokens` in each row, (batch, 1)."""
         if self.accept == "fixed":
             return state.now("t")[None]
         return (tokens == state.config.mask_id).sum(dim=1, keepdim=True) / tokens.shape[1]
 
-    def reveal(self, model: Model, state: DecodeState, hidden: Tensor) -> None:
+    def reveal(self, model: Model, state: "DecodeState", hidden: "Tensor") -> None:
+        from dlm_bench.samplers.unmask import unmask
+
         value = {"threshold": self.threshold, "factor": self.factor}.get(self.accept)
         unmask(
             model,

@@ -6,17 +6,16 @@ Mamba states of the tokens as they were at its first pass.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import unknown
-from dlm_bench.models.cache import Window
 from dlm_bench.protocols import Cache, Model
 from dlm_bench.samplers.denoising import BlockSampler
 from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PlannedPass, blocks
-from dlm_bench.samplers.state import DecodeState
+
+if TYPE_CHECKING:
+    from dlm_bench.samplers.state import DecodeState
 
 CACHES = ("dual", "prefix")
 
@@ -59,7 +58,11 @@ class FastDLLM(BlockSampler):
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch, reverse_state=self.cache == "dual")
 
-    def step(self, model: Model, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: "DecodeState", kind: str) -> None:
+        import torch
+
+        from dlm_bench.models.cache import Window
+
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")
         t = self.timestep(state, state.tokens)

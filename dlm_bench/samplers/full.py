@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.protocols import Model
 from dlm_bench.samplers.denoising import AcceptingSampler
 from dlm_bench.samplers.schedule import PlannedPass
-from dlm_bench.samplers.state import DecodeState
+
+if TYPE_CHECKING:
+    from dlm_bench.samplers.state import DecodeState
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Full(AcceptingSampler):
             t = masked / total
             yield PlannedPass("denoise", total, 0, prompt_len, length, masked, reveal, t)
 
-    def step(self, model: Model, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         hidden = model(state.tokens, self.timestep(state, state.tokens))
         self.reveal(model, state, hidden[:, state.prompt_len :])
         state.next_pass()

@@ -1,13 +1,15 @@
-"""What all samplers share: the schedule of a plan, the buffers, seeking, and the decode loop."""
+"""What all samplers share: the schedule of a plan, the buffers, seeking, and the decode loop.
+
+The samplers' methods that execute a decode import torch themselves, as `step` in each sampler:
+their schedules need none, and the command line reads sweeps and predicts costs without the seconds
+that torch takes to import.
+"""
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import islice
-from typing import ClassVar, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from dlm_bench.errors import (
     LARGEST_BATCH,
@@ -26,7 +28,11 @@ from dlm_bench.samplers.schedule import (
     Schedule,
     run_lengths,
 )
-from dlm_bench.samplers.state import DecodeState, new_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dlm_bench.samplers.state import DecodeState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Sampler(ABC):
         can be where they are not `known`."""
 
     @abstractmethod
-    def step(self, model: Model, state: DecodeState, kind: str) -> None:
+    def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         """Run the next pass, which is of this kind, and its unmasking.
 
         Reads its place from the device's counter and moves that on: nothing on the host depends
@@ -149,8 +155,8 @@ class Sampler(ABC):
         batch: int = 1,
         seed: int = 0,
         prompt_len: int = 0,
-        prompt: Tensor | None = None,
-    ) -> DecodeState:
+        prompt: "Tensor | None" = None,
+    ) -> "DecodeState":
         """Allocate all buffers of a decode: tokens (all MASK but the prompt), caches, device-side
         counter. The prompt is `prompt` (batch, prompt_len) int64, or `prompt_len` random tokens.
 
@@ -175,14 +181,18 @@ class Sampler(ABC):
         if device.type == "cuda":
             # Grids of kernels have sequences by heads along an axis of at most 65535.
             check_int("batch", batch, maximum=65535 // getattr(model.config, "heads", 1))
+            import torch
+
             torch.cuda.set_device(device)  # Triton launches on the current one
         caches = self.caches(model, prompt_len + length, batch)
         plan = list(self.plan(length, prompt_len))
+        from dlm_bench.samplers.state import new_state
+
         return new_state(
             model.config, plan, length, batch, seed, device, caches, prompt_len, prompt
         )
 
-    def seek(self, state: DecodeState, pass_index: int) -> None:
+    def seek(self, state: "DecodeState", pass_index: int) -> None:
         """Put the state where pass `pass_index` would start.
 
         Pass 0 is a fresh decode. Further on, decoded tokens are random ids and the caches hold
@@ -211,7 +221,6 @@ class Sampler(ABC):
             else:
                 cache.fill(state.generators[0])
 
-    @torch.inference_mode()
     def decode(
         self,
         model: Model,
@@ -219,20 +228,23 @@ class Sampler(ABC):
         batch: int = 1,
         seed: int = 0,
         prompt_len: int = 0,
-        prompt: Tensor | None = None,
-    ) -> Tensor:
+        prompt: "Tensor | None" = None,
+    ) -> "Tensor":
         """Decode `length` tokens after `prompt` (batch, prompt_len) int64, or after a random one of
         `prompt_len` tokens: (batch, length) int64, no MASK and no token of the prompt among them.
 
         Sequence i is what a decode of it alone with `seed` + i gives. Raises PointError where
         logits are not finite.
         """
-        state = self.prepare(model, length, batch, seed, prompt_len, prompt)
-        self.run(model, state)
-        state.check_unmasked()
+        import torch
+
+        with torch.inference_mode():
+            state = self.prepare(model, length, batch, seed, prompt_len, prompt)
+            self.run(model, state)
+            state.check_unmasked()
         return state.tokens[:, state.prompt_len :]
 
-    def run(self, model: Model, state: DecodeState) -> None:
+    def run(self, model: Model, state: "DecodeState") -> None:
         """All passes, from a state at the first one."""
         for planned in state.plan:
             self.step(model, state, planned.kind)
@@ -241,8 +253,10 @@ class Sampler(ABC):
 def check_prompt(prompt: object, batch: int, config: Facts, prompt_len: int = 0) -> None:
     """Raise ConfigError unless `prompt` is (batch, tokens) int64 of at least one id of the
     vocabulary, none of them MASK, as many as prompt_len if that is not 0."""
-    if not isinstance(prompt, Tensor) or prompt.dtype != torch.int64:
-        what = prompt.dtype if isinstance(prompt, Tensor) else type(prompt).__name__
+    import torch
+
+    if not isinstance(prompt, torch.Tensor) or prompt.dtype != torch.int64:
+        what = prompt.dtype if isinstance(prompt, torch.Tensor) else type(prompt).__name__
         raise ConfigError(f"prompt: {what} is not allowed; must be a tensor of torch.int64")
     wanted = (batch, prompt_len or max(1, prompt.shape[-1] if prompt.dim() else 1))
     if tuple(prompt.shape) != wanted:

@@ -9,8 +9,6 @@ from dlm_bench.protocols import Model
 from dlm_bench.samplers.accept import accepted
 from dlm_bench.samplers.state import DecodeState
 
-RULES = ("confidence", "random")
-
 
 def unmask(
     model: Model,
