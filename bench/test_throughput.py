@@ -18,7 +18,8 @@ import torch
 
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
-from dlm_bench.models.factory import build_model, default_dtype, parse_device
+from dlm_bench.models.factory import build_model, parse_device
+from dlm_bench.models.place import default_dtype
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import role_of
@@ -86,7 +87,7 @@ def cases() -> Iterator[Case]:
 @cache
 def model_of(backbone: str, size: str, device: torch.device) -> Denoiser:
     """The model; all of them together are some megabytes."""
-    return build_model(backbone, size, device, default_dtype(device))
+    return build_model(backbone, size, device, default_dtype(device.type))
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=lambda case: case.name)

@@ -65,8 +65,6 @@ class Expansion:
         self, number: int, line: Line, names: tuple[str, str, str], asked: dict[str, Any]
     ) -> None:
         """Add the points of one size, backbone, sampler and choice of its options."""
-        from dlm_bench.kernels.choice import check_unmask_kernels
-
         size, backbone, name = names
         file, where = self._file, ("lines", number)
         sampler = self._sampler(where, name, asked)
@@ -80,7 +78,9 @@ class Expansion:
         if there.folder and line.size is None:
             size = there.default_size  # the size of the others says nothing of a folder
         checks = [lambda: there.check_size(size), lambda: self._one_folder(there)]
-        if backbone not in BACKBONES:
+        if backbone not in BACKBONES and file.kernels:
+            from dlm_bench.kernels.choice import check_unmask_kernels
+
             checks.append(lambda: check_unmask_kernels(file.kernels))
         if sampler is not None:
             checks.append(lambda: sampler.check_backbone(backbone))

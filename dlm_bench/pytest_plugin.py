@@ -146,13 +146,13 @@ class Throughput:
         if "PYTEST_XDIST_WORKER" in os.environ:
             pytest.skip("dlm-bench: workers of pytest-xdist would slow each other; use -n 0")
         from dlm_bench.jobs import release
-        from dlm_bench.models.factory import default_dtype, parse_device
+        from dlm_bench.models.place import default_dtype, find_place
         from dlm_bench.results.store import append_record
         from dlm_bench.samplers import build_sampler
         from dlm_bench.timing.runner import measure
 
-        place = parse_device(self._settings.device if device is None else device)
-        dtype = default_dtype(place) if dtype is None else dtype
+        place = find_place(self._settings.device if device is None else device)
+        dtype = default_dtype(place.type) if dtype is None else dtype
         try:
             record = measure(
                 self._model_of(backbone, size, str(place), dtype, seed),

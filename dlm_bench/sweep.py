@@ -4,20 +4,16 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.expand import Expansion, way
 from dlm_bench.models.config import SIZES, model_config
+from dlm_bench.models.place import Place, check_graphs, default_dtype, find_place, item_bytes
 from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.sweep_file import File, find_sweep, read_file
 from dlm_bench.sweep_mistakes import Mistakes
-
-if TYPE_CHECKING:
-    import torch
-
 
 # Settings that say how a model is built and not how it is measured.
 BUILDING = ("folders", "random_weights")
@@ -135,10 +131,9 @@ def load_sweep(
 
 def _check_place(file: File, mistakes: Mistakes, here: bool) -> None:
     """Spell out a file's device and dtype, and note what it asks of them and they cannot do."""
-    from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
 
     def device() -> None:
-        place = parse_device(file.device, here=here)
+        place = find_place(file.device, here=here)
         if place.type == "meta":
             raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
         file.device = str(place)
@@ -146,21 +141,19 @@ def _check_place(file: File, mistakes: Mistakes, here: bool) -> None:
     there = mistakes.check(device)
     if not there:
         file.device = "cpu"
-    place = parse_device(file.device, here=False)
-    if file.dtype is None or not mistakes.check(lambda: parse_dtype(file.dtype or "")):
-        file.dtype = default_dtype(place)
+    place = find_place(file.device, here=False)
+    if file.dtype is None or not mistakes.check(lambda: item_bytes(file.dtype or "")):
+        file.dtype = default_dtype(place.type)
     if here and there:
         for check in (_check_graphs, _check_limit, _check_kernels):
-            mistakes.check(partial(check, file, place, parse_dtype(file.dtype)))
+            mistakes.check(partial(check, file, place))
 
 
-def _check_graphs(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
-    from dlm_bench.timing.graphs import check_graphs
-
-    check_graphs(file.graphs, place)
+def _check_graphs(file: File, place: Place) -> None:
+    check_graphs(file.graphs, place.type)
 
 
-def _check_limit(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
+def _check_limit(file: File, place: Place) -> None:
     if file.memory_limit is not None and (place.type != "cpu" or sys.platform != "linux"):
         raise ConfigError(
             f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
@@ -168,9 +161,13 @@ def _check_limit(file: File, place: "torch.device", dtype: "torch.dtype") -> Non
         )
 
 
-def _check_kernels(file: File, place: "torch.device", dtype: "torch.dtype") -> None:
+def _check_kernels(file: File, place: Place) -> None:
+    if place.type == "cpu" and not file.kernels:  # every operation has its plain implementation
+        return
     from dlm_bench.kernels.choice import choose_kernels
+    from dlm_bench.models.factory import parse_device, parse_dtype
 
+    device, dtype = parse_device(str(place)), parse_dtype(file.dtype or "")
     sizes = {*file.size, *(size for line in file.lines for size in line.size or ())}
     for size in sizes & SIZES.keys():
-        choose_kernels(place, dtype, model_config("diffutran", size).head_dim, file.kernels)
+        choose_kernels(device, dtype, model_config("diffutran", size).head_dim, file.kernels)

@@ -38,7 +38,7 @@ def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
 
 def print_record(record: Record) -> None:
     """One measured point, a line a fact."""
-    from dlm_bench.figures.style import short_number
+    from dlm_bench.results.lines import short_number
 
     point, mean = record.point, record.mean_seconds
     assert mean is not None  # run raises where nothing was timed
@@ -117,13 +117,13 @@ def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool)
 
 def print_throughput(records: Iterable[Record]) -> None:
     """Tokens per second: a row for each line of the sweep, a column for each length."""
-    from dlm_bench.figures import style
+    from dlm_bench.results import lines as series
 
     records = list(records)
     if not any(record.status == "ok" for record in records):
         print("no point could be measured")
         return
-    drawn = style.labelled(style.lines(frame_of(records)))
+    drawn = series.labelled(series.lines(frame_of(records)))
     lengths = sorted({record.point.length for record in records})
     table = _table("tokens/s", *(f"{length:,}" for length in lengths))
     for line in drawn:
@@ -137,16 +137,16 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
     """The latency law of each line, with 95 % intervals. Lines too short to fit are named; raises
     ResultsError if all are, or if there is none of this sampler."""
     from dlm_bench.analysis.latency_fit import fit_latency
-    from dlm_bench.figures import style
+    from dlm_bench.results import lines as series
     from dlm_bench.results.lines import check_sampler
 
     check_sampler(frame, sampler)
-    drawn = [li for li in style.lines(frame) if sampler in (None, li.sampler)]
+    drawn = [li for li in series.lines(frame) if sampler in (None, li.sampler)]
     table = _table(
         "ms per pass", "L² (ns/token²)", "L (µs/token)", "constant (ms)", "R²", "L² > L from"
     )
     skipped = []
-    for line in style.labelled(drawn):
+    for line in series.labelled(drawn):
         lengths = [row["length"] for row in line.rows]
         try:
             fit = fit_latency(lengths, [row["ms_per_pass"] / 1e3 for row in line.rows])
@@ -173,17 +173,17 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
 
 def print_names() -> None:
     """Backbones with their parameter counts, samplers with their options and defaults."""
-    from dlm_bench.figures import FIGURES
+    from dlm_bench.analysis.cost import parameter_count
+    from dlm_bench.figures import NAMES
     from dlm_bench.models.backbones import FOLDER, own_passes
-    from dlm_bench.models.config import BACKBONES, SIZES
-    from dlm_bench.models.factory import build_model, count_parameters
+    from dlm_bench.models.config import BACKBONES, SIZES, model_config
     from dlm_bench.samplers import SAMPLERS
     from dlm_bench.sweep_file import shipped
 
     table = _table("backbone", *SIZES, title="Parameters (million)")
     for backbone in BACKBONES:
-        models = (build_model(backbone, size, device="meta") for size in SIZES)
-        table.add_row(backbone, *(f"{count_parameters(model) / 1e6:,.1f}" for model in models))
+        counts = (parameter_count(model_config(backbone, size)) for size in SIZES)
+        table.add_row(backbone, *(f"{count / 1e6:,.1f}" for count in counts))
     _console().print(table)
     table = _table("sampler", "decodes with", "options and their defaults", left=3)
     table.columns[-1].no_wrap = False
@@ -193,7 +193,7 @@ def print_names() -> None:
     _console().print(table)
     _print_plugins()
     print(f"{FOLDER}FOLDER is a backbone, too: a local model of Hugging Face's (docs/plugins.md)")
-    print(f"figures: {' '.join(FIGURES)}")
+    print(f"figures: {' '.join(NAMES)}")
     print(f"sweeps: {' '.join(shipped())}")
 
 

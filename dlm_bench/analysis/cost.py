@@ -28,9 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlm_bench.errors import check_int
-from dlm_bench.models.config import ModelConfig
-from dlm_bench.models.denoiser import FREQUENCIES
-from dlm_bench.models.factory import parse_dtype
+from dlm_bench.models.config import FREQUENCIES, ModelConfig
+from dlm_bench.models.place import item_bytes
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
@@ -113,10 +112,15 @@ def passes_of(sampler: Sampler, length: int, prompt_len: int = 0) -> Passes:
     return passes_in(step for step in sampler.plan(length, prompt_len) if step.kind != PREFILL)
 
 
+def parameter_count(config: ModelConfig) -> int:
+    """Return the number of parameters, embedding and head included."""
+    return parameter_bytes(config, "float32") // FLOAT32_BYTES
+
+
 def parameter_bytes(config: ModelConfig, dtype: str = "bfloat16") -> int:
     """Bytes of all parameters. Mamba's dt_bias, A_log and D stay in float32 in any dtype."""
     head = config.vocab_size * config.d_model
-    return 2 * head * parse_dtype(dtype).itemsize + _body_bytes(config, dtype)
+    return 2 * head * item_bytes(dtype) + _body_bytes(config, dtype)
 
 
 def cache_bytes(
@@ -185,7 +189,7 @@ def pass_costs(
     # All sequences of a batch are at the same timestep.
     flops = batch * flops + (1 + (clean > 0)) * _timestep_flops(config)
 
-    row = config.d_model * parse_dtype(dtype).itemsize
+    row = config.d_model * item_bytes(dtype)
     weights = _body_bytes(config, dtype) + row * np.minimum(batch * query, config.vocab_size)
     weights += np.where(masked > 0, row * config.vocab_size, 0)
 
@@ -269,7 +273,7 @@ def _body_bytes(config: ModelConfig, dtype: str) -> int:
     else:
         numbers += (2 * config.layers + 1) * 2 * d  # LayerNorms' weights and biases
     in_float32 = mamba * config.directions * 3 * config.ssm_heads
-    return numbers * parse_dtype(dtype).itemsize + in_float32 * FLOAT32_BYTES
+    return numbers * item_bytes(dtype) + in_float32 * FLOAT32_BYTES
 
 
 def _keeps_caches(sampler: Sampler) -> bool:
@@ -278,7 +282,7 @@ def _keeps_caches(sampler: Sampler) -> bool:
 
 def _token_cache_bytes(config: ModelConfig, dtype: str) -> int:
     """Bytes of one token's keys and values in all attention layers."""
-    return _layers(config)[0] * 2 * config.d_model * parse_dtype(dtype).itemsize
+    return _layers(config)[0] * 2 * config.d_model * item_bytes(dtype)
 
 
 def _state_cache_bytes(config: ModelConfig, sampler: Sampler, dtype: str) -> int:
@@ -286,5 +290,5 @@ def _state_cache_bytes(config: ModelConfig, sampler: Sampler, dtype: str) -> int
     both = isinstance(sampler, FastDLLM) and sampler.cache == "dual"
     state = config.d_inner * config.d_state * FLOAT32_BYTES
     tail = (config.d_conv - 1) * (config.d_inner + 2 * config.d_state)
-    kept = state + tail * parse_dtype(dtype).itemsize
+    kept = state + tail * item_bytes(dtype)
     return _layers(config)[1] * (2 if both else 1) * kept

@@ -7,14 +7,10 @@ the latter up for longer.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlm_bench.results.lines import SETTINGS
-
-if TYPE_CHECKING:  # the figures import this
-    from dlm_bench.figures.style import Line
+from dlm_bench.results.lines import SETTINGS, Line
 
 AR = "ar"  # the sampler of the lines that overtake
 ALIKE = (*SETTINGS, "length")  # what must be the same on both sides
@@ -28,8 +24,8 @@ class Overtaking:
     as fast from the start.
     """
 
-    line: "Line"
-    rival: "Line"
+    line: Line
+    rival: Line
     batch: float | None
     first: int
 

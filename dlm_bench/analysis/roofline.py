@@ -12,10 +12,9 @@ calibration that another matrix product exceeds.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from dlm_bench.analysis.cost import (
     Array,
@@ -28,11 +27,12 @@ from dlm_bench.analysis.cost import (
 from dlm_bench.analysis.sheets import HARDWARE, Hardware
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.config import ModelConfig, stated_config
-from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.timing.clocks import seconds_of
+
+if TYPE_CHECKING:
+    import torch
 
 MEASURED = "measured"
 CALIBRATION_RUNS = 5  # of each piece of work, the fastest of which counts, after one warm-up
@@ -42,6 +42,8 @@ def find_hardware(name: str) -> Hardware:
     """A sheet by name, or "measured" for a calibration of this machine (its GPU in bfloat16 if
     there is one, else its CPU in float32). Raises ConfigError for another name."""
     if name == MEASURED:
+        import torch
+
         return measure_hardware("cuda" if torch.cuda.is_available() else "cpu")
     if name not in HARDWARE:
         raise unknown("hardware", name, (*HARDWARE, MEASURED))
@@ -62,6 +64,10 @@ def measure_hardware(
     times. A copy counts as bytes read plus bytes written. Raises ConfigError for a device that is
     not here, has no memory of its own (meta), or an unknown dtype.
     """
+    import torch
+
+    from dlm_bench.models.factory import parse_device, parse_dtype
+
     place = parse_device(device)
     if place.type == "meta":
         raise unknown("device", device, ("cpu", "cuda", "cuda:N"))
@@ -91,8 +97,10 @@ def measure_hardware(
     )
 
 
-def _fastest(work: Callable[[], object], device: torch.device) -> float:
+def _fastest(work: Callable[[], object], device: "torch.device") -> float:
     """Seconds of the fastest run."""
+    from dlm_bench.timing.clocks import seconds_of
+
     work()
     return min(seconds_of(work, device) for _ in range(CALIBRATION_RUNS))
 

@@ -10,9 +10,8 @@ from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.analysis.overtake import AR, Overtaking, overtakings
 from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
-from dlm_bench.figures import style
-from dlm_bench.figures.against_length import Spread
-from dlm_bench.results.lines import time_bounds
+from dlm_bench.results.lines import BACKBONE_NAMES, Line, Spread, labelled, time_bounds
+from dlm_bench.results.lines import lines as lines_of
 
 # Coefficients of the law in units that keep them readable: their titles and 1/unit in seconds.
 _UNITS = {
@@ -22,7 +21,7 @@ _UNITS = {
 }
 
 
-def throughput_table(drawn: Sequence[style.Line], at: Sequence[int] = ()) -> Table:
+def throughput_table(drawn: Sequence[Line], at: Sequence[int] = ()) -> Table:
     """Tokens per second: a row a labelled line, a column a length (all there are unless `at`),
     bounded by the slowest and the fastest repeat.
 
@@ -35,7 +34,7 @@ def throughput_table(drawn: Sequence[style.Line], at: Sequence[int] = ()) -> Tab
 
 
 def speedup_table(
-    drawn: Sequence[style.Line],
+    drawn: Sequence[Line],
     frame: pd.DataFrame,
     at: Sequence[int] = (),
     reference: str = REFERENCE,
@@ -58,7 +57,7 @@ def speedup_table(
         labels += [line.label] if known else []
     if not cells:
         raise ResultsError(f"reference: no line has the counterpart of {reference!r} that it needs")
-    name = style.BACKBONE_NAMES.get(reference, reference)
+    name = BACKBONE_NAMES.get(reference, reference)
     return _by_length(f"times as fast as {name}", labels, cells, at)
 
 
@@ -80,12 +79,12 @@ def speedups_by_point(
     }
 
 
-def point_key(line: style.Line, length: int) -> tuple[Any, ...]:
+def point_key(line: Line, length: int) -> tuple[Any, ...]:
     """What names a point of a line among all points."""
     return _key({"backbone": line.backbone, "sampler": line.sampler} | line.settings, length)
 
 
-def fit_table(drawn: Iterable[style.Line]) -> Table:
+def fit_table(drawn: Iterable[Line]) -> Table:
     """The latency law of each labelled line with 95 % intervals; those too short to fit are noted.
 
     R² is of the unweighted means; the last column is the length from which the quadratic term
@@ -111,15 +110,15 @@ def batch_table(frame: pd.DataFrame, at: Sequence[int] = ()) -> Table:
 
     A length of `at` without records is left out and noted; raises ResultsError if that is all.
     """
-    lines = style.lines(frame, along="batch")
+    lines = lines_of(frame, along="batch")
     there = sorted({line.settings["length"] for line in lines})
     absent = [length for length in dict.fromkeys(at) if length not in there]
     if at and len(absent) == len(set(at)):
         asked = ", ".join(map(str, absent))
         raise ResultsError(f"length {asked}: not in the records; there are: {_listed(there)}")
     lines = [line for line in lines if not at or line.settings["length"] in at]
-    labels = [line.label for line in style.labelled(lines)]
-    lines = style.labelled(lines, hidden={"length"})
+    labels = [line.label for line in labelled(lines)]
+    lines = labelled(lines, hidden={"length"})
     batches = sorted({row["batch"] for line in lines for row in line.rows})
     rivals = dict.fromkeys(line.label for line in lines if line.sampler == AR)
     found = overtakings(lines)

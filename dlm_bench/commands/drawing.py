@@ -60,12 +60,14 @@ def fit(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures that the records allow, and name those that they do not."""
     from dlm_bench.errors import ResultsError, unknown
-    from dlm_bench.figures import FIGURES, save
+    from dlm_bench.figures import NAMES
     from dlm_bench.results.lines import check_sampler
     from dlm_bench.results.store import load_results
 
-    if args.figure not in (*FIGURES, "all"):
-        raise unknown("--figure", args.figure, (*FIGURES, "all"))
+    if args.figure not in (*NAMES, "all"):
+        raise unknown("--figure", args.figure, (*NAMES, "all"))
+    from dlm_bench.figures import FIGURES, save
+
     chosen = {name: draw for name, draw in FIGURES.items() if args.figure in (name, "all")}
     taken = {name: inspect.signature(draw).parameters for name, draw in chosen.items()}
     options = _options(args, {option for parameters in taken.values() for option in parameters})

@@ -138,14 +138,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.expand import origins_of
-    from dlm_bench.models.factory import default_dtype, parse_device
+    from dlm_bench.models.place import default_dtype, find_place
     from dlm_bench.results.identity import identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
 
     sampler = build_sampler(args.sampler, **dict(map(option_of, args.option)))
-    dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
+    device = find_place(args.device)
+    dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.
     sampler.check_timed(args.length, args.prompt_len)
     sampler.check_backbone(args.backbone, args.length, args.prompt_len)
@@ -229,6 +230,7 @@ def sweep(args: argparse.Namespace) -> int:
     from dlm_bench.launch.fleet import gpu_places
     from dlm_bench.plan import make_plan
     from dlm_bench.results.store import check_writable
+    from dlm_bench.sweep import load_sweep
     from dlm_bench.terminal import print_found, print_plan
 
     check_launcher(args)
@@ -239,6 +241,9 @@ def sweep(args: argparse.Namespace) -> int:
     budget = args.budget
     if args.launcher == "slurm":
         return sweep_on_slurm(args, overrides)
+    if args.dry_run and not args.resume and budget is None and args.launcher is None:
+        print_plan(load_sweep(args.file, **overrides))
+        return 0
     with Executor() as executor:
         # This process stays without torch, whose memory and threads belong to the workers.
         plan = (

@@ -116,7 +116,7 @@ def table(args: argparse.Namespace) -> int:
 def _table(args: argparse.Namespace, at: list[int]) -> "Table":
     from dlm_bench.analysis import tables
     from dlm_bench.errors import ConfigError
-    from dlm_bench.figures import style
+    from dlm_bench.results import lines as series
     from dlm_bench.results.store import load_results
 
     if args.reference is not None and args.table != "speedup":
@@ -126,7 +126,7 @@ def _table(args: argparse.Namespace, at: list[int]) -> "Table":
     frame = load_results(*args.results)
     if args.table == "batch":
         return tables.batch_table(frame, at)
-    lines = style.labelled(style.lines(frame))
+    lines = series.labelled(series.lines(frame))
     if args.table == "throughput":
         return tables.throughput_table(lines, at)
     if args.table == "fit":

@@ -28,11 +28,12 @@ def env(args: argparse.Namespace) -> int:
     """Print what numbers depend on, and which kernels a model would run with."""
     from dlm_bench.kernels.choice import choose_kernels
     from dlm_bench.models.config import model_config
-    from dlm_bench.models.factory import default_dtype, parse_device, parse_dtype
+    from dlm_bench.models.factory import parse_device, parse_dtype
+    from dlm_bench.models.place import default_dtype
     from dlm_bench.timing.environment import environment
 
     device = parse_device(args.device)
-    dtype = parse_dtype(default_dtype(device) if args.dtype is None else args.dtype)
+    dtype = parse_dtype(default_dtype(device.type) if args.dtype is None else args.dtype)
     head_dim = model_config("diffutran", args.size).head_dim
     kernels = choose_kernels(device, dtype, head_dim, forced_kernels(args))
     facts = environment(device.type, device.index or 0)

@@ -69,7 +69,7 @@ def add(subparsers: Commands) -> None:
 
 def trace(args: argparse.Namespace) -> int:
     """Record a trace and print what a pass accepted."""
-    from dlm_bench.models.factory import default_dtype, parse_device
+    from dlm_bench.models.place import default_dtype, find_place
     from dlm_bench.samplers import build_sampler
     from dlm_bench.samplers.adaptive import record_trace
     from dlm_bench.samplers.trace import save_trace
@@ -85,7 +85,8 @@ def trace(args: argparse.Namespace) -> int:
     sampler = build_sampler(args.sampler, **options)
     check_lengths(args.length, args.prompt_len)
     sampler.check_backbone(args.backbone, args.length, args.prompt_len)
-    dtype = default_dtype(parse_device(args.device)) if args.dtype is None else args.dtype
+    device = find_place(args.device)
+    dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     model = model_of(args, dtype, forced_kernels(args))
     found = record_trace(model, sampler, args.length, seed=args.seed, prompt_len=args.prompt_len)
     save_trace(found, args.output)

@@ -1,35 +1,59 @@
-"""The figures, by name: each draws a frame of `load_results` and returns a matplotlib Figure."""
+"""The figures, by name: each draws a frame of `load_results` and returns a matplotlib Figure.
 
-from collections.abc import Callable
+Loaded on first use: their names, NAMES, do not wait for matplotlib.
+"""
 
-from matplotlib.figure import Figure
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from dlm_bench.figures.batch import draw_batch
-from dlm_bench.figures.energy import draw_energy
-from dlm_bench.figures.latency import draw_latency
-from dlm_bench.figures.memory import draw_memory
-from dlm_bench.figures.missing import NotDrawnWarning
-from dlm_bench.figures.paper import draw_paper_block, draw_paper_full
-from dlm_bench.figures.roofline import draw_roofline
-from dlm_bench.figures.speedup import draw_speedup
-from dlm_bench.figures.style import save
-from dlm_bench.figures.throughput import draw_throughput
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-# Beside the frame some take options: predict, hardware or sampler (see each).
-FIGURES: dict[str, Callable[..., Figure]] = {
-    "throughput": draw_throughput,
-    "batch": draw_batch,
-    "paper-full": draw_paper_full,
-    "paper-block": draw_paper_block,
-    "latency": draw_latency,
-    "speedup": draw_speedup,
-    "roofline": draw_roofline,
-    "energy": draw_energy,
-    "memory": draw_memory,
+    from matplotlib.figure import Figure
+
+    from dlm_bench.figures.batch import draw_batch
+    from dlm_bench.figures.energy import draw_energy
+    from dlm_bench.figures.latency import draw_latency
+    from dlm_bench.figures.memory import draw_memory
+    from dlm_bench.figures.missing import NotDrawnWarning
+    from dlm_bench.figures.paper import draw_paper_block, draw_paper_full
+    from dlm_bench.figures.roofline import draw_roofline
+    from dlm_bench.figures.speedup import draw_speedup
+    from dlm_bench.figures.style import save
+    from dlm_bench.figures.throughput import draw_throughput
+
+    FIGURES: dict[str, Callable[..., Figure]]
+
+# Each is drawn by the function `draw_NAME`. Beside the frame some take options: predict, hardware
+# or sampler (see each).
+NAMES = (
+    "throughput",
+    "batch",
+    "paper-full",
+    "paper-block",
+    "latency",
+    "speedup",
+    "roofline",
+    "energy",
+    "memory",
+)
+_HOMES = {
+    "NotDrawnWarning": "missing",
+    "draw_batch": "batch",
+    "draw_energy": "energy",
+    "draw_latency": "latency",
+    "draw_memory": "memory",
+    "draw_paper_block": "paper",
+    "draw_paper_full": "paper",
+    "draw_roofline": "roofline",
+    "draw_speedup": "speedup",
+    "draw_throughput": "throughput",
+    "save": "style",
 }
 
 __all__ = [
     "FIGURES",
+    "NAMES",
     "NotDrawnWarning",
     "draw_batch",
     "draw_energy",
@@ -42,3 +66,11 @@ __all__ = [
     "draw_throughput",
     "save",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FIGURES":
+        return {each: __getattr__(f"draw_{each.replace('-', '_')}") for each in NAMES}
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dlm_bench.figures' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dlm_bench.figures.{_HOMES[name]}"), name)

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,18 +16,11 @@ from matplotlib.figure import Figure
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import bound, flags, legend, style
 from dlm_bench.figures.missing import name_missing
+from dlm_bench.results.lines import Spread as Spread
 from dlm_bench.results.lines import identity_columns, time_bounds
 
 P = "tokens_per_step"
 Row = dict[str, Any]
-
-
-class Spread(NamedTuple):
-    """The value of a point, and the ends of its bar."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,25 @@ import os
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dlm_bench.results.files import write_file
-from dlm_bench.results.lines import SETTINGS, identity_columns, ok_points
+from dlm_bench.results.lines import BACKBONE_NAMES as BACKBONE_NAMES
+from dlm_bench.results.lines import SAMPLER_NAMES as SAMPLER_NAMES
+from dlm_bench.results.lines import Line as Line
+from dlm_bench.results.lines import grouped as grouped
+from dlm_bench.results.lines import labelled as labelled
+from dlm_bench.results.lines import lines as lines
+from dlm_bench.results.lines import setting_text as setting_text
+from dlm_bench.results.lines import shared_settings as shared_settings
+from dlm_bench.results.lines import short_number as short_number
 
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column paper
 TEXT_WIDTH = 6.9  # inches: both columns
@@ -54,20 +60,6 @@ RC: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.03,
     "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default Type 3
     "svg.hashsalt": "dlm-bench",  # the same identifiers in every run
-}
-
-BACKBONE_NAMES = {
-    "diffutran": "DiffuTran",
-    "diffumamba": "DiffuMamba",
-    "diffumamba-h": "DiffuMamba-H",
-    "ar-transformer": "AR Transformer",
-    "ar-mamba": "AR Mamba-2",
-}
-SAMPLER_NAMES = {
-    "full": "full sequence",
-    "fast-dllm": "Fast-dLLM",
-    "block-cache": "block cache",
-    "ar": "autoregressive",
 }
 
 # Paul Tol's high-contrast triple, whose lightness differs most among the three that share samplers,
@@ -113,108 +105,6 @@ def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
     unknown = sorted(set(backbones) - set(BACKBONE_COLOURS))
     spare = {name: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, name in enumerate(unknown)}
     return BACKBONE_COLOURS | spare
-
-
-@dataclass(frozen=True)
-class Line:
-    """What a figure draws as one line: the records that differ in nothing but what it is drawn
-    against, their length as a rule.
-
-    `settings` holds the sampler's options, size, batch, prompt, dtype, device and hardware (of a
-    line against batch the length and no batch); `rows` one record a length, ascending (the last one
-    where a point was measured again). `variant` names the sampler and what sets the line apart from
-    others of it, `label` the whole line.
-    """
-
-    backbone: str
-    sampler: str
-    settings: dict[str, Any]
-    rows: list[dict[str, Any]]
-    variant: str = ""
-    label: str = ""
-
-
-def lines(frame: pd.DataFrame, along: str = "length") -> list[Line]:
-    """The lines of a results frame against a column, unlabelled, in the order of BACKBONE_NAMES,
-    SAMPLER_NAMES.
-
-    Raises ResultsError, saying what there is instead, if no record is ok.
-    """
-    return grouped(ok_points(frame), along)
-
-
-def grouped(points: pd.DataFrame, along: str = "length") -> list[Line]:
-    """The lines of these rows of a results frame, whatever their status, as `lines` has them."""
-    identity = [name for name in (*identity_columns(points), "length") if name != along]
-    found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
-    for row in points.to_dict("records"):
-        settings = tuple((name, row[name]) for name in identity[2:] if not pd.isna(row[name]))
-        found.setdefault((row["backbone"], row["sampler"], settings), {})[row[along]] = row
-    rank = {name: place for place, name in enumerate([*BACKBONE_NAMES, *SAMPLER_NAMES])}
-    return [
-        Line(backbone, sampler, dict(settings), [rows[place] for place in sorted(rows)])
-        for (backbone, sampler, settings), rows in sorted(
-            found.items(), key=lambda item: [rank.get(name, 99) for name in item[0][:2]]
-        )
-    ]
-
-
-def labelled(drawn: list[Line], hidden: Iterable[str] = ()) -> list[Line]:
-    """`drawn` with labels that say what tells each line from the others, and no more.
-
-    Settings in `hidden` are left out: the figure shows them otherwise.
-    """
-    return [_labelled(line, drawn, hidden) for line in drawn]
-
-
-def _labelled(line: Line, among: list[Line], hidden: Iterable[str]) -> Line:
-    same = [other for other in among if other.sampler == line.sampler]
-    shown = set()
-    for name in line.settings.keys() - set(hidden):
-        others = among if name in SETTINGS else same
-        # Commit costs up to half of all passes more: never silent (DESIGN.md).
-        if name == "commit" or len({other.settings.get(name) for other in others}) > 1:
-            shown.add(name)
-    if "hardware" in shown:
-        shown.discard("device")
-    texts = [setting_text(name, value) for name, value in line.settings.items() if name in shown]
-    sampler = SAMPLER_NAMES.get(line.sampler, line.sampler)
-    backbone = BACKBONE_NAMES.get(line.backbone, line.backbone)
-    named = [sampler] if len(same) < len(among) else []
-    variant, label = ", ".join([sampler, *texts]), ", ".join([backbone, *named, *texts])
-    return replace(line, variant=variant, label=label)
-
-
-def setting_text(name: str, value: Any) -> str:
-    """A setting as a label shows it: p=8, cache=dual, 1.3b, bfloat16."""
-    if name in ("size", "dtype", "device", "hardware"):
-        return str(value)
-    names = {"tokens_per_step": "p", "block_size": "B", "prompt_len": "prompt", "length": "L"}
-    short = names.get(name, name)
-    return f"{short}={value}" if isinstance(value, str) else f"{short}={value:g}"
-
-
-def shared_settings(drawn: list[Line]) -> str:
-    """What all lines have in common, for the caption: hardware, dtype, size, p, B, batch, and the
-    prompt if there is one."""
-    texts = []
-    names = ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size")
-    for name in (*names, "length", "batch", "prompt_len"):
-        values = {line.settings[name] for line in drawn if name in line.settings}
-        if len(values) == 1 and values != {0}:
-            texts.append(setting_text(name, values.pop()))
-    return ", ".join(texts)
-
-
-def short_number(value: float) -> str:
-    """A tick label: 0.1, 20, 4k, 131k, 2M. Powers of two read as the thousands they stand for."""
-    for unit, suffix in ((1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            scaled = value / unit
-            whole = round(scaled)
-            near = abs(scaled - whole) <= 0.05 * scaled
-            return f"{whole}{suffix}" if near else f"{scaled:.1f}{suffix}"
-    return f"{value:g}"
 
 
 def length_axis(axes: Axes, lengths: list[int], most: int) -> None:

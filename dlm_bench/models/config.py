@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 
+FREQUENCIES = 256  # width of the sinusoidal embedding of t, as in DiT and MDLM
+
 
 @dataclass(frozen=True)
 class Backbone:

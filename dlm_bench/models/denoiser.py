@@ -12,9 +12,7 @@ from dlm_bench.models.backbones import own_passes
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.block import Block, Residual, normalise
 from dlm_bench.models.cache import AttentionCache, Cache, Window, new_caches
-from dlm_bench.models.config import ModelConfig
-
-FREQUENCIES = 256  # width of the sinusoidal embedding of t, as in DiT and MDLM
+from dlm_bench.models.config import FREQUENCIES, ModelConfig
 
 
 class TimestepEmbedding(nn.Module):

@@ -10,10 +10,11 @@ from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
 from dlm_bench.models.backbones import FOLDER, known, loaded
 from dlm_bench.models.config import BACKBONES, ModelConfig, model_config
 from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.place import ITEM_BYTES, find_place
 from dlm_bench.plugins import failure, find
 from dlm_bench.protocols import Model, check_model
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -27,31 +28,9 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return dtype
 
 
-def parse_device(device: str | torch.device, *, here: bool = True) -> torch.device:
-    """A device that is there; with here=False, one that may be elsewhere. Raises ConfigError if it
-    is not there, or is none."""
-    try:
-        parsed = torch.device(device)
-    except RuntimeError:
-        raise unknown("device", device, ("cpu", "cuda", "cuda:N", "meta")) from None
-    if here and parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device: {str(device)!r} is not here; this machine has "
-            f"{torch.cuda.device_count()} CUDA devices"
-        )
-    if parsed.type not in ("cpu", "cuda", "meta"):
-        raise unknown("device", device, ("cpu", "cuda", "cuda:N", "meta"))
-    # As a tensor on it will name it, so that a device has one name in all records.
-    return (
-        torch.device("cuda", parsed.index or 0)
-        if parsed.type == "cuda"
-        else torch.device(parsed.type)
-    )
-
-
-def default_dtype(device: torch.device) -> str:
-    """float32 on a CPU, which has no fast bfloat16 to count on; else bfloat16."""
-    return "float32" if device.type == "cpu" else "bfloat16"
+def parse_device(device: str | torch.device) -> torch.device:
+    """A device that is there, as its tensors name it. Raises ConfigError for another."""
+    return torch.device(str(find_place(str(device))))
 
 
 def build_model(

@@ -8,11 +8,10 @@ replayed for every pass of that kind; what changes from pass to pass is on the d
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import get_args
 
 import torch
 
-from dlm_bench.errors import ConfigError, first_line, unknown
+from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.protocols import Model
 from dlm_bench.results.record import Graphs
 from dlm_bench.samplers.sampler import Sampler
@@ -126,17 +125,6 @@ class Steps:
                 raise cause from None
             return first_line(cause) or type(cause).__name__
         return None
-
-
-def check_graphs(graphs: str, device: torch.device) -> None:
-    """Raise ConfigError for an unknown value, or graphs required of a device without any."""
-    if graphs not in get_args(Graphs):
-        raise unknown("graphs", graphs, get_args(Graphs))
-    if graphs == "require" and device.type != "cuda":
-        raise ConfigError(
-            f"graphs: 'require' needs a CUDA device, and the model is on {device}; allowed: "
-            "auto, off"
-        )
 
 
 class _CudaCapture:

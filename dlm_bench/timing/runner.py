@@ -16,6 +16,7 @@ from dlm_bench.errors import (
     unknown,
 )
 from dlm_bench.models.factory import count_parameters
+from dlm_bench.models.place import check_graphs
 from dlm_bench.protocols import Model
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
@@ -24,7 +25,7 @@ from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import Work, laps_of
 from dlm_bench.timing.environment import environment, origins
 from dlm_bench.timing.estimate import ANY_ERROR, Estimate, estimate
-from dlm_bench.timing.graphs import Steps, check_graphs
+from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.nvml import nvml_source
@@ -97,7 +98,7 @@ def measure(
     check_number("tolerance", tolerance, maximum=ANY_ERROR, above=True)
     check_number("max_seconds", max_seconds, maximum=LONGEST_WAIT, above=True)
     device = model.head.weight.device
-    check_graphs(graphs, device)
+    check_graphs(graphs, device.type)
     reset_peak_memory(device)
     sampler.check_timed(length, prompt_len)
     sampler = sampler.scheduled(model, length, batch, seed, prompt_len)

@@ -1,0 +1,66 @@
+"""The device and the dtype that a model is asked for, by name: read without torch, which takes
+seconds to import and which sweeps and predicted costs do without."""
+
+import re
+from dataclasses import dataclass
+from typing import get_args
+
+from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.results.record import Graphs
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # the dtypes that models run in
+_DEVICES = ("cpu", "cuda", "cuda:N", "meta")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device by its type, "cpu", "cuda" or "meta", and the index of a GPU."""
+
+    type: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+
+def find_place(device: str, *, here: bool = True) -> Place:
+    """Return the device of this name, with the index as its tensors have it. Raises ConfigError if
+    there is none of this name, or, unless here=False, none on this machine."""
+    found = re.fullmatch(r"(cpu|cuda|meta)(?::(\d{1,3}))?", device, re.ASCII)
+    if found is None:
+        raise unknown("device", device, _DEVICES)
+    if found[1] != "cuda":
+        return Place(found[1])
+    place = Place("cuda", int(found[2] or 0))
+    if here:
+        import torch
+
+        if int(found[2] or 0) >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device: {device!r} is not here; this machine has "
+                f"{torch.cuda.device_count()} CUDA devices"
+            )
+    return place
+
+
+def default_dtype(device_type: str) -> str:
+    """Return float32 for a CPU, which has no fast bfloat16 to count on; else bfloat16."""
+    return "float32" if device_type == "cpu" else "bfloat16"
+
+
+def item_bytes(dtype: str) -> int:
+    """Return the bytes of a number. Raises ConfigError for a dtype that models do not run in."""
+    if dtype not in ITEM_BYTES:
+        raise unknown("dtype", dtype, ITEM_BYTES)
+    return ITEM_BYTES[dtype]
+
+
+def check_graphs(graphs: str, device_type: str) -> None:
+    """Raise ConfigError for an unknown value, or graphs required of a device without any."""
+    if graphs not in get_args(Graphs):
+        raise unknown("graphs", graphs, get_args(Graphs))
+    if graphs == "require" and device_type != "cuda":
+        raise ConfigError(
+            f"graphs: 'require' needs a CUDA device, and the model is on {device_type}; allowed: "
+            "auto, off"
+        )
