@@ -1,9 +1,51 @@
 """Arguments that several commands take."""
 
 import argparse
+import dataclasses
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import ConfigError, did_you_mean
+
+Option = int | float | str
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which has `--debug`.
+
+    later: adds arguments when this parser is about to parse, for those that take time to find out.
+    """
+
+    later: Callable[["Parser"], None] | None = None
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.later is not None:
+            later, self.later = self.later, None
+            later(self)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = [] if action.choices is None else list(map(str, action.choices))
+        if choices and value not in choices:
+            hint = did_you_mean(str(value), choices)
+            raise argparse.ArgumentError(
+                action, f"{value!r} is not known{hint}; allowed: {', '.join(choices)}"
+            )
+
 
 Commands = argparse._SubParsersAction
 
@@ -40,10 +82,72 @@ def add_random_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_options(parser: argparse.ArgumentParser, how: str) -> None:
-    """The options of a sampler, which `option_of` reads."""
+def add_sampler_options(parser: Parser) -> None:
+    """The options of the samplers, which `sampler_options` reads: each by its name, and all as
+    `-o NAME=VALUE`."""
     parser.add_argument(
-        "-o", "--option", action="append", default=[], metavar="NAME=VALUE", help=how
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the sampler, a plug-in's too, e.g. commit=fused; may be repeated",
+    )
+    parser.later = _add_each_sampler_option
+
+
+def _add_each_sampler_option(parser: Parser) -> None:
+    from dlm_bench.samplers import SAMPLERS
+
+    group = parser.add_argument_group("options of the sampler")
+    defaults: dict[str, dict[str, object]] = {}
+    for sampler, kind in SAMPLERS.items():
+        for field in dataclasses.fields(kind):
+            defaults.setdefault(field.name, {})[sampler] = field.default
+    for name, of in defaults.items():
+        flag = f"--{name.replace('_', '-')}"
+        if flag not in parser._option_string_actions:  # a command may have it as its own
+            default = next(iter(of.values()))
+            help = f"{', '.join(of)}" + (f" (default: {default})" if default != "" else "")
+            group.add_argument(flag, dest=f"sampler_{name}", metavar="VALUE", help=help)
+
+
+def sampler_options(args: argparse.Namespace) -> dict[str, Option]:
+    """The options of the sampler that were given. Raises ConfigError for a text that is none, and
+    for an option with two values."""
+    found = dict(map(_option_of, args.option))
+    for key, text in vars(args).items():
+        name = key.removeprefix("sampler_")
+        if name != key and text is not None:
+            if name in found:
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"--option: {name} is given by {flag}, too; give it once")
+            found[name] = _value_of(text)
+    return found
+
+
+def _option_of(text: str) -> tuple[str, Option]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"--option: {text!r} is not allowed; must be NAME=VALUE")
+    return name, _value_of(value)
+
+
+def _value_of(text: str) -> Option:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def warn_of_random_acceptance(rule: str) -> None:
+    """Warn that a rule which accepts by confidence says nothing of random weights."""
+    warnings.warn(
+        f"accept={rule} on random weights: they are sure of nothing, so a pass unmasks about one "
+        "token; give trained weights, or a trace of theirs (dlm-bench trace)",
+        stacklevel=2,
     )
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from dlm_bench.commands.arguments import (
     Commands,
     add_cuda,
-    add_options,
     add_prompt_len,
     add_random_weights,
+    add_sampler_options,
     forced_kernels,
+    sampler_options,
+    warn_of_random_acceptance,
 )
 from dlm_bench.commands.launching import add_launcher, check_launcher
 from dlm_bench.errors import ConfigError, DlmBenchError, first_line, seconds_of, share_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from dlm_bench.plan import Plan
     from dlm_bench.protocols import Model
     from dlm_bench.results.record import Record
+    from dlm_bench.sweep import Sweep
 
 
 def add(subparsers: Commands) -> None:
@@ -45,9 +48,7 @@ def add(subparsers: Commands) -> None:
         help="trained weights (dlm_bench.save_checkpoint), instead of random ones",
     )
     add_random_weights(parser)
-    add_options(
-        parser, "a sampler's option, e.g. tokens_per_step=16 or commit=fused; may be repeated"
-    )
+    add_sampler_options(parser)
     parser.add_argument("--batch", type=int, default=1, help="sequences at once (default: 1)")
     add_prompt_len(parser, "timed apart")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
@@ -144,7 +145,7 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
 
-    sampler = build_sampler(args.sampler, **dict(map(option_of, args.option)))
+    sampler = build_sampler(args.sampler, **sampler_options(args))
     device = find_place(args.device)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.
@@ -154,6 +155,8 @@ def _measure(args: argparse.Namespace) -> int:
         check_writable(args.output)
     forced = forced_kernels(args)
     model = model_of(args, dtype, forced)
+    if not sampler.known and not model.checkpoint:
+        warn_of_random_acceptance(str(sampler.options()["accept"]))
     settings = {
         name: getattr(args, name)
         for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
@@ -210,19 +213,6 @@ def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "M
     return load_checkpoint(args.checkpoint, args.device, dtype, kernels=forced)
 
 
-def option_of(text: str) -> tuple[str, int | float | str]:
-    """The name and the value that NAME=VALUE says. Raises ConfigError for another text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--option: {text!r} is not allowed; must be NAME=VALUE")
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, value
-
-
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
     from dlm_bench.commands.launching import conclude, sweep_on_slurm
@@ -266,6 +256,7 @@ def sweep(args: argparse.Namespace) -> int:
             if budget is not None:
                 _predict(executor, plan, found, budget)
             return 0
+        _warn_of_random_weights(plan.sweep)
         check_writable(output)
         records, finished = _run_all(executor, plan, [*found.values()], output, budget, places)
     if not finished:
@@ -273,6 +264,15 @@ def sweep(args: argparse.Namespace) -> int:
         print(f"dlm-bench: interrupted; {appended}", file=sys.stderr)
         return 130
     return conclude(plan, records, len(found), output)
+
+
+def _warn_of_random_weights(sweep: "Sweep") -> None:
+    measuring = sweep.measuring
+    trained = set() if measuring.random_weights else measuring.folders.keys()
+    for point in sweep.points:
+        if "accept" in point.options and point.backbone not in trained:
+            warn_of_random_acceptance(str(point.options["accept"]))
+            return
 
 
 def _run_all(

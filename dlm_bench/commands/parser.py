@@ -1,7 +1,6 @@
 """The parser of the command line, put together from the commands."""
 
 import argparse
-from typing import Any, NoReturn
 
 from dlm_bench.commands import (
     comparing,
@@ -12,6 +11,7 @@ from dlm_bench.commands import (
     telling,
     tracing,
 )
+from dlm_bench.commands.arguments import Parser
 from dlm_bench.errors import did_you_mean
 
 EXAMPLES = """\
@@ -38,38 +38,17 @@ exit codes: 0 ok, 1 a regression was proven, 2 wrong usage, configuration or fil
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which has `--debug`."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.add_argument(
-            "--debug",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="show the traceback of an error",
-        )
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        choices = [] if action.choices is None else list(map(str, action.choices))
-        if choices and value not in choices:
-            hint = did_you_mean(str(value), choices)
-            raise argparse.ArgumentError(
-                action, f"{value!r} is not known{hint}; allowed: {', '.join(choices)}"
-            )
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Parse a command line. Ends with SystemExit after --help or a wrong usage."""
     parser = build_parser()
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         of_command: Parser = getattr(args, "parser", parser)
-        options = list(of_command._option_string_actions)
-        hint = did_you_mean(unknown[0].partition("=")[0], options)
+        options = [option.lstrip("-") for option in of_command._option_string_actions]
+        hint = did_you_mean(unknown[0].partition("=")[0].lstrip("-"), options)
+        hint = hint.replace(" '", " '--")
+        if not hint and hasattr(args, "option"):
+            hint = "; an option of a plug-in's sampler is -o NAME=VALUE"
         of_command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return args
 

@@ -2,16 +2,19 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from dlm_bench.commands.arguments import (
     Commands,
     add_kernels,
-    add_options,
     add_prompt_len,
     add_random_weights,
+    add_sampler_options,
     forced_kernels,
+    sampler_options,
+    warn_of_random_acceptance,
 )
-from dlm_bench.commands.measuring import model_of, option_of
+from dlm_bench.commands.measuring import model_of
 from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import DEFAULT_SIZE
 
@@ -52,7 +55,7 @@ def add(subparsers: Commands) -> None:
     parser.add_argument(
         "--factor", type=float, help="accept the n surest with (n + 1)(1 - c_n) below it (1.0)"
     )
-    add_options(parser, "another option of the sampler, e.g. block_size=64; may be repeated")
+    add_sampler_options(parser)
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="trained weights, instead of random ones"
     )
@@ -74,7 +77,7 @@ def trace(args: argparse.Namespace) -> int:
     from dlm_bench.samplers.adaptive import record_trace
     from dlm_bench.samplers.trace import save_trace
 
-    options = dict(map(option_of, args.option))
+    options: dict[str, Any] = sampler_options(args)
     given = {name: getattr(args, name) for name in ("threshold", "factor")}
     given = {name: value for name, value in given.items() if value is not None}
     rule = args.accept or next(iter(given), "threshold")
@@ -88,6 +91,8 @@ def trace(args: argparse.Namespace) -> int:
     device = find_place(args.device)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     model = model_of(args, dtype, forced_kernels(args))
+    if not model.checkpoint:
+        warn_of_random_acceptance(rule)
     found = record_trace(model, sampler, args.length, seed=args.seed, prompt_len=args.prompt_len)
     save_trace(found, args.output)
     counts = [count for block in found.accepted for count in block]

@@ -1,0 +1,88 @@
+"""A sampler's options are options of `run`, and a mistake names what was meant."""
+
+import dataclasses
+
+import pytest
+
+from dlm_bench.cli import main
+from dlm_bench.results.store import read_records
+from dlm_bench.samplers import SAMPLERS
+
+TINY = ["--size", "tiny", "-L", "32", "--warmup", "0", "--repeats", "1"]
+
+
+@pytest.fixture
+def run(capsys, tmp_path):
+    """Exit code, record and stderr of a run."""
+
+    def measured(sampler, *options):
+        path = tmp_path / "r.jsonl"
+        path.unlink(missing_ok=True)
+        command = ["run", "diffutran", sampler, *TINY, *options, "--output", str(path)]
+        code = main(command)
+        record = read_records(path)[0] if code == 0 else None
+        return code, record, capsys.readouterr().err
+
+    return measured
+
+
+def test_each_option_of_a_sampler_is_an_option_of_run(run):
+    code, record, _ = run(
+        "block-cache", "--tokens-per-step", "16", "--block-size=16", "--commit", "fused"
+    )
+    assert code == 0
+    chosen = {name: record.point.options[name] for name in ("tokens_per_step", "block_size")}
+    assert chosen == {"tokens_per_step": 16, "block_size": 16}
+    assert record.point.options["commit"] == "fused"
+    assert run("block-cache", "-o", "tokens_per_step=16", "-o", "block_size=16")[1].nfe == 3
+
+
+def test_help_lists_the_options_of_every_sampler(capsys):
+    assert main(["run", "--help"]) == 0
+    out = capsys.readouterr().out
+    for kind in SAMPLERS.values():
+        for field in dataclasses.fields(kind):
+            assert f"--{field.name.replace('_', '-')} " in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--token-per-step", "8"], "dlm-bench run: unrecognized arguments: --token-per-step 8"),
+        (
+            ["--token-per-step", "8"],
+            "(did you mean '--tokens-per-step'?) (see dlm-bench run --help",
+        ),
+        (["--xyzzy", "8"], "an option of a plug-in's sampler is -o NAME=VALUE"),
+        (["--block-size", "8"], "block_size: sampler 'full' has no such option"),
+        (["-o", "tokens_per_step=4", "--tokens-per-step", "8"], "tokens_per_step is given by"),
+        (["--unmask", "coin"], "unmask: 'coin' is not known"),
+    ],
+)
+def test_a_wrong_option_is_one_line_with_a_hint(options, said, run):
+    code, _, err = run("full", *options)
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_command_that_is_none_is_hinted_at(capsys):
+    assert main(["swep", "x.toml"]) == 2
+    assert "'swep' is not known (did you mean 'sweep'?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("h100", "'h100-sxm' or 'h100-pcie'"), ("RTX", "'rtx-4090'")]
+)
+def test_hardware_is_found_by_how_it_begins(given, meant, capsys):
+    assert main(["cost", "--hardware", given]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_accepting_by_confidence_with_random_weights_is_warned_of_in_one_line(run):
+    code, record, err = run("full", "--accept", "threshold")
+    assert code == 0
+    assert record.nfe == 32
+    (line,) = err.splitlines()
+    assert line.startswith("dlm-bench: warning: accept=threshold on random weights")
+    assert not run("full")[2]
