@@ -11,6 +11,8 @@ import pytest
 from dlm_bench.cli import main
 from dlm_bench.results.store import read_records
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 
 SWEEP = """
@@ -99,6 +101,7 @@ def left_over(root):
     return git(root, "worktree", "list").splitlines()[1:], git(root, "branch").split()
 
 
+@pytest.mark.slow
 def test_real_workers_of_both_revisions_measure_the_points(repository, tmp_path, capsys):
     first = git(repository, "rev-parse", "--short=12", "HEAD")
     (repository / "notes").write_text("x")
@@ -118,6 +121,7 @@ def test_real_workers_of_both_revisions_measure_the_points(repository, tmp_path,
             assert record.environment["commit"] == revision, "each ran its own code"
 
 
+@pytest.mark.slow
 def test_a_slower_head_is_found_with_exit_code_1_and_nothing_is_left_behind(repository, capsys):
     fake(repository)
     base = commit(repository)

@@ -28,6 +28,7 @@ def test_pass_floors_compares_each_point_with_diffutran_and_the_roofline():
     assert (table.x_floor > 0).all()
 
 
+@pytest.mark.process
 def test_pass_floors_says_in_a_line_what_is_wrong(tmp_path):
     command = [sys.executable, str(ROOT / "bench" / "pass_floors.py")]
     command += [str(tmp_path / "none.jsonl"), "--hardware", next(iter(HARDWARE))]

@@ -10,6 +10,8 @@ from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
 from dlm_bench.sweep import Measuring, Sweep
 
+pytestmark = pytest.mark.process
+
 LOADING = 2.0  # seconds that a worker needs for another model
 
 
@@ -191,6 +193,7 @@ def sweep_file(tmp_path, mode="sampled"):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_sweep_within_a_budget_measures_every_point(tmp_path, capsys):
     output = tmp_path / "r.jsonl"
     assert main(["sweep", sweep_file(tmp_path), "--budget", "3s", "--output", str(output)]) == 0

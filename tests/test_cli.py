@@ -11,6 +11,8 @@ import pytest
 from dlm_bench.cli import main
 from dlm_bench.results.store import read_records
 
+pytestmark = pytest.mark.process
+
 SWEEP = """
 name = "test"
 size = "tiny"

@@ -11,6 +11,8 @@ from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep import load_sweep
 from dlm_bench.timing.runner import measure
 
+pytestmark = pytest.mark.process
+
 POINT = ["run", "diffumamba", "block-cache", "--size", "tiny", "--length", "40"]
 POINT += ["--warmup", "0", "--repeats", "2"]
 SWEEP = """

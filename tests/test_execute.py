@@ -17,6 +17,8 @@ from dlm_bench.isolation import WorkerFailure, WorkerProcess
 from dlm_bench.plan import TimeLeft
 from dlm_bench.results.record import Point
 
+pytestmark = pytest.mark.process
+
 SWEEP = """
 name = "test"
 size = "tiny"
@@ -42,6 +44,7 @@ def run(tmp_path, lengths, **changes):
         return [record for _, record, _ in executor.run(plan)]
 
 
+@pytest.mark.slow
 def test_a_worker_out_of_memory_one_that_hangs_and_one_that_segfaults_leave_a_record_each(tmp_path):
     # From the longest down, so that no failure is a reason to skip the next.
     hungry, hang, segfault, good = run(tmp_path, [bad.HUNGRY, bad.HANG, bad.SEGFAULT, 32])

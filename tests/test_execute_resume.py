@@ -14,6 +14,8 @@ from dlm_bench.cli import main
 from dlm_bench.execute import Executor
 from dlm_bench.results.store import TornLineWarning, append_record, read_records
 
+pytestmark = pytest.mark.process
+
 KILLS = 20
 
 

@@ -14,6 +14,8 @@ from dlm_bench.cli import main
 from dlm_bench.models.cache import Window
 from dlm_bench.plan import make_plan
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "dlm_bench_example"
 
@@ -62,6 +64,7 @@ def test_list_has_plug_ins_with_their_package(capsys):
     assert "full block-cache prefill" in told
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_a_sweep_measures_and_draws_what_a_package_brings(tmp_path, capsys):
     sweep = tmp_path / "own.toml"

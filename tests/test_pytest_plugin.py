@@ -13,6 +13,8 @@ from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.results.record import SCHEMA_VERSION, Point, Record
 from dlm_bench.results.store import append_record, read_records
 
+pytestmark = pytest.mark.process
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]

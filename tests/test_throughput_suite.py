@@ -53,6 +53,8 @@ def test_every_role_of_every_backbone_and_sampler_is_in_it_once():
     assert len(pairs) == 2 * (3 * 3 + 2), "two sizes, three denoisers by three samplers, two AR"
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_each_kind_of_pass_runs():
     """Once each, with --benchmark-disable."""
     done = suite("--benchmark-disable", "-k", "tiny-diffumamba-h or tiny-ar")
@@ -69,6 +71,8 @@ def saved(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_saved_run_says_what_was_timed(saved):
     (path,) = saved.glob("*/0001_base.json")
     (found,) = json.loads(path.read_text())["benchmarks"]
@@ -90,12 +94,16 @@ def compared(saved, *options):
     return suite("-k", ONE, where, "--benchmark-compare=*_base", fail, *options)
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_comparing_passes_without_a_change(saved):
     done = compared(saved)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0001_base" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_comparing_fails_with_work_planted_in_the_pass(saved):
     done = compared(saved, "-p", "support.slow_passes")
     assert done.returncode != 0

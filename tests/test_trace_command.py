@@ -13,6 +13,8 @@ from dlm_bench.results.store import read_records
 from dlm_bench.samplers.trace import load_trace
 from dlm_bench.sweep import load_sweep
 
+pytestmark = pytest.mark.process
+
 SWEEP = """
 name = "replays"
 size = "tiny"
@@ -172,6 +174,7 @@ def test_a_moved_study_keeps_its_identities(folder, tmp_path):
     assert make_plan(tmp_path / "s.toml").identities() == before
 
 
+@pytest.mark.slow
 def test_a_sweep_measures_them_in_workers(folder, tmp_path):
     output = tmp_path / "r.jsonl"
     assert main(["sweep", str(folder / "s.toml"), "--output", str(output)]) == 0

@@ -28,6 +28,7 @@ RECIPE = Recipe(tokens=256, lengths=(32,), peak=4e-3, warmup=0.1)
 STEPS = 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [*DENOISERS, *CAUSAL])
 def test_a_few_steps_on_a_pattern_beat_the_unigram_entropy(backbone, tmp_path):
     text = as_tensor(PATTERN * 40)

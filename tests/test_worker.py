@@ -77,6 +77,7 @@ def test_a_mistake_in_a_sweep_is_an_answer_and_not_a_failure(tmp_path):
     assert answer == {"mistake": f"{path}: size: missing; every sweep needs it"}
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_busy_worker_dies_with_its_parent():
     script = (

@@ -95,6 +95,7 @@ def test_a_full_pass_of_131072_tokens_fits_in_24_gb():
     assert held + allocations.peak < 24e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "size"), [("bfloat16", "1.3b"), ("float32", "240m")])
 def test_every_kernel_compiles_for_an_h100(dtype, size):
     unique = {}

@@ -101,6 +101,8 @@ for name, draw in DRAWN.items():
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_files_are_byte_identical_from_process_to_process_with_truetype_fonts(frame, tmp_path):
     frame(*demo([512, 1024, 2048]))
     for run in ("1", "2"):  # another hash seed and another date in each

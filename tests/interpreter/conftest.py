@@ -5,10 +5,17 @@ The interpreter is right in float32 and float16 and silently wrong in bfloat16 (
 
 import contextlib
 import os
+from pathlib import Path
 
 import pytest
 
 collect_ignore_glob = [] if os.environ.get("TRITON_INTERPRET") == "1" else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.interpreter)
 
 
 @pytest.fixture(autouse=True)

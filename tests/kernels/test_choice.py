@@ -135,6 +135,7 @@ def test_a_model_keeps_its_kernels():
         build_model("diffumamba", "tiny", kernels={"lm_head": "triton"})
 
 
+@pytest.mark.process
 def test_the_command_line_forces_kernels():
     command = [sys.executable, "-m", "dlm_bench.cli", "env", "--attention", "cudnn"]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}

@@ -14,6 +14,8 @@ from dlm_bench.errors import ConfigError
 from dlm_bench.execute import Executor
 from dlm_bench.launch.fleet import GIVE_UP, gpu_places, run_on
 
+pytestmark = pytest.mark.process
+
 A, B, C = "diffutran", "diffumamba", "diffumamba-h"
 GPU = "NVIDIA imaginary"
 

@@ -16,6 +16,8 @@ from dlm_bench.cli import main
 from dlm_bench.isolation import WorkerProcess
 from dlm_bench.results.store import read_records
 
+pytestmark = pytest.mark.process
+
 KILLS = 4
 LOCAL = ("--launcher", "local")
 
@@ -47,6 +49,7 @@ def children_of(pid):
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+@pytest.mark.slow
 def test_a_sweep_on_three_gpus_killed_again_and_again_holds_every_point_exactly_once(files):
     path, output = files
     plan = write(path, [(b, n) for b in ("diffutran", "diffumamba") for n in range(1, 201)])

@@ -18,6 +18,8 @@ from dlm_bench.execute import Executor
 from dlm_bench.launch.slurm import Jobs
 from dlm_bench.results.store import read_records
 
+pytestmark = pytest.mark.slurm
+
 SCRIPT = str(Path(__file__).parents[2] / ".ci" / "slurm")
 
 

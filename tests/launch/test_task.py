@@ -12,6 +12,8 @@ from dlm_bench.launch.task import Task, parts_of
 from dlm_bench.plan import make_plan
 from dlm_bench.results.store import append_record, read_records
 
+pytestmark = pytest.mark.process
+
 A, B = "diffutran", "diffumamba"
 POINTS = [(b, n) for b in (A, B) for n in (32, 64, 96)]
 

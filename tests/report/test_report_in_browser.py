@@ -8,9 +8,12 @@ import pytest
 from support.browser import CHROMIUM, Page
 from support.report_records import EVIL, LENGTHS, failed, of_gpu, record, study
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on the PATH; `apt-get install chromium` has it"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no chromium on the PATH; `apt-get install chromium` has it"
+    ),
+]
 
 FIGURES = "Bokeh.documents[0].roots()"
 # What canvases show: pixels that are not transparent, over all of a figure.

@@ -181,6 +181,7 @@ def test_a_flag_that_is_not_one_is_refused():
         )
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs Linux's schedstat")
 def test_a_run_next_to_busy_processes_is_contended():
     busy = [
