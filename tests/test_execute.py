@@ -25,7 +25,7 @@ size = "tiny"
 dtype = "float32"
 warmup = 0
 repeats = 1
-timeout = 4
+timeout = 10
 memory_limit = "2GiB"
 lengths = {lengths}
 
@@ -52,7 +52,7 @@ def test_a_worker_out_of_memory_one_that_hangs_and_one_that_segfaults_leave_a_re
     assert "can't allocate memory" in hungry.message
     assert (hang.status, hang.message) == (
         "timeout",
-        "no result within 4 s; its process was killed",
+        "no result within 10 s; its process was killed",
     )
     assert (segfault.status, segfault.message) == (
         "error",
@@ -121,7 +121,7 @@ def test_a_kill_is_blamed_on_the_memory_only_if_the_kernel_says_so(monkeypatch):
     [(quick.OUT_OF_MEMORY, "oom", "out of memory"), (quick.HANG, "timeout", "out of time")],
 )
 def test_longer_points_of_a_line_that_ran_out_are_skipped_and_say_why(length, status, why):
-    failed, *longer, shorter = run_quick([length, length + 100, length + 200, 32], timeout=0.5)
+    failed, *longer, shorter = run_quick([length, length + 100, length + 200, 32], timeout=2)
     assert failed.status == status
     assert [record.status for record in longer] == ["skipped"] * 2
     for record in longer:
@@ -196,8 +196,8 @@ def test_what_a_worker_started_is_killed_with_it(tmp_path):
         "serve(lambda: answer)\n"
     )
     worker = WorkerProcess((sys.executable, "-c", script))
-    with pytest.raises(WorkerFailure, match=r"within 1.5 s"):
-        worker.ask({}, timeout=1.5)
+    with pytest.raises(WorkerFailure, match=r"within 3 s"):
+        worker.ask({}, timeout=3)
     assert gone(int((tmp_path / "child").read_text()))
 
 
@@ -215,7 +215,7 @@ def test_an_interrupt_ends_the_worker_and_keeps_what_is_written(tmp_path):
     process = quick_sweep(plan, output)
     wait_until(lambda: output.exists() and output.read_bytes().count(b"\n") >= 3)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     kept = output.read_bytes().count(b"\n")
     assert err.strip().splitlines()[-1] == (

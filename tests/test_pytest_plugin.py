@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.pass_clock import PassClock
 
 import dlm_bench
 from dlm_bench.analysis.baseline import Baseline, judge
@@ -30,6 +31,8 @@ def test_speed(throughput):
 """
 CHECK = """
 from pathlib import Path
+from support.pass_clock import PassClock
+
 from dlm_bench.results.store import read_records
 
 def test_speed(throughput):
@@ -60,8 +63,9 @@ def _libraries():
 
 
 @pytest.fixture
-def session(pytester):
+def session(pytester, monkeypatch):
     """Runs the tests of `source` in a session of their own."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
     def run(source, *options):
         pytester.makepyfile(source)
@@ -98,12 +102,12 @@ def test_a_point_is_timed_and_saved(session, pytester):
 
 
 def test_planted_work_fails_the_test(session, pytester, monkeypatch):
+    PassClock(monkeypatch)
     session(MEASURE, "--dlm-save", "base.jsonl").assert_outcomes(passed=1)
     forward = Denoiser.forward
 
     def slow(self, *args, **kwargs):
-        for _ in range(15):  # so much that no neighbour on this machine can hide it
-            forward(self, *args, **kwargs)
+        forward(self, *args, **kwargs)
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(Denoiser, "forward", slow)

@@ -50,7 +50,8 @@ def gone(pid):
     return wait_until(over)
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=120.0):
+    """Wait for a condition; the limit is for what hangs, far above a busy machine's need."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came"

@@ -10,9 +10,17 @@ from dlm_bench.analysis.roofline import HARDWARE, utilisation
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.lines import identity_columns
 from dlm_bench.samplers.adaptive import record_trace
+from dlm_bench.timing import estimate
 
 LENGTH = 60
 ADAPTIVE = {"accept": "factor", "factor": 2.9, "block_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch):
+    """The passes are counted here, not timed."""
+    for seconds in ("WARMUP_SECONDS", "SETTLE_SECONDS"):
+        monkeypatch.setattr(estimate, seconds, 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,10 @@ def sets(count, repeats, scatter=0.05):
     return 1 + scatter * np.random.default_rng(repeats).standard_normal((count, repeats))
 
 
-@pytest.mark.parametrize("repeats", [5, 7, 10, 20, 50])
+LONG = [pytest.param(repeats, marks=pytest.mark.slow) for repeats in (20, 50)]
+
+
+@pytest.mark.parametrize("repeats", [5, 7, 10, *LONG])
 def test_independent_noise_is_rarely_taken_for_drift(repeats):
     alarms = np.mean([drifting(times) is not None for times in sets(2000, repeats)])
     # The test's level is 2 %; 3.3 % is four standard errors of 2000 sets above that.
