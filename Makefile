@@ -2,17 +2,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+# On all cores, a thread each; more than 8 workers of torch are mostly memory.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal --durations 20
+FAST := not slow and not slurm and not browser and not interpreter and not gpu
+REST := (slow or slurm or browser) and not interpreter and not gpu
+
+.PHONY: demo test test-rest test-all lint clean
 
 # The demo: every backbone and sampler, on a GPU if there is one; a table, the figures, a report.
 demo: .venv/installed
 	@rm -rf demo
 	$(BIN)/python bench/demo.py --output demo
 
-# The Triton kernels run in its interpreter, which has to be asked for before they are imported.
+# The fast tests.
 test: .venv/installed
-	$(BIN)/python -m pytest
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter
+	$(PYTEST) -m "$(FAST)"
+	@echo "These were the fast tests. The rest (slow, Slurm, browser, Triton's interpreter): make test-rest"
+	@echo "Both: make test-all. On a machine with a GPU: $(BIN)/python -m pytest tests/gpu"
+
+# Triton's interpreter has to be asked for before the kernels are imported.
+test-rest: .venv/installed
+	$(PYTEST) -m "$(REST)"
+	TRITON_INTERPRET=1 $(PYTEST) tests/interpreter
+
+test-all: test test-rest
 
 lint: .venv/installed
 	$(BIN)/ruff check .

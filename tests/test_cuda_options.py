@@ -74,9 +74,11 @@ def test_a_sweeps_kernels_reach_its_models(sweep_file, monkeypatch):
 
 def test_a_failed_point_names_its_kernels_too(sweep_file):
     path = sweep_file()
-    path.write_text(path.read_text().replace("lengths = [40]", "lengths = [40]\nbatch = 16777216"))
+    path.write_text(path.read_text().replace("lengths = [40]", "lengths = [40]\nbatch = 65536"))
     sweep = load_sweep(path)
-    point = sweep.points[0].model_copy(update={"length": 1 << 16})  # no machine has the memory
+    blocks = {"block_size": 1 << 16, "tokens_per_step": 1 << 16}  # few passes to plan
+    large = {"length": 1 << 21, "options": sweep.points[0].options | blocks}
+    point = sweep.points[0].model_copy(update=large)  # no machine has the memory
     job = {"measure": point.model_dump(), "measuring": sweep.measuring.model_dump()}
     failure = Desk().answer(job | {"memory_limit": None})["failure"]
     assert failure["status"] == "oom"

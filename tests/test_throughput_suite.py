@@ -89,12 +89,8 @@ def test_a_saved_run_says_what_was_timed(saved):
     assert found["stats"]["min"] > 1e-5, "no pass of this size takes 10 microseconds"
 
 
-COUNTED = (
-    "-k",
-    ONE,
-    "-p",
-    "support.counted_passes",
-)  # the same on every machine, with any neighbours
+# By a clock that is the same on every machine, with any neighbours.
+COUNTED = ("-k", ONE, "-p", "support.counted_passes")
 
 
 @pytest.fixture(scope="module")

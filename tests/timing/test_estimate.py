@@ -205,11 +205,8 @@ def test_one_repeat_leaves_no_error_to_state():
 )
 def test_sampled_agrees_with_exact(backbone, name, monkeypatch):
     PassClock(monkeypatch)
-    for seconds in (
-        "WARMUP_SECONDS",
-        "SETTLE_SECONDS",
-        "LEAST_SECONDS",
-    ):  # of this clock: many passes
+    # A second by this clock is hundreds of passes.
+    for seconds in ("WARMUP_SECONDS", "SETTLE_SECONDS", "LEAST_SECONDS"):
         monkeypatch.setattr(module, seconds, 0.0)
     model, sampler = build_model(backbone, "tiny"), SAMPLERS[name]
     exact = measure(model, sampler, 256, mode="exact", warmup=1, repeats=3)
