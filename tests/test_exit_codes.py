@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from support.comparing import record
 
 from dlm_bench.cli import main
 from dlm_bench.commands import telling
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.store import append_record
-from tests.support.comparing import record
 
 BENCH = [sys.executable, "-m", "dlm_bench"]
 TINY = ["run", "diffutran", "full", "--size", "tiny", "-L", "8", "--repeats", "1", "--warmup", "0"]
