@@ -140,32 +140,42 @@ class Throughput:
         `backbone` and `size` are those of `dlm_bench.build_model`; `device` is that of --dlm-device
         if it is not given, `dtype` float32 on a CPU and else bfloat16; mode, warmup, repeats and
         graphs are those of `dlm_bench.measure`. Skips the test in a worker of pytest-xdist, beside
-        whose work no time means anything. Raises ConfigError for a value that is not allowed.
+        whose work no time means anything. Fails it in a line for a value that is not allowed.
         """
         __tracebackhide__ = True
         if "PYTEST_XDIST_WORKER" in os.environ:
             pytest.skip("dlm-bench: workers of pytest-xdist would slow each other; use -n 0")
+        settings: dict[str, Any] = {"mode": mode, "warmup": warmup, "repeats": repeats}
+        settings |= {"batch": batch, "prompt_len": prompt_len, "seed": seed, "graphs": graphs}
+        try:
+            return self._measure(
+                (backbone, size, device, dtype), sampler, options, length, settings
+            )
+        except DlmBenchError as error:
+            failure = f"dlm-bench: {error}"
+        pytest.fail(failure, pytrace=False)  # not in the handler: the error would be its context
+
+    def _measure(
+        self,
+        asked: "tuple[str, str | None, str | None, str | None]",
+        sampler: str,
+        options: dict[str, Any],
+        length: int,
+        settings: dict[str, Any],
+    ) -> "Record":
         from dlm_bench.jobs import release
         from dlm_bench.models.place import default_dtype, find_place
         from dlm_bench.results.store import append_record
         from dlm_bench.samplers import build_sampler
         from dlm_bench.timing.runner import measure
 
+        backbone, size, device, dtype = asked
         place = find_place(self._settings.device if device is None else device)
         dtype = default_dtype(place.type) if dtype is None else dtype
+        built = build_sampler(sampler, **options)
         try:
-            record = measure(
-                self._model_of(backbone, size, str(place), dtype, seed),
-                build_sampler(sampler, **options),
-                length,
-                mode=mode,
-                warmup=warmup,
-                repeats=repeats,
-                batch=batch,
-                prompt_len=prompt_len,
-                seed=seed,
-                graphs=graphs,
-            )
+            model = self._model_of(backbone, size, str(place), dtype, settings["seed"])
+            record = measure(model, built, length, **settings)
         finally:
             release(place.type)
         if self._settings.save is not None:
@@ -180,6 +190,12 @@ class Throughput:
         another environment; with --dlm-strict that fails, too.
         """
         __tracebackhide__ = True
+        if not hasattr(record, "seconds"):
+            pytest.fail(
+                f"dlm-bench: check: {record!r} is not allowed; must be a record, which "
+                "throughput(...) returns",
+                pytrace=False,
+            )
         if self._baseline is None:
             return None
         from dlm_bench.analysis.baseline import judge, said

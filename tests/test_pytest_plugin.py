@@ -19,6 +19,8 @@ pytestmark = pytest.mark.process
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+PYTEST += ["-p", "no:randomly"]  # where it is installed, it imports numpy
 POINT = Point(backbone="diffutran", size="tiny", sampler="full", options={"p": 8}, length=64)
 STEADY = (1.0, 1.01, 0.99, 1.005, 0.995)
 
@@ -208,6 +210,38 @@ def test_a_threshold_is_a_percentage(session, text):
     found.stderr.fnmatch_lines([f"*--dlm-threshold: '{text}' is not allowed; must be a share*"])
 
 
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        ('"full", length=64, tokens_per_stp=8', "*tokens_per_stp*"),
+        ('"full", length=64, tokens_per_step=0', "tokens_per_step: 0 is not allowed; *"),
+        ('"ful", length=64', "sampler: 'ful' is not known (did you mean 'full'?); *"),
+        ('"full", length=0', "length: 0 is not allowed; *"),
+        ('"full", length=64, size="huge"', "size: 'huge' is not known*"),
+        ('"full", length=64, dtype="float8"', "dtype: 'float8' is not known*"),
+        ('"full", length=64, device="tpu"', "device: *"),
+        ('"full", length=64, mode="quick"', "mode: 'quick' is not known*"),
+        ('"full", length=64, repeats=0', "repeats: 0 is not allowed; *"),
+        ('"full", length=64, seed="x"', "seed: 'x' is not allowed; *"),
+        ('"ar", length=64', "*diffutran*"),
+    ],
+)
+def test_a_mistake_in_a_call_is_one_line(session, call, line):
+    found = session(f"def test_speed(throughput): throughput('diffutran', {call})")
+    found.assert_outcomes(failed=1)
+    text = found.stdout.str()
+    body = text[text.index("FAILURES") : text.index("short test summary")].splitlines()[2:-1]
+    assert len(body) == 1, body
+    found.stdout.fnmatch_lines([f"dlm-bench: {line}"])
+
+
+def test_a_check_of_no_record_is_one_line(session):
+    found = session("def test_speed(throughput): throughput.check(None)")
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["dlm-bench: check: None is not allowed; must be a record, *"])
+    assert "pytest_plugin.py" not in found.stdout.str()
+
+
 def test_nothing_is_timed_beside_other_workers(session, monkeypatch):
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
     session(MEASURE, "-p", "no:benchmark").assert_outcomes(skipped=1)
@@ -263,7 +297,7 @@ def test_a_session_that_uses_nothing_of_it_imports_nothing_heavy(tmp_path):
         "    assert not {'torch', 'numpy', 'pydantic', 'scipy', 'pandas'} & sys.modules.keys()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        [*PYTEST, "test_it.py"],
         cwd=tmp_path,
         env={"PYTHONPATH": f"{site}:{ROOT}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
