@@ -72,6 +72,7 @@ def session(pytester, monkeypatch):
     def run(source, *options):
         pytester.makepyfile(source)
         plugins = ["-p", "dlm_bench.pytest_plugin"]
+        plugins += ["-p", "no:randomly"]  # points of a model stand together
         plugins += ["-p", "no:unraisableexception"]  # which collects garbage for a second
         return pytester.runpytest_inprocess(*plugins, *options)
 

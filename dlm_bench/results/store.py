@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import tempfile
+import tomllib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ from dlm_bench.results.record import SCHEMA_VERSION, Point, Record, mean_of
 
 if TYPE_CHECKING:
     import pandas
+
+MOST_SAID = 3  # lines of a file that are warned of one by one
 
 
 def append_record(path: str | os.PathLike[str], record: Record) -> None:
@@ -139,6 +142,9 @@ def _records(
     """The records of the lines that begin at byte `start` of the file."""
     records = []
     newer: list[int] = []  # lines
+    skipped: list[tuple[str, bool]] = []  # what is said of a line, and whether it is whole
+    if not start and _is_other(content):
+        raise ResultsError(f"results file {str(path)!r}: {_what_it_is(path, content)}")
     for each, line in enumerate(content.split(b"\n")):
         line = line.removeprefix(codecs.BOM_UTF8)  # of the file, or of one that was appended to it
         if not line.strip():
@@ -156,11 +162,9 @@ def _records(
             said = f"schema_version {version} is newer than {SCHEMA_VERSION}; upgrade dlm-bench"
         if strict:
             raise ResultsError(f"{path}:{number}: damaged, {said}")
-        warnings.warn(
-            f"{path}:{number}: skipped, {said}",
-            LostPointWarning if whole else TornLineWarning,
-            stacklevel=3,
-        )
+        skipped.append((f"{path}:{number}: skipped, {said}", whole))
+    for said, whole in _shortened(path, skipped):
+        warnings.warn(said, LostPointWarning if whole else TornLineWarning, stacklevel=3)
     if newer:
         warnings.warn(
             f"{path}:{_number(path, start, newer[0])}: {len(newer)} of {len(records)} records have "
@@ -170,6 +174,34 @@ def _records(
             stacklevel=3,
         )
     return records
+
+
+def _is_other(content: bytes) -> bool:
+    """Whether none of several lines is a JSON object, which each line of a results file is but for
+    torn ones."""
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    return len(lines) >= MOST_SAID and not any(_looked_at(line)[0] for line in lines)
+
+
+def _what_it_is(path: str | os.PathLike[str], content: bytes) -> str:
+    """What a file without a record is, and what to do."""
+    try:
+        found = tomllib.loads(content.removeprefix(codecs.BOM_UTF8).decode())
+    except ValueError:
+        found = {}
+    if "lines" in found:
+        return f"this is a sweep file; run `dlm-bench sweep {os.fspath(path)}` first"
+    return "no line is a record; `dlm-bench sweep` and `run --output` write results files"
+
+
+def _shortened(
+    path: str | os.PathLike[str], skipped: list[tuple[str, bool]]
+) -> Iterator[tuple[str, bool]]:
+    """What is said of the first skipped lines, and of the others together."""
+    yield from skipped[:MOST_SAID]
+    more = skipped[MOST_SAID:]
+    if more:
+        yield f"{path}: {len(more)} more lines skipped", any(whole for _, whole in more)
 
 
 def _number(path: str | os.PathLike[str], start: int, each: int) -> int:
