@@ -1,11 +1,11 @@
 """A file that is no results file is one clear line, in every command that reads results."""
 
 import pytest
+from support.report_records import record
 
 from dlm_bench.cli import main
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.store import TornLineWarning, append_record, read_records
-from support.report_records import record
 
 SWEEP = """
 name = "mine"
