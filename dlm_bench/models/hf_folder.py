@@ -84,6 +84,7 @@ def read_folder(path: str | Path) -> Folder:
     with transformers_quiet(name):
         from transformers import AutoConfig
 
+        _refuse_code(name, content)
         config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         kind, model_class = _model_class(name, config)
     canonical = json.dumps(content, sort_keys=True).encode()
@@ -99,6 +100,25 @@ def read_folder(path: str | Path) -> Folder:
         model_class=model_class,
         supports=("ar", "prefill") if kind == "ar" else (kind,),
         max_length=min(limits, default=None),
+    )
+
+
+def _refuse_code(name: str, content: dict[str, Any]) -> None:
+    """Raise ConfigError for a folder whose model is defined by code that it carries. A class of
+    `transformers` that the folder names beside its own code is built as that class."""
+    if not content.get("auto_map"):
+        return
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    named = content.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    if content.get("model_type") in CONFIG_MAPPING and hasattr(transformers, architecture):
+        return
+    model = architecture or str(content.get("model_type", "its model"))
+    raise ConfigError(
+        f"backbone: {name!r}: {model} is defined by code in the folder (auto_map in config.json), "
+        "which is not run; write the model as a plug-in instead (docs/plugins.md)"
     )
 
 

@@ -5,6 +5,7 @@ of `transformers` whose buffers do not move and whose position is on the device.
 """
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,6 +232,11 @@ def _mask_id(folder: Folder, vocab_size: int) -> int:
     if found is None and any((folder.path / name).is_file() for name in TOKENIZER_FILES):
         from transformers import AutoTokenizer
 
+        if _has_code(folder.path / "tokenizer_config.json"):
+            raise ConfigError(
+                f"backbone: {folder.name!r}: its tokenizer is code in the folder, which is not "
+                "run; name MASK by mask_token_id in config.json instead"
+            )
         tokenizer = AutoTokenizer.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
@@ -243,6 +249,15 @@ def _mask_id(folder: Folder, vocab_size: int) -> int:
             f"{vocab_size}"
         )
     return int(found)
+
+
+def _has_code(path: Path) -> bool:
+    """Say whether a tokenizer's configuration names a class in the folder."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool(found.get("auto_map"))
 
 
 def _bos_id(config: Any, vocab_size: int) -> int:

@@ -105,6 +105,7 @@ def test_what_cannot_be_written_is_one_line_of_the_kind_asked_for(tmp_path):
         append_text(tmp_path / "none" / "x", "1", "SUMMARY")
 
 
+@pytest.mark.process
 def test_a_text_that_is_not_appended_whole_is_not_there_at_all(tmp_path):
     path = tmp_path / "summary"
     path.write_text("of other steps\n")
@@ -118,6 +119,7 @@ def test_a_text_that_is_not_appended_whole_is_not_there_at_all(tmp_path):
     assert path.read_text() == "of other steps\nours\n"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("suffix", ["pdf", "png"])
 def test_a_full_disk_is_one_line_and_the_old_figure_stays(suffix, tmp_path):
     (tmp_path / "memory.pdf").write_text("old pdf")
@@ -133,6 +135,7 @@ def test_a_full_disk_is_one_line_and_the_old_figure_stays(suffix, tmp_path):
     assert len([*tmp_path.iterdir()]) == 2
 
 
+@pytest.mark.process
 def test_a_full_disk_leaves_the_old_report_and_the_old_checkpoint(tmp_path):
     page, weights = tmp_path / "report.html", tmp_path / "model.safetensors"
     page.write_text("old")
