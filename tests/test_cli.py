@@ -21,6 +21,7 @@ mode = "{mode}"
 warmup = 0
 repeats = 2
 tolerance = 1
+max_seconds = 0.2
 lengths = [32, 48, 64, 96]
 
 [[lines]]

@@ -225,6 +225,7 @@ def test_a_wrong_option_is_one_line(compare, options, said):
     assert said in one_line(*compare(BOTH, BOTH, *options))
 
 
+@pytest.mark.process
 def test_neither_comparing_nor_the_parent_of_ab_imports_torch():
     probe = (
         "import sys, dlm_bench.ab.report, dlm_bench.ab.checkouts, dlm_bench.analysis.match\n"

@@ -13,6 +13,8 @@ from dlm_bench.commands import telling
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.store import append_record
 
+pytestmark = pytest.mark.process
+
 BENCH = [sys.executable, "-m", "dlm_bench"]
 TINY = ["run", "diffutran", "full", "--size", "tiny", "-L", "8", "--repeats", "1", "--warmup", "0"]
 

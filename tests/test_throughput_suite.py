@@ -20,7 +20,7 @@ def suite(*options):
     leaves some rounds alone, and two threads would wait for each other."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     command = [sys.executable, "-m", "pytest", "-p", "dlm_bench.pytest_plugin"]
-    command += [str(SUITE), "-p", "no:cacheprovider", *options]
+    command += [str(SUITE), "-p", "no:cacheprovider", "-p", "no:randomly", *options]
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     environment.pop("PYTEST_XDIST_WORKER", None)  # beside whose neighbours nothing is timed
     return subprocess.run(

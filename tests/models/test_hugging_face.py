@@ -301,6 +301,7 @@ def run(*arguments):
     return main(["run", *arguments, "--warmup", "0", "--repeats", "1"])
 
 
+@pytest.mark.process
 def test_a_sweep_takes_folders_beside_names_and_resumes_by_their_content(bare, tmp_path, capsys):
     sweep, output = tmp_path / "s.toml", tmp_path / "r.jsonl"
     text = (

@@ -151,6 +151,7 @@ def test_a_torn_line_is_told_in_the_page_and_on_stderr(tmp_path, capsys):
     assert "torn.jsonl:37: skipped" in Page(page).words
 
 
+@pytest.mark.process
 def test_the_same_records_give_the_same_bytes(tmp_path):
     # In processes of their own, because Bokeh counts its models in each.
     results = tmp_path / "r.jsonl"
@@ -167,7 +168,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
     [
         ("", "r.html", "nothing to report: no record in"),
         (None, "r.html", "results.jsonl': No such file"),
-        (study()[0].model_dump_json(), ".", "report '.': Is a directory"),
+        (study()[0].model_dump_json(), ".", "report '.': is a folder"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_exit_code_2(
@@ -182,6 +183,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.process
 def test_a_thousand_records_take_seconds_and_under_5_megabytes(tmp_path):
     results, page = tmp_path / "r.jsonl", tmp_path / "r.html"
     records = thousand()

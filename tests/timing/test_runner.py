@@ -173,14 +173,6 @@ def test_a_record_of_before_there_were_flags_still_loads():
     assert record.warmup_seconds == []
 
 
-def test_a_flag_that_is_not_one_is_refused():
-    with pytest.raises(ValueError, match="flags"):
-        Record.model_validate(
-            {"point": {}, "status": "ok", "mode": "exact", "warmup": 0, "repeats": 1}
-            | {"flags": ["slow"]}
-        )
-
-
 @pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs Linux's schedstat")
 def test_a_run_next_to_busy_processes_is_contended():
