@@ -1,5 +1,6 @@
 """The progress of a sweep on stderr, with the time left."""
 
+import sys
 import time
 from collections.abc import Collection
 from typing import Self
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from dlm_bench.plan import Plan, TimeLeft
 from dlm_bench.results.record import Record
+from dlm_bench.streams import is_screen
 
 
 class SweepProgress:
@@ -28,7 +30,7 @@ class SweepProgress:
         self._begun = time.monotonic()
         self._running: dict[int, float] = {}  # when each point under way was begun
         self._now, self._last = "", ""
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, force_terminal=is_screen(sys.stderr))
         # Drawn once a second: drawing takes time from what is measured.
         self._live = Live(
             console=self._console, get_renderable=self._draw, refresh_per_second=1, transient=True

@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
@@ -10,6 +11,7 @@ from typing import IO, Any
 from dlm_bench.errors import ResultsError
 
 _ENCODE_ERRORS = "dlm-bench"
+_COLOURS = {"red": 31, "green": 32, "yellow": 33}
 _PLAIN = {
     "²": "^2",
     "µ": "u",
@@ -45,6 +47,29 @@ def shown(text: str) -> str:
     """Return text as standard output will show it, in as many characters, so that columns align."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, _ENCODE_ERRORS).decode(encoding, "surrogateescape")
+
+
+def screen_width() -> int | None:
+    """Return the columns that standard output has: of a terminal or as COLUMNS says, None where
+    neither limits them."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def is_screen(stream: IO[str]) -> bool:
+    """Return True for a terminal that can draw over what it shows."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def in_colour(text: str, colour: str) -> str:
+    """Return text for standard output in a colour, or as it is where that shows none: NO_COLOR
+    and FORCE_COLOR decide, else a terminal has colours and a pipe or a file has none."""
+    if os.environ.get("NO_COLOR"):
+        return text
+    coloured = bool(os.environ.get("FORCE_COLOR")) or is_screen(sys.stdout)
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if coloured else text
 
 
 def _in_fewer_characters(error: UnicodeError) -> tuple[str | bytes, int]:

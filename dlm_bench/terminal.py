@@ -1,18 +1,17 @@
 """What the commands print: tables, and one record."""
 
 import dataclasses
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from dlm_bench.analysis.text_grid import text_grid
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.plan import Plan
 from dlm_bench.results.record import ORDINARY, Record, mean_of
 from dlm_bench.results.store import frame_of
+from dlm_bench.streams import screen_width, shown
 from dlm_bench.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -20,20 +19,11 @@ if TYPE_CHECKING:
 
     from dlm_bench.samplers.sampler import Sampler
 
-WIDE = 180  # columns of a table that goes to a file or a pipe
 
-
-def _console() -> Console:
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
-
-
-def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
-    """A plain table whose first `left` columns are words and the others numbers."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", no_wrap=True)
-    return table
+def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> None:
+    """Print a table whose first `words` columns are words, as wide as the screen is at most."""
+    cells = [[shown(cell) for cell in row] for row in (titles, *rows)]
+    print(text_grid(cells[0], cells[1:], screen_width(), range(words)))
 
 
 def print_record(record: Record) -> None:
@@ -82,26 +72,38 @@ def print_plan(sweep: Sweep) -> None:
     from dlm_bench.samplers import build_sampler
     from dlm_bench.samplers.schedule import run_lengths
 
-    usual = {"prompt": 0, "batch": 1}
-    told = [{"prompt": point.prompt_len, "batch": point.batch} for point in sweep.points]
-    more = [name for name in usual if any(each[name] != usual[name] for each in told)]
-    columns = ("length", *more, "NFE", "token passes")
-    table = _table("backbone", "size", "sampler", "options", *columns, left=4)
-    for point, own in zip(sweep.points, told, strict=True):
+    titles = ["backbone", "size", "sampler", "options", "length", "prompt", "batch"]
+    titles += ["NFE", "token passes"]
+    words, rows = 4, []
+    for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
         passes = run_lengths(point.length, sampler.plan(point.length, point.prompt_len))
         most = "" if sampler.known else "up to "
-        table.add_row(
-            point.backbone,
-            point.size,
-            point.sampler,
-            " ".join(f"{k}={v}" for k, v in point.options.items() if (k, v) not in ORDINARY),
-            f"{point.length:,}",
-            *(f"{own[name]:,}" for name in more),
-            f"{most}{passes.forward_passes:,}",
-            f"{most}{passes.query_tokens:,}",
+        short = {"tokens_per_step": "p", "block_size": "B"}
+        options = (item for item in point.options.items() if item not in ORDINARY)
+        numbers = (point.length, point.prompt_len, point.batch)
+        rows.append(
+            [
+                point.backbone,
+                point.size,
+                point.sampler,
+                " ".join(f"{short.get(name, name)}={value}" for name, value in options),
+                *(f"{number:,}" for number in numbers),
+                f"{most}{passes.forward_passes:,}",
+                f"{most}{passes.query_tokens:,}",
+            ]
         )
-    _console().print(table)
+    common = {
+        title: rows[0][place]
+        for place, title in enumerate(titles[:-2])
+        if title != "length" and len({row[place] for row in rows}) == 1
+    }
+    kept = [place for place, title in enumerate(titles) if title not in common]
+    usual = {"prompt": "0", "batch": "1", "options": ""}
+    told = [f"{title} {text}" for title, text in common.items() if usual.get(title) != text]
+    print(f"{sweep.name}: {', '.join([*told, sweep.points[0].dtype, sweep.points[0].device])}")
+    cells = [[row[place] for place in kept] for row in (titles, *rows)]
+    _print_table(cells[0], cells[1:], sum(place < words for place in kept))
     print(f"{len(sweep.points)} points, {sweep.measuring.mode}; nothing is recorded")
 
 
@@ -117,58 +119,31 @@ def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool)
 
 def print_throughput(records: Iterable[Record]) -> None:
     """Tokens per second: a row for each line of the sweep, a column for each length."""
-    from dlm_bench.results import lines as series
+    from dlm_bench.analysis.tables import throughput_table
+    from dlm_bench.results.lines import labelled, lines
 
     records = list(records)
     if not any(record.status == "ok" for record in records):
         print("no point could be measured")
         return
-    drawn = series.labelled(series.lines(frame_of(records)))
-    lengths = sorted({record.point.length for record in records})
-    table = _table("tokens/s", *(f"{length:,}" for length in lengths))
-    for line in drawn:
-        speeds = {row["length"]: row["tokens_per_second"] for row in line.rows}
-        cells = (f"{speeds[n]:,.1f}" if n in speeds else "-" for n in lengths)
-        table.add_row(line.label, *cells)
-    _console().print(table)
+    table = throughput_table(labelled(lines(frame_of(records))))
+    print(table.render("text", screen_width()))
 
 
 def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
     """The latency law of each line, with 95 % intervals. Lines too short to fit are named; raises
     ResultsError if all are, or if there is none of this sampler."""
-    from dlm_bench.analysis.latency_fit import fit_latency
-    from dlm_bench.results import lines as series
-    from dlm_bench.results.lines import check_sampler
+    from dlm_bench.analysis.tables import fit_table
+    from dlm_bench.results.lines import check_sampler, labelled, lines
 
     check_sampler(frame, sampler)
-    drawn = [li for li in series.lines(frame) if sampler in (None, li.sampler)]
-    table = _table(
-        "ms per pass", "L² (ns/token²)", "L (µs/token)", "constant (ms)", "R²", "L² > L from"
-    )
-    skipped = []
-    for line in series.labelled(drawn):
-        lengths = [row["length"] for row in line.rows]
-        try:
-            fit = fit_latency(lengths, [row["ms_per_pass"] / 1e3 for row in line.rows])
-        except ConfigError as error:
-            skipped.append((line.label, error))
-            continue
-        scaled = ((name, scale) for name, scale in zip(fit.intervals, (1e9, 1e6, 1e3), strict=True))
-        cells = [
-            f"{getattr(fit, name) * scale:.3g} [{low * scale:.3g}, {high * scale:.3g}]"
-            for name, scale in scaled
-            for low, high in [fit.intervals[name]]
-        ]
-        crossover = f"{fit.crossover:,.0f}" if fit.quadratic else "never"
-        if fit.quadratic and not fit.linear:
-            crossover = "always"
-        table.add_row(line.label, *cells, f"{fit.r2:.4f}", crossover)
-    if not table.row_count:
-        label, reason = skipped[0]
-        raise ResultsError(f"none of {len(skipped)} lines can be fitted; {label}: {reason}")
-    _console().print(table)
-    for label, reason in skipped:
-        print(f"{label}: not fitted: {reason}")
+    drawn = [line for line in lines(frame) if sampler in (None, line.sampler)]
+    table = fit_table(labelled(drawn))
+    if not table.rows:
+        raise ResultsError(f"none of {len(drawn)} lines can be fitted; {table.notes[0]}")
+    print(table.render("text", screen_width()))
+    for note in table.notes:
+        print(note)
 
 
 def print_names() -> None:
@@ -180,21 +155,26 @@ def print_names() -> None:
     from dlm_bench.samplers import SAMPLERS
     from dlm_bench.sweep_file import shipped
 
-    table = _table("backbone", *SIZES, title="Parameters (million)")
+    rows = []
     for backbone in BACKBONES:
         counts = (parameter_count(model_config(backbone, size)) for size in SIZES)
-        table.add_row(backbone, *(f"{count / 1e6:,.1f}" for count in counts))
-    _console().print(table)
-    table = _table("sampler", "decodes with", "options and their defaults", left=3)
-    table.columns[-1].no_wrap = False
+        rows.append([backbone, *(f"{count / 1e6:,.1f}" for count in counts)])
+    print("Parameters (million)")
+    _print_table(["backbone", *SIZES], rows)
+    rows = []
     for name, kind in SAMPLERS.items():
         fitting = [b for b in BACKBONES if kind.needs in own_passes(b)]
-        table.add_row(name, " ".join(fitting), _options(kind))
-    _console().print(table)
+        rows.append([name, " ".join(fitting), _options(kind)])
+    print()
+    _print_table(["sampler", "decodes with", "options and their defaults"], rows, words=3)
+    print()
     _print_plugins()
-    print(f"{FOLDER}FOLDER is a backbone, too: a local model of Hugging Face's (docs/plugins.md)")
-    print(f"figures: {' '.join(NAMES)}")
-    print(f"sweeps: {' '.join(shipped())}")
+    for line in (
+        f"{FOLDER}FOLDER is a backbone, too: a local model of Hugging Face's (docs/plugins.md)",
+        f"figures: {' '.join(NAMES)}",
+        f"sweeps: {' '.join(shipped())}",
+    ):
+        print(textwrap.fill(line, screen_width() or len(line), break_on_hyphens=False))
 
 
 def _options(kind: type["Sampler"]) -> str:
@@ -207,7 +187,7 @@ def _print_plugins() -> None:
     from dlm_bench.models.backbones import known
     from dlm_bench.plugins import announced
 
-    table = _table("plug-in", "name", "package", "sizes or options", "passes", left=5)
+    rows = []
     for plugin in (*announced("backbone"), *announced("sampler")):
         try:
             if plugin.kind == "backbone":
@@ -218,6 +198,7 @@ def _print_plugins() -> None:
                 facts = [_options(kind), kind.needs]
         except ConfigError as error:
             facts = [f"not usable: {error}", ""]
-        table.add_row(plugin.kind, plugin.name, plugin.package, *facts)
-    if table.row_count:
-        _console().print(table)
+        rows.append([plugin.kind, plugin.name, plugin.package, *facts])
+    if rows:
+        _print_table(["plug-in", "name", "package", "sizes or options", "passes"], rows, words=5)
+        print()

@@ -83,9 +83,10 @@ def test_a_dry_run_prints_nfe_and_runs_nothing(tmp_path, capsys, monkeypatch):
 
 def test_a_dry_run_prints_batches_and_prompts_where_there_are_any(tmp_path, capsys):
     path = tmp_path / "s.toml"
-    path.write_text("batch = [1, 16]\nprompt_len = 512\n" + SWEEP.format(mode="exact"))
+    path.write_text("batch = [1, 16]\nprompt_len = [128, 512]\n" + SWEEP.format(mode="exact"))
     assert main(["sweep", str(path), "--dry-run"]) == 0
-    titles, *rows = (line.split() for line in capsys.readouterr().out.splitlines() if line.strip())
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    _, titles, *rows = lines
     assert titles[-6:] == ["length", "prompt", "batch", "NFE", "token", "passes"]
     assert any(row[-5:-1] == ["96", "512", "16", "14"] for row in rows)  # of a block cache
 

@@ -88,8 +88,9 @@ def test_github_gets_a_notice_of_what_is_undecided_and_a_warning_of_what_to_mist
     allowed = ("--allow-different-environment", "--format", "github")
     code, out, _ = compare(alone, other, *allowed, runs=1)
     assert code == 0
-    warning, notice = (line for line in out.splitlines() if line.startswith("::"))
+    warning, nothing, notice = (line for line in out.splitlines() if line.startswith("::"))
     assert warning.startswith("::warning title=dlm-bench warning::DIFFERENT ENVIRONMENTS")
+    assert nothing.startswith("::warning title=dlm-bench nothing decided::the noise is not known")
     assert notice.startswith("::notice title=dlm-bench undecided::diffutran tiny full L=64: ")
 
 
@@ -120,3 +121,62 @@ def test_github_action_benchmark_gets_heads_speeds_by_names_of_their_own(compare
     assert entries[1]["value"] == pytest.approx(64 / 1.1)
     assert set(entries[1]) == {"name", "unit", "value", "range", "extra"}
     assert all(isinstance(entry[key], str) for entry in entries for key in ("range", "extra"))
+
+
+def test_nothing_decided_is_not_a_green_light(compare):
+    code, out, _ = compare(BOTH, BOTH, runs=1)
+    assert code == 0
+    conclusion, advice = out.splitlines()[-2:]
+    assert conclusion == "2 undecided of 2 points (threshold 5 %): nothing decided"
+    assert advice.startswith("advice: the median noise is ±6.4 %, and the threshold 5 %: append")
+    _, out, _ = compare(BOTH, BOTH, "--format", "markdown", runs=1)
+    assert out.startswith("### 🟡 dlm-bench: nothing decided\n")
+    assert "> **Nothing decided:** the median noise" in out
+    found = json.loads(compare(BOTH, BOTH, "--format", "json", runs=1)[1])
+    assert (found["decided"], found["conclusion"]) == (False, "nothing decided")
+    assert found["advice"]
+
+
+def test_what_is_decided_needs_no_advice(compare):
+    _, out, _ = compare(BOTH, BOTH)
+    assert out.splitlines()[-1] == "2 same of 2 points (threshold 5 %): no regression proven"
+    assert json.loads(compare(BOTH, BOTH, "--format", "json")[1])["advice"] == ""
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "runs", "code"),
+    [
+        (BOTH, BOTH, 1, 3),
+        (BOTH, BOTH, 10, 0),
+        (BOTH, BOTH[:1], 10, 3),
+        (BOTH, [record(), record("diffumamba", 1.5)], 10, 1),
+    ],
+    ids=["undecided", "same", "missing", "slower"],
+)
+def test_strict_is_exit_code_3_where_a_point_is_left_open(base, head, runs, code, compare):
+    assert compare(base, head, "--strict", runs=runs)[0] == code
+
+
+def test_a_wild_interval_is_said_in_words(compare):
+    wild = record().model_copy(update={"seconds": [1.0, 1.0, 90.0, 0.01, 300.0]})
+    _, out, _ = compare([record()], [wild], runs=1)
+    assert "the noise leaves everything open" in out
+    row = next(line for line in out.splitlines() if line.startswith("undecided"))
+    assert max(map(len, row.split("  "))) < 40
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_a_pipe_gets_no_colour_unless_it_is_forced(environment, coloured, compare, monkeypatch):
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ("\x1b[" in compare(BOTH, BOTH)[1]) == coloured
+    assert "\x1b[" not in compare(BOTH, BOTH, "--format", "markdown")[1]

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 HEAVY = {"torch", "pandas", "scipy", "matplotlib", "transformers", "bokeh"}
 PROBE = """
 import sys

@@ -101,6 +101,7 @@ def report_of(
         points=[*points, *matched.alone],
         warnings=_warnings(course),
         how=f"{course.rounds} rounds of alternating fresh workers in {course.seconds:.0f} s",
+        remedy="raise --budget or --threshold, or take shorter or fewer points",
     )
 
 

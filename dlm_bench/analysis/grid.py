@@ -2,8 +2,13 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from dlm_bench.analysis.text_grid import text_grid
+from dlm_bench.streams import plain
+from dlm_bench.streams import shown as shown_text
 
 FORMATS = ("text", "markdown", "latex", "csv")
 MISSING = "-"  # the cell of what is not in the records
@@ -11,19 +16,28 @@ MISSING = "-"  # the cell of what is not in the records
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"²": "$^2$", "µ": r"$\mu$", "\N{MULTIPLICATION SIGN}": r"$\times$", "<": "$<$", ">": "$>$"}
+    | {
+        "²": "$^2$",
+        "µ": r"$\mu$",
+        "±": r"$\pm$",
+        "\N{MULTIPLICATION SIGN}": r"$\times$",
+        "<": "$<$",
+        ">": "$>$",
+    }
 )
 _MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;"})
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number and how it is shown; `low` and `high` bound it, None where nothing does."""
+    """A number and how it is shown; `low` and `high` bound it, None where nothing does. `mark`
+    follows it for readers: its error, and that it is less sure."""
 
     value: float
     text: str
     low: float | None = None
     high: float | None = None
+    mark: str = ""
 
 
 Cell = str | Number
@@ -31,26 +45,54 @@ Cell = str | Number
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under titles: the first column is words. `notes` are sentences on what is not in it."""
+    """Rows under titles: the first column is words.
+
+    notes: sentences on what is not in it. heading: what all rows have in common. legend: what the
+    marks of numbers mean.
+    """
 
     titles: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
+    heading: str = ""
+    legend: str = ""
 
-    def render(self, form: str) -> str:
-        """The table in one of FORMATS, without its notes. CSV has every number as it is, and its
-        bounds in columns of their own; what is missing there is empty."""
+    def render(self, form: str, width: int | None = None) -> str:
+        """The table in one of FORMATS, without its notes; as text no wider than `width`. CSV has
+        every number as it is, and its bounds in columns of their own; what is missing there is
+        empty. LaTeX has heading and legend as its caption."""
         if form == "csv":
             return _csv(self.titles, self.rows)
         titles, *rows = (
             [escape(shown(cell), form) for cell in row] for row in (self.titles, *self.rows)
         )
-        return grid(titles, rows, form)
+        heading, legend = escape(self.heading, form), escape(self.legend, form)
+        table = grid(titles, rows, form, width)
+        if form == "latex":
+            caption = " ".join(filter(None, (heading, legend)))
+            return _floating(table, caption) if caption else table
+        gap = "\n\n" if form == "markdown" else "\n"
+        if form == "text" and width is not None:
+            heading, legend = textwrap.fill(heading, width), textwrap.fill(legend, width)
+        return gap.join(filter(None, (heading, table, legend)))
+
+
+def _floating(tabular: str, caption: str) -> str:
+    """A LaTeX table with its caption above it, as booktabs has it."""
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            tabular,
+            r"\end{table}",
+        ]
+    )
 
 
 def shown(cell: Cell) -> str:
     """A cell as a reader sees it."""
-    return cell.text if isinstance(cell, Number) else cell
+    return cell.text + cell.mark if isinstance(cell, Number) else cell
 
 
 def escape(text: str, form: str) -> str:
@@ -58,11 +100,14 @@ def escape(text: str, form: str) -> str:
     line = " ".join(text.split())
     if form == "latex":
         return line.translate(_LATEX)
-    return line.translate(_MARKDOWN) if form == "markdown" else line
+    return line.translate(_MARKDOWN) if form == "markdown" else shown_text(line)
 
 
-def grid(titles: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> str:
-    """A table whose first column is words and the others right-aligned, in text, markdown or latex.
+def grid(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], form: str, width: int | None = None
+) -> str:
+    """A table whose first column is words and the others right-aligned, in text, markdown or latex;
+    as text no wider than `width`.
 
     The cells are put in as they are: LaTeX's own mathematics is welcome, `escape` does the rest.
     """
@@ -72,29 +117,29 @@ def grid(titles: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> str
         return "\n".join(
             [*top, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
         )
+    if form == "text":
+        return text_grid(titles, rows, width)
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     cells = [
         [row[0].ljust(widths[0])]
-        + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        + [cell.rjust(each) for cell, each in zip(row[1:], widths[1:], strict=True)]
         for row in (titles, *rows)
     ]
-    if form == "markdown":
-        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
-    rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(row).rstrip() for row in (cells[0], rule, *cells[1:]))
+    rule = ["-" * widths[0], *("-" * (each - 1) + ":" for each in widths[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
 
 
 def _csv(titles: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> str:
     columns: list[list[str]] = []
     for place, title in enumerate(titles):
         cells = [row[place] for row in rows]
-        columns.append([_plain(title), *map(_plain, cells)])
+        name = plain(_plain(title))
+        columns.append([name, *map(_plain, cells)])
         for bound in ("low", "high"):
             values = [getattr(cell, bound, None) for cell in cells]
             if any(value is not None for value in values):
-                plain = ["" if value is None else _digits(value) for value in values]
-                columns.append([f"{_plain(title)} {bound}", *plain])
+                digits = ["" if value is None else _digits(value) for value in values]
+                columns.append([f"{name} {bound}", *digits])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
     return text.getvalue().rstrip("\n")

@@ -66,6 +66,8 @@ def compare_files(
         ],
         how=_how(pairs, run_spread),
         warnings=warnings,
+        remedy="append more runs to both files (sweep again), raise --threshold, or give a smaller "
+        "--run-spread if runs differ by less",
     )
 
 

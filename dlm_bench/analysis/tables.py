@@ -1,17 +1,30 @@
 """The tables of results: throughput, speed-up over a reference, and the latency laws."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 
 from dlm_bench.analysis.grid import MISSING, Number, Table
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.analysis.overtake import AR, Overtaking, overtakings
 from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
-from dlm_bench.results.lines import BACKBONE_NAMES, Line, Spread, labelled, time_bounds
+from dlm_bench.results.lines import (
+    BACKBONE_NAMES,
+    Line,
+    Spread,
+    labelled,
+    shared_settings,
+    time_bounds,
+)
 from dlm_bench.results.lines import lines as lines_of
+from dlm_bench.timing.precision import relative_error
+
+if TYPE_CHECKING:
+    import pandas
 
 # Coefficients of the law in units that keep them readable: their titles and 1/unit in seconds.
 _UNITS = {
@@ -30,12 +43,14 @@ def throughput_table(drawn: Sequence[Line], at: Sequence[int] = ()) -> Table:
     speeds = {
         (place, row["length"]): _speed(row) for place, line in enumerate(drawn) for row in line.rows
     }
-    return _by_length("tokens/s", [line.label for line in drawn], speeds, at)
+    table = _by_length("tokens/s", [line.label for line in drawn], speeds, at)
+    shown_rows = [row for line in drawn for row in line.rows if not at or row["length"] in at]
+    return replace(table, heading=_heading("Tokens/s", drawn), legend=_legend(shown_rows))
 
 
 def speedup_table(
     drawn: Sequence[Line],
-    frame: pd.DataFrame,
+    frame: "pandas.DataFrame",
     at: Sequence[int] = (),
     reference: str = REFERENCE,
 ) -> Table:
@@ -58,11 +73,12 @@ def speedup_table(
     if not cells:
         raise ResultsError(f"reference: no line has the counterpart of {reference!r} that it needs")
     name = BACKBONE_NAMES.get(reference, reference)
-    return _by_length(f"times as fast as {name}", labels, cells, at)
+    table = _by_length(f"times as fast as {name}", labels, cells, at)
+    return replace(table, heading=_heading(f"Speed-up over {name}", drawn))
 
 
 def speedups_by_point(
-    frame: pd.DataFrame, reference: str = REFERENCE
+    frame: "pandas.DataFrame", reference: str = REFERENCE
 ) -> dict[tuple[Any, ...], Spread]:
     """Speed-up, low and high of each point that has a counterpart, by its `point_key`.
 
@@ -84,7 +100,7 @@ def point_key(line: Line, length: int) -> tuple[Any, ...]:
     return _key({"backbone": line.backbone, "sampler": line.sampler} | line.settings, length)
 
 
-def fit_table(drawn: Iterable[Line]) -> Table:
+def fit_table(drawn: Sequence[Line]) -> Table:
     """The latency law of each labelled line with 95 % intervals; those too short to fit are noted.
 
     R² is of the unweighted means; the last column is the length from which the quadratic term
@@ -101,10 +117,11 @@ def fit_table(drawn: Iterable[Line]) -> Table:
         coefficients = [_coefficient(fit, name) for name in _UNITS]
         rows.append([line.label, *coefficients, Number(fit.r2, f"{fit.r2:.4f}"), _crossover(fit)])
     titles = ["ms per pass", *(title for title, _ in _UNITS.values()), "R²", "L² > L from"]
-    return Table(titles, rows, notes)
+    heading = _heading("Latency per pass, with 95 % intervals", drawn)
+    return Table(titles, rows, notes, heading)
 
 
-def batch_table(frame: pd.DataFrame, at: Sequence[int] = ()) -> Table:
+def batch_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
     """Tokens per second of all sequences together: a row a line of one length, a column a batch,
     and for each autoregressive line the batch at which it overtakes (see `analysis.overtake`).
 
@@ -131,7 +148,9 @@ def batch_table(frame: pd.DataFrame, at: Sequence[int] = ()) -> Table:
     titles: list[Number | str] = ["tokens/s at batch"]
     titles += [Number(batch, f"{batch:,}") for batch in batches]
     notes = [f"length {length}: not in the records" for length in absent]
-    return Table([*titles, *(f"overtaken by {rival} at" for rival in rivals)], rows, notes)
+    titles += [f"overtaken by {rival} at" for rival in rivals]
+    legend = _legend([row for line in lines for row in line.rows])
+    return Table(titles, rows, notes, _heading("Tokens/s of all sequences", lines), legend)
 
 
 def _overtaking(each: Overtaking) -> Number | str:
@@ -148,7 +167,37 @@ def rate_text(value: float) -> str:
 def _speed(row: dict[str, Any]) -> Number:
     value, tokens = row["tokens_per_second"], row["timed_tokens"]
     low, high = time_bounds(row)
-    return Number(value, rate_text(value), tokens / high, tokens / low)
+    error = error_of(row)
+    mark = "" if error is None else f" ±{_percent(error)}"
+    mark += "*" if row["flags"] else ""
+    return Number(value, rate_text(value), tokens / high, tokens / low, mark)
+
+
+def error_of(row: dict[str, Any]) -> float | None:
+    """Half the 95 % interval of a row's mean, relative: the stated error of sampled timing, or by
+    what its repeats scatter; None of one repeat."""
+    stated, seconds = row["error_estimate"], row["seconds"]
+    if row["mode"] == "sampled":
+        return None if stated is None or stated != stated else float(stated)
+    return relative_error(np.asarray(seconds), 0.0)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.1f}%"
+
+
+def _heading(title: str, drawn: Sequence[Line]) -> str:
+    """The title, and what is common to all lines: hardware, dtype, size, batch, prompt, ..."""
+    common = shared_settings(list(drawn))
+    return f"{title}: {common}" if common else title
+
+
+def _legend(rows: Sequence[dict[str, Any]]) -> str:
+    """What the marks of these rows' numbers mean."""
+    counts = Counter(flag for row in rows for flag in row["flags"])
+    parts = ["± is half the 95 % interval"] if any(error_of(r) is not None for r in rows) else []
+    flags = ", ".join(f"{count} {flag}" for flag, count in counts.most_common())
+    return "; ".join([*parts, f"* less sure: {flags}"] if flags else parts)
 
 
 def _coefficient(fit: LatencyFit, name: str) -> Number:

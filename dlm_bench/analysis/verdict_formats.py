@@ -2,12 +2,17 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 
 from dlm_bench.analysis.compare import Comparison, Interval, Verdict
+from dlm_bench.analysis.text_grid import text_grid
 from dlm_bench.analysis.verdicts import PointVerdict, Report
+from dlm_bench.streams import in_colour, screen_width, shown
 
 HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time", "95 % interval")
+WILD = 2  # an interval from half to twice the time says nothing
+MOST_TIMES = 10  # a time that is more times base's than this is not worth its digits
 QUIET: tuple[Verdict, ...] = ("same",)
 ICONS: dict[Verdict, str] = {
     "slower": "🔴",
@@ -20,27 +25,32 @@ ICONS: dict[Verdict, str] = {
 
 
 def as_text(report: Report) -> str:
-    """A table with aligned columns, and the summary below it."""
-    rows = [HEADER, *(_cells(each) for each in report.points)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """A table with aligned columns, and the summary below it; as wide as the screen is at most."""
+    titles, rows, words = [*HEADER], [[*_cells(each)] for each in report.points], [0, 1]
+    if any(each.note for each in report.points):
+        words.append(len(titles))
+        titles.append("note")
+        rows = [[*row, each.note] for row, each in zip(rows, report.points, strict=True)]
+    cells = [[shown(cell) for cell in row] for row in (titles, *rows)]
     lines = [f"base: {report.base}", f"head: {report.head}"]
-    lines += [f"note: {report.how}"] if report.how else []
-    lines += [f"WARNING: {text}" for text in report.warnings]
-    lines.append("")
-    notes = ["", *(each.note for each in report.points)]
-    for row, note in zip(rows, notes, strict=True):
-        cells = (
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([*cells, note]).rstrip())
-    return "\n".join([*lines, "", f"{report.summary()}: {_conclusion(report)}"])
+    lines += [_folded(f"note: {report.how}")] if report.how else []
+    lines += [_folded(f"WARNING: {text}") for text in report.warnings]
+    lines += ["", text_grid(cells[0], cells[1:], screen_width(), words), ""]
+    colour = "red" if report.regressions else "green" if report.decided else "yellow"
+    lines.append(in_colour(_folded(f"{report.summary()}: {report.conclusion}"), colour))
+    lines += [_folded(f"advice: {report.advice}")] if report.advice else []
+    return "\n".join(lines)
+
+
+def _folded(text: str) -> str:
+    return textwrap.fill(text, screen_width() or max(1, len(text)))
 
 
 def as_markdown(report: Report) -> str:
     """For a comment on a pull request: what needs a look in a table, the rest folded away."""
-    icon = "🔴" if report.regressions else "🟢"
-    lines = [f"### {icon} dlm-bench: {_conclusion(report)}", "", f"{report.summary()}.", ""]
+    icon = "🔴" if report.regressions else "🟢" if report.decided else "🟡"
+    lines = [f"### {icon} dlm-bench: {report.conclusion}", "", f"{report.summary()}.", ""]
+    lines += [f"> **Nothing decided:** {_markdown(report.advice)}", ""] if report.advice else []
     lines += [f"> **Warning:** {_markdown(text)}" for text in report.warnings]
     lines += [""] if report.warnings else []
     loud = [each for each in report.points if each.verdict not in QUIET]
@@ -92,6 +102,9 @@ def as_json(report: Report) -> str:
     ]
     whole = {
         "regression": bool(report.regressions),
+        "decided": report.decided,
+        "conclusion": report.conclusion,
+        "advice": report.advice,
         "summary": report.summary(),
         "counts": report.counts(),
         "threshold": report.threshold,
@@ -108,6 +121,8 @@ def as_github(report: Report) -> str:
     """Workflow commands, an annotation each: errors for regressions, warnings for missing points
     and what to mistrust, notices of undecided points; then the text."""
     lines = [_annotation("warning", "warning", text) for text in report.warnings]
+    if report.advice:
+        lines.append(_annotation("warning", "nothing decided", report.advice))
     for each in report.points:
         level = {"missing": "warning", "undecided": "notice"}.get(each.verdict)
         level = "error" if each in report.regressions else level
@@ -168,18 +183,15 @@ def _change(comparison: Comparison | None) -> str:
 
 
 def _percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):+.1f} %" if math.isfinite(ratio) else "?"
+    if ratio >= MOST_TIMES:
+        return f"over {MOST_TIMES} times" if math.isfinite(ratio) else "?"
+    return f"{100 * (ratio - 1):+.1f} %"
 
 
 def _interval(interval: Interval) -> str:
+    if interval.low <= 1 / WILD and interval.high >= WILD:
+        return "the noise leaves everything open"
     return f"[{_percent(interval.low)}, {_percent(interval.high)}]"
-
-
-def _conclusion(report: Report) -> str:
-    if report.regressions:
-        count = len(report.regressions)
-        return f"{count} regression{'s' * (count != 1)}"
-    return "no regression proven"
 
 
 def _numbers(comparison: Comparison | None) -> dict[str, object]:

@@ -1,12 +1,16 @@
 """The verdicts of a comparison of two sides, point by point, and what they come to."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import get_args
 
 from dlm_bench.analysis.compare import REGRESSIONS, Comparison, Verdict
 from dlm_bench.results.record import Point, Record
+
+OPEN: tuple[Verdict, ...] = ("undecided", "missing", "new")  # verdicts that decide nothing
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ def tokens_of(records: Iterable[Record]) -> int | None:
 @dataclass(frozen=True)
 class Report:
     """All points of a comparison. `base` and `head` say what was compared, `threshold` is that of
-    the verdicts (0.05: 5 %), `how` a line on how it was measured, `warnings` what to mistrust."""
+    the verdicts (0.05: 5 %), `how` a line on how it was measured, `warnings` what to mistrust,
+    `remedy` what to do where the noise decides nothing."""
 
     base: str
     head: str
@@ -55,6 +60,7 @@ class Report:
     points: Sequence[PointVerdict]
     how: str = ""
     warnings: Sequence[str] = ()
+    remedy: str = ""
 
     @property
     def regressions(self) -> list[PointVerdict]:
@@ -62,9 +68,39 @@ class Report:
         return [each for each in self.points if each.verdict in REGRESSIONS]
 
     @property
+    def decided(self) -> bool:
+        """True if a point has a verdict; False if noise or a missing side leaves all open."""
+        return any(each.verdict not in OPEN for each in self.points)
+
+    @property
+    def conclusion(self) -> str:
+        """The whole in three words: regressions, or that none is proven, or nothing decided."""
+        if self.regressions:
+            count = len(self.regressions)
+            return f"{count} regression{'s' * (count != 1)}"
+        return "no regression proven" if self.decided else "nothing decided"
+
+    @property
+    def advice(self) -> str:
+        """One line on what to do where nothing was decided; empty where something was."""
+        if self.decided:
+            return ""
+        reaches = [_reach(each.comparison) for each in self.points if each.comparison is not None]
+        known = [reach for reach in reaches if math.isfinite(reach)]
+        noise = "the noise is not known"
+        if known:
+            noise = f"the median noise is ±{100 * median(known):.2g} %"
+        return f"{noise}, and the threshold {100 * self.threshold:g} %: {self.remedy}"
+
+    @property
     def exit_code(self) -> int:
         """1 if there is a regression, else 0."""
         return 1 if self.regressions else 0
+
+    @property
+    def strict_exit_code(self) -> int:
+        """1 if there is a regression, 3 if a point is open, else 0."""
+        return self.exit_code or (3 if any(each.verdict in OPEN for each in self.points) else 0)
 
     def counts(self) -> dict[Verdict, int]:
         """How many points have each verdict that occurs, the worst first."""
@@ -76,3 +112,8 @@ class Report:
         counted = ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items())
         points = f"{len(self.points)} point{'s' * (len(self.points) != 1)}"
         return f"{counted} of {points} (threshold {100 * self.threshold:g} %)"
+
+
+def _reach(comparison: Comparison) -> float:
+    """How far a comparison's own interval goes from its ratio, relative."""
+    return comparison.own.high / comparison.ratio - 1

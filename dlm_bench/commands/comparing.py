@@ -80,6 +80,11 @@ def _add_verdicts(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="text, markdown, json, github or github-action-benchmark (default: text)",
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit code 3 if no regression is proven but a point is undecided or missing",
+    )
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -94,7 +99,7 @@ def compare(args: argparse.Namespace) -> int:
         run_spread=args.run_spread,
         allow_different_environment=args.allow_different_environment,
     )
-    return _tell(report, args.format)
+    return _tell(report, args)
 
 
 def ab(args: argparse.Namespace) -> int:
@@ -136,20 +141,21 @@ def ab(args: argparse.Namespace) -> int:
             sides, matched.pairs, budget=budget, threshold=threshold, after_round=after_round
         )
         report = report_of(course, matched, both, threshold)
-    return _tell(report, args.format)
+    return _tell(report, args)
 
 
-def _tell(report: "Report", style: str) -> int:
+def _tell(report: "Report", args: argparse.Namespace) -> int:
     from dlm_bench.analysis.verdict_formats import FORMATS, as_markdown
     from dlm_bench.results.files import append_text
 
+    style = args.format
     print(FORMATS[style](report))
     for warning in report.warnings:
         print(f"dlm-bench: WARNING: {warning}", file=sys.stderr)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if style == "github" and summary:
         append_text(summary, as_markdown(report) + "\n", "GITHUB_STEP_SUMMARY")
-    return report.exit_code
+    return report.strict_exit_code if args.strict else report.exit_code
 
 
 def _check_format(style: str) -> None:

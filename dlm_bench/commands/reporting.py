@@ -104,10 +104,12 @@ def table(args: argparse.Namespace) -> int:
         raise unknown("table", args.table, TABLES)
     if args.format not in FORMATS:
         raise unknown("format", args.format, FORMATS)
+    from dlm_bench.streams import screen_width
+
     made = _table(args, _lengths(args))
     if not made.rows:
         raise ResultsError(made.notes[0])
-    print(made.render(args.format))
+    print(made.render(args.format, screen_width()))
     for note in made.notes:
         print(f"dlm-bench: {note}", file=sys.stderr)
     return 0
