@@ -94,7 +94,6 @@ def draw_lines(
     """Draw lines whose rows have `value`, `low` and `high`, on logarithmic axes.
 
     Hollow markers are sampled timing, rings records with flags. Each machine and each tokens per
-    Hollow markers are sampled timing, rings records with flags. Each machine and each tokens per
     step (p) has a panel of its own, and of lines against batch each length; lines without p, as the
     autoregressive ones and those of a threshold or a trace, are in all panels of their machine.
     `bounds` are drawn under them, also those of lines that are not measured. `frame` is that of
@@ -109,7 +108,7 @@ def draw_lines(
     modes = {row["mode"] for line in drawn for row in line.rows}
 
     variants = legend.variant_handles(styles)
-    variants += [legend.sampled_handle()] if len(modes) > 1 else []
+    variants += [legend.sampled_handle()] if "sampled" in modes else []
     variants += [bound.handle(bounds)] if bounds is not None and under else []
     groups = legend.backbone_handles((line.backbone for line in named), colours), variants
     longest = max(map(len, groups))
@@ -117,7 +116,7 @@ def draw_lines(
     figure, panels = style.panels(
         len(members_of),
         height=2.1,
-        extra=0.3 + 0.14 * rows * max(map(legend.text_lines, groups)),
+        extra=0.3 + 0.14 * legend.text_lines(groups, rows),
         xlabel={"length": "sequence length (tokens)", "batch": "batch (sequences)"}[quantity.along],
         ylabel=quantity.label,
     )
@@ -132,7 +131,7 @@ def draw_lines(
             else:
                 _draw_line(axes, line, colour, look, quantity)
     _scale(panels, named, quantity)
-    told = [quantity.told, _measurement(drawn, set(modes), quantity.bars)]
+    told = [quantity.told, measurement(drawn, quantity.bars)]
     caption = " ".join([f"{style.shared_settings(named)}.", *filter(None, told)])
     style.caption(figure, caption + flags.told(drawn) + _failures(frame))
     legend.draw_legend(figure, groups, rows)
@@ -188,18 +187,7 @@ def _draw_line(
         capsize=1.5,
         label=line.label,
     )
-    sampled = np.array([row["mode"] == "sampled" for row in line.rows])
-    if sampled.any():
-        axes.plot(
-            places[sampled],
-            values[sampled],
-            linestyle="none",
-            marker=look.marker,
-            color=colour,
-            markerfacecolor="white",
-            label="_sampled",
-            zorder=3,
-        )
+    style.hollow(axes, line, "value", colour, look.marker, quantity.along)
     flags.ring(axes, line, "value", colour, quantity.along)
 
 
@@ -216,8 +204,10 @@ def _scale(panels: list[Axes], named: list[style.Line], quantity: Quantity) -> N
     style.value_axis(panels[0].yaxis, *panels[0].get_ylim(), quantity.tick)
 
 
-def _measurement(drawn: Iterable[style.Line], modes: set[str], bars: str) -> str:
-    """How the points were measured, for the caption."""
+def measurement(drawn: Sequence[style.Line], bars: str) -> str:
+    """How the points of lines were measured, for the caption; `bars` is what those of whole
+    decodes span, empty where there are none."""
+    modes = {row["mode"] for line in drawn for row in line.rows}
     repeats = sorted({len(row["seconds"]) for line in drawn for row in line.rows})
     if not repeats:
         return ""

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import flags, style
+from dlm_bench.figures import flags, legend, style
+from dlm_bench.figures.against_length import measurement
 from dlm_bench.results.lines import time_bounds
 
 MIN_LENGTHS = 3  # the law has three coefficients
@@ -30,7 +31,7 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     """Draw measured milliseconds per pass, the fitted law and its three terms, a panel a line.
 
     `frame` comes from `load_results`; a pass is what a decode's time divided by its NFE gives.
-    Rings are around records with flags.
+    Hollow markers are sampled timing, rings are around records with flags.
     Only lines with ok records at 3 or more lengths can be fitted and are drawn: those of
     `sampler`, or if it is None those of "full" where there are any, else all. Raises ResultsError
     if no line is left.
@@ -56,9 +57,12 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     style.value_axis(panels[0].yaxis, low, high)
     samplers = {style.SAMPLER_NAMES.get(line.sampler, line.sampler) for line in drawn}
     shared = samplers.pop() + ", " if len(samplers) == 1 else ""
-    told = f"{shared}{style.shared_settings(drawn)}. Equations: L in thousands."
+    how = measurement(drawn, "slowest to fastest")
+    told = f"{shared}{style.shared_settings(drawn)}. {how} Equations: L in thousands."
     style.caption(figure, told + flags.told(drawn))
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=5 if len(drawn) > 1 else 3)
+    handles = _legend({row["mode"] for line in drawn for row in line.rows})
+    columns = len(handles) if len(drawn) > 1 else 3
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -98,6 +102,7 @@ def _draw_panel(axes: Axes, line: style.Line, colour: str) -> None:
         capsize=1.5,
         label="measured",
     )
+    style.hollow(axes, line, "ms_per_pass", colour, "o")
     flags.ring(axes, line, "ms_per_pass", colour)
     curve = np.geomspace(lengths[0], lengths[-1], 100)
     axes.plot(curve, 1e3 * fit.predict(curve), color=colour, label="fitted law")
@@ -143,12 +148,14 @@ def _number(value: float) -> str:
     return f"{mantissa}·10{digits}"
 
 
-def _legend() -> list[Line2D]:
+def _legend(modes: set[str]) -> list[Line2D]:
     """What the marks stand for; measured and fit are grey here, of the backbone's colour above."""
     measured = Line2D([], [], color=style.GREY, marker="o", linestyle="none", label="measured")
+    points = [measured] if "exact" in modes else []
+    points += [legend.sampled_handle()] if "sampled" in modes else []
     law = Line2D([], [], color=style.GREY, label="fitted law")
     terms = [
         Line2D([], [], color=colour, linestyle=dashes, lw=0.9, label=name)
         for name, (colour, dashes) in _TERMS.items()
     ]
-    return [measured, law, *terms]
+    return [*points, law, *terms]

@@ -13,8 +13,8 @@ from dlm_bench.figures import style
 def variant_styles(drawn: Iterable[style.Line]) -> dict[str, style.LineStyle]:
     """The line style of each variant among the lines, in the order of the samplers.
 
-    A sampler's first variant has the sampler's own style; the others (say, its other commits)
-    keep the dashes and take a spare marker. A user's own samplers get spare ones of both.
+    A sampler's first variant has the sampler's own style; the others (say, its other commits), and
+    a user's own samplers, get a spare marker and spare dashes.
     """
     known = dict(style.SAMPLER_STYLES)
     variants: dict[str, style.LineStyle] = {}
@@ -27,9 +27,9 @@ def variant_styles(drawn: Iterable[style.Line]) -> dict[str, style.LineStyle]:
         if line.sampler not in known:
             known[line.sampler] = style.LineStyle(next(markers), next(dashes))
         own = known[line.sampler]
-        variants[line.variant] = (
-            own._replace(marker=next(markers)) if line.sampler in taken else own
-        )
+        if line.sampler in taken:
+            own = style.LineStyle(next(markers), next(dashes))
+        variants[line.variant] = own
         taken.add(line.sampler)
     return variants
 
@@ -53,7 +53,7 @@ def variant_handles(styles: dict[str, style.LineStyle]) -> list[Line2D]:
             color=style.GREY,
             marker=look.marker,
             linestyle=look.dashes,
-            label=textwrap.fill(variant, 28),
+            label=textwrap.fill(variant, 29),
         )
         for variant, look in styles.items()
     ]
@@ -66,9 +66,12 @@ def sampled_handle() -> Line2D:
     return sampled
 
 
-def text_lines(handles: list[Line2D]) -> int:
-    """Lines of text that the longest label among the legend's handles takes."""
-    return max(str(handle.get_label()).count("\n") + 1 for handle in handles)
+def text_lines(groups: Iterable[list[Line2D]], rows: int) -> int:
+    """Lines of text in the highest column of a legend whose columns have so many rows."""
+    columns = [group[i : i + rows] for group in groups for i in range(0, len(group), rows)]
+    return max(
+        rows + sum(str(handle.get_label()).count("\n") for handle in column) for column in columns
+    )
 
 
 def draw_legend(figure: Figure, groups: Iterable[list[Line2D]], rows: int) -> None:

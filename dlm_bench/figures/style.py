@@ -87,7 +87,14 @@ SAMPLER_STYLES = {
     "block-cache": LineStyle("^", (0, (6, 1.2, 1.2, 1.2))),
     "ar": LineStyle("D", (0, (1.2, 1.2))),
 }
-MORE_DASHES = [(0, (2.5, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1, 1, 1))]
+# Each with a period that a legend's handle holds, and another rhythm than those above.
+MORE_DASHES = [
+    (0.0, (9.0, 2.0)),
+    (0.0, (2.2, 1.6)),
+    (0.0, (6.0, 1.2, 1.2, 1.2, 1.2, 1.2)),
+    (0.0, (8.0, 1.2, 3.0, 1.2)),
+    (0.0, (3.0, 1.2, 1.2, 1.2)),
+]
 MORE_MARKERS = "vPX<>*ph8d"
 
 
@@ -105,6 +112,24 @@ def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
     unknown = sorted(set(backbones) - set(BACKBONE_COLOURS))
     spare = {name: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, name in enumerate(unknown)}
     return BACKBONE_COLOURS | spare
+
+
+def hollow(
+    axes: Axes, line: Line, value: str, colour: str, marker: str, along: str = "length"
+) -> None:
+    """Draw the points of a line, at their `value`, hollow where their timing is sampled."""
+    sampled = [row for row in line.rows if row["mode"] == "sampled"]
+    if sampled:
+        axes.plot(
+            [row[along] for row in sampled],
+            [row[value] for row in sampled],
+            linestyle="none",
+            marker=marker,
+            color=colour,
+            markerfacecolor="white",
+            label="_sampled",
+            zorder=3,
+        )
 
 
 def length_axis(axes: Axes, lengths: list[int], most: int) -> None:

@@ -1,6 +1,7 @@
 """What the report tells beside the numbers: where they come from, and which points failed or are
 less sure."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,29 +46,29 @@ def environments(records: Iterable[Record]) -> Table:
     return Table(titles, rows)
 
 
-def failures(records: Iterable[Record]) -> Failures:
-    """The last record of each point that has none with status ok."""
-    measured, failed = set(), {}
+def standing(records: Iterable[Record]) -> list[Record]:
+    """The record that stands for each point: of several the last ok one, or the last."""
+    found: dict[tuple[Any, ...], Record] = {}
     for record in records:
-        key = _point(record)
-        if record.status == "ok":
-            measured.add(key)
-        else:
-            failed[key] = record
-    missing = [record for key, record in failed.items() if key not in measured]
-    counts: dict[str, int] = {}
-    for record in missing:
-        counts[record.status] = counts.get(record.status, 0) + 1
+        before = found.get(_point(record))
+        if before is None or record.status == "ok" or before.status != "ok":
+            found[_point(record)] = record
+    return list(found.values())
+
+
+def failures(points: Iterable[Record]) -> Failures:
+    """The points that have no measurement; `points` are their standing records."""
+    missing = [record for record in points if record.status != "ok"]
+    counts = Counter(str(record.status) for record in missing)
     rows = [
         [record.status, record.point.describe(), _hardware(record), record.message]
         for record in missing
     ]
-    return Failures(Table(["status", "point", "hardware", "message"], rows), counts)
+    return Failures(Table(["status", "point", "hardware", "message"], rows), dict(counts))
 
 
-def flagged(records: Iterable[Record]) -> Table:
-    """The points whose last ok record has flags, and what they mean."""
-    last = {_point(record): record for record in records if record.status == "ok"}
+def flagged(points: Iterable[Record]) -> Table:
+    """The measured points with flags, and what they mean; `points` are their standing records."""
     rows = [
         [
             ", ".join(record.flags),
@@ -76,8 +77,8 @@ def flagged(records: Iterable[Record]) -> Table:
             rate_text(record.tokens_per_second or 0),
             "; ".join([*(FLAGS.get(flag, flag) for flag in record.flags), *_reasons(record)]),
         ]
-        for record in last.values()
-        if record.flags
+        for record in points
+        if record.flags and record.status == "ok"
     ]
     return Table(["flags", "point", "hardware", "tokens/s", "what it means"], rows)
 

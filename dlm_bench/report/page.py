@@ -18,7 +18,7 @@ from dlm_bench.figures import style
 from dlm_bench.figures.against_length import P, facets
 from dlm_bench.figures.legend import variant_styles
 from dlm_bench.report import facts
-from dlm_bench.report.quantities import QUANTITIES, Values, values_of
+from dlm_bench.report.quantities import QUANTITIES, Values, bars_of, values_of
 from dlm_bench.report.swatch import swatch
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import frame_of
@@ -45,7 +45,7 @@ def build_report(
     """
     if not records:
         raise ResultsError(f"nothing to report: no record in {', '.join(sources)}")
-    study = _study(records)
+    study, points = _study(records), facts.standing(records)
     drawn, told = _figures(study)
     there = {figure["name"] for figure in drawn["figures"]}
     environment = Environment(
@@ -56,16 +56,18 @@ def build_report(
         version=__version__,
         sources=sources,
         skipped=skipped,
-        overview=_overview(records),
+        overview=_overview(records, points),
+        bars=bars_of(study.lines),
+        sampled=any(record.mode == "sampled" for record in points if record.status == "ok"),
         quantities=[quantity for quantity in QUANTITIES if quantity.name in there],
         missing=[quantity for quantity in QUANTITIES if quantity.name not in there],
         facets=told,
         caption=style.shared_settings(list(study.lines)) if study.lines else "",
         tables=study.tables,
         environments=facts.environments(records),
-        failures=facts.failures(records),
+        failures=facts.failures(points),
         statuses=facts.STATUSES,
-        flagged=facts.flagged(records),
+        flagged=facts.flagged(points),
         css=_file("page.css"),
         script=_file("page.js"),
         bokeh=_bokeh() if told else "",
@@ -126,16 +128,17 @@ def _one_line(title: str) -> str:
     return " ".join(title.replace("\np = ", ", p = ").split())
 
 
-def _overview(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """The study in a few numbers."""
-    counts = Counter(record.status for record in records)
+def _overview(records: Sequence[Record], points: Sequence[Record]) -> list[tuple[str, str]]:
+    """The study in a few numbers: of its points, whatever it took to measure them."""
+    counts = Counter(record.status for record in points)
     lengths = sorted({record.point.length for record in records})
     ends = dict.fromkeys(style.short_number(length) for length in (lengths[0], lengths[-1]))
     names = dict.fromkeys(record.point.backbone for record in records)
-    failed = len(records) - counts["ok"]
-    flagged = sum(bool(record.flags) for record in records if record.status == "ok")
+    failed = len(points) - counts["ok"]
+    flagged = sum(bool(record.flags) for record in points if record.status == "ok")
     return [
         ("records", f"{len(records):,}"),
+        ("points", f"{len(points):,}"),
         ("measured", f"{counts['ok']:,}"),
         ("failed or skipped", f"{failed:,}"),
         ("flagged", f"{flagged:,}"),

@@ -19,7 +19,8 @@ from dlm_bench.figures.throughput import speed
 @dataclass(frozen=True)
 class Quantity:
     """A figure of the report. `missing` says what its records lack where there is no value; `level`
-    is where a grey line marks the value of a reference."""
+    is where a grey line marks the value of a reference; `bars` is what the bars of whole decodes
+    span, empty where there are none."""
 
     name: str
     title: str
@@ -27,32 +28,36 @@ class Quantity:
     told: str
     missing: str
     level: float | None = None
+    bars: str = ""
 
 
+REPEATS = "from the slowest to the fastest repeat"
 QUANTITIES = (
     Quantity(
         "throughput",
         "Throughput",
         "tokens per second",
-        "Generated tokens over wall time; bars from the slowest to the fastest repeat.",
+        "Generated tokens over wall time.",
         "no time",
+        bars=REPEATS,
     ),
     Quantity(
         "latency",
         "Latency of a pass",
         "ms per pass",
-        "Time of a decode over its forward passes (NFE); bars from the fastest to the slowest "
-        "repeat. On linear axes a straight line is a law without a quadratic term.",
+        "Time of a decode over its forward passes (NFE). On linear axes a straight line is a law "
+        "without a quadratic term.",
         "no time",
+        bars="from the fastest to the slowest repeat",
     ),
     Quantity(
         "speedup",
         "Speed-up over DiffuTran",
         "times as fast",
-        "Throughput over that of DiffuTran with the same sampler and options; bars from the "
-        "slowest repeat over its fastest to the reverse.",
+        "Throughput over that of DiffuTran with the same sampler and options.",
         "no point of DiffuTran with the same sampler, options and length as another backbone's",
         level=1.0,
+        bars="from the slowest repeat over DiffuTran's fastest to the reverse",
     ),
     Quantity(
         "roofline",
@@ -61,6 +66,7 @@ QUANTITIES = (
         "The least time that the hardware's sheet allows the passes, over the time they took.",
         "no sheet of this hardware and precision, or no ok record that says its model",
         level=100.0,
+        bars=REPEATS,
     ),
     Quantity(
         "memory",
@@ -79,6 +85,16 @@ QUANTITIES = (
 )
 
 Values = dict[str, Spread]
+
+
+def bars_of(drawn: Iterable[style.Line]) -> dict[str, str]:
+    """What the bars of each quantity are for these lines, a sentence by its name."""
+    modes = {row["mode"] for line in drawn for row in line.rows}
+    texts = {quantity.name: quantity.bars for quantity in QUANTITIES if quantity.bars}
+    if modes == {"sampled"}:
+        return dict.fromkeys(texts, "Bars are the stated error of sampled timing.")
+    more = ", of sampled timing its stated error" if "sampled" in modes else ""
+    return {name: f"Bars go {text}{more}." for name, text in texts.items()}
 
 
 def values_of(

@@ -1,6 +1,7 @@
 """Output files: each is written beside its place and renamed into it, whole or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -25,7 +26,7 @@ def replacing(
         target = Path(os.path.realpath(path))  # a link stays, and its file is replaced
         if target.exists() and not target.is_file():
             if target.is_dir():
-                raise IsADirectoryError(None, "is a folder")
+                raise IsADirectoryError(errno.EISDIR, "is a folder")
             yield Path(path)
             return
         beside = target.parent / f".{secrets.token_hex(6)}.tmp"  # as short for the longest name

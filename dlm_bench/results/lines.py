@@ -145,6 +145,8 @@ def _labelled(line: Line, among: list[Line], hidden: Iterable[str]) -> Line:
             shown.add(name)
     if "hardware" in shown:
         shown.discard("device")
+    if line.settings.get("accept") in shown:  # threshold=0.9 says accept=threshold
+        shown.discard("accept")
     texts = [setting_text(name, value) for name, value in line.settings.items() if name in shown]
     sampler = SAMPLER_NAMES.get(line.sampler, line.sampler)
     backbone = BACKBONE_NAMES.get(line.backbone, line.backbone)

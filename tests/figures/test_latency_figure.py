@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.figure_records import LAWS, caption_of, demo, measured, record, renderer
+from support.figure_records import LAWS, caption_of, demo, legend_of, measured, record, renderer
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_latency
@@ -69,3 +69,20 @@ def test_latency_says_how_many_lengths_there_are_if_too_few(frame):
         draw_latency(two)
     with pytest.raises(ResultsError, match=r"for sampler 'ar'; .* full \(2\)"):
         draw_latency(two, sampler="ar")
+
+
+def test_sampled_points_of_latency_are_hollow_and_the_bars_are_told(frame):
+    sampled = [
+        record("diffutran", "full", n, mode="sampled", error_estimate=0.1)
+        for n in (512, 1024, 2048)
+    ]
+    exact = [record("diffutran", "full", n) for n in (4096, 8192)]
+    figure = draw_latency(frame(*sampled, *exact))
+    hollow = [x for x in figure.axes[0].lines if x.get_markerfacecolor() == "white"]
+    assert [list(x.get_xdata()) for x in hollow] == [[512, 1024, 2048]]
+    assert {"measured", "sampled timing"} <= set(legend_of(figure))
+    assert "bars: slowest to fastest; sampled: stated error" in caption_of(figure)
+    alone = draw_latency(frame(*sampled))
+    assert "measured" not in legend_of(alone)
+    assert "rounds of sampled timing; bars: stated error" in caption_of(alone)
+    assert "sampled timing" not in legend_of(draw_latency(frame(*demo())))

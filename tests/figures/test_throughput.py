@@ -122,6 +122,33 @@ def test_no_two_lines_of_a_panel_look_the_same_not_even_a_users_own(frame):
     assert len(looks) == len(axes.containers) == 11 + 2 + 6
 
 
+def test_variants_of_a_sampler_have_dashes_and_markers_of_their_own(frame):
+    variants = [("fast-dllm", {"tokens_per_step": 8, "cache": name}) for name in ("dual", "prefix")]
+    variants += [
+        ("block-cache", {"tokens_per_step": 8, "commit": name})
+        for name in ("separate", "fused", "none")
+    ]
+    variants += [
+        ("block-cache", {"accept": "threshold", "threshold": value, "commit": "separate"})
+        for value in (0.7, 0.9)
+    ]
+    records = [
+        record("diffutran", sampler, 512, point={"options": {"block_size": 32} | options})
+        for sampler, options in variants
+    ]
+    figure = draw_throughput(frame(*records, record("diffutran", "full", 512)))
+    (axes,) = figure.axes
+    drawn = [*measured(axes).values()]
+    assert len({line.get_marker() for line in drawn}) == len(drawn) == 8
+    # As matplotlib keeps them, unscaled: get_linestyle() only says that there are some.
+    assert len({str(line._unscaled_dash_pattern) for line in drawn}) == 8
+    assert "block cache, commit=separate,\nthreshold=0.7" in legend_of(figure)
+    # A legend of long labels takes room of its own, and none of the panel's.
+    assert axes.get_window_extent(renderer(figure)).height == pytest.approx(
+        draw_throughput(frame(*records[:2])).axes[0].get_window_extent().height, rel=0.5
+    )
+
+
 def test_a_single_length_still_has_a_tick(frame):
     (axes,) = draw_throughput(frame(record("diffutran", "full", 3000))).axes
     renderer(axes.figure)

@@ -88,6 +88,37 @@ def test_a_point_that_was_measured_later_has_not_failed(write_report):
     assert "Every point was measured." in page.words
 
 
+def test_points_are_counted_and_not_records(write_report):
+    """As after `--resume --retry-failed`: a failure, then its success; and a failure for good."""
+    flagged = record(length=512, flags=["drifting"])
+    retried = [failed("timeout", 2048), *study(), failed("oom", 1 << 14), failed("oom", 1 << 14)]
+    page = Page(write_report(flagged, *retried, failed("error", 1024)))
+    told = page.words.replace(" ", "")
+    # Of the 36 points of the study one was flagged at first, and measured again without a flag.
+    assert "records41points37measured36failedorskipped1flagged0" in told
+    assert "1 out of memory" in page.words
+    assert "No measured point has a flag." in page.words
+
+
+@pytest.mark.parametrize(
+    ("modes", "said", "unsaid"),
+    [
+        (["exact"], "Bars go from the slowest to the fastest repeat.", "stated error"),
+        (["sampled"], "Bars are the stated error of sampled timing.", "slowest"),
+        (["exact", "sampled"], "fastest repeat, of sampled timing its stated error.", "Bars are"),
+    ],
+)
+def test_the_bars_are_said_to_be_what_they_are(modes, said, unsaid, write_report):
+    records = [
+        record(length=n, mode=mode, error_estimate=0.1 if mode == "sampled" else None)
+        for n, mode in zip(LENGTHS, modes * 4, strict=False)
+    ]
+    page = Page(write_report(*records))
+    assert said in page.words
+    assert unsaid not in page.words
+    assert ("Hollow marks are sampled timing." in page.words) == ("sampled" in modes)
+
+
 def test_the_environment_is_told_for_each_there_is(write_report):
     other = {"hardware": "another CPU", "torch": "2.14.0"}
     page = Page(write_report(*study(), record(length=8192, environment=other)))
