@@ -136,8 +136,9 @@ def _overview(records: Sequence[Record], points: Sequence[Record]) -> list[tuple
     names = dict.fromkeys(record.point.backbone for record in records)
     failed = len(points) - counts["ok"]
     flagged = sum(bool(record.flags) for record in points if record.status == "ok")
+    several = [("records", f"{len(records):,}")] if len(records) > len(points) else []
     return [
-        ("records", f"{len(records):,}"),
+        *several,
         ("points", f"{len(points):,}"),
         ("measured", f"{counts['ok']:,}"),
         ("failed or skipped", f"{failed:,}"),
