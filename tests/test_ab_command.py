@@ -203,7 +203,7 @@ def test_a_base_that_cannot_answer_is_one_line(repository, capsys, code, said):
     assert left_over(repository) == ([], ["*", "main"])
 
 
-@pytest.mark.parametrize("budget", ["5", "0s", "m", "-5m", "5 m", "1d"])
+@pytest.mark.parametrize("budget", ["0s", "m", "-5m", "1d"])
 def test_a_budget_that_is_none_is_one_line(repository, capsys, budget):
     assert "--budget: " in mistake(capsys, "--base", "main", f"--budget={budget}")
 

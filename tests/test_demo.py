@@ -22,6 +22,7 @@ tokens_per_step = 8
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_demo_ends_with_a_table_a_sentence_and_three_paths(tmp_path, capsys):
     sweep, output = tmp_path / "two.toml", tmp_path / "out"

@@ -2,25 +2,23 @@
 
 import pandas as pd
 import pytest
+from support.records import make_record
 
 from dlm_bench.analysis.speedup import speedups
 from dlm_bench.errors import ResultsError
-from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import frame_of
 
 
 def record(backbone, sampler="full", length=64, seconds=(1.0,), hardware="cpu", **point):
     options = {} if sampler == "ar" else {"tokens_per_step": point.pop("p", 8)}
     options |= {"commit": point.pop("commit")} if "commit" in point else {}
-    fields = {"size": "tiny", "options": options, "dtype": "float32"} | point
-    status = "ok" if seconds else "oom"
-    return Record(
-        point=Point(backbone=backbone, sampler=sampler, length=length, **fields),
-        status=status,
-        mode="exact",
-        warmup=0,
+    return make_record(
+        backbone,
+        sampler,
+        length,
+        point={"options": options} | point,
+        status="ok" if seconds else "oom",
         repeats=max(len(seconds), 1),
-        nfe=8,
         seconds=list(seconds),
         environment={"hardware": hardware},
     )

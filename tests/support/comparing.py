@@ -1,8 +1,9 @@
 """Records of imaginary measurements, and `dlm-bench compare` of two lists of them."""
 
 from dlm_bench.cli import main
-from dlm_bench.results.record import Point, Record
+from dlm_bench.results.record import Point
 from dlm_bench.results.store import append_record
+from support.records import make_record
 
 STEADY = [1.0, 1.004, 0.997, 1.002, 0.999]
 HERE = {
@@ -16,15 +17,16 @@ HERE = {
 
 
 def record(backbone="diffutran", scale=1.0, status="ok", environment=(), **changes):
-    place = {name: changes.pop(name) for name in ("length", "dtype") if name in changes}
-    point = Point(backbone=backbone, size="tiny", sampler="full", **({"length": 64} | place))
+    """A record of the common environment; `scale` times the steady seconds."""
     ok = status == "ok"
-    return Record(
-        point=point,
+    dtype = changes.pop("dtype", Point.model_fields["dtype"].default)
+    return make_record(
+        backbone,
+        length=changes.pop("length", 64),
+        point={"dtype": dtype},
         status=status,
         message="" if ok else "no room",
         warmup=changes.pop("warmup", 3),
-        mode=changes.pop("mode", "exact"),
         repeats=5,
         nfe=8 if ok else None,
         seconds=[scale * each for each in STEADY] if ok else [],

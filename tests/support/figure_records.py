@@ -9,17 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from dlm_bench.analysis.roofline import Hardware
 from dlm_bench.figures import FIGURES, draw_roofline
 from dlm_bench.models.config import BACKBONES, model_config
-from dlm_bench.results.record import Point, Record
+from support.records import SAMPLERS, make_record
 
 LAWS = {  # seconds per pass: quadratic, linear, constant
     "diffutran": (4e-9, 1e-5, 1e-3),
     "diffumamba": (0, 1.4e-5, 2.4e-3),
     "diffumamba-h": (9e-10, 1.3e-5, 2e-3),
-}
-SAMPLERS = {
-    "full": {},
-    "fast-dllm": {"block_size": 32, "cache": "dual"},
-    "block-cache": {"block_size": 32, "commit": "separate"},
 }
 CPU = "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
 H100 = "NVIDIA H100 80GB HBM3"
@@ -37,12 +32,11 @@ def record(backbone, sampler, length, *, p=8, noise=0.02, point=None, hardware=C
     passes = length if sampler == "ar" else length // p
     per_pass = quadratic * query * length + linear * query + constant
     options = SAMPLERS.get(sampler, {}) | ({} if sampler == "ar" else {"tokens_per_step": p})
-    fields = {"size": "tiny", "options": options, "dtype": "float32"} | (point or {})
-    gpu = hardware != CPU
-    fields |= {"device": "cuda"} if gpu else {}
+    point = {"size": "tiny", "options": options} | (point or {})
+    point |= {"device": "cuda"} if hardware != CPU else {}
     defaults = {
-        "status": "ok",
-        "mode": "exact",
+        "warmup": 3,
+        "repeats": 5,
         "nfe": passes,
         "seconds": (passes * per_pass * (1 + noise * random.standard_normal(5))).tolist(),
         "environment": {"hardware": hardware},
@@ -50,9 +44,8 @@ def record(backbone, sampler, length, *, p=8, noise=0.02, point=None, hardware=C
         "peak_memory_bytes": 2**30 + 2**12 * length,
     }
     if backbone in BACKBONES:
-        defaults["model"] = asdict(model_config(backbone, fields["size"]))
-    where = Point(backbone=backbone, sampler=sampler, length=length, **fields)
-    return Record(point=where, warmup=3, repeats=5, **(defaults | more))
+        defaults["model"] = asdict(model_config(backbone, point["size"]))
+    return make_record(backbone, sampler, length, point=point, **defaults | more)
 
 
 def demo(lengths=(512, 1024, 2048, 4096, 8192), steps=(8,), **more):

@@ -4,14 +4,9 @@ import dataclasses
 import itertools
 
 from dlm_bench.models.config import model_config
-from dlm_bench.results.record import Point, Record
+from support.records import SAMPLERS, make_record
 
 H100 = "NVIDIA H100 80GB HBM3"
-SAMPLERS = {
-    "full": {},
-    "fast-dllm": {"block_size": 32, "cache": "dual"},
-    "block-cache": {"block_size": 32, "commit": "separate"},
-}
 # Milliseconds of a pass at 1024 tokens, and what doubling the length makes of it.
 SPEEDS = {"diffutran": (2.0, 2.6), "diffumamba": (3.0, 1.9), "diffumamba-h": (2.7, 2.1)}
 LENGTHS = (512, 1024, 2048, 4096)
@@ -23,16 +18,13 @@ def record(backbone="diffutran", sampler="full", length=1024, p=8, point=None, *
     ms, growth = SPEEDS.get(backbone, (1.0, 1.5))
     seconds = length / p * ms / 1e3 * growth ** (length.bit_length() - 11)
     options = {} if sampler == "ar" else {"tokens_per_step": p} | SAMPLERS[sampler]
-    asked = {"size": "tiny", "dtype": "float32", "options": options} | (point or {})
     fields = {
-        "status": "ok",
-        "mode": "exact",
         "nfe": length // p,
         "seconds": [0.98 * seconds, 1.02 * seconds],
         "environment": {"hardware": "a CPU of the tests", "torch": "2.13.0"},
     }
-    where = Point(backbone=backbone, sampler=sampler, length=length, **asked)
-    return Record(point=where, warmup=1, repeats=2, **(fields | changes))
+    point = {"options": options} | (point or {})
+    return make_record(backbone, sampler, length, point=point, **fields | changes)
 
 
 def failed(status, length=8192, **changes):
