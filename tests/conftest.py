@@ -12,6 +12,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core, and what it starts, has that core alone
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What a user's terminal, or xdist, asks of the output.
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(name, None)
+
 # A job in the background inherits an ignored SIGINT, and so would all that the tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
