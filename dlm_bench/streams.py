@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -56,6 +57,17 @@ def screen_width() -> int | None:
     if columns.isdecimal() and int(columns) > 0:
         return int(columns)
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def folded(text: str, indent: int = 0) -> str:
+    """Return text in lines that standard output has room for, further ones indented."""
+    width, indentation = screen_width(), " " * indent
+    if width is None:
+        return text
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent=indentation, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
 
 
 def is_screen(stream: IO[str]) -> bool:

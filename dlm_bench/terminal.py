@@ -1,7 +1,6 @@
 """What the commands print: tables, and one record."""
 
 import dataclasses
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.plan import Plan
 from dlm_bench.results.record import ORDINARY, Record, mean_of
 from dlm_bench.results.store import frame_of
-from dlm_bench.streams import screen_width, shown
+from dlm_bench.streams import folded, screen_width, shown
 from dlm_bench.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def print_record(record: Record) -> None:
     if record.flags:
         facts["flags"] = ", ".join(record.flags)
     for name, text in facts.items():
-        print(f"{name:12} {text}")
+        print(folded(f"{name:12} {text}", indent=13))
 
 
 def print_plan(sweep: Sweep) -> None:
@@ -174,7 +173,7 @@ def print_names() -> None:
         f"figures: {' '.join(NAMES)}",
         f"sweeps: {' '.join(shipped())}",
     ):
-        print(textwrap.fill(line, screen_width() or len(line), break_on_hyphens=False))
+        print(folded(line))
 
 
 def _options(kind: type["Sampler"]) -> str:

@@ -22,6 +22,8 @@ COMMANDS = [
     ["sweep", "quick", "--dry-run"],
     ["list"],
     ["compare", "{0}", "{0}"],
+    ["cost"],
+    ["cost", "--sweep", "paper"],
 ]
 
 

@@ -23,6 +23,7 @@ from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.streams import folded, screen_width
 
 FORMATS = ("text", "markdown", "latex")
 
@@ -224,7 +225,10 @@ def cost_report(
     notes = [legend, setting]
     if style == "latex":
         notes = ["\n".join(f"% {line}" for line in note.splitlines()) for note in notes]
-    tables = [grid(titles, laws, style), grid(columns, found, style)]
+    if style == "text":
+        notes = [folded(note) for note in notes]
+    width = screen_width()
+    tables = [grid(titles, laws, style, width), grid(columns, found, style, width)]
     return "\n\n".join((notes[0], tables[0], notes[1], tables[1]))
 
 

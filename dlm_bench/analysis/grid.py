@@ -2,12 +2,11 @@
 
 import csv
 import io
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlm_bench.analysis.text_grid import text_grid
-from dlm_bench.streams import plain
+from dlm_bench.streams import folded, plain
 from dlm_bench.streams import shown as shown_text
 
 FORMATS = ("text", "markdown", "latex", "csv")
@@ -72,8 +71,8 @@ class Table:
             caption = " ".join(filter(None, (heading, legend)))
             return _floating(table, caption) if caption else table
         gap = "\n\n" if form == "markdown" else "\n"
-        if form == "text" and width is not None:
-            heading, legend = textwrap.fill(heading, width), textwrap.fill(legend, width)
+        if form == "text":
+            heading, legend = folded(heading), folded(legend)
         return gap.join(filter(None, (heading, table, legend)))
 
 
@@ -100,7 +99,7 @@ def escape(text: str, form: str) -> str:
     line = " ".join(text.split())
     if form == "latex":
         return line.translate(_LATEX)
-    return line.translate(_MARKDOWN) if form == "markdown" else shown_text(line)
+    return line.translate(_MARKDOWN) if form == "markdown" else line
 
 
 def grid(
@@ -118,7 +117,8 @@ def grid(
             [*top, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
         )
     if form == "text":
-        return text_grid(titles, rows, width)
+        cells = [[shown_text(cell) for cell in row] for row in (titles, *rows)]
+        return text_grid(cells[0], cells[1:], width)
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     cells = [
         [row[0].ljust(widths[0])]

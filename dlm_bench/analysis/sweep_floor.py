@@ -9,6 +9,7 @@ from dlm_bench.errors import unknown
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
+from dlm_bench.streams import folded, screen_width
 from dlm_bench.sweep import Sweep
 
 COLUMNS = ("point", "passes", "seconds at least", "tokens/s at most")
@@ -33,7 +34,7 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     )
     if style == "latex":
         note = "\n".join(f"% {line}" for line in note.splitlines())
-    return f"{note}\n\n{grid(COLUMNS, rows, style)}"
+    return f"{folded(note) if style == 'text' else note}\n\n{grid(COLUMNS, rows, style, screen_width())}"
 
 
 def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]:

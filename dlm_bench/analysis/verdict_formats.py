@@ -2,13 +2,12 @@
 
 import json
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 
 from dlm_bench.analysis.compare import Comparison, Interval, Verdict
 from dlm_bench.analysis.text_grid import text_grid
 from dlm_bench.analysis.verdicts import PointVerdict, Report
-from dlm_bench.streams import in_colour, screen_width, shown
+from dlm_bench.streams import folded, in_colour, screen_width, shown
 
 HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time", "95 % interval")
 WILD = 2  # an interval from half to twice the time says nothing
@@ -33,17 +32,13 @@ def as_text(report: Report) -> str:
         rows = [[*row, each.note] for row, each in zip(rows, report.points, strict=True)]
     cells = [[shown(cell) for cell in row] for row in (titles, *rows)]
     lines = [f"base: {report.base}", f"head: {report.head}"]
-    lines += [_folded(f"note: {report.how}")] if report.how else []
-    lines += [_folded(f"WARNING: {text}") for text in report.warnings]
+    lines += [folded(f"note: {report.how}")] if report.how else []
+    lines += [folded(f"WARNING: {text}") for text in report.warnings]
     lines += ["", text_grid(cells[0], cells[1:], screen_width(), words), ""]
     colour = "red" if report.regressions else "green" if report.decided else "yellow"
-    lines.append(in_colour(_folded(f"{report.summary()}: {report.conclusion}"), colour))
-    lines += [_folded(f"advice: {report.advice}")] if report.advice else []
+    lines.append(in_colour(folded(f"{report.summary()}: {report.conclusion}"), colour))
+    lines += [folded(f"advice: {report.advice}")] if report.advice else []
     return "\n".join(lines)
-
-
-def _folded(text: str) -> str:
-    return textwrap.fill(text, screen_width() or max(1, len(text)))
 
 
 def as_markdown(report: Report) -> str:
