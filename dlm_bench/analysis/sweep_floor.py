@@ -34,7 +34,9 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     )
     if style == "latex":
         note = "\n".join(f"% {line}" for line in note.splitlines())
-    return f"{folded(note) if style == 'text' else note}\n\n{grid(COLUMNS, rows, style, screen_width())}"
+    if style == "text":
+        note = folded(note)
+    return f"{note}\n\n{grid(COLUMNS, rows, style, screen_width())}"
 
 
 def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]:
