@@ -211,4 +211,5 @@ def test_a_budget_that_is_none_is_one_line(repository, capsys, budget):
 def test_outside_a_repository_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "s.toml").write_text(SWEEP)
     assert "not a git repository" in mistake(capsys, "--base", "main")

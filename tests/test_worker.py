@@ -74,7 +74,7 @@ def test_a_mistake_in_a_sweep_is_an_answer_and_not_a_failure(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('name = "x"')
     answer = jobs.Desk().answer({"plan": {"path": str(path)}})
-    assert answer == {"mistake": f"{path}: size: missing; every sweep needs it"}
+    assert answer == {"mistake": f"{path}: size, lengths, lines: missing; every sweep needs them"}
 
 
 @pytest.mark.process
