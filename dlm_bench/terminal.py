@@ -139,7 +139,8 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
     drawn = [line for line in lines(frame) if sampler in (None, line.sampler)]
     table = fit_table(labelled(drawn))
     if not table.rows:
-        raise ResultsError(f"none of {len(drawn)} lines can be fitted; {table.notes[0]}")
+        first = table.notes[0].replace(": not fitted", "", 1)
+        raise ResultsError(f"none of {len(drawn)} lines can be fitted; {first}")
     print(table.render("text", screen_width()))
     for note in table.notes:
         print(note)

@@ -113,7 +113,6 @@ def ab(args: argparse.Namespace) -> int:
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.sweep_file import find_sweep
 
-    sweep = find_sweep(args.sweep)
     outputs = [args.output / f"{name}.jsonl" for name in ("base", "head")] if args.output else []
     for output in outputs:
         check_writable(output)
@@ -135,6 +134,7 @@ def ab(args: argparse.Namespace) -> int:
     # A cancelled CI job gets a SIGTERM: as after an interrupt, no worktree is to stay.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with checkouts(args.base, args.head, Path.cwd()) as both:
+        sweep = find_sweep(args.sweep)
         sides = Side(both[0]), Side(both[1])
         matched = matched_points(sides, sweep)
         course = run_ab(
