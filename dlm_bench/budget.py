@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from dlm_bench.results.record import Point, Record
 
 LEAST_SECONDS = 1.0  # of sampling a point to a tolerance, as timing.estimate has it
 SETTLE_SECONDS = 1.0  # of its warm-up, at least
+LEAST_BUDGET = 1e-3  # seconds; what is left of one may be none
 FIRST_SHARE = 0.4  # of the budget, for measuring every point once
 # How a point is measured to say what the others will take.
 LOOK = {"mode": "sampled", "warmup": 0, "repeats": 1, "nodes": 2, "tolerance": 1.0}
@@ -43,17 +44,22 @@ def run_within(
     found: Sequence[Record],
     begin: Callable[[int], object],
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[tuple[int, Record, float]]:
+    *,
+    wanted: Callable[[int], bool] = lambda index: True,
+    improve: Callable[[int, int, int], object] | None = None,
+) -> Generator[tuple[int, Record, float], None, None]:
     """Measure as `Executor.run` does, and use what is left of `budget` seconds to measure points
     again that are not within the sweep's tolerance.
 
     The first time a point gets its share, by its work, of FIRST_SHARE of the budget, and at least
     two rounds however long they take. Then points get what brings all of them to one and the same
     error, as small as the time allows: each at most once. Yields what `Executor.run` does; of two
-    records of a point the later one is the better.
+    records of a point the later one is the better. `improve` is told, in the place of `begin`, a
+    point that starts again, the how manyth it is, and of how many.
     """
     begun = clock()
     measuring = plan.sweep.measuring
+    budget = max(budget, LEAST_BUDGET)
     per_work = FIRST_SHARE * budget / sum(plan.work)
     most = math.inf if plan.sweep.timeout is None else OF_TIMEOUT * plan.sweep.timeout
 
@@ -63,22 +69,27 @@ def run_within(
     places = {identity: index for index, identity in enumerate(plan.identities())}
     looks = [look for record in found for look in look_at(plan, places[record.identity], record)]
     measured, loaded = 0.0, set()
-    for index, record, seconds in executor.run(plan, found, begin, share):
+    for index, record, seconds in executor.run(plan, found, begin, share, wanted):
         looks += look_at(plan, index, record, seconds)
         measured += seconds
         loaded.add(model_of(plan.sweep.points[index]))
         yield index, record, seconds
     loading = (clock() - begun - measured) / max(1, len(loaded))
+    improved = 0
     while looks:
         left = budget - (clock() - begun)
         target = common_error(looks, left, loading, measuring.tolerance)
-        wanted = [look for look in looks if look.error > WORTHWHILE * target]
-        if not wanted:
+        worth = [look for look in looks if look.error > WORTHWHILE * target]
+        if not worth:
             return
         # The model at hand first: another one has to be loaded.
-        look = max(wanted, key=lambda look: (look.model == executor.model, look.error))
+        look = max(worth, key=lambda look: (look.model == executor.model, look.error))
         looks.remove(look)
-        begin(look.index)
+        improved += 1
+        if improve is None:
+            begin(look.index)
+        else:
+            improve(look.index, improved, improved + len(worth) - 1)
         sampling = min(look.seconds_to(target), max(most - look.besides, look.sampling))
         record, seconds = executor.measure(plan, look.index, sampling)
         yield look.index, record, seconds

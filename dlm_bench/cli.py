@@ -3,6 +3,7 @@
 Imports next to nothing before `main` runs, so that an interrupt meanwhile shows no traceback.
 """
 
+import os
 import sys
 
 OK, USAGE, POINTS_FAILED, INTERNAL, INTERRUPTED = 0, 2, 3, 70, 130
@@ -11,17 +12,21 @@ OK, USAGE, POINTS_FAILED, INTERNAL, INTERRUPTED = 0, 2, 3, 70, 130
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     try:
+        from dlm_bench.signals import exit_code, terminable
         from dlm_bench.streams import guarded
-
-        with guarded():
-            return _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
+    try:
+        with guarded(), terminable():
+            return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt as interrupt:
+        return exit_code(interrupt)
 
 
 def _run(arguments: list[str]) -> int:
     """Run a command; say in one line what ended it, after the traceback with --debug."""
     from dlm_bench.errors import DlmBenchError, PointError, first_line
+    from dlm_bench.signals import exit_code
     from dlm_bench.streams import ReaderGone
 
     try:
@@ -34,8 +39,8 @@ def _run(arguments: list[str]) -> int:
         return _end(arguments, POINTS_FAILED, str(error))
     except DlmBenchError as error:
         return _end(arguments, USAGE, str(error))
-    except KeyboardInterrupt:
-        return _end(arguments, INTERRUPTED, "interrupted")
+    except KeyboardInterrupt as interrupt:
+        return _end(arguments, exit_code(interrupt), "interrupted")
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             return _end(arguments, USAGE, f"{str(error.filename)!r}: {error.strerror}")
@@ -48,11 +53,13 @@ def _command(arguments: list[str]) -> int:
     import warnings
 
     from dlm_bench.commands.parser import parse
+    from dlm_bench.waiting import wait_passively
 
     try:
         args = parse(arguments)
     except SystemExit as stop:  # of argparse, after --help or a wrong usage
         return stop.code if isinstance(stop.code, int) else OK
+    wait_passively(os.environ)
     with warnings.catch_warnings():
         lost = _show_warnings()
         code: int = args.command(args)

@@ -5,7 +5,7 @@ context or life, the next one is not touched by it.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -93,7 +93,7 @@ class Executor:
         begin: Callable[[int], object] = lambda index: None,
         max_seconds: Callable[[int], float | None] = lambda index: None,
         wanted: Callable[[int], bool] = lambda index: True,
-    ) -> Iterator[tuple[int, Record, float]]:
+    ) -> Generator[tuple[int, Record, float], None, None]:
         """Measure every point of which no record was found, in turn.
 
         Yields its index in the sweep, its record and the seconds its measuring took. `begin` is

@@ -21,15 +21,19 @@ BALANCE = 20  # FLOPs that take about as long as a byte, on a CPU
 
 
 class Plan(BaseModel):
-    """A sweep with the work of each of its points, in units of its own, and the environment (as
-    records keep it) of the device it runs on, whose hardware may be ANY; on a GPU also the names of
-    all GPUs that are visible there."""
+    """A sweep and what it takes.
+
+    work: of each point, in units of its own; passes: that are run for it, empty if not known.
+    environment: as records keep it, of the device; its hardware may be ANY. gpus: on a GPU, the
+    names of all that are visible there.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     sweep: Sweep
     work: list[float]
     environment: dict[str, Any]
+    passes: list[float] = []
     gpus: list[str] = []
 
     def identities(self) -> list[str]:
@@ -46,7 +50,8 @@ class Plan(BaseModel):
         points = [self.sweep.points[index] for index in indices]
         sweep = self.sweep.model_copy(update={"points": points})
         work = [self.work[index] for index in indices]
-        return self.model_copy(update={"sweep": sweep, "work": work})
+        passes = [self.passes[index] for index in indices] if self.passes else []
+        return self.model_copy(update={"sweep": sweep, "work": work, "passes": passes})
 
     def anywhere(self) -> "Plan":
         """The same plan for ANY hardware."""
@@ -93,9 +98,11 @@ def make_plan(path: str | Path, *, here: bool = True, **overrides: Any) -> Plan:
     names: list[str] = []
     if here and device.type == "cuda":
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    loads = [expected_load(p, sweep.measuring, sweep.options_of(p)) for p in sweep.points]
     return Plan(
         sweep=sweep,
-        work=[expected_work(p, sweep.measuring, sweep.options_of(p)) for p in sweep.points],
+        work=[work for work, _ in loads],
+        passes=[passes for _, passes in loads],
         environment=environment(device.type, device.index or 0) if here else {"hardware": ANY},
         gpus=names,
     )
@@ -104,11 +111,19 @@ def make_plan(path: str | Path, *, here: bool = True, **overrides: Any) -> Plan:
 def expected_work(
     point: Point, measuring: Measuring, options: Mapping[str, Any] | None = None
 ) -> float:
-    """What a point costs relative to the others of its backbone: FLOPs, with bytes counted as the
-    FLOPs that take as long. An exact point runs all its passes some times over; any other counts
-    the least of a sampled one, its first nodes in each round and once before. Where the passes
-    depend on the model they are the most that there can be. `options` are those of the point with
-    what `Sweep.options_of` puts in."""
+    """What a point costs relative to the others of its backbone (see `expected_load`)."""
+    return expected_load(point, measuring, options)[0]
+
+
+def expected_load(
+    point: Point, measuring: Measuring, options: Mapping[str, Any] | None = None
+) -> tuple[float, float]:
+    """The work of a point, FLOPs with bytes counted as the FLOPs that take as long, and its passes.
+
+    An exact point runs all its passes some times over; any other counts the least of a sampled one,
+    its first nodes in each round and once before. Where the passes depend on the model they are the
+    most that there can be. `options` are those of the point with what `Sweep.options_of` puts in.
+    """
     import numpy as np
 
     from dlm_bench.analysis.cost import pass_costs
@@ -125,52 +140,14 @@ def expected_work(
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + BALANCE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":
-        return (measuring.warmup + measuring.repeats) * float(passes.sum())
+        runs = measuring.warmup + measuring.repeats
+        return runs * float(passes.sum()), runs * len(passes)
     nodes = [line[at] for line in lines(plan) for at in first_nodes(line, measuring.nodes)]
     prefill = prefill_unit(plan)
     nodes += [] if prefill is None else [prefill]
     once = sum(float(passes[unit.index : unit.index + unit.count].sum()) for unit in nodes)
-    return (1 + measuring.repeats) * once
-
-
-class TimeLeft:
-    """Seconds that points will still take: their work at the rate of what was measured of the same
-    backbone and sampler, or else of the backbone, of the sampler, of all; and for each model to
-    come, a worker's start."""
-
-    def __init__(self) -> None:
-        self._rates: dict[tuple[str, ...], tuple[float, float]] = {}  # (work, seconds)
-        self._starts: dict[tuple[str, ...], float] = {}  # of each model, what was not measuring
-
-    def learn(self, point: Point, work: float, seconds: float, besides: float) -> None:
-        """A point was measured in `seconds`, and `besides` went into getting there."""
-        for key in _like(point):
-            before = self._rates.get(key, (0.0, 0.0))
-            self._rates[key] = (before[0] + work, before[1] + seconds)
-        model = model_of(point)
-        self._starts[model] = self._starts.get(model, 0.0) + besides
-
-    def seconds(self, points: Iterable[tuple[Point, float]]) -> float | None:
-        """For these points with their work; None before anything was measured."""
-        if not self._rates:
-            return None
-        left, models = 0.0, set()
-        for point, work in points:
-            known, taken = next(self._rates[key] for key in _like(point) if key in self._rates)
-            left += work * taken / known
-            models.add(model_of(point))
-        start = sum(self._starts.values()) / len(self._starts)
-        return left + start * len(models - self._starts.keys())
-
-
-def _like(point: Point) -> list[tuple[str, ...]]:
-    """What a point has in common with others, the most telling first."""
-    return [
-        ("both", point.backbone, point.sampler),
-        ("backbone", point.backbone),
-        ("sampler", point.sampler),
-        (),
-    ]
+    rounds = 1 + measuring.repeats
+    return rounds * once, rounds * sum(unit.count for unit in nodes)
 
 
 def model_of(point: Point) -> Model:

@@ -1,5 +1,6 @@
 """The progress of a sweep on stderr, with the time left."""
 
+import math
 import sys
 import time
 from collections.abc import Collection
@@ -11,21 +12,33 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dlm_bench.plan import Plan, TimeLeft
+from dlm_bench.plan import Plan
 from dlm_bench.results.record import Record
 from dlm_bench.streams import is_screen
+from dlm_bench.time_left import TimeLeft
 
 
 class SweepProgress:
     """How far a sweep is, on stderr: on a terminal a bar with the time left, the points under way
     and the last result; else a line when a point starts and one when it ends. `workers` of them are
-    at it at once."""
+    at it at once; a `budget` is the seconds that the sweep may take in all."""
 
-    def __init__(self, plan: Plan, found: Collection[str] = (), workers: int = 1) -> None:
-        self._points = list(zip(plan.sweep.points, plan.work, strict=True))
+    def __init__(
+        self,
+        plan: Plan,
+        found: Collection[str] = (),
+        workers: int = 1,
+        budget: float | None = None,
+    ) -> None:
+        self._points = list(
+            zip(plan.sweep.points, plan.work, plan.passes or plan.work, strict=True)
+        )
+        self._timeout, self._budget = plan.sweep.timeout, budget
+        self._improving = ""
         identities = enumerate(plan.identities())
         self._open = {index for index, identity in identities if identity not in found}
-        self._count, self._time_left = len(plan.work), TimeLeft()
+        self._count = len(plan.work)
+        self._time_left = TimeLeft(plan.sweep.measuring.max_seconds, self._timeout)
         self._workers = workers
         self._begun = time.monotonic()
         self._running: dict[int, float] = {}  # when each point under way was begun
@@ -52,6 +65,14 @@ class SweepProgress:
         if not self._console.is_terminal:
             self._say(f"[{self._place()}] {self._points[index][0].describe()}: started")
 
+    def improve(self, index: int, number: int, count: int) -> None:
+        """A measured point starts again, the `number`th of `count`, to make its error smaller."""
+        self._running[index] = time.monotonic()
+        self._improving = f"improving {number} of {count}"
+        self._now = f"{self._improving}: {self._points[index][0].describe()}"
+        if not self._console.is_terminal:
+            self._say(f"[{self._improving}] {self._points[index][0].describe()}: started")
+
     def tell(self, text: str) -> None:
         """Say what is going on besides points that start and end."""
         if text != self._now and not self._console.is_terminal:
@@ -62,18 +83,19 @@ class SweepProgress:
         """A point ended; its measuring took `seconds`."""
         self._open.discard(index)
         begun = self._running.pop(index, None)
-        place = f"{self._count - len(self._open)}/{self._count}"
-        point, work = self._points[index]
+        place = self._improving or f"{self._count - len(self._open)}/{self._count}"
+        point, work, passes = self._points[index]
         if begun is not None:
             self._now = self._names_of_running() or self._now
         if record.status == "ok" and begun is not None:
             besides = max(0.0, time.monotonic() - begun - seconds)
-            self._time_left.learn(point, work, seconds, besides)
+            self._time_left.learn(point, work, seconds, besides, passes, record)
         self._last = f"{point.describe()}: {outcome(record)}"
         if record.status != "ok" and self._console.is_terminal:
             self._console.print(Text(f"[{place}] {self._last}", style="red"))
         elif not self._console.is_terminal:
-            left = f"; {self._left()} left" if self._open and begun is not None else ""
+            goes_on = (self._open or self._improving) and begun is not None
+            left = f"; {self._left()}" if goes_on else ""
             self._say(f"[{place}] {self._last}{left}")
 
     def _place(self) -> str:
@@ -83,8 +105,19 @@ class SweepProgress:
         return "; ".join(self._points[index][0].describe() for index in self._running)
 
     def _left(self) -> str:
-        seconds = self._time_left.seconds(self._points[index] for index in self._open)
-        return "?" if seconds is None else f"about {duration(seconds / self._workers)}"
+        """The time left, within a factor of 2, or the most that it can be, if either is known."""
+        most = math.inf
+        if self._timeout is not None:
+            most = self._timeout * math.ceil(len(self._open) / self._workers)
+        if self._budget is not None:
+            left = self._budget - (time.monotonic() - self._begun)
+            most = max(0.0, left if self._improving else min(most, left))
+        if not self._improving:
+            points = [self._points[index] for index in self._open]
+            seconds = self._time_left.known(points, self._workers)
+            if seconds is not None:
+                return f"about {duration(min(seconds, most))} left"
+        return f"at most {duration(most)} left" if most < math.inf else "time left not known yet"
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
@@ -96,7 +129,7 @@ class SweepProgress:
         row.add_row(
             f"{done}/{self._count}",
             ProgressBar(total=self._count, completed=done, width=40),
-            f"{elapsed} gone, {self._left()} left",
+            f"{elapsed} gone, {self._left()}",
         )
         lines = [("now ", self._now), ("last", self._last)]
         said = (Text(f"{name} {text}", overflow="ellipsis", no_wrap=True) for name, text in lines)

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from pathlib import Path
 
 from dlm_bench.plan import Plan
@@ -28,6 +29,7 @@ class Shared:
         self._names = plan.identities()
         self._places = {name: index for index, name in enumerate(self._names)}
         self._read = start
+        self.appended = 0  # records of this sweep's own
         self._others: list[Result] = []
         self._lock = threading.Lock()  # of all that changes: a fleet asks from several threads
         self.lacking = set(self._names) - {plan.key_of(record) for record in found}
@@ -48,6 +50,7 @@ class Shared:
         with self._lock:
             self.lacking.discard(self._names[index])
         append_record(self._output, record)
+        self.appended += 1
         self._claims.drop(self._names[index])
 
     def of_others(self) -> list[Result]:
@@ -67,10 +70,10 @@ class Shared:
 
 
 def run_shared(
-    run: Callable[[], Iterator[Result]],
+    run: Callable[[], Generator[Result, None, None]],
     shared: Shared,
     wait: Callable[[int], object] = lambda count: None,
-) -> Iterator[tuple[Result, bool]]:
+) -> Generator[tuple[Result, bool], None, None]:
     """Measure by `run`, which asks `Shared.free` before each point, until no point lacks a record.
 
     Yields what `run` yields, and the records that others wrote meanwhile; True says that a record
@@ -79,10 +82,11 @@ def run_shared(
     """
     while True:
         idle = True
-        for result in run():
-            idle = False
-            yield result, True
-            yield from ((other, False) for other in shared.of_others())
+        with closing(run()) as results:
+            for result in results:
+                idle = False
+                yield result, True
+                yield from ((other, False) for other in shared.of_others())
         yield from ((other, False) for other in shared.of_others())
         if not shared.lacking:
             return

@@ -129,6 +129,17 @@ def load_sweep(
     )
 
 
+def device_is_here(path: str | Path, device: str | None = None) -> bool:
+    """Whether this machine has the GPU that a sweep file, or `device` instead, asks for, if it asks
+    for one. Raises ConfigError for a file that cannot be read."""
+    asked = read_file(find_sweep(path), {})[0].device if device is None else device
+    try:
+        find_place(asked)
+    except ConfigError:
+        return not asked.startswith("cuda")  # what is no device at all is told by `load_sweep`
+    return True
+
+
 def _check_place(file: File, mistakes: Mistakes, here: bool) -> None:
     """Spell out a file's device and dtype, and note what it asks of them and they cannot do."""
 

@@ -45,10 +45,10 @@ class Lab:
         )
         return record, sampling
 
-    def run(self, plan, found, begin, max_seconds):
+    def run(self, plan, found, begin, max_seconds, wanted):
         done = {record.identity for record in found}
         for index, identity in enumerate(plan.identities()):
-            if identity not in done:
+            if identity not in done and wanted(index):
                 begin(index)
                 yield index, *self.measure(plan, index, max_seconds(index))
 

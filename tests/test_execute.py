@@ -14,8 +14,8 @@ from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, 
 
 from dlm_bench.execute import Executor, WorkerError
 from dlm_bench.isolation import WorkerFailure, WorkerProcess
-from dlm_bench.plan import TimeLeft
 from dlm_bench.results.record import Point
+from dlm_bench.time_left import TimeLeft
 
 pytestmark = pytest.mark.process
 

@@ -37,7 +37,7 @@ def test_a_terminal_shows_what_is_done_the_time_left_the_current_point_and_the_l
     progress = on_terminal(SweepProgress(plan))
     progress.begin(0)
     assert drawn(progress)[0].startswith("0/3 ")
-    assert drawn(progress)[0].rstrip().endswith("0 s gone, ? left")
+    assert drawn(progress)[0].rstrip().endswith("0 s gone, time left not known yet")
     progress.end(0, record_of(plan.sweep.points[0]), seconds=3.0)
     progress.begin(1)
     bar, now, last = (line.rstrip() for line in drawn(progress))
@@ -53,7 +53,7 @@ def test_a_failure_stays_on_the_terminal_and_teaches_no_rate(plan):
     failure = record_of(plan.sweep.points[0], status="oom", seconds=[], message="no [room]")
     progress.end(0, failure, seconds=9.0)
     assert "[1/3] diffutran tiny full L=64: oom: no [room]" in progress._console.file.getvalue()
-    assert "? left" in drawn(progress)[0]
+    assert "time left not known yet" in drawn(progress)[0]
 
 
 def test_points_found_in_the_file_count_as_done_and_take_no_time(plan):
@@ -62,6 +62,34 @@ def test_points_found_in_the_file_count_as_done_and_take_no_time(plan):
     progress.begin(2)
     progress.end(2, record_of(plan.sweep.points[2]), seconds=1.0)
     assert drawn(progress)[0].rstrip().endswith("0 s left")
+
+
+def test_the_time_left_is_never_more_than_the_time_limits_leave(plan):
+    limited = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"timeout": 8.0})})
+    progress = on_terminal(SweepProgress(limited))
+    assert drawn(progress)[0].rstrip().endswith("at most 24 s left"), "nothing else is known"
+    progress.begin(0)
+    progress.end(0, record_of(plan.sweep.points[0]), seconds=3.0)
+    assert drawn(progress)[0].rstrip().endswith("about 11 s left"), "3 s and 8 s"
+    assert SweepProgress(limited, workers=2)._left() == "at most 16 s left"
+
+
+def test_the_time_left_of_a_budget_is_what_is_left_of_it(plan):
+    progress = on_terminal(SweepProgress(plan, budget=60.0))
+    assert progress._left() == "at most 60 s left"
+    progress.begin(0)
+    progress.end(0, record_of(plan.sweep.points[0]), seconds=3.0)
+    assert progress._left() == "about 60 s left", "and not 180"
+
+
+def test_points_that_are_measured_again_are_counted_by_themselves(plan, capsys):
+    progress = SweepProgress(plan, found=plan.identities(), budget=60.0)
+    progress.improve(1, 1, 8)
+    progress.end(1, record_of(plan.sweep.points[1]), seconds=3.0)
+    started, ended = capsys.readouterr().err.splitlines()
+    assert started == "[improving 1 of 8] diffutran tiny full L=128: started"
+    assert ended.startswith("[improving 1 of 8] diffutran tiny full L=128: 64.0 tokens/s; at most ")
+    assert ended.endswith(" s left")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Measure: one point (`run`) or many (`sweep`)."""
+"""Measure one point (`run`)."""
 
 import argparse
 import sys
-from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +16,11 @@ from dlm_bench.commands.arguments import (
     sampler_options,
     warn_of_random_acceptance,
 )
-from dlm_bench.commands.launching import add_launcher, check_launcher
-from dlm_bench.errors import ConfigError, DlmBenchError, first_line, seconds_of, share_of
+from dlm_bench.errors import ConfigError, first_line, seconds_of, share_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from dlm_bench.execute import Executor
-    from dlm_bench.plan import Plan
     from dlm_bench.protocols import Model
     from dlm_bench.results.record import Record
-    from dlm_bench.sweep import Sweep
 
 
 def add(subparsers: Commands) -> None:
@@ -84,45 +77,6 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
     parser.set_defaults(command=run)
 
-    parser = subparsers.add_parser(
-        "sweep", help="measure the points of a TOML file", description="Measure many points."
-    )
-    parser.add_argument("file", type=Path, metavar="FILE.toml", help="see bench/sweeps/")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.jsonl",
-        help="append the records here (default: results/NAME.jsonl)",
-    )
-    parser.add_argument("--device", help="instead of the file's")
-    parser.add_argument("--mode", help="exact, sampled or auto, instead of the file's")
-    parser.add_argument(
-        "--budget",
-        type=partial(seconds_of, "--budget"),
-        metavar="TIME",
-        help="spend this long, as in 10m, where the stated error is largest; with --dry-run, "
-        "predict what the sweep takes",
-    )
-    add_cuda(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the points and their NFE")
-    parser.add_argument(
-        "--resume", action="store_true", help="run only what the output file does not hold"
-    )
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="with --resume: run again what failed, too"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=partial(seconds_of, "--timeout"),
-        metavar="TIME",
-        help="give a point up after this long, as 90s, 10m or 2h",
-    )
-    parser.add_argument(
-        "--memory-limit", metavar="SIZE", help="memory a point may use on a CPU, as in 8GiB (Linux)"
-    )
-    add_launcher(parser)
-    parser.set_defaults(command=sweep)
-
 
 def run(args: argparse.Namespace) -> int:
     """Measure one point in this process and print its record; 3 if memory ran out."""
@@ -140,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.expand import origins_of
     from dlm_bench.models.place import default_dtype, find_place
-    from dlm_bench.results.identity import identity
+    from dlm_bench.results.identity import asked_of, identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.runner import measure
@@ -170,6 +124,7 @@ def _measure(args: argparse.Namespace) -> int:
         asked["checkpoint"] = model.checkpoint
     origin = origins_of(args.backbone, args.sampler, args.random_weights)
     record.identity = identity(record.point, asked, record.environment["hardware"], origin)
+    record.settings = asked_of(asked)
     try:
         if args.output:
             append_record(args.output, record)
@@ -211,123 +166,3 @@ def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "M
                 f"{found!r}"
             )
     return load_checkpoint(args.checkpoint, args.device, dtype, kernels=forced)
-
-
-def sweep(args: argparse.Namespace) -> int:
-    """Measure the points of a file in worker processes; 3 if any has no ok record."""
-    from dlm_bench.commands.launching import conclude, sweep_on_slurm
-    from dlm_bench.execute import Executor
-    from dlm_bench.launch.fleet import gpu_places
-    from dlm_bench.plan import make_plan
-    from dlm_bench.results.store import check_writable
-    from dlm_bench.sweep import load_sweep
-    from dlm_bench.terminal import print_found, print_plan
-
-    check_launcher(args)
-    if args.retry_failed and not args.resume:
-        raise ConfigError("--retry-failed: is not allowed without --resume")
-    names = ("device", "mode", "graphs", "timeout", "memory_limit")
-    overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
-    budget = args.budget
-    if args.launcher == "slurm":
-        return sweep_on_slurm(args, overrides)
-    if args.dry_run and not args.resume and budget is None and args.launcher is None:
-        print_plan(load_sweep(args.file, **overrides))
-        return 0
-    with Executor() as executor:
-        # This process stays without torch, whose memory and threads belong to the workers.
-        plan = (
-            make_plan(args.file, **overrides)
-            if args.dry_run
-            else executor.plan(args.file, **overrides)
-        )
-        if budget is not None and plan.sweep.measuring.mode == "exact":
-            raise ConfigError("--budget: is not allowed with mode 'exact'; only sampling can stop")
-        places = gpu_places(plan) if args.launcher == "local" else []
-        output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
-        found = plan.found_in(output) if args.resume else {}
-        if args.dry_run:
-            print_plan(plan.sweep)
-        if args.resume:
-            print_found(plan, found, output, args.retry_failed)
-        if args.retry_failed:
-            found = {key: record for key, record in found.items() if record.status == "ok"}
-        if args.dry_run:
-            if budget is not None:
-                _predict(executor, plan, found, budget)
-            return 0
-        _warn_of_random_weights(plan.sweep)
-        check_writable(output)
-        records, finished = _run_all(executor, plan, [*found.values()], output, budget, places)
-    if not finished:
-        appended = f"{len(records) - len(found)} records were appended to {output}"
-        print(f"dlm-bench: interrupted; {appended}", file=sys.stderr)
-        return 130
-    return conclude(plan, records, len(found), output)
-
-
-def _warn_of_random_weights(sweep: "Sweep") -> None:
-    measuring = sweep.measuring
-    trained = set() if measuring.random_weights else measuring.folders.keys()
-    for point in sweep.points:
-        if "accept" in point.options and point.backbone not in trained:
-            warn_of_random_acceptance(str(point.options["accept"]))
-            return
-
-
-def _run_all(
-    executor: "Executor",
-    plan: "Plan",
-    found: "list[Record]",
-    output: Path,
-    budget: float | None,
-    places: "list[dict[str, str]]",
-) -> "tuple[list[Record], bool]":
-    """The records found and those of what was still to do, and whether all of it was done: in a
-    worker at each of these places, or in one if there are none."""
-    from dlm_bench.budget import run_within
-    from dlm_bench.launch.fleet import run_on
-    from dlm_bench.progress import SweepProgress
-    from dlm_bench.results.store import append_record
-    from dlm_bench.terminal import print_throughput
-
-    records = found[:]
-    try:
-        done = {record.identity for record in found}
-        with SweepProgress(plan, done, workers=len(places) or 1) as progress, ExitStack() as ending:
-            if places:
-                executor.stop()  # its worker, which made the plan, holds a GPU
-                fleet = [executor.at(place) for place in places]
-                results: Iterator[tuple[int, Record, float]] = ending.enter_context(
-                    closing(run_on(fleet, plan, found, progress.begin))
-                )
-            elif budget is None:
-                results = executor.run(plan, found, progress.begin)
-            else:
-                results = run_within(budget, executor, plan, found, progress.begin)
-            for index, record, seconds in results:
-                # In this order: an interrupt comes most likely while the disk is waited for, when
-                # the record is in the file.
-                records.append(record)
-                append_record(output, record)
-                progress.end(index, record, seconds)
-    except KeyboardInterrupt:
-        return records, False
-    except DlmBenchError:  # such as a full disk: what was measured is shown all the same
-        if len(records) > len(found):
-            print_throughput(records)
-        raise
-    return records, True
-
-
-def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
-    """Look at each line of a sweep once and say what its points will take."""
-    from dlm_bench.budget import predict
-    from dlm_bench.progress import duration
-
-    told = predict(executor, plan, found)
-    print(
-        f"{duration(told.least)} to {duration(told.most)} without a budget, by one round of the "
-        f"shortest point of {told.lines} lines: as points are within the tolerance at once, or "
-        f"sampled for all of max_seconds; the budget is {duration(budget)}"
-    )

@@ -8,6 +8,7 @@ from dlm_bench.commands import (
     measuring,
     predicting,
     reporting,
+    sweeping,
     telling,
     tracing,
 )
@@ -65,7 +66,16 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"dlm-bench {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for module in (measuring, tracing, drawing, reporting, comparing, predicting, telling):
+    for module in (
+        measuring,
+        sweeping,
+        tracing,
+        drawing,
+        reporting,
+        comparing,
+        predicting,
+        telling,
+    ):
         module.add(subparsers)
     for each in subparsers.choices.values():
         each.set_defaults(parser=each)

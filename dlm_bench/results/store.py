@@ -99,6 +99,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise _unwritable(path, error) from None
 
 
+def size_of(path: str | os.PathLike[str]) -> int:
+    """The bytes of a results file; 0 where there is none yet, or none that has a size."""
+    try:
+        return os.path.getsize(path) if os.path.isfile(path) else 0
+    except OSError:
+        return 0
+
+
 def _unwritable(path: str | os.PathLike[str], error: OSError) -> ResultsError:
     return ResultsError(f"results file {str(path)!r}: {error.strerror or error}")
 

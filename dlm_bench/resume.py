@@ -1,0 +1,64 @@
+"""Points that a results file holds, but measured with other settings than a sweep asks for."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dlm_bench import __version__
+from dlm_bench.plan import ANY, Plan
+from dlm_bench.results.identity import asked_of
+from dlm_bench.results.record import Point, Record
+
+MOST = 3  # kinds of other settings that are named
+
+
+def others_in(plan: Plan, records: Iterable[Record], found: Mapping[str, Record]) -> list[str]:
+    """A line for each way in which points of the plan that were not found are there all the same,
+    the most frequent first."""
+    missing = {
+        _anywhere(point): point
+        for point, name in zip(plan.sweep.points, plan.identities(), strict=True)
+        if name not in found
+    }
+    groups: dict[str, set[str]] = {}
+    for record in records:
+        key = _anywhere(record.point)
+        if key in missing:
+            groups.setdefault(_differences(plan, missing[key], record), set()).add(key)
+    largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:MOST]
+    return [
+        f"{len(points)} point{'s' if len(points) > 1 else ''} "
+        f"{'are' if len(points) > 1 else 'is'} there with other settings ({differences})"
+        for differences, points in largest
+    ]
+
+
+def _anywhere(point: Point) -> str:
+    return point.model_copy(update={"dtype": "", "device": ""}).model_dump_json()
+
+
+def _differences(plan: Plan, point: Point, record: Record) -> str:
+    asked: dict[str, Any] = asked_of(plan.sweep.measuring.model_dump())
+    there: dict[str, Any] = {name: getattr(record, name) for name in ("warmup", "repeats", "seed")}
+    if asked["mode"] != "auto":  # of an older record only what it came to is known
+        there["mode"] = record.mode
+    there |= record.settings
+    for name in ("dtype", "device"):
+        asked[name], there[name] = getattr(point, name), getattr(record.point, name)
+    asked["hardware"] = plan.environment["hardware"]
+    there["hardware"] = record.environment.get("hardware", "unknown")
+    if asked["hardware"] == ANY:
+        del asked["hardware"]
+    asked["dlm-bench"] = __version__
+    there["dlm-bench"] = record.environment.get("dlm-bench", __version__)
+    told = [
+        f"{name} {_said(there[name])}, here {_said(asked[name])}"
+        for name in asked
+        if name in there and there[name] != asked[name]
+    ]
+    return "; ".join(told) or "which their records do not name"
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={each}" for name, each in value.items()) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,134 @@
+"""The seconds that the points of a sweep will still take."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dlm_bench.plan import model_of
+from dlm_bench.results.record import Point, Record
+
+FOREIGN = 2.0  # a rate that another backbone or sampler had may be off by this factor
+KNOWN = 4.0  # between bounds with this ratio the geometric mean is off by a factor of 2 at most
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A point that was measured: its work, its passes, the seconds of its measuring, and those of
+    its sampling with its rounds, if it was sampled."""
+
+    work: float
+    passes: float
+    seconds: float
+    sampling: float = 0.0
+    rounds: int = 0
+
+    def scaled(self, factor: float, max_seconds: float) -> float:
+        """Seconds of a point whose passes take `factor` times as long in all. Sampling ends when it
+        has taken `max_seconds`, after two rounds at least."""
+        if not self.rounds:
+            return factor * self.seconds
+        each = factor * self.sampling / self.rounds
+        sampling = min(self.rounds * each, max(2 * each, max_seconds))
+        return factor * (self.seconds - self.sampling) + sampling
+
+
+class TimeLeft:
+    """Seconds that points will still take, by what was measured of the same backbone and sampler,
+    or else of the backbone, of the sampler, of all; and for each model to come, a worker's start.
+
+    A pass takes a fixed time and a time by its work. So a point takes longer than another at least
+    by the ratio of their passes, or of their work, and at most by the other of the two.
+    """
+
+    def __init__(self, max_seconds: float = math.inf, timeout: float | None = None) -> None:
+        self._max_seconds = max_seconds
+        self._timeout = math.inf if timeout is None else timeout
+        self._measured: dict[tuple[str, ...], list[_Measured]] = {}
+        self._starts: dict[tuple[str, ...], float] = {}  # of each model, what was not measuring
+
+    def learn(
+        self,
+        point: Point,
+        work: float,
+        seconds: float,
+        besides: float,
+        passes: float | None = None,
+        record: Record | None = None,
+    ) -> None:
+        """A point was measured in `seconds`, and `besides` went into getting there."""
+        told: dict[str, Any] = {} if record is None else record.telemetry
+        sampling = told.get("region_seconds")
+        sampled = record is not None and record.mode == "sampled" and sampling is not None
+        measured = _Measured(
+            work,
+            work if passes is None else passes,
+            seconds,
+            *((min(sampling or 0.0, seconds), len(record.seconds)) if sampled and record else ()),
+        )
+        for key in _like(point):
+            self._measured.setdefault(key, []).append(measured)
+        model = model_of(point)
+        self._starts[model] = self._starts.get(model, 0.0) + besides
+
+    def seconds(self, points: Iterable[tuple[Any, ...]]) -> float | None:
+        """For these points, each with work and passes; None before anything was measured."""
+        found = self._sums(points)
+        return None if found is None else found[1]
+
+    def known(self, points: Iterable[tuple[Any, ...]], at_once: int = 1) -> float | None:
+        """For these points, `at_once` of them at a time; None if that may be off by more than a
+        factor of 2."""
+        found = self._sums(points)
+        if found is None or found[2] > KNOWN * found[0]:
+            return None
+        least, seconds, most = found
+        return min(max(seconds, most / 2), 2 * least) / at_once
+
+    def _sums(self, points: Iterable[tuple[Any, ...]]) -> tuple[float, float, float] | None:
+        """The least, the likely and the most seconds for these points."""
+        if not self._measured:
+            return None
+        sums, models = [0.0, 0.0, 0.0], set()
+        for point, work, *passes in points:
+            low, high, unsure = self._bounds_of(point, work, passes[0] if passes else work)
+            each = (low / unsure, math.sqrt(low * high), high * unsure)
+            sums = [total + min(one, self._timeout) for total, one in zip(sums, each, strict=True)]
+            models.add(model_of(point))
+        start = sum(self._starts.values()) / len(self._starts)
+        starts = start * len(models - self._starts.keys())
+        least, likely, most = (total + starts for total in sums)
+        return least, likely, most
+
+    def _bounds_of(self, point: Point, work: float, passes: float) -> tuple[float, float, float]:
+        """Bounds of the seconds of a point, and by which factor they may both be off."""
+        keys = _like(point)
+        key = next(key for key in keys if key in self._measured)
+        alike = self._measured[key]
+        if key == keys[0]:
+            nearest = min(alike, key=lambda each: abs(math.log(each.work / work)))
+        else:  # no one of them is nearer than another
+            nearest = _together(alike)
+        factors = sorted((work / nearest.work, passes / nearest.passes))
+        low, high = (nearest.scaled(factor, self._max_seconds) for factor in factors)
+        return low, high, 1.0 if key == keys[0] else FOREIGN
+
+
+def _together(measured: list[_Measured]) -> _Measured:
+    return _Measured(
+        sum(each.work for each in measured),
+        sum(each.passes for each in measured),
+        sum(each.seconds for each in measured),
+        sum(each.sampling for each in measured),
+        sum(each.rounds for each in measured),
+    )
+
+
+def _like(point: Point) -> list[tuple[str, ...]]:
+    """What a point has in common with others, the most telling first."""
+    return [
+        ("both", point.backbone, point.sampler),
+        ("backbone", point.backbone),
+        ("sampler", point.sampler),
+        (),
+    ]

@@ -1,0 +1,90 @@
+"""The time that points will still take: within a factor of 2, or not known."""
+
+import itertools
+
+import pytest
+
+from dlm_bench.plan import expected_load
+from dlm_bench.results.record import Point, Record
+from dlm_bench.sweep import Measuring
+from dlm_bench.time_left import TimeLeft
+
+OVERHEAD, RATE = 2e-4, 3e-11  # seconds of a pass, and of a unit of its work
+EXACT = Measuring(mode="exact", warmup=1, repeats=2)
+
+
+def load_of(length, backbone="diffutran", measuring=EXACT):
+    point = Point(
+        backbone=backbone,
+        size="tiny",
+        sampler="full",
+        options={"tokens_per_step": 1},
+        length=length,
+        dtype="float32",
+    )
+    return point, *expected_load(point, measuring)
+
+
+def seconds_of(work, passes):
+    return passes * OVERHEAD + work * RATE
+
+
+def test_whole_decodes_are_told_within_a_factor_of_two_or_not_at_all():
+    """Length 8 says nothing of length 8192: a short pass is overhead alone."""
+    lengths = [8, 32, 128, 512, 1024, 2048, 4096, 8192]
+    known = 0
+    for first, last in itertools.combinations(lengths, 2):
+        left = TimeLeft()
+        point, work, passes = load_of(first)
+        left.learn(point, work, seconds_of(work, passes), 0.0, passes)
+        other = load_of(last)
+        true = seconds_of(*other[1:])
+        told = left.known([other])
+        if told is not None:
+            known += 1
+            assert true / 2 <= told <= 2 * true
+    assert 6 <= known < len(lengths) * (len(lengths) - 1) / 2
+    left = TimeLeft()
+    point, work, passes = load_of(8)
+    left.learn(point, work, seconds_of(work, passes), 0.0, passes)
+    assert left.known([load_of(8192)]) is None
+
+
+def test_the_nearest_length_tells_most():
+    left = TimeLeft()
+    for length in (8, 4096):
+        point, work, passes = load_of(length)
+        left.learn(point, work, seconds_of(work, passes), 0.0, passes)
+    _, work, passes = other = load_of(8192)
+    assert left.known([other]) == pytest.approx(seconds_of(work, passes), rel=0.5)
+
+
+def test_several_points_of_another_backbone_are_known_by_a_factor_of_two():
+    left = TimeLeft()
+    point, work, passes = load_of(1024)
+    left.learn(point, work, 10.0, 0.0, passes)
+    assert left.known([load_of(1024, "diffumamba-h")]) is None, (
+        "its ratios of work and passes differ"
+    )
+    left.learn(load_of(1024, "diffumamba-h")[0], *[5.0] * 2, 0.0)
+    assert left.known([load_of(1024)]) == pytest.approx(10.0)
+
+
+def test_no_point_takes_longer_than_its_timeout():
+    left = TimeLeft(timeout=8.0)
+    point, work, passes = load_of(1024)
+    left.learn(point, work, 3.0, 0.0, passes)
+    assert left.known([load_of(length) for length in (4096, 8192, 16384)]) == 24.0
+
+
+def test_sampling_ends_at_its_max_seconds_however_long_the_decode():
+    sampled = Measuring(mode="sampled", warmup=0, repeats=2, max_seconds=30.0)
+    left = TimeLeft(max_seconds=30.0)
+    point, work, passes = load_of(1024, measuring=sampled)
+    record = Record(point=point, status="ok", mode="sampled", warmup=0, repeats=2, nfe=1)
+    record.seconds = [1.0] * 60
+    record.telemetry = {"region_seconds": 30.0}
+    left.learn(point, work, 31.0, 0.0, passes, record)
+    other = load_of(4096, measuring=sampled)
+    assert other[1] / work > 4, "of its rounds there are fewer"
+    assert 30 < left.known([other]) < 40
