@@ -1,22 +1,36 @@
-"""Kill a sweep again and again at random moments, resume it each time, and check that its results
-file ends up with every point exactly once and that no completed record was lost or run twice.
+"""End sweeps again and again at random moments, resume them each time, and check that the results
+file ends up with every point exactly once, no torn line, and no worker left.
 
-    python bench/kill_resume.py --kills 20
+    python bench/kill_resume.py --kills 200                 # SIGKILL, SIGTERM and SIGINT, by chance
+    python bench/kill_resume.py --kills 200 --sweeps 2      # two sweeps at once on one file
+    python bench/kill_resume.py --kills 20 --seconds 6 --torch   # real workers, `tiny` models
+
+Without --torch the workers (sleeping_worker.py) sleep in the place of measuring.
 """
 
 import argparse
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from dlm_bench.plan import make_plan
+from dlm_bench import cli, execute
+from dlm_bench.plan import Plan
+from dlm_bench.results.record import Point
 from dlm_bench.results.store import read_records
+from dlm_bench.sweep import Sweep
 
-SWEEP = """
+BACKBONES = ("diffutran", "diffumamba", "diffumamba-h", "ar-transformer", "ar-mamba")
+SLEEPING = Path(__file__).with_name("sleeping_worker.py")
+START = 0.3  # of the signals come while a sweep starts, the others after its next record
+EXIT_CODES = {"KILL": -signal.SIGKILL, "TERM": 143, "INT": 130}
+TORCH = """
 name = "kills"
 size = "tiny"
 dtype = "float32"
@@ -25,53 +39,168 @@ repeats = 2
 lengths = {lengths}
 
 [[lines]]
-backbone = ["diffutran", "diffumamba", "diffumamba-h"]
-sampler = ["full", "fast-dllm", "block-cache"]
+backbone = ["diffutran", "diffumamba", "diffumamba-h", "ar-transformer", "ar-mamba"]
+sampler = {sampler}
 """
 
 
+def quick_plan(points: int) -> Plan:
+    """A plan of this many points, for quick workers."""
+    every = [
+        Point(backbone=BACKBONES[n % len(BACKBONES)], size="tiny", sampler="full", length=1 + n)
+        for n in range(points)
+    ]
+    return Plan(
+        sweep=Sweep(name="kills", points=every),
+        work=[1.0] * points,
+        environment={"hardware": "imaginary"},
+    )
+
+
 def whole_lines(path: Path) -> bytes:
+    """The whole lines of a file."""
     content = path.read_bytes() if path.exists() else b""
     return content[: content.rfind(b"\n") + 1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=6.0, help="a kill comes within them")
-    parser.add_argument("--lengths", type=int, default=40, help="of each of the 9 lines")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    moments = random.Random(args.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        sweep, output = Path(folder) / "s.toml", Path(folder) / "r.jsonl"
-        sweep.write_text(SWEEP.format(lengths=[32 + 8 * i for i in range(args.lengths)]))
-        command = [sys.executable, "-m", "dlm_bench.cli", "sweep", str(sweep), "--resume"]
-        command += ["--output", str(output)]
-        kept, torn, midway = b"", 0, 0
-        for _ in range(args.kills):
-            with subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            ) as process:
-                time.sleep(moments.uniform(0, args.seconds))
-                process.kill()
-            assert process.returncode == -9, "it ended before it was killed; use more lengths"
-            now = whole_lines(output)
+def alive(pid: int) -> bool:
+    """Whether a process still runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Study:
+    """A sweep of a temporary folder, the processes that run it, and what became of them."""
+
+    def __init__(self, folder: Path, points: int, torch: bool, sweeps: int) -> None:
+        self.output, self.workers = folder / "r.jsonl", folder / "workers"
+        self._sweep, self._torch, self._sweeps = folder / "sweep", torch, sweeps
+        self.ends: Counter[str] = Counter()
+        if torch:
+            lengths = [32 + 8 * n for n in range(points // len(BACKBONES))]
+            self._sweep = folder / "s.toml"
+            sampler = '"full"\ntokens_per_step = 8'
+            text = TORCH.format(lengths=lengths, sampler=sampler)
+            self._sweep.write_text(text.replace(', "ar-transformer", "ar-mamba"', ""))
+            from dlm_bench.plan import make_plan
+
+            self.wanted = make_plan(self._sweep).identities()
+        else:
+            plan = quick_plan(points)
+            self._sweep.write_text(plan.model_dump_json())
+            self.wanted = plan.identities()
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start one sweep that resumes."""
+        arguments = ["sweep", str(self._sweep), "--resume", "--output", str(self.output)]
+        own = [__file__, "--as-sweep", str(self.workers)]
+        command = ["-m", "dlm_bench.cli"] if self._torch else own
+        return subprocess.Popen(
+            [sys.executable, *command, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end_one(self, midway: bool, moment: float, name: str, chosen: int) -> None:
+        """Start the sweeps and end them, a chosen one first: at a moment after the start, or if
+        `midway` after the next record."""
+        before = len(whole_lines(self.output))
+        processes = [self.start() for _ in range(self._sweeps)]
+        if midway:
+            while len(whole_lines(self.output)) == before and processes[0].poll() is None:
+                time.sleep(0.005)
+        time.sleep(moment)
+        for process in (processes[chosen % len(processes)], *processes):
+            with suppress(ProcessLookupError):
+                process.send_signal(getattr(signal, f"SIG{name}"))
+            _, said = process.communicate(timeout=60)
+            time.sleep(moment / 2)  # another sweep takes over what this one was at
+            # 0: it was done; a signal's own number, or a failed import: it had not yet begun.
+            begun = process.returncode >= 0 and "Failed to import the site module" not in said
+            assert not begun or process.returncode in (0, EXIT_CODES[name]), said
+            assert not begun or "Traceback" not in said, said
+        self.ends[name] += 1
+
+    def finish(self) -> None:
+        """Resume until all is there: all sweeps at once."""
+        processes = [self.start() for _ in range(self._sweeps)]
+        for process in processes:
+            _, said = process.communicate()
+            assert process.returncode == 0, said
+
+    def check(self) -> None:
+        """Assert that every point is there exactly once, every line whole, and no worker left."""
+        counts = Counter(record.identity for record in read_records(self.output, strict=True))
+        assert counts == Counter(self.wanted), "a point is missing, or is there twice"
+        assert not self.output.with_name(f"{self.output.name}.claims").exists()
+        left = (
+            [pid for pid in map(int, self.workers.read_text().split()) if alive(pid)]
+            if (self.workers.exists())
+            else []
+        )
+        assert not left, f"workers outlive their sweeps: {left}"
+
+
+def kill_and_resume(
+    kills: int,
+    *,
+    points: int = 110,
+    sweeps: int = 1,
+    signals: tuple[str, ...] = tuple(EXIT_CODES),
+    seconds: float = 0.4,
+    seed: int = 0,
+    torch: bool = False,
+) -> str:
+    """Do what this script does; return what came of it. Raises AssertionError."""
+    chance = random.Random(seed)
+    # Ignored signals are inherited: a job in the background must be ended by them all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    started, midway, again, kept = time.monotonic(), 0, 0, b""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        study = Study(folder, points, torch, sweeps)
+        for _ in range(kills):
+            if kept.count(b"\n") == len(study.wanted):  # all done: from the start
+                study.check()
+                study.output.unlink()
+                again, kept = again + 1, b""
+            late = chance.random() >= START
+            moment = chance.uniform(0, seconds)
+            study.end_one(late, moment, chance.choice(signals), chance.randrange(9))
+            now = whole_lines(study.output)
             assert now.startswith(kept), "a completed record was lost or changed"
             midway += len(now) > len(kept)
-            torn += output.exists() and len(output.read_bytes()) > len(now)
             kept = now
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert output.read_bytes().startswith(kept), "a completed record was lost or changed"
-        counts = Counter(record.identity for record in read_records(output))
-        wanted = Counter(make_plan(sweep).identities())
-        assert counts == wanted, "a point is missing, or is there twice"
-    survived = len(kept.splitlines())
-    print(
-        f"{args.kills} kills, {midway} of them after new records, {torn} torn lines; {survived} of "
-        f"{wanted.total()} records are the killed sweeps'; after the last resume every point is "
-        "there exactly once"
+        study.finish()
+        study.check()
+    told = ", ".join(f"{count} SIG{name}" for name, count in sorted(study.ends.items()))
+    return (
+        f"{kills} ends ({told}) of {sweeps} sweep{'s' * (sweeps > 1)} at once of {points} points "
+        f"in {time.monotonic() - started:.0f} s, {midway} of them after new records; the file was "
+        f"complete {again + 1} times: every point exactly once, no line torn, no worker left"
     )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--as-sweep"]:
+        command = (sys.executable, "-P", str(SLEEPING), sys.argv[2])
+        execute.Executor = partial(execute.Executor, command)  # type: ignore[misc,assignment]
+        sys.exit(cli.main(sys.argv[3:]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.4, help="a signal comes within them")
+    parser.add_argument("--points", type=int, default=110)
+    parser.add_argument("--sweeps", type=int, default=1, help="at once on one file")
+    parser.add_argument("--signals", default="KILL,TERM,INT", help="to choose from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--torch", action="store_true", help="measure tiny models")
+    args = parser.parse_args()
+    signals = tuple(args.signals.split(","))
+    told = vars(args) | {"signals": signals}
+    print(kill_and_resume(told.pop("kills"), **told))
 
 
 if __name__ == "__main__":

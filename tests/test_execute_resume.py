@@ -1,12 +1,15 @@
 """Sweeps that are killed, resumed, and run side by side on one file."""
 
 import random
+import re
+import signal
 import time
 import warnings
 from collections import Counter
 from functools import partial
 
 import pytest
+from kill_resume import kill_and_resume
 from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
 
@@ -177,3 +180,115 @@ def test_progress_off_a_terminal_is_a_line_at_the_start_and_the_end_of_each_poin
         "[2/2] diffutran tiny full L=2: started",
         "[2/2] diffutran tiny full L=2: 200.0 tokens/s",
     ]
+
+
+@pytest.mark.parametrize("sweeps", [1, 2])
+def test_ended_by_any_signal_at_any_moment_no_point_is_lost_torn_or_doubled(sweeps):
+    """The command says what 200 ends came to; this is a smaller form of it."""
+    said = kill_and_resume(6, points=40, sweeps=sweeps, seconds=0.2, seed=sweeps)
+    assert said.startswith("6 ends (")
+
+
+@pytest.mark.parametrize("options", [[(), ("--resume",)], [("--resume",), ("--resume",)]])
+def test_sweeps_of_one_file_at_once_measure_each_point_once(files, options):
+    path, output = files
+    plan = write(path, [(b, n) for b in ("diffutran", "diffumamba") for n in range(1, 41)])
+    both = [quick_sweep(path, output, *each) for each in options]
+    ends = [finish(process) for process in both]
+    assert [code for code, _, _ in ends] == [0, 0]
+    assert Counter(r.identity for r in read_records(output)) == Counter(plan.identities())
+    own = [int(re.search(r"(\d+) records appended", out)[1]) for _, out, _ in ends]
+    assert sum(own) == 80
+    assert sorted(path.parent.iterdir()) == sorted([path, output, path.with_suffix(".workers")])
+
+
+def test_a_sweep_takes_over_the_point_of_one_that_was_killed(files):
+    path, output = files
+    plan = write(path, [("diffutran", quick.SLOW)])
+    first = quick_sweep(path, output)
+    assert "started" in first.stderr.readline()
+    assert output.with_name("r.jsonl.claims").exists()
+    second = quick_sweep(path, output, "--resume")
+    assert "waiting for 1 points that another sweep" in second.stderr.readline()
+    assert not output.exists()
+    first.kill()
+    first.communicate()
+    code, out, _ = finish(second)
+    assert code == 0
+    assert "1 records appended" in out
+    assert [r.identity for r in read_records(output)] == plan.identities()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_sweep_in_one_line_and_keeps_its_records(files, signum, code):
+    path, output = files
+    write(path, [("diffutran", n) for n in range(1, 301)])
+    process = quick_sweep(path, output)
+    wait_until(lambda: whole_lines(output).count(b"\n") >= 3)
+    process.send_signal(signum)
+    ended, _, err = finish(process)
+    kept = output.read_bytes()
+    assert ended == code
+    assert err.splitlines()[-1] == (
+        f"dlm-bench: interrupted; {kept.count(bytes([10]))} records were appended to {output}"
+    )
+    assert kept == whole_lines(output)
+    assert all(gone(pid) for pid in workers_of(path))
+    assert not output.with_name("r.jsonl.claims").exists()
+
+
+def test_a_sweep_that_is_run_again_says_what_is_there_and_what_resume_does(files, sweep):
+    path, output = files
+    write(path, [("diffutran", n) for n in range(1, 4)])
+    assert "already" not in sweep(path, output)[1]
+    _, out, _ = sweep(path, output)
+    assert f"3 of 3 points are in {output} already and are measured again; --resume" in out
+
+
+def test_a_resume_names_the_settings_that_points_were_measured_with_instead(files, sweep):
+    path, output = files
+    points = [("diffutran", n) for n in range(1, 4)]
+    plan = write(path, points)
+    assert sweep(path, output)[0] == 0
+    changed = plan.sweep.measuring.model_copy(update={"warmup": 7, "tolerance": 0.5})
+    changed = plan.sweep.model_copy(update={"measuring": changed})
+    path.write_text(plan.model_copy(update={"sweep": changed}).model_dump_json())
+    _, out, _ = sweep(path, output, "--resume")
+    assert "0 of 3 points found" in out
+    assert "3 points are there with other settings (warmup 3, here 7)" in out, "exact: no tolerance"
+    _, out, _ = sweep(path, output, "--resume")
+    assert "3 of 3 points found" in out
+    assert "other settings" not in out
+
+
+def test_a_line_that_cannot_be_read_is_measured_again_and_then_all_is_well(files, sweep):
+    path, output = files
+    write(path, [("diffutran", n) for n in range(1, 4)])
+    assert sweep(path, output)[0] == 0
+    output.write_text(output.read_text().replace('"status":"ok"', '"status":"fine"', 1))
+    code, out, err = sweep(path, output, "--resume")
+    assert code == 0
+    assert "2 of 3 points found" in out
+    assert "r.jsonl:1: skipped, not a whole record" in err
+    assert "not taken for done" in err
+
+
+def test_a_record_of_a_newer_version_counts_as_done(files, sweep):
+    path, output = files
+    write(path, [("diffutran", n) for n in range(1, 4)])
+    assert sweep(path, output)[0] == 0
+    output.write_text(
+        output.read_text().replace('{"schema_version":1', '{"new":[1],"schema_version":2')
+    )
+    code, out, _ = sweep(path, output, "--resume")
+    assert code == 0
+    assert "3 of 3 points found" in out
+
+
+def test_a_full_disk_ends_a_sweep_in_one_line_after_what_was_measured(files, sweep):
+    path, _ = files
+    write(path, [("diffutran", 1), ("diffutran", 2)])
+    code, out, err = sweep(path, "/dev/full")
+    assert code == 2
+    assert "20.0" in out or "100.0" in out, "the one that was measured"
+    assert err.splitlines()[-1] == "dlm-bench: results file '/dev/full': No space left on device"

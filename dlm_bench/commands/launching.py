@@ -95,12 +95,16 @@ def sweep_on_slurm(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Submit the points of a file that are neither found nor in the jobs of an earlier submission,
     and wait for all of them; 3 if any has no ok record."""
     from dlm_bench.execute import Executor
-    from dlm_bench.launch.slurm import Jobs, slurm_options
+    from dlm_bench.launch.slurm import Jobs, check_slurm, slurm_options
     from dlm_bench.launch.task import Task, parts_of
-    from dlm_bench.results.store import check_writable
+    from dlm_bench.results.store import check_writable, size_of
+    from dlm_bench.sweep_file import find_sweep
     from dlm_bench.terminal import print_found, print_plan
 
     options = slurm_options(args.slurm)
+    args.file = find_sweep(args.file)
+    if not args.dry_run:
+        check_slurm()
     with Executor() as executor:
         # The machine that submits may have neither the GPU nor the kernels that the jobs find.
         plan = executor.plan(args.file, here=False, **overrides)
@@ -118,7 +122,7 @@ def sweep_on_slurm(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
         names = plan.identities()
         live = jobs.live() if args.resume else []
         mine = [job for job in live if set(names) & set(job.task.points)]
-        start = output.stat().st_size
+        start = size_of(output)
         found = plan.found_in(output) if args.resume else {}
         if args.resume:
             print_found(plan, found, output, args.retry_failed)

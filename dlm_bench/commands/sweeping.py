@@ -95,12 +95,12 @@ def sweep(args: argparse.Namespace) -> int:
     from dlm_bench.sharing import Shared
     from dlm_bench.sweep_file import find_sweep
 
-    args.file = find_sweep(args.file)
     _check_together(args)
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
     overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
     if args.launcher == "slurm":
         return sweep_on_slurm(args, overrides)
+    args.file = find_sweep(args.file)
     if args.dry_run:
         return _dry_run(args, overrides)
     # A record that another sweep writes while this one starts is of the same study.

@@ -24,6 +24,7 @@ PREFIX = "dlm-bench"
 ALIASES = {"timeout-min": "time"}  # submitit's word
 ONE = ("nodes", "ntasks", "ntasks-per-node", "tasks-per-node")
 OWN = ("job-name", "array", "output", "error")
+COMMANDS = ("sbatch", "squeue", "scontrol")
 ANSWER_SECONDS = 60.0  # that Slurm's commands may take
 
 
@@ -52,13 +53,22 @@ class Jobs:
     def alone(self) -> Iterator[None]:
         """Keep others from submitting for the same results file, so that two which look at once
         what there is to do do not both submit it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            with locked(fd):
-                yield
-        finally:
-            os.close(fd)
+        lock = self.folder / "lock"
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                with locked(fd):
+                    if not lock.exists() or not os.path.samestat(os.fstat(fd), lock.stat()):
+                        continue  # the last one there removed the folder just now
+                    try:
+                        yield
+                    finally:
+                        if not any(self.folder.glob(f"{PREFIX}-*.json")):  # no job was submitted
+                            shutil.rmtree(self.folder)
+                    return
+            finally:
+                os.close(fd)
 
     def live(self) -> list[Job]:
         """The jobs that wait or run. Raises SlurmError if Slurm does not say."""
@@ -81,7 +91,7 @@ class Jobs:
         name = f"{PREFIX}-{sweep}-{uuid.uuid4().hex[:12]}"
         file = self._task_file(name)
         file.write_text(task.model_dump_json())
-        executor = _executor(self.folder)
+        executor = _submitit().SlurmExecutor(self.folder)
         try:
             # Without srun, whose steps do not get all the CPUs of the job unless they are told to.
             executor.update_parameters(
@@ -115,6 +125,16 @@ class Jobs:
         return self.folder / f"{name}.json"
 
 
+def check_slurm() -> None:
+    """Raise ConfigError or SlurmError unless jobs can be submitted from here."""
+    _submitit()
+    for command in COMMANDS:
+        if shutil.which(command) is None:
+            raise SlurmError(
+                f"Slurm is not here: there is no {command}; submit from a machine of the cluster"
+            )
+
+
 def slurm_options(texts: Sequence[str]) -> dict[str, Any]:
     """What submitit is told for texts KEY=VALUE or KEY: the long options of sbatch, which checks
     them itself, and `setup`, a shell command to run before. Raises ConfigError for what cannot be
@@ -141,12 +161,12 @@ def slurm_options(texts: Sequence[str]) -> dict[str, Any]:
     return {"time": None, "setup": setup, "additional_parameters": flags}
 
 
-def _executor(folder: Path) -> Any:
+def _submitit() -> Any:
     try:
         import submitit
     except ImportError:
         raise ConfigError("--launcher: 'slurm' needs submitit (pip install submitit)") from None
-    return submitit.SlurmExecutor(folder)
+    return submitit
 
 
 def _overriding(options: dict[str, Any]) -> set[str]:

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from dlm_bench.errors import DlmBenchError, ResultsError
 from dlm_bench.execute import Executor
 from dlm_bench.launch.fleet import gpu_places, run_on
 from dlm_bench.plan import Plan, model_of
+from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import append_record, check_writable, read_appended
 
@@ -80,32 +81,35 @@ def _measure(task: Task) -> None:
         )
     plan = plan.part([names[name] for name in task.points])
     check_writable(task.output)
-    since = _Since(task, plan.anywhere())
     # One place is all that a CPU is; a job that got more GPUs than one uses them.
     alike = len(set(plan.gpus)) == 1 and plan.sweep.points[0].device == "cuda:0"
     # What was too much for other hardware need not be for this.
     here = plan.environment["hardware"]
     limits = [record for record in task.limits if record.environment.get("hardware") == here]
     executors = [executor.at(place) for place in (gpu_places(plan) if alike else [{}])]
-    with (
-        SweepProgress(plan, workers=len(executors)) as progress,
-        closing(run_on(executors, plan, limits, progress.begin, since.lacks)) as results,
-    ):
+    with Claims(task.output) as claims, ExitStack() as ending:
+        since = _Since(task, plan, claims)
+        progress = ending.enter_context(SweepProgress(plan, workers=len(executors)))
+        run = run_on(executors, plan, limits, progress.begin, since.lacks)
+        results = ending.enter_context(closing(run))
         for index, record, seconds in results:
             append_record(task.output, record)
             progress.end(index, record, seconds)
 
 
 class _Since:
-    """Which points of a task have got a record since it was submitted."""
+    """Which points of a task have got a record since it was submitted, or are being measured."""
 
-    def __init__(self, task: Task, plan: Plan) -> None:
-        self._output, self._read, self._plan = task.output, task.start, plan
-        self._names = plan.identities()
+    def __init__(self, task: Task, plan: Plan, claims: Claims) -> None:
+        self._output, self._read, self._plan = task.output, task.start, plan.anywhere()
+        self._names, self._claims = self._plan.identities(), claims
+        self._here = plan.identities()
         self._done: set[str] = set()
 
     def lacks(self, index: int) -> bool:
-        """Whether a point has none yet."""
+        """Whether a point has no record yet and nobody is at it; then it is claimed."""
+        if not self._claims.take(self._here[index]):
+            return False
         records, self._read = read_appended(self._output, self._read)
         self._done.update(map(self._plan.key_of, records))
         return self._names[index] not in self._done

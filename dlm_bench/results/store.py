@@ -126,7 +126,7 @@ def read_appended(path: str | os.PathLike[str], start: int) -> tuple[list[Record
     """The records in the whole lines of a results file from byte `start` on, and where they end:
     the start of a later look. A file that is not there yet has none. Raises and warns as
     `read_records` does."""
-    if not os.path.exists(path):
+    if not os.path.isfile(path):  # or a device, which has no end
         return [], start
     content = _content(path, start)
     whole = content.rfind(b"\n") + 1

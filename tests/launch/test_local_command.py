@@ -178,3 +178,22 @@ def test_a_point_is_not_blamed_for_the_kill_of_its_worker_and_then_of_its_parent
     process.kill()
     process.communicate()
     assert [r.point.length for r in read_records(output)] == [32]
+
+
+@pytest.mark.parametrize("missing", ["sbatch", "squeue", "scontrol"])
+def test_without_slurm_nothing_is_left_behind(tmp_path, monkeypatch, capsys, missing):
+    pytest.importorskip("submitit")
+    commands, study = tmp_path / "bin", tmp_path / "study"
+    for folder in (commands, study):
+        folder.mkdir()
+    for name in {"sbatch", "squeue", "scontrol"} - {missing}:
+        (commands / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(commands))
+    monkeypatch.chdir(study)
+    assert main(["sweep", "ci", "--launcher", "slurm"]) == 2
+    _, err = capsys.readouterr()
+    assert err == (
+        f"dlm-bench: Slurm is not here: there is no {missing}; submit from a machine of the "
+        "cluster\n"
+    )
+    assert not list(study.iterdir())

@@ -16,7 +16,7 @@ from dlm_bench.cli import main
 from dlm_bench.commands import launching
 from dlm_bench.execute import Executor
 from dlm_bench.launch.slurm import Jobs
-from dlm_bench.results.store import read_records
+from dlm_bench.results.store import read_records, size_of
 
 pytestmark = pytest.mark.slurm
 
@@ -121,7 +121,7 @@ def test_a_resume_waits_for_the_jobs_of_a_submission_that_was_left_alone(sweep):
     points = [("diffutran", n) for n in range(1, 201)]
     code, out, _ = sweep(points[:150], "--no-wait")
     assert (code, out.count("submitted: ")) == (0, 1)
-    wait_until(lambda: sweep.output.read_bytes().count(b"\n") >= 3)
+    wait_until(lambda: size_of(sweep.output) and sweep.output.read_bytes().count(b"\n") >= 3)
     code, out, _ = sweep(points, "--resume")
     assert code == 0
     assert "of an earlier submission goes on" in out
@@ -135,7 +135,8 @@ def test_what_slurm_refuses_is_one_line_and_leaves_no_task(sweep):
         assert code == 2
         assert said in err
         assert len(err.splitlines()) == 1
-    assert not list(Jobs(sweep.output).folder.glob("dlm-bench-*"))
+    assert not Jobs(sweep.output).folder.exists()
+    assert not sweep.output.exists()
 
 
 def test_a_job_that_ends_before_it_measures_is_told_with_the_last_of_its_log(sweep):
