@@ -49,8 +49,9 @@ class Shared:
         """Write the record of a claimed point, and give the claim up."""
         with self._lock:
             self.lacking.discard(self._names[index])
-        append_record(self._output, record)
+        # Before the disk is waited for, when an interrupt comes most likely: the record is there.
         self.appended += 1
+        append_record(self._output, record)
         self._claims.drop(self._names[index])
 
     def of_others(self) -> list[Result]:
