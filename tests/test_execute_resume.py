@@ -182,6 +182,7 @@ def test_progress_off_a_terminal_is_a_line_at_the_start_and_the_end_of_each_poin
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweeps", [1, 2])
 def test_ended_by_any_signal_at_any_moment_no_point_is_lost_torn_or_doubled(sweeps):
     """The command says what 200 ends came to; this is a smaller form of it."""
