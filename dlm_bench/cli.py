@@ -6,6 +6,10 @@ Imports next to nothing before `main` runs, so that an interrupt meanwhile shows
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dlm_bench.signals import Interrupts
+
 OK, USAGE, POINTS_FAILED, INTERNAL, INTERRUPTED = 0, 2, 3, 70, 130
 
 
@@ -17,36 +21,43 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     try:
-        with guarded(), terminable():
-            return _run(sys.argv[1:] if arguments is None else arguments)
+        with terminable() as interrupts, guarded():
+            return _run(sys.argv[1:] if arguments is None else arguments, interrupts)
     except KeyboardInterrupt as interrupt:
         return exit_code(interrupt)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], interrupts: "Interrupts") -> int:
     """Run a command; say in one line what ended it, after the traceback with --debug."""
-    from dlm_bench.errors import DlmBenchError, PointError, first_line
-    from dlm_bench.signals import exit_code
-    from dlm_bench.streams import ReaderGone
-
     try:
         code = _command(arguments)
         sys.stdout.flush()
         return code
-    except ReaderGone:
+    except BaseException as error:
+        return _ended(arguments, error, interrupts)
+
+
+def _ended(arguments: list[str], error: BaseException, interrupts: "Interrupts") -> int:
+    from dlm_bench.errors import DlmBenchError, PointError, first_line
+    from dlm_bench.signals import exit_code
+    from dlm_bench.streams import ReaderGone
+
+    if isinstance(error, ReaderGone):
         return OK
-    except PointError as error:
-        return _end(arguments, POINTS_FAILED, str(error))
-    except DlmBenchError as error:
-        return _end(arguments, USAGE, str(error))
-    except KeyboardInterrupt as interrupt:
+    interrupt = error if isinstance(error, KeyboardInterrupt) else interrupts.came
+    if interrupt is not None:  # whatever a library made of it
         return _end(arguments, exit_code(interrupt), "interrupted")
-    except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            return _end(arguments, USAGE, f"{str(error.filename)!r}: {error.strerror}")
-        what = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
-        hint = "" if "--debug" in arguments else " (--debug shows where)"
-        return _end(arguments, INTERNAL, f"internal error: {what}{hint}")
+    if isinstance(error, PointError):
+        return _end(arguments, POINTS_FAILED, str(error))
+    if isinstance(error, DlmBenchError):
+        return _end(arguments, USAGE, str(error))
+    if not isinstance(error, Exception):
+        raise error
+    if isinstance(error, OSError) and error.filename is not None:
+        return _end(arguments, USAGE, f"{str(error.filename)!r}: {error.strerror}")
+    what = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+    hint = "" if "--debug" in arguments else " (--debug shows where)"
+    return _end(arguments, INTERNAL, f"internal error: {what}{hint}")
 
 
 def _command(arguments: list[str]) -> int:

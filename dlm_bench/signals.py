@@ -10,22 +10,36 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which a scheduler or `kill` sends."""
 
 
+class Interrupts:
+    """The signal that came, if one did: what is raised for it may turn into another exception on
+    its way, as in the middle of an import."""
+
+    def __init__(self) -> None:
+        self.came: KeyboardInterrupt | None = None
+
+    def end(self, number: int, frame: FrameType | None) -> None:
+        """Raise for a signal; a handler of signals."""
+        self.came = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        raise self.came
+
+
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Raise Terminated at SIGTERM; in a thread, which gets no signals, leave it as it is."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
+def terminable() -> Iterator[Interrupts]:
+    """Raise Terminated at SIGTERM and KeyboardInterrupt at SIGINT, unless that is ignored; in a
+    thread, which gets no signals, leave them as they are."""
+    interrupts = Interrupts()
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if number == signal.SIGTERM or signal.getsignal(number) == signal.default_int_handler:
+                before[number] = signal.signal(number, interrupts.end)
     except ValueError:
-        yield
-        return
+        pass
     try:
-        yield
+        yield interrupts
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
