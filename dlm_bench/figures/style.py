@@ -206,6 +206,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
         drawn = io.BytesIO()  # a full disk is then met by the writing, not within matplotlib
         with look():
             figure.savefig(drawn, format=kind, **more)
+        figure.set_layout_engine("none")  # the layout of the first file is that of both
         files.append(base.with_name(f"{base.name}.{kind}"))
         write_file(files[-1], drawn.getvalue(), "figure")
     return files
