@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from dlm_bench import ConfigError, build_model
+from dlm_bench.analysis.cost import parameter_count
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.bimamba import BiMamba
-from dlm_bench.models.config import BACKBONES, SIZES
+from dlm_bench.models.config import BACKBONES, SIZES, model_config
 from dlm_bench.models.factory import count_parameters
 
 # Billions of parameters: the paper's Table 6 to the digits that the choices of DESIGN.md fix.
@@ -29,6 +30,12 @@ def test_parameter_counts_are_the_papers(backbone, size, billions):
     # The three digits leave 0.2 %; the nearest other reading of the paper (24 layers at 240m, MLP
     # ratio 4 in the Mamba ones) is 10 % and more away.
     assert count_parameters(meta(backbone, size)) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_formula_counts_the_parameters_of_the_built_model(backbone, size):
+    assert parameter_count(model_config(backbone, size)) == count_parameters(meta(backbone, size))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
