@@ -46,11 +46,8 @@ def answer(job):
     repeats, point = job["measuring"]["repeats"], Point(**job["measure"])
     if point.length == {failing}:
         return {{"failure": {{"status": "oom", "message": "no room", "kernels": {{}}}}}}
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        time.sleep(SECONDS)
-        seconds.append(time.perf_counter() - begin)
+    time.sleep(SECONDS * repeats)
+    seconds = [SECONDS * (1 + 0.001 * (n % 3)) for n in range(repeats)]  # on any machine the same
     record = Record(
         point=point, status="ok", mode="exact", warmup=1, repeats=repeats, nfe=4, seconds=seconds
     )

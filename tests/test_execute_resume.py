@@ -87,8 +87,8 @@ def test_two_sweeps_at_once_share_a_file_without_a_torn_line(files):
     path, output = files
     other = path.with_name("other.json")
     plans = [
-        write(path, [("diffutran", n) for n in range(1, 101)]),
-        write(other, [("diffumamba", n) for n in range(1, 101)]),
+        write(path, [("diffutran", n) for n in range(1, 251)]),
+        write(other, [("diffumamba", n) for n in range(1, 251)]),
     ]
     both = [quick_sweep(each, output) for each in (path, other)]
     assert [finish(process)[0] for process in both] == [0, 0]

@@ -164,7 +164,10 @@ def test_a_worker_lives_through_the_notice_that_a_scheduler_sends_to_all_process
 
 
 @pytest.mark.parametrize("options", [(), LOCAL])
-def test_a_point_is_not_blamed_for_the_kill_of_its_worker_and_then_of_its_parent(files, options):
+def test_a_point_is_not_blamed_for_the_kill_of_its_worker_and_then_of_its_parent(
+    options, files, monkeypatch
+):
+    monkeypatch.setenv("QUICK_SURVIVE", "300")  # however long this process waits for a CPU
     path, output = files
     write(path, [("diffutran", 32), ("diffutran", quick.HANG)], gpus=1)
     process = quick_sweep(path, output, *options)

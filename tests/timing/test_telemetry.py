@@ -47,8 +47,8 @@ def patient(monkeypatch):
 
 
 def watched(source, *, samples=1, seconds=(0.1,), tokens=100):
-    """What is told of a region that lasts for so many samples (or 20 s, if they do not come)."""
-    watch, deadline = Watch(source, interval=0.001), time.monotonic() + 20
+    """What is told of a region that lasts for so many samples (or 300 s, if they do not come)."""
+    watch, deadline = Watch(source, interval=0.001), time.monotonic() + 300
     with watch:
         while source.samples and len(source.threads) < samples and time.monotonic() < deadline:
             time.sleep(0.001)
