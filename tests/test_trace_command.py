@@ -191,7 +191,7 @@ def test_a_sweep_measures_them_in_workers(folder, tmp_path):
 
 def test_a_dry_run_says_the_most_passes_where_the_model_decides(folder, capsys):
     assert main(["sweep", str(folder / "s.toml"), "--dry-run"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if "block-cache" in line]
+    rows = [line for line in capsys.readouterr().out.splitlines() if "commit=separate" in line]
     assert "up to 17" in rows[4]  # 16 tokens and a commit
     assert "up to" not in rows[0]
 
@@ -211,7 +211,7 @@ def test_batches_and_prompts_multiply_thresholds_and_traces(folder, capsys):
     whole = load_trace(folder / "traces" / "a.json").accepted[:2]
     passes = f" {sum(map(len, whole)) + 1} "
     assert all(passes in row for row in rows[:4])
-    most = [line.split("up to ")[-1].strip() for line in out if " full " in line]
+    most = [line.split("up to ")[-1].strip() for line in out if line.startswith("full ")]
     assert most == [f"{16 * (16 + prompt_len):,}" for _ in (1, 2) for prompt_len in (0, 9)]
 
 
