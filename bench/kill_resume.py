@@ -131,12 +131,12 @@ class Study:
         for process in processes:
             _, said = process.communicate()
             assert process.returncode == 0, said
+        assert not self.output.with_name(f"{self.output.name}.claims").exists()
 
     def check(self) -> None:
         """Assert that every point is there exactly once, every line whole, and no worker left."""
         counts = Counter(record.identity for record in read_records(self.output, strict=True))
         assert counts == Counter(self.wanted), "a point is missing, or is there twice"
-        assert not self.output.with_name(f"{self.output.name}.claims").exists()
         left = (
             [pid for pid in map(int, self.workers.read_text().split()) if alive(pid)]
             if (self.workers.exists())

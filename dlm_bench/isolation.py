@@ -23,7 +23,14 @@ START_SECONDS = 300.0  # imports from a cold network disk take a minute
 LOOK_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
 SURVIVE_SECONDS = 0.3  # between the kills of a job's processes there are some milliseconds
 LAST_WORDS = 4096  # bytes of its stderr that are searched for what it said last
-_NO_MEMORY = ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot allocate memory")
+_NO_MEMORY = (
+    "MemoryError",
+    "bad_alloc",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "Thread creation failed",  # libgomp's, of the stack of a thread
+    "failed to map segment",  # the dynamic linker's
+)
 
 
 class WorkerFailure(Exception):

@@ -2,13 +2,16 @@
 
 import atexit
 import contextlib
+import errno
 import gc
+import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from dlm_bench.errors import ConfigError, PointError, first_line
+from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
@@ -19,6 +22,7 @@ from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.sweep import BUILDING, Measuring, with_trace_file
 from dlm_bench.timing.runner import measure
 
+MIB = 1 << 20
 SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
 
 
@@ -35,7 +39,10 @@ class Desk:
         """The answer to one job. What a point raises is its outcome, never an exception here."""
         if "plan" in job:
             try:
-                return {"plan": make_plan(**job["plan"]).model_dump(mode="json")}
+                plan = make_plan(**job["plan"])
+                if job["plan"].get("here", True):
+                    check_limit(plan.sweep.memory_limit)
+                return {"plan": plan.model_dump(mode="json")}
             except ConfigError as error:
                 return {"mistake": str(error)}
         point, measuring = Point(**job["measure"]), Measuring(**job["measuring"])
@@ -51,7 +58,8 @@ class Desk:
             settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
             record = measure(model, sampler, point.length, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
-            return {"failure": failure_of(error) | {"kernels": self._kernels}}
+            limited = job["memory_limit"] is not None
+            return {"failure": failure_of(error, limited) | {"kernels": self._kernels}}
         finally:
             release(point.device)
         taken = time.perf_counter() - begin
@@ -112,11 +120,43 @@ def limit_memory(limit: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
 
 
-def failure_of(error: Exception) -> dict[str, str]:
-    """Status and message of the record of a point that raised."""
+def check_limit(limit: int | None) -> None:
+    """Raise ConfigError for a limit below what this process needs to measure the smallest model."""
+    need = None if limit is None else own_need()
+    if limit is not None and need is not None and limit < need:
+        raise ConfigError(
+            f"memory_limit: {limit / MIB:,.0f} MiB is less than a worker needs by itself, "
+            f"{math.ceil(need / MIB):,} MiB; allow that and what a point needs"
+        )
+
+
+def own_need() -> int | None:
+    """Bytes of private memory of this process once all that any point needs is loaded, threads
+    among it; None where the system does not tell."""
+    model = build_model("diffutran", "tiny")
+    measure(model, build_sampler("full"), 8, warmup=0, repeats=1)
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:")), None)
+
+
+def failure_of(error: Exception, limited: bool = False) -> dict[str, str]:
+    """Status and message of the record of a point that raised; `limited` if its memory was."""
+    message = f"{type(error).__name__}: {first_line(error)}"
+    if limited and _is_of_a_limit(error) and not is_out_of_memory(error):
+        return {"status": "oom", "message": f"no memory left under the limit ({first_line(error)})"}
     status: Status = "oom" if is_out_of_memory(error) else "error"
-    kind = "" if isinstance(error, PointError) else f"{type(error).__name__}: "
-    return {"status": status, "message": f"{kind}{first_line(error)}"}
+    return {"status": status, "message": message}
+
+
+def _is_of_a_limit(error: Exception) -> bool:
+    """Whether an error is one of those that a limit of memory comes out as: a library that cannot
+    be loaded, a thread that cannot be started."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOMEM, errno.EAGAIN)
+    return isinstance(error, ImportError) or "thread" in str(error)
 
 
 def is_out_of_memory(error: Exception) -> bool:

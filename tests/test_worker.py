@@ -1,5 +1,6 @@
 """What a worker does with its jobs, without the process around it."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,42 @@ def test_a_busy_worker_dies_with_its_parent():
     parent.kill()
     parent.communicate()
     assert gone(pid)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("x.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+        MemoryError(),
+    ],
+)
+def test_what_runs_into_a_memory_limit_is_out_of_memory_and_nothing_else(error):
+    failure = jobs.failure_of(error, limited=True)
+    assert failure["status"] == "oom"
+    assert "ImportError" not in failure["message"]
+    assert jobs.failure_of(ImportError("no such module"))["status"] == "error"
+    assert jobs.failure_of(ValueError("odd"), limited=True)["status"] == "error"
+
+
+def test_a_limit_below_what_a_worker_needs_is_a_mistake_of_the_sweep(monkeypatch, tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'name = "x"\nsize = "tiny"\nlengths = 8\nmemory_limit = "300MiB"\n'
+        '[[lines]]\nbackbone = "diffutran"\nsampler = "full"\n'
+    )
+    desk = jobs.Desk()
+    monkeypatch.setattr(jobs, "own_need", lambda: 300 * 2**20 + 1)
+    assert desk.answer({"plan": {"path": str(path)}}) == {
+        "mistake": "memory_limit: 300 MiB is less than a worker needs by itself, 301 MiB; allow "
+        "that and what a point needs"
+    }
+    assert "plan" in desk.answer({"plan": {"path": str(path), "here": False}})
+    monkeypatch.setattr(jobs, "own_need", lambda: 300 * 2**20)
+    assert "plan" in desk.answer({"plan": {"path": str(path)}})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and limits it")
+def test_what_a_worker_needs_is_measured():
+    assert jobs.own_need() > 64 * 2**20

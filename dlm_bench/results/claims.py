@@ -54,7 +54,8 @@ class Claims:
             return
         import fcntl
 
-        with suppress(OSError):  # others are there
+        with suppress(OSError):  # others are there, of whom the last to leave finds nobody
+            fcntl.lockf(self._fd, fcntl.LOCK_UN)
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.path.unlink()
         with suppress(OSError):  # there are records in it, or it was there before

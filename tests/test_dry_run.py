@@ -1,0 +1,99 @@
+"""`sweep --dry-run`: passes on any machine, and what a sweep takes on other hardware."""
+
+import re
+
+import pytest
+import torch
+from support.processes import quick_plan
+
+from dlm_bench.analysis.roofline import decode_floor, find_hardware
+from dlm_bench.cli import main
+from dlm_bench.commands import launching
+from dlm_bench.models.config import model_config
+from dlm_bench.plan import make_plan
+from dlm_bench.results.record import Record
+from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep_cost import sweep_seconds_text
+
+SWEEP = """
+name = "there"
+size = "240m"
+device = "cuda"
+mode = "{mode}"
+graphs = "require"
+lengths = [1024, 4096]
+
+[[lines]]
+backbone = "diffutran"
+sampler = "full"
+tokens_per_step = 8
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(SWEEP.format(mode="exact"))
+    return path
+
+
+@pytest.mark.process
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU is here")
+def test_a_sweep_for_a_gpu_is_counted_on_a_machine_without_one(path, capsys, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    out, _ = capsys.readouterr()
+    assert "4,096" in out
+    assert "512" in out
+    assert "device 'cuda:0' is not here" in out
+    assert main(["sweep", str(path)]) == 2
+    assert "is not here" in capsys.readouterr().err
+    assert [*path.parent.iterdir()] == [path]
+
+
+def seconds(text):
+    number, unit = re.match(r"at least ([\d.]+) (s|min|h) ", text).groups()
+    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
+
+
+def test_other_hardware_says_what_all_decodes_take_at_least(path, capsys):
+    hardware = find_hardware("h100-sxm")
+    sampler = build_sampler("full", tokens_per_step=8)
+    config = model_config("diffutran", "240m")
+    floors = [decode_floor(config, sampler, n, hardware, dtype="bfloat16") for n in (1024, 4096)]
+    assert main(["sweep", str(path), "--dry-run", "--hardware", "h100-sxm"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.endswith("for 2 points on h100-sxm, by its roofline")
+    assert seconds(told) == pytest.approx((3 + 5) * sum(floors), rel=0.05)
+
+
+def test_sampled_points_take_their_max_seconds_at_most(path):
+    path.write_text(SWEEP.format(mode="sampled"))
+    plan = make_plan(path, here=False)
+    text = sweep_seconds_text(plan, find_hardware("h100-sxm"))
+    assert seconds(text) == pytest.approx(2, rel=0.1), "a second each, the least of sampling"
+    assert "62 s if its 2 sampled points take all of their max_seconds" in text
+
+
+def test_hardware_belongs_to_a_dry_run(path, capsys):
+    assert main(["sweep", str(path), "--hardware", "h100-sxm"]) == 2
+    assert "--hardware: is not allowed without --dry-run" in capsys.readouterr().err
+    assert main(["sweep", str(path), "--dry-run", "--hardware", "h10"]) == 2
+
+
+@pytest.mark.parametrize(("contended", "told"), [(2, True), (1, False)])
+def test_a_sweep_says_in_one_line_that_most_points_were_contended(
+    tmp_path, capsys, contended, told
+):
+    plan = quick_plan([("diffutran", n) for n in (1, 2, 3)])
+    records = []
+    for index, point in enumerate(plan.sweep.points):
+        record = Record(point=point, status="ok", mode="exact", warmup=0, repeats=1, nfe=1)
+        record.seconds, record.identity = [1.0], plan.identity_of(point)
+        record.flags = ["contended"] * (index < contended)
+        record.environment = {"hardware": "imaginary"}
+        records.append(record)
+    assert launching.conclude(plan, records, 3, tmp_path / "r.jsonl") == 0
+    err = capsys.readouterr().err
+    assert ("2 of 3 points were contended" in err) == told
+    assert len(err.splitlines()) == told
