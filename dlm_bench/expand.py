@@ -8,7 +8,7 @@ from typing import Any
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, did_you_mean
 from dlm_bench.models.backbones import FOLDER, Known, known, origin_of
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.plugins import package_of
+from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.sweep_file import File, Line, as_list
 from dlm_bench.sweep_mistakes import Mistakes, field_of

@@ -15,7 +15,7 @@ from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
-from dlm_bench.protocols import Model
+from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler

@@ -21,7 +21,7 @@ from dlm_bench.errors import ConfigError, DlmBenchError, ResultsError, share_of
 if TYPE_CHECKING:
     from dlm_bench.analysis.baseline import Baseline
     from dlm_bench.analysis.verdicts import PointVerdict
-    from dlm_bench.protocols import Model
+    from dlm_bench.plugins.api import Model
     from dlm_bench.results.record import Graphs, Mode, Record
 
 

@@ -185,7 +185,7 @@ def _print_plugins() -> None:
     """What other packages announce, with the reason for what cannot be used of it."""
     from dlm_bench import samplers
     from dlm_bench.models.backbones import known
-    from dlm_bench.plugins import announced
+    from dlm_bench.plugins.entry_points import announced
 
     rows = []
     for plugin in (*announced("backbone"), *announced("sampler")):

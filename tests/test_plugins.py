@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlm_bench import ConfigError, build_model, build_sampler, load_results, plugins, read_records
+from dlm_bench import ConfigError, build_model, build_sampler, load_results, read_records
 from dlm_bench.cli import main
 from dlm_bench.models.cache import Window
 from dlm_bench.plan import make_plan
+from dlm_bench.plugins.entry_points import entry_points as plugins
 
 pytestmark = pytest.mark.process
 
@@ -305,7 +306,7 @@ BACKBONE = """
 import torch
 from dataclasses import dataclass
 from dlm_bench.kernels.choice import UnmaskKernels
-from dlm_bench.protocols import BackbonePlugin
+from dlm_bench.plugins.api import BackbonePlugin
 @dataclass
 class Config:
     backbone: str = "theirs"
@@ -368,7 +369,11 @@ def test_a_prompt_is_refused_where_a_backbone_has_no_pass_for_it(package, tmp_pa
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("THING = BackbonePlugin", "THING = dict", "must be a dlm_bench.protocols.BackbonePlugin"),
+        (
+            "THING = BackbonePlugin",
+            "THING = dict",
+            "must be a dlm_bench.plugins.api.BackbonePlugin",
+        ),
         ('sizes=("one",)', 'sizes="one"', "sizes: 'one' is not allowed; must be a tuple"),
         ('("one",))', '("one",), supports=("fully",))', "supports: 'fully' is not known"),
         ("Model().to", "torch.zeros(2).to", "is a Tensor; must be a torch.nn.Module"),

@@ -19,7 +19,7 @@ from dlm_bench.commands.arguments import (
 from dlm_bench.errors import ConfigError, first_line, seconds_of, share_of
 
 if TYPE_CHECKING:
-    from dlm_bench.protocols import Model
+    from dlm_bench.plugins.api import Model
     from dlm_bench.results.record import Record
 
 

@@ -14,7 +14,7 @@ import torch
 
 from dlm_bench.errors import ConfigError, first_line, unknown
 from dlm_bench.kernels import mamba_ssm
-from dlm_bench.protocols import HEAD_WIDTH
+from dlm_bench.plugins.api import HEAD_WIDTH
 
 # Every operation's implementations, the preferred one first.
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {

@@ -3,10 +3,10 @@ in the format of Hugging Face."""
 
 from dataclasses import dataclass
 
-from dlm_bench import plugins
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.config import BACKBONES, SIZES
-from dlm_bench.protocols import BackbonePlugin
+from dlm_bench.plugins.api import BackbonePlugin
+from dlm_bench.plugins.entry_points import entry_points as plugins
 
 DEFAULT_SIZE = "small"
 FOLDER = "hf:"  # what the name of a folder begins with
@@ -84,7 +84,7 @@ def loaded(plugin: plugins.Plugin) -> BackbonePlugin:
     found = plugins.load(plugin)
     if not isinstance(found, BackbonePlugin):
         raise plugins.refusal(
-            plugin, f"is a {type(found).__name__}; must be a dlm_bench.protocols.BackbonePlugin"
+            plugin, f"is a {type(found).__name__}; must be a dlm_bench.plugins.api.BackbonePlugin"
         )
     return found
 

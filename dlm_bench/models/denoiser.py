@@ -60,7 +60,7 @@ class Denoiser(nn.Module):
 
     @property
     def supports(self) -> tuple[str, ...]:
-        """Which passes it can run (`dlm_bench.protocols.PASSES`)."""
+        """Which passes it can run (`dlm_bench.plugins.api.PASSES`)."""
         return own_passes(self.config.backbone)
 
     def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Cache]:

@@ -11,8 +11,8 @@ from dlm_bench.models.backbones import FOLDER, known, loaded
 from dlm_bench.models.config import BACKBONES, ModelConfig, model_config
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.place import ITEM_BYTES, find_place
-from dlm_bench.plugins import failure, find
-from dlm_bench.protocols import Model, check_model
+from dlm_bench.plugins.api import Model, check_model
+from dlm_bench.plugins.entry_points import failure, find
 
 DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
 

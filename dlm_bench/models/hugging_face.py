@@ -19,7 +19,7 @@ from dlm_bench.kernels.choice import UnmaskKernels, choose_unmask_kernels
 from dlm_bench.models.cache import Window
 from dlm_bench.models.hf_cache import KeyValueCache
 from dlm_bench.models.hf_folder import Folder, read_folder, transformers_quiet
-from dlm_bench.protocols import HEAD_WIDTH
+from dlm_bench.plugins.api import HEAD_WIDTH
 
 PADDED = 64  # a head that is copied anyway becomes a multiple of this wide: whole tiles
 LOOK = 8  # tokens that a new model is checked on
@@ -89,7 +89,7 @@ class LinearHead(nn.Module):
 
 class HuggingFaceModel(nn.Module):
     """A model of `transformers` that gives hidden states instead of logits (see
-    `dlm_bench.protocols.Model`)."""
+    `dlm_bench.plugins.api.Model`)."""
 
     def __init__(self, network: Any, config: HuggingFaceConfig, supports: tuple[str, ...]) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.protocols import Model
+from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.samplers.trace import SCHEMA_VERSION, Trace
 

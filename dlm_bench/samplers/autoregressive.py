@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dlm_bench.protocols import Cache, Model
+from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass
 

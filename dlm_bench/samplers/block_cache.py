@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.protocols import Model
+from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.denoising import BlockSampler
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from dlm_bench.errors import ConfigError, check_int, check_number, unknown
-from dlm_bench.protocols import Cache, Model
+from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import remaining, reveals
 from dlm_bench.samplers.trace import Trace, load_trace

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import unknown
-from dlm_bench.protocols import Cache, Model
+from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.denoising import BlockSampler
 from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PlannedPass, blocks

@@ -21,7 +21,7 @@ from dlm_bench.errors import (
 )
 from dlm_bench.models.backbones import check_length, known, own_passes
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.protocols import Cache, Facts, Model
+from dlm_bench.plugins.api import Cache, Facts, Model
 from dlm_bench.samplers.schedule import (
     PREFILL,
     PlannedPass,
@@ -40,7 +40,7 @@ class Sampler(ABC):
     """A decoding algorithm: it says its schedule and executes it pass by pass.
 
     The options are the fields of the dataclass. `needs` is which passes a model must support
-    (`dlm_bench.protocols.PASSES`).
+    (`dlm_bench.plugins.api.PASSES`).
     """
 
     name: ClassVar[str]

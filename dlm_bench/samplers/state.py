@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlm_bench.errors import PointError
-from dlm_bench.protocols import Cache, Facts
+from dlm_bench.plugins.api import Cache, Facts
 from dlm_bench.samplers.schedule import PlannedPass
 
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64

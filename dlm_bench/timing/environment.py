@@ -13,7 +13,7 @@ import torch
 from dlm_bench import __version__
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.plugins import package_of
+from dlm_bench.plugins.entry_points import package_of
 
 LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-attn")
 

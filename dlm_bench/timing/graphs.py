@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.protocols import Model
+from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Graphs
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import role_of

@@ -17,7 +17,7 @@ from dlm_bench.errors import (
 )
 from dlm_bench.models.factory import count_parameters
 from dlm_bench.models.place import check_graphs
-from dlm_bench.protocols import Model
+from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import first_block_passes, prefill_passes

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlm_bench.kernels.choice import UnmaskKernels
 from dlm_bench.models.cache import Window
-from dlm_bench.protocols import BackbonePlugin
+from dlm_bench.plugins.api import BackbonePlugin
 
 SUPPORTS = ("full", "block-cache", "prefill")
 DIMENSIONS = {"tiny": (2, 64, 258), "small": (4, 128, 2050)}  # layers, d_model, vocabulary

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlm_bench.protocols import Model
+from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.denoising import DenoisingSampler
 from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState

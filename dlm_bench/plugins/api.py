@@ -153,7 +153,7 @@ def check_model(
         raise refuse(f"is a {type(model).__name__}; must be a torch.nn.Module")
     for name in ("config", "head", "kernels", "checkpoint", "supports"):
         if not hasattr(model, name):
-            raise refuse(f"has no {name!r}; see dlm_bench.protocols.Model")
+            raise refuse(f"has no {name!r}; see dlm_bench.plugins.api.Model")
     config = model.config
     if not is_dataclass(config) or isinstance(config, type):
         raise refuse("has a config that is no dataclass, which records could keep")
