@@ -59,7 +59,7 @@ def known(backbone: str) -> Known:
     """What is known of a backbone. Raises ConfigError for an unknown one, one of several packages,
     or a plug-in or folder that is not what it must be."""
     if backbone.startswith(FOLDER):
-        from dlm_bench.models.hf_folder import read_folder
+        from dlm_bench.models.hf.folder import read_folder
 
         folder = read_folder(backbone.removeprefix(FOLDER))
         return Known(folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length)
@@ -94,7 +94,7 @@ def origin_of(backbone: Known, random_weights: bool) -> str:
     plug-in's package, or what is in a folder. Raises ConfigError if a folder lacks the weights."""
     if not backbone.folder:
         return backbone.package
-    from dlm_bench.models.hf_folder import read_folder
+    from dlm_bench.models.hf.folder import read_folder
 
     folder = read_folder(backbone.folder)
     return f"config {folder.digest}, weights {folder.weights_digest(random_weights) or 'random'}"

@@ -71,7 +71,7 @@ def build_model(
     size = found.default_size if size is None else size
     found.check_size(size)
     if backbone.startswith(FOLDER):
-        from dlm_bench.models.hugging_face import build_hugging_face
+        from dlm_bench.models.hf.model import build_hugging_face
 
         return build_hugging_face(
             found.folder, place, kind, seed, random_weights=random_weights, kernels=kernels
