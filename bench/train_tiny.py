@@ -22,8 +22,8 @@ from torch import Tensor
 import dlm_bench
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
-from dlm_bench.models.training import build_trainable
-from dlm_bench.objective import Bound, bound, objective
+from dlm_bench.training.objective import Bound, bound, objective
+from dlm_bench.training.trainable import build_trainable
 
 BYTES = 256  # of the vocabulary of `tiny`; then come end of text and MASK
 HELD_OUT = 0.1  # of the bytes, in whole topics

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
     from dlm_bench.errors import ConfigError, DlmBenchError, ResultsError
-    from dlm_bench.models.checkpoint import load_checkpoint, save_checkpoint
     from dlm_bench.models.factory import build_model
     from dlm_bench.results.record import Point, Record
     from dlm_bench.results.store import append_record, load_results, read_records
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from dlm_bench.samplers.schedule import Pass, Schedule
     from dlm_bench.samplers.trace import load_trace, save_trace
     from dlm_bench.timing.runner import measure
+    from dlm_bench.training.checkpoint import load_checkpoint, save_checkpoint
 
 __version__ = "0.1.0"
 
@@ -34,13 +34,13 @@ _HOMES = {
     "build_model": "dlm_bench.models.factory",
     "build_sampler": "dlm_bench.samplers",
     "fit_latency": "dlm_bench.analysis.latency_fit",
-    "load_checkpoint": "dlm_bench.models.checkpoint",
+    "load_checkpoint": "dlm_bench.training.checkpoint",
     "load_results": "dlm_bench.results.store",
     "load_trace": "dlm_bench.samplers.trace",
     "measure": "dlm_bench.timing.runner",
     "read_records": "dlm_bench.results.store",
     "record_trace": "dlm_bench.samplers.adaptive",
-    "save_checkpoint": "dlm_bench.models.checkpoint",
+    "save_checkpoint": "dlm_bench.training.checkpoint",
     "save_trace": "dlm_bench.samplers.trace",
 }
 

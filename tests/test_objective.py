@@ -12,8 +12,7 @@ from support.cases import CAUSAL, DENOISERS
 from dlm_bench import build_model
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import model_config
-from dlm_bench.models.training import build_trainable
-from dlm_bench.objective import (
+from dlm_bench.training.objective import (
     EPSILON,
     antithetic_times,
     bound,
@@ -24,6 +23,7 @@ from dlm_bench.objective import (
     objective,
     subs,
 )
+from dlm_bench.training.trainable import build_trainable
 
 
 def seeded(seed=0):

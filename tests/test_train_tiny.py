@@ -20,8 +20,8 @@ from train_tiny import (
 )
 
 import dlm_bench
-from dlm_bench.models.training import build_trainable
-from dlm_bench.objective import Bound, bound
+from dlm_bench.training.objective import Bound, bound
+from dlm_bench.training.trainable import build_trainable
 
 PATTERN = b"the mask is lifted. "
 RECIPE = Recipe(tokens=256, lengths=(32,), peak=4e-3, warmup=0.1)

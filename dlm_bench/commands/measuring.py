@@ -144,8 +144,8 @@ def _show(record: "Record", as_json: bool) -> None:
 
 def model_of(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Model":
     """The model with random weights, or those of --checkpoint if it is what was asked for."""
-    from dlm_bench.models.checkpoint import checkpoint_config, load_checkpoint
     from dlm_bench.models.factory import build_model
+    from dlm_bench.training.checkpoint import checkpoint_config, load_checkpoint
 
     if args.checkpoint is None:
         return build_model(

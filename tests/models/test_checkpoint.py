@@ -14,10 +14,10 @@ from support.cases import CAUSAL, DENOISERS
 import dlm_bench
 from dlm_bench.cli import main
 from dlm_bench.errors import ConfigError
-from dlm_bench.models.checkpoint import KEY, checkpoint_config
 from dlm_bench.models.config import model_config
 from dlm_bench.models.factory import empty_model
 from dlm_bench.results.store import read_records
+from dlm_bench.training.checkpoint import KEY, checkpoint_config
 
 
 @pytest.fixture(scope="module")
