@@ -25,8 +25,8 @@ from train_tiny import BYTES, sequences, topics
 
 import dlm_bench
 from dlm_bench.results.store import append_record
-from dlm_bench.samplers.adaptive import record_trace
-from dlm_bench.samplers.trace import save_trace
+from dlm_bench.samplers.acceptance.adaptive import record_trace
+from dlm_bench.samplers.acceptance.trace import save_trace
 from dlm_bench.training.objective import bound
 
 ORDER = 4  # bytes of context; of 3, 4 and 5 the one that tells the held-out text best

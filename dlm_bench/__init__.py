@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from dlm_bench.results.record import Point, Record
     from dlm_bench.results.store import append_record, load_results, read_records
     from dlm_bench.samplers import build_sampler
-    from dlm_bench.samplers.adaptive import record_trace
+    from dlm_bench.samplers.acceptance.adaptive import record_trace
+    from dlm_bench.samplers.acceptance.trace import load_trace, save_trace
     from dlm_bench.samplers.schedule import Pass, Schedule
-    from dlm_bench.samplers.trace import load_trace, save_trace
     from dlm_bench.timing.runner import measure
     from dlm_bench.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -36,12 +36,12 @@ _HOMES = {
     "fit_latency": "dlm_bench.analysis.latency_fit",
     "load_checkpoint": "dlm_bench.training.checkpoint",
     "load_results": "dlm_bench.results.store",
-    "load_trace": "dlm_bench.samplers.trace",
+    "load_trace": "dlm_bench.samplers.acceptance.trace",
     "measure": "dlm_bench.timing.runner",
     "read_records": "dlm_bench.results.store",
-    "record_trace": "dlm_bench.samplers.adaptive",
+    "record_trace": "dlm_bench.samplers.acceptance.adaptive",
     "save_checkpoint": "dlm_bench.training.checkpoint",
-    "save_trace": "dlm_bench.samplers.trace",
+    "save_trace": "dlm_bench.samplers.acceptance.trace",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ from dlm_bench.cli import main
 from dlm_bench.models.factory import build_model
 from dlm_bench.plan import make_plan
 from dlm_bench.results.store import read_records
-from dlm_bench.samplers.trace import load_trace
+from dlm_bench.samplers.acceptance.trace import load_trace
 from dlm_bench.sweep import load_sweep
 
 pytestmark = pytest.mark.process

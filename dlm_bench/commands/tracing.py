@@ -74,8 +74,8 @@ def trace(args: argparse.Namespace) -> int:
     """Record a trace and print what a pass accepted."""
     from dlm_bench.models.place import default_dtype, find_place
     from dlm_bench.samplers import build_sampler
-    from dlm_bench.samplers.adaptive import record_trace
-    from dlm_bench.samplers.trace import save_trace
+    from dlm_bench.samplers.acceptance.adaptive import record_trace
+    from dlm_bench.samplers.acceptance.trace import save_trace
 
     options: dict[str, Any] = sampler_options(args)
     given = {name: getattr(args, name) for name in ("threshold", "factor")}

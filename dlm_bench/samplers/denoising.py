@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Self
 
 from dlm_bench.errors import ConfigError, check_int, check_number, unknown
 from dlm_bench.plugins.api import Cache, Model
+from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import remaining, reveals
-from dlm_bench.samplers.trace import Trace, load_trace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,7 +123,7 @@ class AcceptingSampler(DenoisingSampler):
     ) -> Self:
         if self.known:
             return self
-        from dlm_bench.samplers.adaptive import record_trace
+        from dlm_bench.samplers.acceptance.adaptive import record_trace
 
         trace = record_trace(model, self, length, batch, seed, prompt_len)
         return dataclasses.replace(self, trace=trace)
@@ -132,7 +132,7 @@ class AcceptingSampler(DenoisingSampler):
         if self.known:
             super().run(model, state)
         else:
-            from dlm_bench.samplers.adaptive import decode_until_done
+            from dlm_bench.samplers.acceptance.adaptive import decode_until_done
 
             decode_until_done(self, model, state)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from dlm_bench.kernels.lm_head import predict
 from dlm_bench.kernels.unmask import most_confident
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.accept import accepted
+from dlm_bench.samplers.acceptance.rules import accepted
 from dlm_bench.samplers.state import DecodeState
 
 

@@ -13,8 +13,8 @@ from dlm_bench import ConfigError, build_model, build_sampler
 from dlm_bench.errors import PointError
 from dlm_bench.kernels.unmask import TIE
 from dlm_bench.samplers import unmask
-from dlm_bench.samplers.accept import accepted
-from dlm_bench.samplers.adaptive import record_trace
+from dlm_bench.samplers.acceptance.adaptive import record_trace
+from dlm_bench.samplers.acceptance.rules import accepted
 
 KNOWN = [0.99, 0.9, 0.8, 0.6]
 DECODED = -1.0

@@ -6,7 +6,7 @@ from support.cases import ADAPTIVE, RULES, adaptive
 from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
 
 from dlm_bench import build_sampler
-from dlm_bench.samplers.adaptive import record_trace
+from dlm_bench.samplers.acceptance.adaptive import record_trace
 
 LENGTH, BLOCK, BATCH, SEED = 22, 8, 3, 5  # two blocks of 8 and a shorter one
 

@@ -7,8 +7,8 @@ import torch
 from support.reference import lively_model
 
 from dlm_bench import ConfigError, build_sampler
-from dlm_bench.samplers.adaptive import record_trace
-from dlm_bench.samplers.trace import Trace, load_trace, save_trace
+from dlm_bench.samplers.acceptance.adaptive import record_trace
+from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
 
 FACTS = {
     "schema_version": 1,

@@ -1,7 +1,7 @@
 """Samplers whose plans differ in every way that the sampled mode must know, and a law of time."""
 
 from dlm_bench import build_sampler
-from dlm_bench.samplers.trace import Trace
+from dlm_bench.samplers.acceptance.trace import Trace
 
 SAMPLERS = {
     "full": build_sampler("full"),

@@ -9,7 +9,7 @@ from dlm_bench import append_record, build_model, build_sampler, load_results, m
 from dlm_bench.analysis.roofline import HARDWARE, utilisation
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.lines import identity_columns
-from dlm_bench.samplers.adaptive import record_trace
+from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.timing import estimate
 
 LENGTH = 60

@@ -6,8 +6,8 @@ import torch
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.plugins.api import Model
+from dlm_bench.samplers.acceptance.trace import SCHEMA_VERSION, Trace
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.samplers.trace import SCHEMA_VERSION, Trace
 
 if TYPE_CHECKING:
     from dlm_bench.samplers.sampler import Sampler
