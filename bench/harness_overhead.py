@@ -25,7 +25,7 @@ from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.host import HostSource, usable_cpus
-from dlm_bench.timing.runner import time_decodes
+from dlm_bench.timing.measure import time_decodes
 from dlm_bench.timing.telemetry import Watch
 
 SIDE = 64  # of the matrices

@@ -26,7 +26,7 @@ from dlm_bench.samplers.schedule import role_of
 from dlm_bench.timing.clocks import laps_of
 from dlm_bench.timing.environment import environment
 from dlm_bench.timing.graphs import Steps
-from dlm_bench.timing.runner import point_of
+from dlm_bench.timing.measure import point_of
 
 SIZES = ("tiny", "small")
 LENGTH = 256  # 8 blocks; both sizes take under two minutes on 2 cores

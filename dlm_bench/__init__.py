@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlm_bench.samplers.acceptance.adaptive import record_trace
     from dlm_bench.samplers.acceptance.trace import load_trace, save_trace
     from dlm_bench.samplers.schedule import Pass, Schedule
-    from dlm_bench.timing.runner import measure
+    from dlm_bench.timing.measure import measure
     from dlm_bench.training.checkpoint import load_checkpoint, save_checkpoint
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ _HOMES = {
     "load_checkpoint": "dlm_bench.training.checkpoint",
     "load_results": "dlm_bench.results.store",
     "load_trace": "dlm_bench.samplers.acceptance.trace",
-    "measure": "dlm_bench.timing.runner",
+    "measure": "dlm_bench.timing.measure",
     "read_records": "dlm_bench.results.store",
     "record_trace": "dlm_bench.samplers.acceptance.adaptive",
     "save_checkpoint": "dlm_bench.training.checkpoint",

@@ -20,7 +20,7 @@ from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.sweep import BUILDING, Measuring, with_trace_file
-from dlm_bench.timing.runner import measure
+from dlm_bench.timing.measure import measure
 
 MIB = 1 << 20
 SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others

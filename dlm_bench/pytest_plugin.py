@@ -167,7 +167,7 @@ class Throughput:
         from dlm_bench.models.place import default_dtype, find_place
         from dlm_bench.results.store import append_record
         from dlm_bench.samplers import build_sampler
-        from dlm_bench.timing.runner import measure
+        from dlm_bench.timing.measure import measure
 
         backbone, size, device, dtype = asked
         place = find_place(self._settings.device if device is None else device)

@@ -9,7 +9,7 @@ from dlm_bench.jobs import Desk
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep import load_sweep
-from dlm_bench.timing.runner import measure
+from dlm_bench.timing.measure import measure
 
 pytestmark = pytest.mark.process
 

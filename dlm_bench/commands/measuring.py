@@ -97,7 +97,7 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.results.identity import asked_of, identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
-    from dlm_bench.timing.runner import measure
+    from dlm_bench.timing.measure import measure
 
     sampler = build_sampler(args.sampler, **sampler_options(args))
     device = find_place(args.device)

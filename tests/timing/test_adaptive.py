@@ -10,7 +10,7 @@ from dlm_bench.analysis.roofline import HARDWARE, utilisation
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.lines import identity_columns
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.timing import estimate
+from dlm_bench.timing import sampled as estimate
 
 LENGTH = 60
 ADAPTIVE = {"accept": "factor", "factor": 2.9, "block_size": 8}

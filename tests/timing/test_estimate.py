@@ -9,9 +9,9 @@ from support.plans import SAMPLERS, irregular, pass_cost
 
 from dlm_bench import ConfigError, build_model, measure
 from dlm_bench.samplers.schedule import first_block_passes
-from dlm_bench.timing import estimate as module
-from dlm_bench.timing.estimate import ANY_ERROR, estimate
+from dlm_bench.timing import sampled as module
 from dlm_bench.timing.graphs import Steps
+from dlm_bench.timing.sampled import ANY_ERROR, estimate
 
 
 class Machine:
@@ -224,7 +224,7 @@ def test_sampled_agrees_with_exact(backbone, name, monkeypatch):
 def test_sampled_steps_fewer_passes_than_a_decode_has(monkeypatch):
     PassClock(monkeypatch)  # on a slow machine a unit is long enough not to be run twice
     for name in ("WARMUP_SECONDS", "SETTLE_SECONDS"):  # or there are more units
-        monkeypatch.setattr(f"dlm_bench.timing.estimate.{name}", 0.0)
+        monkeypatch.setattr(f"dlm_bench.timing.sampled.{name}", 0.0)
     model, sampler = build_model("ar-transformer", "tiny"), SAMPLERS["ar"]
     calls = []
     hook = model.register_forward_hook(lambda *_: calls.append(1))

@@ -12,8 +12,9 @@ import torch
 
 from dlm_bench import ConfigError, build_model, build_sampler, measure
 from dlm_bench.results.record import Record
-from dlm_bench.timing import clocks, runner
-from dlm_bench.timing.runner import flags_of, time_decodes, watch_of
+from dlm_bench.timing import clocks
+from dlm_bench.timing import measure as runner
+from dlm_bench.timing.measure import flags_of, time_decodes, watch_of
 from dlm_bench.timing.telemetry import Telemetry
 
 STEADY = [1.0, 1.01, 0.99, 1.005, 0.995]

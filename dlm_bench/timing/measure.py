@@ -24,11 +24,11 @@ from dlm_bench.samplers.schedule import first_block_passes, prefill_passes
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import Work, laps_of
 from dlm_bench.timing.environment import environment, origins
-from dlm_bench.timing.estimate import ANY_ERROR, Estimate, estimate
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.nvml import nvml_source
+from dlm_bench.timing.sampled import ANY_ERROR, Estimate, estimate
 from dlm_bench.timing.steady import drifting, outliers, warm_up
 from dlm_bench.timing.telemetry import Telemetry, Watch
 
