@@ -20,7 +20,7 @@ import torch
 from kernel_cases import GROUPS, Bench, Case
 from torch import Tensor
 
-from dlm_bench.analysis.roofline import Hardware, measure_hardware
+from dlm_bench.cost.roofline import Hardware, measure_hardware
 from dlm_bench.models.config import model_config
 from dlm_bench.models.factory import parse_device
 from dlm_bench.timing.clocks import seconds_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dlm_bench.analysis.roofline import find_hardware, utilisation
+from dlm_bench.cost.roofline import find_hardware, utilisation
 from dlm_bench.errors import DlmBenchError
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.results.store import load_results

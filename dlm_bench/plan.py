@@ -126,7 +126,7 @@ def expected_load(
     """
     import numpy as np
 
-    from dlm_bench.analysis.cost import pass_costs
+    from dlm_bench.cost.flops import pass_costs
     from dlm_bench.models.config import BACKBONES, model_config
     from dlm_bench.samplers import build_sampler
     from dlm_bench.timing.units import first_nodes, lines, prefill_unit

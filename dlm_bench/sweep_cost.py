@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dlm_bench.analysis.roofline import Hardware, check_precision, decode_floor, fits
 from dlm_bench.budget import LEAST_SECONDS
+from dlm_bench.cost.roofline import Hardware, check_precision, decode_floor, fits
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.plan import Plan, expected_work
 from dlm_bench.progress import duration

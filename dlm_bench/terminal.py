@@ -148,7 +148,7 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
 
 def print_names() -> None:
     """Backbones with their parameter counts, samplers with their options and defaults."""
-    from dlm_bench.analysis.cost import parameter_count
+    from dlm_bench.cost.flops import parameter_count
     from dlm_bench.figures import NAMES
     from dlm_bench.models.backbones import FOLDER, own_passes
     from dlm_bench.models.config import BACKBONES, SIZES, model_config

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pass_floors import floors
 
-from dlm_bench.analysis.roofline import HARDWARE, Hardware
+from dlm_bench.cost.roofline import HARDWARE, Hardware
 from dlm_bench.results.store import load_results
 
 ROOT = Path(__file__).parents[1]

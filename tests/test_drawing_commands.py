@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dlm_bench.analysis import roofline
-from dlm_bench.analysis.roofline import Hardware
 from dlm_bench.cli import main
+from dlm_bench.cost import roofline
+from dlm_bench.cost.roofline import Hardware
 from dlm_bench.figures import FIGURES
 
 QUICK = str(Path(__file__).parents[1] / "results" / "cpu" / "quick.jsonl")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from dlm_bench.analysis.cost_table import FORMATS
 from dlm_bench.analysis.grid import MISSING, grid
-from dlm_bench.analysis.roofline import Hardware, bound, check_precision, decode_floor, fits
+from dlm_bench.cost.roofline import Hardware, bound, check_precision, decode_floor, fits
+from dlm_bench.cost.table import FORMATS
 from dlm_bench.errors import unknown
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point

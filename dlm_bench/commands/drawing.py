@@ -104,7 +104,7 @@ def _options(args: argparse.Namespace, taken: Iterable[str]) -> dict[str, Any]:
         raise ConfigError(f"--{name}: is not allowed with --figure {args.figure}")
     sheets: dict[str, Any] = {}
     for name in given.keys() & {"hardware", "predict"}:
-        from dlm_bench.analysis.roofline import find_hardware
+        from dlm_bench.cost.roofline import find_hardware
 
         # Calibrated once, so that all figures show the same.
         sheet = given[name]

@@ -209,7 +209,7 @@ def _dry_run(args: argparse.Namespace, overrides: "dict[str, Any]") -> int:
     output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
     found = _found(args, plan, output) if args.resume else {}
     if args.hardware is not None:
-        from dlm_bench.analysis.roofline import find_hardware
+        from dlm_bench.cost.roofline import find_hardware
         from dlm_bench.sweep_cost import sweep_seconds_text
 
         left = [i for i, name in enumerate(plan.identities()) if name not in found]

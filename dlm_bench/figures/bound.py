@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
-from dlm_bench.analysis.sheets import Hardware
+from dlm_bench.cost.hardware import Hardware
 from dlm_bench.errors import ConfigError
 from dlm_bench.figures import style
 
@@ -56,7 +56,7 @@ def bounds_of(
 
 def _rows(line: style.Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
     """What `draw` and the scales need of a line's bound at these lengths."""
-    from dlm_bench.analysis.roofline import sampler_of
+    from dlm_bench.cost.roofline import sampler_of
     from dlm_bench.models.config import model_config, stated_config
 
     models = [row["model"] for row in line.rows if row["model"]]
@@ -85,7 +85,7 @@ def _speed(
     prompt_len: int,
 ) -> float | None:
     """Tokens per second at most; None where the memory is too small."""
-    from dlm_bench.analysis import roofline
+    from dlm_bench.cost import roofline
 
     place = {"batch": batch, "prompt_len": prompt_len}
     if not roofline.fits(config, sampler, length, hardware, **place):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dlm_bench.analysis.sheets import Hardware
+from dlm_bench.cost.hardware import Hardware
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import style
 from dlm_bench.figures.against_length import P, draw_lines, valued

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dlm_bench.analysis.sheets import Hardware, sheet_of
+from dlm_bench.cost.hardware import Hardware, sheet_of
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.figures import style
 from dlm_bench.figures.against_length import (
@@ -33,7 +33,7 @@ def draw_roofline(frame: pd.DataFrame, hardware: Hardware | None = None) -> Figu
     that are not this project's are named by a NotDrawnWarning. Raises ResultsError if nothing is
     left.
     """
-    from dlm_bench.analysis.roofline import utilisation
+    from dlm_bench.cost.roofline import utilisation
 
     sheets: dict[str, None] = {}
     reasons: dict[str, set[str]] = {}

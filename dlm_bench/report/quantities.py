@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from dlm_bench.analysis.sheets import sheet_of
 from dlm_bench.analysis.tables import point_key, rate_text
+from dlm_bench.cost.hardware import sheet_of
 from dlm_bench.errors import ConfigError
 from dlm_bench.figures import style
 from dlm_bench.figures.against_length import Row, Spread, over_repeats
@@ -156,7 +156,7 @@ def _roofline(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
     if not known:
         return
     # Torch comes with it, which a report of machines without a sheet can do without.
-    from dlm_bench.analysis.roofline import utilisation
+    from dlm_bench.cost.roofline import utilisation
 
     # Rows with one plan stand together: it is listed once.
     for row, sheet in sorted(known, key=lambda each: _plan_of(each[0])):

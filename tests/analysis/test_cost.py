@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlm_bench import build_model, build_sampler
-from dlm_bench.analysis.cost import cache_bytes, decode_cost, parameter_bytes, pass_costs
+from dlm_bench.cost.flops import cache_bytes, decode_cost, parameter_bytes, pass_costs
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels.ssd import CHUNK
 from dlm_bench.models.cache import AttentionCache, MambaCache

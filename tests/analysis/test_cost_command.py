@@ -2,10 +2,10 @@
 
 import pytest
 
-from dlm_bench.analysis import roofline
-from dlm_bench.analysis.cost_table import METHODS, cost_report, formula, numbers
-from dlm_bench.analysis.roofline import HARDWARE, Hardware
 from dlm_bench.cli import main
+from dlm_bench.cost import roofline
+from dlm_bench.cost.roofline import HARDWARE, Hardware
+from dlm_bench.cost.table import METHODS, cost_report, formula, numbers
 
 TITLES = [method.title for method in METHODS]
 # Far into leading order: L well above d, B²/p and (B/p)(F/W); B below the ridge F/W = 200.

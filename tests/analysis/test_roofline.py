@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dlm_bench import append_record, build_model, build_sampler, load_results, measure
-from dlm_bench.analysis.cost import Cost, decode_cost, pass_costs
-from dlm_bench.analysis.roofline import (
+from dlm_bench.cost.flops import Cost, decode_cost, pass_costs
+from dlm_bench.cost.roofline import (
     HARDWARE,
     Hardware,
     decode_floor,

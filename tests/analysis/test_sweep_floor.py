@@ -2,8 +2,8 @@
 
 import pytest
 
-from dlm_bench.analysis.roofline import HARDWARE, decode_floor
 from dlm_bench.cli import main
+from dlm_bench.cost.roofline import HARDWARE, decode_floor
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.samplers import build_sampler

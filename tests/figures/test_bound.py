@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.figure_records import H100, SHEET, demo, legend_of, measured, record
 
-from dlm_bench.analysis.roofline import HARDWARE, decode_floor
+from dlm_bench.cost.roofline import HARDWARE, decode_floor
 from dlm_bench.figures import draw_throughput
 from dlm_bench.models.config import model_config
 from dlm_bench.samplers import build_sampler

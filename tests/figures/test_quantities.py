@@ -3,7 +3,7 @@
 import pytest
 from support.figure_records import CPU, H100, SHEET, caption_of, demo, measured, record
 
-from dlm_bench.analysis.roofline import HARDWARE, utilisation
+from dlm_bench.cost.roofline import HARDWARE, utilisation
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import (
     NotDrawnWarning,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dlm_bench import ConfigError, build_model
-from dlm_bench.analysis.cost import parameter_count
+from dlm_bench.cost.flops import parameter_count
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.config import BACKBONES, SIZES, model_config

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dlm_bench.analysis.roofline import Hardware
+from dlm_bench.cost.roofline import Hardware
 from dlm_bench.figures import FIGURES, draw_roofline
 from dlm_bench.models.config import BACKBONES, model_config
 from support.records import SAMPLERS, make_record

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlm_bench.analysis.cost import cache_bytes, parameter_bytes, pass_costs, passes_of
 from dlm_bench.analysis.grid import grid
-from dlm_bench.analysis.roofline import Hardware, floor_seconds
+from dlm_bench.cost.flops import cache_bytes, parameter_bytes, pass_costs, passes_of
+from dlm_bench.cost.roofline import Hardware, floor_seconds
 from dlm_bench.errors import check_int, unknown
 from dlm_bench.models.config import model_config
 from dlm_bench.samplers import build_sampler

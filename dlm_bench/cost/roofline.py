@@ -1,7 +1,7 @@
 """The roofline (Williams et al. 2009): how fast a pass can be on given hardware, and how near a
 measured decode came.
 
-A pass takes at least max(FLOPs / peak, bytes / bandwidth), with what `dlm_bench.analysis.cost`
+A pass takes at least max(FLOPs / peak, bytes / bandwidth), with what `dlm_bench.cost.flops`
 counts: as if arithmetic and memory overlapped perfectly. That is a floor. Launches, elementwise
 work, activations, and clocks that fall under load come on top, and kernels that run one after the
 other, each bound by one of the two, do not overlap. It can be beaten only where weights and caches
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlm_bench.analysis.cost import (
+from dlm_bench.cost.flops import (
     Array,
     Cost,
     cache_bytes,
@@ -24,7 +24,7 @@ from dlm_bench.analysis.cost import (
     pass_costs,
     passes_of,
 )
-from dlm_bench.analysis.sheets import HARDWARE, Hardware
+from dlm_bench.cost.hardware import HARDWARE, Hardware
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.config import ModelConfig, stated_config
 from dlm_bench.results.record import Record
