@@ -32,7 +32,7 @@ from dlm_bench.ab.checkouts import checkouts
 from dlm_bench.ab.course import Course, Pace, run_ab
 from dlm_bench.ab.report import matched_points
 from dlm_bench.ab.sides import Side
-from dlm_bench.analysis.rounds import Contest, round_ratio
+from dlm_bench.compare.sequential import Contest, round_ratio
 
 SWEEP = Path(__file__).parent / "sweeps" / "ci.toml"
 BUDGET = 300.0  # seconds of an ab run

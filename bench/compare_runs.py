@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from dlm_bench.analysis.compare import compare_times, verdict_of
+from dlm_bench.compare.statistics import compare_times, verdict_of
 
 POINTS, REPEATS = 10, 5
 

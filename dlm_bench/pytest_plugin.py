@@ -19,8 +19,8 @@ import pytest
 from dlm_bench.errors import ConfigError, DlmBenchError, ResultsError, share_of
 
 if TYPE_CHECKING:
-    from dlm_bench.analysis.baseline import Baseline
-    from dlm_bench.analysis.verdicts import PointVerdict
+    from dlm_bench.compare.baseline import Baseline
+    from dlm_bench.compare.verdicts import PointVerdict
     from dlm_bench.plugins.api import Model
     from dlm_bench.results.record import Graphs, Mode, Record
 
@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     baseline = None
     try:
         if settings.baseline is not None:
-            from dlm_bench.analysis.baseline import read_baseline
+            from dlm_bench.compare.baseline import read_baseline
 
             baseline = read_baseline(settings.baseline)
         if settings.save is not None:
@@ -198,7 +198,7 @@ class Throughput:
             )
         if self._baseline is None:
             return None
-        from dlm_bench.analysis.baseline import judge, said
+        from dlm_bench.compare.baseline import judge, said
 
         try:
             judged = judge(

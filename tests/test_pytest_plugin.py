@@ -9,7 +9,7 @@ import pytest
 from support.pass_clock import PassClock
 
 import dlm_bench
-from dlm_bench.analysis.baseline import Baseline, judge
+from dlm_bench.compare.baseline import Baseline, judge
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.results.record import SCHEMA_VERSION, Point, Record
 from dlm_bench.results.store import append_record, read_records

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dlm_bench.ab.sides import Failure, Visit
-from dlm_bench.analysis.compare import FAILURES, THRESHOLD, Verdict
-from dlm_bench.analysis.rounds import Contest, round_ratio
+from dlm_bench.compare.sequential import Contest, round_ratio
+from dlm_bench.compare.statistics import FAILURES, THRESHOLD, Verdict
 from dlm_bench.results.record import Record
 
 VISIT_SECONDS = 0.1  # of repeats: short, as the machine's speed wanders from second to second

@@ -8,8 +8,8 @@ from statistics import median
 from dlm_bench.ab.checkouts import Checkout, RevisionError
 from dlm_bench.ab.course import NAMES, Course
 from dlm_bench.ab.sides import Side
-from dlm_bench.analysis.rounds import FEWEST
-from dlm_bench.analysis.verdicts import PointVerdict, Report, tokens_of
+from dlm_bench.compare.sequential import FEWEST
+from dlm_bench.compare.verdicts import PointVerdict, Report, tokens_of
 from dlm_bench.results.record import Point
 
 

@@ -13,7 +13,7 @@ from dlm_bench.errors import seconds_of, share_of, unknown
 
 if TYPE_CHECKING:
     from dlm_bench.ab.course import Course
-    from dlm_bench.analysis.verdicts import Report
+    from dlm_bench.compare.verdicts import Report
 
 
 def add(subparsers: Commands) -> None:
@@ -90,7 +90,7 @@ def _add_verdicts(parser: argparse.ArgumentParser) -> None:
 def compare(args: argparse.Namespace) -> int:
     """Compare two results files; 1 if head has a regression."""
     _check_format(args.format)
-    from dlm_bench.analysis.match import compare_files
+    from dlm_bench.compare.match import compare_files
 
     report = compare_files(
         args.base,
@@ -145,7 +145,7 @@ def ab(args: argparse.Namespace) -> int:
 
 
 def _tell(report: "Report", args: argparse.Namespace) -> int:
-    from dlm_bench.analysis.verdict_formats import FORMATS, as_markdown
+    from dlm_bench.compare.formats import FORMATS, as_markdown
     from dlm_bench.results.files import append_text
 
     style = args.format
@@ -159,7 +159,7 @@ def _tell(report: "Report", args: argparse.Namespace) -> int:
 
 
 def _check_format(style: str) -> None:
-    from dlm_bench.analysis.verdict_formats import FORMATS
+    from dlm_bench.compare.formats import FORMATS
 
     if style not in FORMATS:  # known before anything is measured
         raise unknown("--format", style, FORMATS)

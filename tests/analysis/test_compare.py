@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dlm_bench.analysis.compare import (
+from dlm_bench.compare.statistics import (
     Comparison,
     Interval,
     compare_times,

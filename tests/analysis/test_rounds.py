@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from dlm_bench.analysis.compare import Comparison, Interval
-from dlm_bench.analysis.moderation import MOST_FREEDOM, moderated
-from dlm_bench.analysis.rounds import FEWEST, TRIM, Contest, middle_of, round_ratio
+from dlm_bench.compare.sequential import FEWEST, TRIM, Contest, middle_of, round_ratio
+from dlm_bench.compare.shrinkage import MOST_FREEDOM, moderated
+from dlm_bench.compare.statistics import Comparison, Interval
 
 ROUNDS = 20  # that a budget has room for
 
@@ -83,7 +83,7 @@ def looks(monkeypatch, rounds, budget):
         spent.append((alarm_tail, own_tail))
         return Comparison(1.0, Interval(0.5, 2.0), Interval(0.5, 2.0))
 
-    monkeypatch.setattr("dlm_bench.analysis.rounds.around", watched)
+    monkeypatch.setattr("dlm_bench.compare.sequential.around", watched)
     contest = Contest(4, false_alarms=0.002)
     for i in range(rounds):
         contest.add(dict.fromkeys(range(4), 0.0), (i + 1) / budget)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import get_args
 
-from dlm_bench.analysis.compare import REGRESSIONS, Comparison, Verdict
+from dlm_bench.compare.statistics import REGRESSIONS, Comparison, Verdict
 from dlm_bench.results.record import Point, Record
 
 OPEN: tuple[Verdict, ...] = ("undecided", "missing", "new")  # verdicts that decide nothing

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlm_bench.analysis.compare import (
+from dlm_bench.compare.shrinkage import moderated
+from dlm_bench.compare.statistics import (
     FALSE_ALARMS,
     OWN,
     THRESHOLD,
@@ -27,7 +28,6 @@ from dlm_bench.analysis.compare import (
     interval,
     verdict_of,
 )
-from dlm_bench.analysis.moderation import moderated
 
 FEWEST = 5  # rounds; of fewer nothing can be said at these levels
 GROWTH = 1.25  # of the rounds from one look to the next: each look costs some of the chance

@@ -4,8 +4,7 @@ import os
 from dataclasses import dataclass
 from statistics import median
 
-from dlm_bench.analysis.compare import RUN_SPREAD, THRESHOLD, compare_times, verdict_of
-from dlm_bench.analysis.match import (
+from dlm_bench.compare.match import (
     TOLD,
     changes,
     environment_differences,
@@ -13,7 +12,8 @@ from dlm_bench.analysis.match import (
     paired,
     spread_notes,
 )
-from dlm_bench.analysis.verdicts import PointVerdict
+from dlm_bench.compare.statistics import RUN_SPREAD, THRESHOLD, compare_times, verdict_of
+from dlm_bench.compare.verdicts import PointVerdict
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import read_records

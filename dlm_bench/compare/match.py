@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from statistics import median
 
-from dlm_bench.analysis.compare import (
+from dlm_bench.compare.statistics import (
     ASSUMED_FREEDOM,
     FAILURES,
     FALSE_ALARMS,
@@ -16,7 +16,7 @@ from dlm_bench.analysis.compare import (
     compare_times,
     verdict_of,
 )
-from dlm_bench.analysis.verdicts import PointVerdict, Report, tokens_of
+from dlm_bench.compare.verdicts import PointVerdict, Report, tokens_of
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import read_records
