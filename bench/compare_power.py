@@ -28,10 +28,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dlm_bench.ab.checkouts import checkouts
-from dlm_bench.ab.course import Course, Pace, run_ab
-from dlm_bench.ab.report import matched_points
-from dlm_bench.ab.sides import Side
+from dlm_bench.compare.ab.checkouts import checkouts
+from dlm_bench.compare.ab.course import Course, Pace, run_ab
+from dlm_bench.compare.ab.report import matched_points
+from dlm_bench.compare.ab.sides import Side
 from dlm_bench.compare.sequential import Contest, round_ratio
 
 SWEEP = Path(__file__).parent / "sweeps" / "ci.toml"

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dlm_bench.ab.checkouts import Checkout, RevisionError
-from dlm_bench.ab.course import run_ab
-from dlm_bench.ab.report import match, report_of
-from dlm_bench.ab.sides import Failure, Visit
+from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
+from dlm_bench.compare.ab.course import run_ab
+from dlm_bench.compare.ab.report import match, report_of
+from dlm_bench.compare.ab.sides import Failure, Visit
 from dlm_bench.results.record import Point, Record
 
 START = 4.0  # seconds of a worker's

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlm_bench.analysis.crossover import AR, Overtaking, overtakings
 from dlm_bench.analysis.grid import MISSING, Number, Table
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
-from dlm_bench.analysis.overtake import AR, Overtaking, overtakings
 from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.results.lines import (

@@ -12,7 +12,7 @@ from dlm_bench.commands.arguments import Commands
 from dlm_bench.errors import seconds_of, share_of, unknown
 
 if TYPE_CHECKING:
-    from dlm_bench.ab.course import Course
+    from dlm_bench.compare.ab.course import Course
     from dlm_bench.compare.verdicts import Report
 
 
@@ -106,10 +106,10 @@ def ab(args: argparse.Namespace) -> int:
     """Measure two revisions alternately and compare them; 1 if head has a regression."""
     threshold, budget = args.threshold, args.budget
     _check_format(args.format)
-    from dlm_bench.ab.checkouts import checkouts
-    from dlm_bench.ab.course import run_ab
-    from dlm_bench.ab.report import matched_points, report_of
-    from dlm_bench.ab.sides import Side
+    from dlm_bench.compare.ab.checkouts import checkouts
+    from dlm_bench.compare.ab.course import run_ab
+    from dlm_bench.compare.ab.report import matched_points, report_of
+    from dlm_bench.compare.ab.sides import Side
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.sweep_file import find_sweep
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dlm_bench.analysis.overtake import Overtaking, overtakings
+from dlm_bench.analysis.crossover import Overtaking, overtakings
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import style
 from dlm_bench.figures.against_length import Quantity, draw_lines, valued

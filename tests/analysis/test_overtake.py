@@ -2,7 +2,7 @@
 
 import pytest
 
-from dlm_bench.analysis.overtake import overtaking_batch, overtakings
+from dlm_bench.analysis.crossover import overtaking_batch, overtakings
 from dlm_bench.figures.style import Line
 
 BATCHES = (1, 2, 4, 8, 16)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dlm_bench.ab.sides import Failure, Visit
+from dlm_bench.compare.ab.sides import Failure, Visit
 from dlm_bench.compare.sequential import Contest, round_ratio
 from dlm_bench.compare.statistics import FAILURES, THRESHOLD, Verdict
 from dlm_bench.results.record import Record
@@ -25,7 +25,7 @@ NAMES = ("base", "head")
 
 
 class Measurable(Protocol):
-    """What `run_ab` asks of a side (see `dlm_bench.ab.sides.Side`)."""
+    """What `run_ab` asks of a side (see `dlm_bench.compare.ab.sides.Side`)."""
 
     def begin(self) -> None: ...
     def ready(self) -> None: ...

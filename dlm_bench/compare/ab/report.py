@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from dlm_bench.ab.checkouts import Checkout, RevisionError
-from dlm_bench.ab.course import NAMES, Course
-from dlm_bench.ab.sides import Side
+from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
+from dlm_bench.compare.ab.course import NAMES, Course
+from dlm_bench.compare.ab.sides import Side
 from dlm_bench.compare.sequential import FEWEST
 from dlm_bench.compare.verdicts import PointVerdict, Report, tokens_of
 from dlm_bench.results.record import Point

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dlm_bench.ab.checkouts import Checkout, RevisionError
+from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
 from dlm_bench.isolation import WORKER, WorkerFailure, WorkerProcess
 from dlm_bench.plan import Plan
 from dlm_bench.results.record import Point, Record
