@@ -20,11 +20,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from dlm_bench import cli, execute
-from dlm_bench.plan import Plan
+from dlm_bench import cli
 from dlm_bench.results.record import Point
 from dlm_bench.results.store import read_records
-from dlm_bench.sweep import Sweep
+from dlm_bench.sweep.load import Sweep
+from dlm_bench.sweep.load import run as execute
+from dlm_bench.sweep.plan import Plan
 
 BACKBONES = ("diffutran", "diffumamba", "diffumamba-h", "ar-transformer", "ar-mamba")
 SLEEPING = Path(__file__).with_name("sleeping_worker.py")
@@ -84,7 +85,7 @@ class Study:
             sampler = '"full"\ntokens_per_step = 8'
             text = TORCH.format(lengths=lengths, sampler=sampler)
             self._sweep.write_text(text.replace(', "ar-transformer", "ar-mamba"', ""))
-            from dlm_bench.plan import make_plan
+            from dlm_bench.sweep.plan import make_plan
 
             self.wanted = make_plan(self._sweep).identities()
         else:

@@ -12,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dlm_bench.plan import Plan
 from dlm_bench.results.record import Record
 from dlm_bench.streams import is_screen
-from dlm_bench.time_left import TimeLeft
+from dlm_bench.sweep.eta import TimeLeft
+from dlm_bench.sweep.plan import Plan
 
 
 class SweepProgress:

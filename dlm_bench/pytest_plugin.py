@@ -163,10 +163,10 @@ class Throughput:
         length: int,
         settings: dict[str, Any],
     ) -> "Record":
-        from dlm_bench.jobs import release
         from dlm_bench.models.place import default_dtype, find_place
         from dlm_bench.results.store import append_record
         from dlm_bench.samplers import build_sampler
+        from dlm_bench.sweep.worker.jobs import release
         from dlm_bench.timing.measure import measure
 
         backbone, size, device, dtype = asked

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from dlm_bench.analysis.text_grid import text_grid
 from dlm_bench.errors import ConfigError, ResultsError
-from dlm_bench.plan import Plan
 from dlm_bench.results.record import ORDINARY, Record, mean_of
 from dlm_bench.results.store import frame_of
 from dlm_bench.streams import folded, screen_width, shown
-from dlm_bench.sweep import Sweep
+from dlm_bench.sweep.load import Sweep
+from dlm_bench.sweep.plan import Plan
 
 if TYPE_CHECKING:
     import pandas
@@ -153,7 +153,7 @@ def print_names() -> None:
     from dlm_bench.models.backbones import FOLDER, own_passes
     from dlm_bench.models.config import BACKBONES, SIZES, model_config
     from dlm_bench.samplers import SAMPLERS
-    from dlm_bench.sweep_file import shipped
+    from dlm_bench.sweep.file import shipped
 
     rows = []
     for backbone in BACKBONES:

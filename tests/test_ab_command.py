@@ -29,9 +29,9 @@ sampler = "full"
 # In the place of a worker's desk: no torch, and points that take a sleep.
 DESK = """
 import time
-from dlm_bench.plan import Plan
+from dlm_bench.sweep.plan import Plan
 from dlm_bench.results.record import Point, Record
-from dlm_bench.sweep import Sweep
+from dlm_bench.sweep.load import Sweep
 
 SECONDS = {seconds}
 POINTS = [
@@ -174,7 +174,7 @@ def test_a_base_without_workers_is_one_line(repository, capsys):
     commit(repository)
     (repository / "kept.py").rename(repository / "dlm_bench" / "worker.py")
     err = mistake(capsys, "--base", "main")
-    assert "has no dlm_bench/worker.py: it is not dlm-bench, or too old for ab" in err
+    assert "has no dlm_bench/sweep/worker/server.py: it is not dlm-bench, or too old for ab" in err
     assert left_over(repository) == ([], ["*", "main"])
 
 

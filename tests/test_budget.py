@@ -2,13 +2,13 @@
 
 import pytest
 
-from dlm_bench.budget import WORTHWHILE, Look, common_error, predict, run_within
 from dlm_bench.cli import main
 from dlm_bench.errors import ResultsError
-from dlm_bench.plan import Plan, expected_work, model_of
 from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
-from dlm_bench.sweep import Measuring, Sweep
+from dlm_bench.sweep.budget import WORTHWHILE, Look, common_error, predict, run_within
+from dlm_bench.sweep.load import Measuring, Sweep
+from dlm_bench.sweep.plan import Plan, expected_work, model_of
 
 pytestmark = pytest.mark.process
 

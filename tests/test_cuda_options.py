@@ -5,10 +5,10 @@ import json
 import pytest
 
 from dlm_bench.cli import main
-from dlm_bench.jobs import Desk
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers import build_sampler
-from dlm_bench.sweep import load_sweep
+from dlm_bench.sweep.load import load_sweep
+from dlm_bench.sweep.worker.jobs import Desk
 from dlm_bench.timing.measure import measure
 
 pytestmark = pytest.mark.process

@@ -5,7 +5,7 @@ import pytest
 from support.figure_records import record
 
 from dlm_bench.results.store import append_record, frame_of, read_records
-from dlm_bench.sweep import load_sweep
+from dlm_bench.sweep.load import load_sweep
 
 SWEEP = """
 name = "two"

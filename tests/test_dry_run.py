@@ -10,9 +10,9 @@ from dlm_bench.cli import main
 from dlm_bench.commands import launching
 from dlm_bench.cost.roofline import decode_floor, find_hardware
 from dlm_bench.models.config import model_config
-from dlm_bench.plan import make_plan
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep.plan import make_plan
 from dlm_bench.sweep_cost import sweep_seconds_text
 
 SWEEP = """

@@ -12,10 +12,10 @@ from support import misbehaving_worker as bad
 from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
 
-from dlm_bench.execute import Executor, WorkerError
-from dlm_bench.isolation import WorkerFailure, WorkerProcess
 from dlm_bench.results.record import Point
-from dlm_bench.time_left import TimeLeft
+from dlm_bench.sweep.eta import TimeLeft
+from dlm_bench.sweep.run import Executor, WorkerError
+from dlm_bench.sweep.worker.process import WorkerFailure, WorkerProcess
 
 pytestmark = pytest.mark.process
 
@@ -101,7 +101,7 @@ def test_a_failure_is_the_record_of_its_point_and_the_next_one_is_measured(lengt
 
 def test_a_kill_is_blamed_on_the_memory_only_if_the_kernel_says_so(monkeypatch):
     counts = {"before": iter([5, 5, 5, 6, None, None])}
-    monkeypatch.setattr("dlm_bench.isolation._oom_kills", lambda: next(counts["before"]))
+    monkeypatch.setattr("dlm_bench.sweep.worker.process._oom_kills", lambda: next(counts["before"]))
     statuses = []
     for _ in range(3):
         worker = WorkerProcess(QUICK)
@@ -158,7 +158,7 @@ def test_one_worker_serves_the_consecutive_points_of_a_model(monkeypatch):
             started.append(command)
             super().__init__(command, **settings)
 
-    monkeypatch.setattr("dlm_bench.execute.WorkerProcess", Counted)
+    monkeypatch.setattr("dlm_bench.sweep.run.WorkerProcess", Counted)
     with Executor(QUICK) as executor:
         assert (
             len(
@@ -188,7 +188,7 @@ def test_an_idle_worker_that_is_killed_costs_no_point():
 def test_what_a_worker_started_is_killed_with_it(tmp_path):
     script = (
         "import subprocess, sys, time\n"
-        "from dlm_bench.worker import serve\n"
+        "from dlm_bench.sweep.worker.server import serve\n"
         "def answer(job):\n"
         "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         f"    open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))\n"

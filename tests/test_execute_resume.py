@@ -14,8 +14,8 @@ from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
 
 from dlm_bench.cli import main
-from dlm_bench.execute import Executor
 from dlm_bench.results.store import TornLineWarning, append_record, read_records
+from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.process
 
@@ -39,7 +39,7 @@ def finish(process):
 @pytest.fixture
 def sweep(monkeypatch, capsys):
     """Runs the command line here, with quick workers: its exit code, stdout and stderr."""
-    monkeypatch.setattr("dlm_bench.execute.Executor", partial(Executor, QUICK))
+    monkeypatch.setattr("dlm_bench.sweep.run.Executor", partial(Executor, QUICK))
 
     def run(path, output, *options):
         code = main(["sweep", str(path), "--output", str(output), *options])

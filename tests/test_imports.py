@@ -19,7 +19,7 @@ print(code, *sorted({heavy} & set(sys.modules)), file=sys.stderr)
 """
 MEASURE = """
 import sys
-import dlm_bench.jobs, dlm_bench.worker
+import dlm_bench.sweep.worker.jobs, dlm_bench.sweep.worker.server
 print(0, *sorted({heavy} & set(sys.modules)), file=sys.stderr)
 """
 TINY = ["diffutran", "full", "--size", "tiny", "-L", "8", "--repeats", "1", "--warmup", "0"]

@@ -16,7 +16,7 @@ from dlm_bench.cli import main
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.record import SCHEMA_VERSION, Point, Record
 from dlm_bench.results.store import append_record, read_records
-from dlm_bench.sweep import load_sweep
+from dlm_bench.sweep.load import load_sweep
 
 HUNDRED = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.sweep import load_sweep
-from dlm_bench.sweep_file import SHIPPED
+from dlm_bench.sweep.file import SHIPPED
+from dlm_bench.sweep.load import load_sweep
 
 VALID = """
 name = "test"

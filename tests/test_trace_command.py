@@ -4,14 +4,15 @@ import json
 import re
 
 import pytest
+from dlm_bench.sweep.load.worker import jobs
 
-from dlm_bench import jobs, save_checkpoint
+from dlm_bench import save_checkpoint
 from dlm_bench.cli import main
 from dlm_bench.models.factory import build_model
-from dlm_bench.plan import make_plan
 from dlm_bench.results.store import read_records
 from dlm_bench.samplers.acceptance.trace import load_trace
-from dlm_bench.sweep import load_sweep
+from dlm_bench.sweep.load import load_sweep
+from dlm_bench.sweep.plan import make_plan
 
 pytestmark = pytest.mark.process
 

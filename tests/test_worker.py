@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from dlm_bench.sweep.load.worker import jobs
 from support.processes import QUICK, gone
 
-from dlm_bench import jobs
 from dlm_bench.results.record import Point, Record
-from dlm_bench.sweep import Measuring
+from dlm_bench.sweep.load import Measuring
 
 
 def job(length=32, backbone="diffutran", seed=0):
@@ -84,7 +84,7 @@ def test_a_busy_worker_dies_with_its_parent():
     script = (
         "import os\n"
         "from support import quick_worker as quick\n"
-        "from dlm_bench.isolation import WorkerProcess, WorkerFailure\n"
+        "from dlm_bench.sweep.worker.process import WorkerProcess, WorkerFailure\n"
         f"worker = WorkerProcess({QUICK!r})\n"
         "print(worker._process.pid, flush=True)\n"
         "point = {'backbone': 'x', 'size': 'x', 'sampler': 'x', 'length': quick.HANG}\n"

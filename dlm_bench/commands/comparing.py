@@ -111,7 +111,7 @@ def ab(args: argparse.Namespace) -> int:
     from dlm_bench.compare.ab.report import matched_points, report_of
     from dlm_bench.compare.ab.sides import Side
     from dlm_bench.results.store import append_record, check_writable
-    from dlm_bench.sweep_file import find_sweep
+    from dlm_bench.sweep.file import find_sweep
 
     outputs = [args.output / f"{name}.jsonl" for name in ("base", "head")] if args.output else []
     for output in outputs:

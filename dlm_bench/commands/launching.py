@@ -11,9 +11,9 @@ from dlm_bench.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from dlm_bench.launch.slurm import Job, Jobs
-    from dlm_bench.plan import Plan
     from dlm_bench.progress import SweepProgress
     from dlm_bench.results.record import Record
+    from dlm_bench.sweep.plan import Plan
 
 LAUNCHERS = ("local", "slurm")
 FILE_SECONDS = 1.0  # between two looks at the results file
@@ -94,11 +94,11 @@ def conclude(plan: "Plan", records: "list[Record]", appended: int, output: Path)
 def sweep_on_slurm(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Submit the points of a file that are neither found nor in the jobs of an earlier submission,
     and wait for all of them; 3 if any has no ok record."""
-    from dlm_bench.execute import Executor
     from dlm_bench.launch.slurm import Jobs, check_slurm, slurm_options
     from dlm_bench.launch.task import Task, parts_of
     from dlm_bench.results.store import check_writable, size_of
-    from dlm_bench.sweep_file import find_sweep
+    from dlm_bench.sweep.file import find_sweep
+    from dlm_bench.sweep.run import Executor
     from dlm_bench.terminal import print_found, print_plan
 
     options = slurm_options(args.slurm)

@@ -80,7 +80,7 @@ def add(subparsers: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure one point in this process and print its record; 3 if memory ran out."""
-    from dlm_bench.jobs import is_out_of_memory
+    from dlm_bench.sweep.worker.jobs import is_out_of_memory
 
     try:
         return _measure(args)
@@ -92,11 +92,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from dlm_bench.expand import origins_of
     from dlm_bench.models.place import default_dtype, find_place
     from dlm_bench.results.identity import asked_of, identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
+    from dlm_bench.sweep.expand import origins_of
     from dlm_bench.timing.measure import measure
 
     sampler = build_sampler(args.sampler, **sampler_options(args))

@@ -39,10 +39,10 @@ def add(subparsers: Commands) -> None:
 
 def cost(args: argparse.Namespace) -> int:
     """Print what decoding must cost."""
-    from dlm_bench.analysis.sweep_floor import sweep_report
     from dlm_bench.cost.roofline import find_hardware
     from dlm_bench.cost.table import cost_report
-    from dlm_bench.sweep import load_sweep
+    from dlm_bench.sweep.floor import sweep_report
+    from dlm_bench.sweep.load import load_sweep
 
     asked = {name: getattr(args, name) for name in DECODE if getattr(args, name) is not None}
     if args.sweep is None:

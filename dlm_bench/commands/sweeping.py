@@ -28,12 +28,12 @@ from dlm_bench.signals import exit_code
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from dlm_bench.execute import Executor
-    from dlm_bench.plan import Plan
     from dlm_bench.progress import SweepProgress
     from dlm_bench.results.record import Record
-    from dlm_bench.sharing import Result, Shared
-    from dlm_bench.sweep import Sweep
+    from dlm_bench.sweep.load import Sweep
+    from dlm_bench.sweep.plan import Plan
+    from dlm_bench.sweep.run import Executor
+    from dlm_bench.sweep.sharing import Result, Shared
 
 
 def add(subparsers: Commands) -> None:
@@ -88,12 +88,12 @@ def add(subparsers: Commands) -> None:
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
     from dlm_bench.commands.launching import conclude, sweep_on_slurm
-    from dlm_bench.execute import Executor
     from dlm_bench.launch.fleet import gpu_places
     from dlm_bench.results.claims import Claims
     from dlm_bench.results.store import check_writable, size_of
-    from dlm_bench.sharing import Shared
-    from dlm_bench.sweep_file import find_sweep
+    from dlm_bench.sweep.file import find_sweep
+    from dlm_bench.sweep.run import Executor
+    from dlm_bench.sweep.sharing import Shared
 
     _check_together(args)
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
@@ -188,8 +188,8 @@ def _records_in(output: Path) -> "list[Record]":
 
 def _dry_run(args: argparse.Namespace, overrides: "dict[str, Any]") -> int:
     """Print the points, and what is asked for besides."""
-    from dlm_bench.execute import Executor
-    from dlm_bench.sweep import device_is_here, load_sweep
+    from dlm_bench.sweep.load import device_is_here, load_sweep
+    from dlm_bench.sweep.run import Executor
     from dlm_bench.terminal import print_plan
 
     here = device_is_here(args.file, args.device)
@@ -202,7 +202,7 @@ def _dry_run(args: argparse.Namespace, overrides: "dict[str, Any]") -> int:
         )
     if not args.resume and args.budget is None and args.hardware is None:
         return 0
-    from dlm_bench.plan import make_plan  # with torch, which takes seconds
+    from dlm_bench.sweep.plan import make_plan  # with torch, which takes seconds
 
     plan = make_plan(args.file, here=here, **overrides)
     _check_budget(args, plan)
@@ -233,7 +233,7 @@ def _run_all(
     """The records found and those of what was still to do, and what interrupted it: in a worker at
     each of these places, or in one if there are none."""
     from dlm_bench.progress import SweepProgress
-    from dlm_bench.sharing import run_shared
+    from dlm_bench.sweep.sharing import run_shared
     from dlm_bench.terminal import print_throughput
 
     records = found[:]
@@ -274,8 +274,8 @@ def _way_to_run(
     places: "list[dict[str, str]]",
 ) -> "Callable[[], Generator[Result, None, None]]":
     """What measures the points that have no record among these, which get more."""
-    from dlm_bench.budget import run_within
     from dlm_bench.launch.fleet import run_on
+    from dlm_bench.sweep.budget import run_within
 
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU
@@ -302,8 +302,8 @@ def _way_to_run(
 
 def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
     """Look at each line of a sweep once and say what its points will take."""
-    from dlm_bench.budget import predict
     from dlm_bench.progress import duration
+    from dlm_bench.sweep.budget import predict
 
     told = predict(executor, plan, found)
     print(

@@ -3,8 +3,8 @@
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from dlm_bench.execute import line_of
-from dlm_bench.plan import Model, Plan, model_of
+from dlm_bench.sweep.plan import Model, Plan, model_of
+from dlm_bench.sweep.run import line_of
 
 
 class Agenda:

@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.execute import Executor, Limits
 from dlm_bench.launch.agenda import Agenda
-from dlm_bench.plan import Plan
 from dlm_bench.results.record import Record
+from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.run import Executor, Limits
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 GIVE_UP = 3  # points in a row whose error may be the place's

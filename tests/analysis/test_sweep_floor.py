@@ -7,7 +7,7 @@ from dlm_bench.cost.roofline import HARDWARE, decode_floor
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.samplers import build_sampler
-from dlm_bench.sweep import load_sweep
+from dlm_bench.sweep.load import load_sweep
 
 PAPER = "bench/sweeps/paper.toml"
 SWEEP = """

@@ -3,7 +3,7 @@
 from support.processes import quick_plan
 
 from dlm_bench.launch.agenda import Agenda
-from dlm_bench.plan import model_of
+from dlm_bench.sweep.plan import model_of
 
 A, B, C = "diffutran", "diffumamba", "diffumamba-h"
 

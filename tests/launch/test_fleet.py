@@ -11,8 +11,8 @@ from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.execute import Executor
 from dlm_bench.launch.fleet import GIVE_UP, gpu_places, run_on
+from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.process
 
@@ -94,9 +94,7 @@ def test_a_place_where_every_point_is_an_error_is_left_to_the_others():
     """The worker of one place ends with every point: it takes GIVE_UP of them, and the others all
     that are left, which are slower to come to an end."""
     plan = quick_plan([(b, n) for b in (A, B) for n in range(1, 61)])
-    script = (
-        "import os\nfrom dlm_bench.worker import serve\nserve(lambda: lambda job: os._exit(5))\n"
-    )
+    script = "import os\nfrom dlm_bench.sweep.worker.server import serve\nserve(lambda: lambda job: os._exit(5))\n"
     broken = Executor((sys.executable, "-c", script))
     with pytest.warns(UserWarning, match=f"given up after {GIVE_UP} errors in a row"):
         records = [r for _, r, _ in run_on([broken, *fleet(1)], plan)]

@@ -13,8 +13,8 @@ from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
 
 from dlm_bench.cli import main
-from dlm_bench.isolation import WorkerProcess
 from dlm_bench.results.store import read_records
+from dlm_bench.sweep.worker.process import WorkerProcess
 
 pytestmark = pytest.mark.process
 

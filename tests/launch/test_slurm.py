@@ -14,9 +14,9 @@ from support.processes import QUICK, quick_plan, wait_until
 
 from dlm_bench.cli import main
 from dlm_bench.commands import launching
-from dlm_bench.execute import Executor
 from dlm_bench.launch.slurm import Jobs
 from dlm_bench.results.store import read_records, size_of
+from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.slurm
 
@@ -44,7 +44,7 @@ def slurm(tmp_path_factory):
 @pytest.fixture
 def sweep(slurm, tmp_path, monkeypatch, capfd):
     """Runs a sweep of these points, in quick workers, on Slurm: its exit code, stdout, stderr."""
-    monkeypatch.setattr("dlm_bench.execute.Executor", partial(Executor, QUICK))
+    monkeypatch.setattr("dlm_bench.sweep.run.Executor", partial(Executor, QUICK))
     monkeypatch.setattr(launching, "FILE_SECONDS", 0.1)
     monkeypatch.setattr(launching, "JOBS_SECONDS", 0.3)
     plan, output = tmp_path / "plan.json", tmp_path / "r.jsonl"

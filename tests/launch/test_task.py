@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 from support.processes import QUICK, quick_plan
 
-from dlm_bench.execute import Executor
 from dlm_bench.launch.task import Task, parts_of
-from dlm_bench.plan import make_plan
 from dlm_bench.results.store import append_record, read_records
+from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.process
 

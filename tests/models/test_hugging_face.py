@@ -8,10 +8,10 @@ import torch
 
 from dlm_bench import ConfigError, build_model, build_sampler, load_results, measure
 from dlm_bench.cli import main
-from dlm_bench.jobs import Desk
 from dlm_bench.models.hf.folder import transformers_quiet
 from dlm_bench.results.record import Point
-from dlm_bench.sweep import Measuring
+from dlm_bench.sweep.load import Measuring
+from dlm_bench.sweep.worker.jobs import Desk
 
 LENGTH = 24
 DIMENSIONS = {

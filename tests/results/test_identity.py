@@ -5,7 +5,7 @@ import pytest
 from dlm_bench.results import identity as module
 from dlm_bench.results.identity import identity
 from dlm_bench.results.record import Point
-from dlm_bench.sweep import Measuring
+from dlm_bench.sweep.load import Measuring
 
 POINT = Point(
     backbone="diffutran",

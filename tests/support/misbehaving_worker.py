@@ -7,8 +7,8 @@ import time
 import warnings
 
 import torch
-
-from dlm_bench import jobs, worker
+from dlm_bench.sweep.load.worker import jobs
+from dlm_bench.sweep.load.worker import server as worker
 
 WARNED, SEGFAULT, HANG, HUNGRY = 40, 64, 72, 88
 

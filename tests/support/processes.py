@@ -5,9 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from dlm_bench.plan import Plan
 from dlm_bench.results.record import Point
-from dlm_bench.sweep import Sweep
+from dlm_bench.sweep.load import Sweep
+from dlm_bench.sweep.plan import Plan
 from support.quick_worker import HARDWARE
 
 QUICK = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))

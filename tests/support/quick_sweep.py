@@ -6,7 +6,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from dlm_bench import cli, execute, isolation
+from dlm_bench.sweep.load.worker import process as isolation
+
+from dlm_bench import cli
+from dlm_bench.sweep.load import run as execute
 
 if __name__ == "__main__":
     command = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
-from dlm_bench.isolation import WORKER, WorkerFailure, WorkerProcess
-from dlm_bench.plan import Plan
 from dlm_bench.results.record import Point, Record
+from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 
 # Threads that spin while they wait slow each other down on a machine with other work, the other
 # side's worker among it (docs/method.md); a setting of the user's goes before.

@@ -140,7 +140,7 @@ def transformers_quiet(name: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:  # each model's code raises what it likes
-        from dlm_bench.jobs import is_out_of_memory
+        from dlm_bench.sweep.worker.jobs import is_out_of_memory
 
         if is_out_of_memory(error):
             raise

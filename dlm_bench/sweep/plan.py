@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from dlm_bench.results.identity import identity
 from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
-from dlm_bench.sweep import Measuring, Sweep, load_sweep
+from dlm_bench.sweep.load import Measuring, Sweep, load_sweep
 
 Model = tuple[str, ...]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.expand import Expansion, way
 from dlm_bench.models.config import SIZES, model_config
 from dlm_bench.models.place import Place, check_graphs, default_dtype, find_place, item_bytes
 from dlm_bench.results.record import Graphs, Mode, Point
-from dlm_bench.sweep_file import File, find_sweep, read_file
-from dlm_bench.sweep_mistakes import Mistakes
+from dlm_bench.sweep.expand import Expansion, way
+from dlm_bench.sweep.file import File, find_sweep, read_file
+from dlm_bench.sweep.mistakes import Mistakes
 
 # Settings that say how a model is built and not how it is measured.
 BUILDING = ("folders", "random_weights")

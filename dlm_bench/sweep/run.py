@@ -13,10 +13,10 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from dlm_bench.errors import ConfigError, DlmBenchError
-from dlm_bench.isolation import WORKER, WorkerFailure, WorkerProcess
-from dlm_bench.plan import Model, Plan, model_of
 from dlm_bench.results.identity import asked_of
 from dlm_bench.results.record import Point, Record, Status
+from dlm_bench.sweep.plan import Model, Plan, model_of
+from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 
 
 class WorkerError(DlmBenchError):

@@ -10,8 +10,8 @@ from dlm_bench.models.backbones import FOLDER, Known, known, origin_of
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
-from dlm_bench.sweep_file import File, Line, as_list
-from dlm_bench.sweep_mistakes import Mistakes, field_of
+from dlm_bench.sweep.file import File, Line, as_list
+from dlm_bench.sweep.mistakes import Mistakes, field_of
 
 
 def way(backbone: str, sampler: str) -> str:

@@ -14,12 +14,12 @@ import torch
 from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
-from dlm_bench.plan import make_plan
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.sweep import BUILDING, Measuring, with_trace_file
+from dlm_bench.sweep.load import BUILDING, Measuring, with_trace_file
+from dlm_bench.sweep.plan import make_plan
 from dlm_bench.timing.measure import measure
 
 MIB = 1 << 20

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dlm_bench.plan import model_of
 from dlm_bench.results.record import Point, Record
+from dlm_bench.sweep.plan import model_of
 
 FOREIGN = 2.0  # a rate that another backbone or sampler had may be off by this factor
 KNOWN = 4.0  # between bounds with this ratio the geometric mean is off by a factor of 2 at most

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.execute import Executor
-from dlm_bench.plan import Model, Plan, model_of
 from dlm_bench.results.record import Point, Record
+from dlm_bench.sweep.plan import Model, Plan, model_of
+from dlm_bench.sweep.run import Executor
 
 LEAST_SECONDS = 1.0  # of sampling a point to a tolerance, as timing.estimate has it
 SETTLE_SECONDS = 1.0  # of its warm-up, at least

@@ -10,7 +10,7 @@ from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.streams import folded, screen_width
-from dlm_bench.sweep import Sweep
+from dlm_bench.sweep.load import Sweep
 
 COLUMNS = ("point", "passes", "seconds at least", "tokens/s at most")
 

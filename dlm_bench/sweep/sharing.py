@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from dlm_bench.plan import Plan
 from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import append_record, read_appended
+from dlm_bench.sweep.plan import Plan
 
 LOOK_SECONDS = 0.5  # between two looks at points that others are at
 

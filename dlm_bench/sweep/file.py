@@ -29,7 +29,7 @@ from dlm_bench.errors import (
     share_of,
 )
 from dlm_bench.results.record import Graphs, Mode
-from dlm_bench.sweep_mistakes import Mistakes, line_numbers
+from dlm_bench.sweep.mistakes import Mistakes, line_numbers
 
 SHIPPED = Path(__file__).with_name("sweeps")
 
