@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dlm_bench.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
-    from dlm_bench.launch.slurm import Job, Jobs
     from dlm_bench.progress import SweepProgress
     from dlm_bench.results.record import Record
+    from dlm_bench.sweep.launch.slurm import Job, Jobs
     from dlm_bench.sweep.plan import Plan
 
 LAUNCHERS = ("local", "slurm")
@@ -94,10 +94,10 @@ def conclude(plan: "Plan", records: "list[Record]", appended: int, output: Path)
 def sweep_on_slurm(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Submit the points of a file that are neither found nor in the jobs of an earlier submission,
     and wait for all of them; 3 if any has no ok record."""
-    from dlm_bench.launch.slurm import Jobs, check_slurm, slurm_options
-    from dlm_bench.launch.task import Task, parts_of
     from dlm_bench.results.store import check_writable, size_of
     from dlm_bench.sweep.file import find_sweep
+    from dlm_bench.sweep.launch.slurm import Jobs, check_slurm, slurm_options
+    from dlm_bench.sweep.launch.task import Task, parts_of
     from dlm_bench.sweep.run import Executor
     from dlm_bench.terminal import print_found, print_plan
 
@@ -207,8 +207,8 @@ def _follow(
     progress: "SweepProgress",
 ) -> None:
     """Collect the records of the points that lack one, until none does or these jobs are over."""
-    from dlm_bench.launch.slurm import SlurmError
     from dlm_bench.results.store import read_appended
+    from dlm_bench.sweep.launch.slurm import SlurmError
 
     places = {name: index for index, name in enumerate(plan.identities())}
     states = {job.number: job.state for job in mine}

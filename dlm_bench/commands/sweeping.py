@@ -88,10 +88,10 @@ def add(subparsers: Commands) -> None:
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
     from dlm_bench.commands.launching import conclude, sweep_on_slurm
-    from dlm_bench.launch.fleet import gpu_places
     from dlm_bench.results.claims import Claims
     from dlm_bench.results.store import check_writable, size_of
     from dlm_bench.sweep.file import find_sweep
+    from dlm_bench.sweep.launch.fleet import gpu_places
     from dlm_bench.sweep.run import Executor
     from dlm_bench.sweep.sharing import Shared
 
@@ -274,8 +274,8 @@ def _way_to_run(
     places: "list[dict[str, str]]",
 ) -> "Callable[[], Generator[Result, None, None]]":
     """What measures the points that have no record among these, which get more."""
-    from dlm_bench.launch.fleet import run_on
     from dlm_bench.sweep.budget import run_within
+    from dlm_bench.sweep.launch.fleet import run_on
 
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from support.processes import QUICK, quick_plan
 
-from dlm_bench.launch.task import Task, parts_of
 from dlm_bench.results.store import append_record, read_records
+from dlm_bench.sweep.launch.task import Task, parts_of
 from dlm_bench.sweep.plan import make_plan
 from dlm_bench.sweep.run import Executor
 
@@ -41,7 +41,7 @@ def task_of(tmp_path, plan, **changes):
 def do(tmp_path, task):
     (tmp_path / "t.json").write_text(task.model_dump_json())
     script = (
-        "import pathlib, sys; from dlm_bench.launch.task import do_task; "
+        "import pathlib, sys; from dlm_bench.sweep.launch.task import do_task; "
         "do_task(pathlib.Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "t.json")]

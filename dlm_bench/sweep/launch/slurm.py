@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dlm_bench.errors import ConfigError, DlmBenchError, first_line
-from dlm_bench.launch.task import Task, do_task
 from dlm_bench.results.store import locked
+from dlm_bench.sweep.launch.task import Task, do_task
 
 PREFIX = "dlm-bench"
 ALIASES = {"timeout-min": "time"}  # submitit's word
