@@ -91,7 +91,7 @@ def sweep(args: argparse.Namespace) -> int:
     from dlm_bench.results.claims import Claims
     from dlm_bench.results.store import check_writable, size_of
     from dlm_bench.sweep.file import find_sweep
-    from dlm_bench.sweep.launch.fleet import gpu_places
+    from dlm_bench.sweep.launch.multi_gpu import gpu_places
     from dlm_bench.sweep.run import Executor
     from dlm_bench.sweep.sharing import Shared
 
@@ -275,7 +275,7 @@ def _way_to_run(
 ) -> "Callable[[], Generator[Result, None, None]]":
     """What measures the points that have no record among these, which get more."""
     from dlm_bench.sweep.budget import run_within
-    from dlm_bench.sweep.launch.fleet import run_on
+    from dlm_bench.sweep.launch.multi_gpu import run_on
 
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU

@@ -2,7 +2,7 @@
 
 from support.processes import quick_plan
 
-from dlm_bench.sweep.launch.agenda import Agenda
+from dlm_bench.sweep.launch.queue import Agenda
 from dlm_bench.sweep.plan import model_of
 
 A, B, C = "diffutran", "diffumamba", "diffumamba-h"

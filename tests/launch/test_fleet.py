@@ -11,7 +11,7 @@ from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.sweep.launch.fleet import GIVE_UP, gpu_places, run_on
+from dlm_bench.sweep.launch.multi_gpu import GIVE_UP, gpu_places, run_on
 from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.process

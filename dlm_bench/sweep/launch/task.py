@@ -13,7 +13,7 @@ from dlm_bench.errors import DlmBenchError, ResultsError
 from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import append_record, check_writable, read_appended
-from dlm_bench.sweep.launch.fleet import gpu_places, run_on
+from dlm_bench.sweep.launch.multi_gpu import gpu_places, run_on
 from dlm_bench.sweep.plan import Plan, model_of
 from dlm_bench.sweep.run import Executor
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.record import Record
-from dlm_bench.sweep.launch.agenda import Agenda
+from dlm_bench.sweep.launch.queue import Agenda
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.run import Executor, Limits
 
