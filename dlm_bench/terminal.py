@@ -27,7 +27,7 @@ def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: in
 
 def print_record(record: Record) -> None:
     """One measured point, a line a fact."""
-    from dlm_bench.results.lines import short_number
+    from dlm_bench.results.series import short_number
 
     point, mean = record.point, record.mean_seconds
     assert mean is not None  # run raises where nothing was timed
@@ -119,7 +119,7 @@ def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool)
 def print_throughput(records: Iterable[Record]) -> None:
     """Tokens per second: a row for each line of the sweep, a column for each length."""
     from dlm_bench.analysis.tables import throughput_table
-    from dlm_bench.results.lines import labelled, lines
+    from dlm_bench.results.series import labelled, lines
 
     records = list(records)
     if not any(record.status == "ok" for record in records):
@@ -133,7 +133,7 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
     """The latency law of each line, with 95 % intervals. Lines too short to fit are named; raises
     ResultsError if all are, or if there is none of this sampler."""
     from dlm_bench.analysis.tables import fit_table
-    from dlm_bench.results.lines import check_sampler, labelled, lines
+    from dlm_bench.results.series import check_sampler, labelled, lines
 
     check_sampler(frame, sampler)
     drawn = [line for line in lines(frame) if sampler in (None, line.sampler)]

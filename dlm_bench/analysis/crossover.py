@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlm_bench.results.lines import SETTINGS, Line
+from dlm_bench.results.series import SETTINGS, Line
 
 AR = "ar"  # the sampler of the lines that overtake
 ALIKE = (*SETTINGS, "length")  # what must be the same on both sides

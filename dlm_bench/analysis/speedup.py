@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.results.lines import identity_columns, ok_points, time_bounds
+from dlm_bench.results.series import identity_columns, ok_points, time_bounds
 
 REFERENCE = "diffutran"
 

@@ -12,7 +12,7 @@ from dlm_bench.analysis.grid import MISSING, Number, Table
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
-from dlm_bench.results.lines import (
+from dlm_bench.results.series import (
     BACKBONE_NAMES,
     Line,
     Spread,
@@ -20,7 +20,7 @@ from dlm_bench.results.lines import (
     shared_settings,
     time_bounds,
 )
-from dlm_bench.results.lines import lines as lines_of
+from dlm_bench.results.series import lines as lines_of
 from dlm_bench.timing.precision import relative_error
 
 if TYPE_CHECKING:

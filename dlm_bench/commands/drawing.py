@@ -61,7 +61,7 @@ def plot(args: argparse.Namespace) -> int:
     """Draw the figures that the records allow, and name those that they do not."""
     from dlm_bench.errors import ResultsError, unknown
     from dlm_bench.figures import NAMES
-    from dlm_bench.results.lines import check_sampler
+    from dlm_bench.results.series import check_sampler
     from dlm_bench.results.store import load_results
 
     if args.figure not in (*NAMES, "all"):

@@ -118,7 +118,7 @@ def table(args: argparse.Namespace) -> int:
 def _table(args: argparse.Namespace, at: list[int]) -> "Table":
     from dlm_bench.analysis import tables
     from dlm_bench.errors import ConfigError
-    from dlm_bench.results import lines as series
+    from dlm_bench.results import series
     from dlm_bench.results.store import load_results
 
     if args.reference is not None and args.table != "speedup":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dlm_bench.figures.paper import draw_paper_block, draw_paper_full
     from dlm_bench.figures.roofline import draw_roofline
     from dlm_bench.figures.speedup import draw_speedup
-    from dlm_bench.figures.style import save
+    from dlm_bench.figures.theme import save
     from dlm_bench.figures.throughput import draw_throughput
 
     FIGURES: dict[str, Callable[..., Figure]]

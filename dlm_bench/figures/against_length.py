@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import bound, flags, legend, style
+from dlm_bench.figures import bound, flags, legend
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.missing import name_missing
-from dlm_bench.results.lines import Spread as Spread
-from dlm_bench.results.lines import identity_columns, time_bounds
+from dlm_bench.results.series import Spread as Spread
+from dlm_bench.results.series import identity_columns, time_bounds
 
 P = "tokens_per_step"
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dlm_bench.analysis.crossover import Overtaking, overtakings
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import Quantity, draw_lines, valued
 from dlm_bench.figures.throughput import speed
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.errors import ConfigError
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 
 if TYPE_CHECKING:
     from dlm_bench.models.config import ModelConfig

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
 
 ENERGY = Quantity(

@@ -4,7 +4,7 @@ from collections import Counter
 
 from matplotlib.axes import Axes
 
-from dlm_bench.figures.style import Line
+from dlm_bench.figures.theme import Line
 from dlm_bench.results.record import Flag
 
 FLAGS: dict[Flag | str, str] = {

@@ -14,9 +14,10 @@ from matplotlib.lines import Line2D
 
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import flags, legend, style
+from dlm_bench.figures import flags, legend
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import measurement
-from dlm_bench.results.lines import time_bounds
+from dlm_bench.results.series import time_bounds
 
 MIN_LENGTHS = 3  # the law has three coefficients
 _TERMS: dict[str, tuple[str, tuple[float, tuple[float, ...]]]] = {  # term: colour, dashes

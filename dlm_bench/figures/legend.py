@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 
 
 def variant_styles(drawn: Iterable[style.Line]) -> dict[str, style.LineStyle]:

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import P, draw_lines, valued
 from dlm_bench.figures.bound import Bounds, bounds_of
 from dlm_bench.figures.missing import name_missing
 from dlm_bench.figures.throughput import THROUGHPUT, speed
-from dlm_bench.results.lines import SETTINGS
+from dlm_bench.results.series import SETTINGS
 
 STEPS = (8, 16)
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from dlm_bench.cost.hardware import Hardware, sheet_of
 from dlm_bench.errors import ConfigError, ResultsError
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import (
     Quantity,
     Row,

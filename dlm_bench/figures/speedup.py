@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dlm_bench.analysis.speedup import REFERENCE, speedups
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
-from dlm_bench.results.lines import identity_columns
+from dlm_bench.results.series import identity_columns
 
 NAME = style.BACKBONE_NAMES[REFERENCE]
 SPEEDUP = Quantity(

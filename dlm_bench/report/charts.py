@@ -14,7 +14,7 @@ import numpy as np
 from bokeh.document import Document
 from bokeh.models import BooleanFilter, CDSView, ColumnDataSource
 
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.report.plots import WIDTH, Columns, add_glyphs, empty_plot
 from dlm_bench.report.quantities import QUANTITIES, Quantity, Values, facts_of
 

@@ -14,7 +14,7 @@ from dlm_bench import __version__
 from dlm_bench.analysis import tables
 from dlm_bench.analysis.grid import Table, shown
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import P, facets
 from dlm_bench.figures.legend import variant_styles
 from dlm_bench.report import facts

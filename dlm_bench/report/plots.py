@@ -26,7 +26,7 @@ from bokeh.models import (
     WheelZoomTool,
 )
 
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.report.quantities import Quantity
 
 POINT, RING = 8, 15  # pixels

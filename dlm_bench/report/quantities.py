@@ -9,7 +9,7 @@ import pandas as pd
 from dlm_bench.analysis.tables import point_key, rate_text
 from dlm_bench.cost.hardware import sheet_of
 from dlm_bench.errors import ConfigError
-from dlm_bench.figures import style
+from dlm_bench.figures import theme as style
 from dlm_bench.figures.against_length import Row, Spread, over_repeats
 from dlm_bench.figures.energy import joules_per_token
 from dlm_bench.figures.memory import peak

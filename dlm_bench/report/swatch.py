@@ -4,7 +4,7 @@ import math
 
 from markupsafe import Markup
 
-from dlm_bench.figures.style import LineStyle
+from dlm_bench.figures.theme import LineStyle
 
 
 def _regular(corners: int, radius: float, inner: float | None = None, turn: float = -90) -> str:

@@ -12,7 +12,8 @@ from matplotlib.text import Text
 from support.figure_records import DRAWN, LAWS, demo, record, renderer
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import draw_throughput, save, style
+from dlm_bench.figures import draw_throughput, save
+from dlm_bench.figures import theme as style
 
 pytestmark = pytest.mark.filterwarnings("ignore::dlm_bench.figures.NotDrawnWarning")
 

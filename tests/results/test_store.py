@@ -13,7 +13,7 @@ from support.records import make_record
 from dlm_bench import ResultsError, load_results, read_records
 from dlm_bench.cli import main
 from dlm_bench.errors import LostPointWarning, TornLineWarning
-from dlm_bench.results.lines import identity_columns
+from dlm_bench.results.series import identity_columns
 from dlm_bench.results.store import append_record, check_writable, frame_of
 
 

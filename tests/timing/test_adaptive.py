@@ -8,7 +8,7 @@ import torch
 from dlm_bench import append_record, build_model, build_sampler, load_results, measure
 from dlm_bench.cost.roofline import HARDWARE, utilisation
 from dlm_bench.errors import ConfigError
-from dlm_bench.results.lines import identity_columns
+from dlm_bench.results.series import identity_columns
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.timing import sampled as estimate
 

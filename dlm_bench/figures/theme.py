@@ -20,15 +20,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dlm_bench.results.files import write_file
-from dlm_bench.results.lines import BACKBONE_NAMES as BACKBONE_NAMES
-from dlm_bench.results.lines import SAMPLER_NAMES as SAMPLER_NAMES
-from dlm_bench.results.lines import Line as Line
-from dlm_bench.results.lines import grouped as grouped
-from dlm_bench.results.lines import labelled as labelled
-from dlm_bench.results.lines import lines as lines
-from dlm_bench.results.lines import setting_text as setting_text
-from dlm_bench.results.lines import shared_settings as shared_settings
-from dlm_bench.results.lines import short_number as short_number
+from dlm_bench.results.series import BACKBONE_NAMES as BACKBONE_NAMES
+from dlm_bench.results.series import SAMPLER_NAMES as SAMPLER_NAMES
+from dlm_bench.results.series import Line as Line
+from dlm_bench.results.series import grouped as grouped
+from dlm_bench.results.series import labelled as labelled
+from dlm_bench.results.series import lines as lines
+from dlm_bench.results.series import setting_text as setting_text
+from dlm_bench.results.series import shared_settings as shared_settings
+from dlm_bench.results.series import short_number as short_number
 
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column paper
 TEXT_WIDTH = 6.9  # inches: both columns
