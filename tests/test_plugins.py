@@ -12,7 +12,7 @@ import torch
 from dlm_bench import ConfigError, build_model, build_sampler, load_results, read_records
 from dlm_bench.cli import main
 from dlm_bench.models.cache import Window
-from dlm_bench.plugins.entry_points import entry_points as plugins
+from dlm_bench.plugins.entry_points import entry_points
 from dlm_bench.sweep.plan import make_plan
 
 pytestmark = pytest.mark.process
@@ -39,9 +39,9 @@ def installed(folder, monkeypatch):
     """The example is there: in this process, and in the workers that it starts."""
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
-    plugins.announced.cache_clear()
+    entry_points.announced.cache_clear()
     yield
-    plugins.announced.cache_clear()
+    entry_points.announced.cache_clear()
 
 
 def test_the_documentation_has_the_example_in_full():
@@ -240,11 +240,11 @@ def package(tmp_path, monkeypatch):
             lines += [f"[{group}]", *(f"{each} = {name}:THING" for each in names)]
         (info / "entry_points.txt").write_text("\n".join(lines))
         monkeypatch.delitem(sys.modules, name, raising=False)
-        plugins.announced.cache_clear()
+        entry_points.announced.cache_clear()
 
     monkeypatch.syspath_prepend(tmp_path)
     yield install
-    plugins.announced.cache_clear()
+    entry_points.announced.cache_clear()
 
 
 def test_a_package_that_cannot_be_imported_is_named(package, capsys):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.config import BACKBONES, SIZES
 from dlm_bench.plugins.api import BackbonePlugin
-from dlm_bench.plugins.entry_points import entry_points as plugins
+from dlm_bench.plugins.entry_points import entry_points
 
 DEFAULT_SIZE = "small"
 FOLDER = "hf:"  # what the name of a folder begins with
@@ -63,12 +63,12 @@ def known(backbone: str) -> Known:
 
         folder = read_folder(backbone.removeprefix(FOLDER))
         return Known(folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length)
-    plugin = plugins.find("backbone", backbone, BACKBONES)
+    plugin = entry_points.find("backbone", backbone, BACKBONES)
     if plugin is not None:
         found = loaded(plugin)
         return Known(backbone, found.supports, found.sizes, plugin.package)
     if backbone not in BACKBONES:
-        others = (plugin.name for plugin in plugins.announced("backbone"))
+        others = (plugin.name for plugin in entry_points.announced("backbone"))
         raise unknown("backbone", backbone, [*BACKBONES, *others, f"{FOLDER}FOLDER"])
     return Known(backbone, own_passes(backbone), tuple(SIZES))
 
@@ -79,11 +79,11 @@ def own_passes(backbone: str) -> tuple[str, ...]:
     return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")
 
 
-def loaded(plugin: plugins.Plugin) -> BackbonePlugin:
+def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:
     """What a package's entry point names. Raises ConfigError if that is no BackbonePlugin."""
-    found = plugins.load(plugin)
+    found = entry_points.load(plugin)
     if not isinstance(found, BackbonePlugin):
-        raise plugins.refusal(
+        raise entry_points.refusal(
             plugin, f"is a {type(found).__name__}; must be a dlm_bench.plugins.api.BackbonePlugin"
         )
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlm_bench.errors import ConfigError, did_you_mean, unknown
 from dlm_bench.plugins.api import PASSES
-from dlm_bench.plugins.entry_points import entry_points as plugins
+from dlm_bench.plugins.entry_points import entry_points
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
@@ -44,29 +44,29 @@ def sampler_class(name: str) -> type[Sampler]:
 
     Raises ConfigError for an unknown one, or a plug-in that is not what it must be.
     """
-    plugin = plugins.find("sampler", name, SAMPLERS)
+    plugin = entry_points.find("sampler", name, SAMPLERS)
     if plugin is not None:
         return loaded(plugin)
     if name not in SAMPLERS:
-        others = (plugin.name for plugin in plugins.announced("sampler"))
+        others = (plugin.name for plugin in entry_points.announced("sampler"))
         raise unknown("sampler", name, [*SAMPLERS, *others])
     return SAMPLERS[name]
 
 
-def loaded(plugin: plugins.Plugin) -> type[Sampler]:
+def loaded(plugin: entry_points.Plugin) -> type[Sampler]:
     """The sampler that a package's entry point names. Raises ConfigError if it is none."""
-    found = plugins.load(plugin)
+    found = entry_points.load(plugin)
     if not (isinstance(found, type) and issubclass(found, Sampler)):
-        raise plugins.refusal(plugin, "is not a subclass of dlm_bench.samplers.sampler.Sampler")
+        raise entry_points.refusal(plugin, "is not a subclass of dlm_bench.samplers.sampler.Sampler")
     if "__dataclass_params__" not in vars(found):
-        raise plugins.refusal(plugin, "is not a dataclass, whose fields would be its options")
+        raise entry_points.refusal(plugin, "is not a dataclass, whose fields would be its options")
     if getattr(found, "name", None) != plugin.name:
-        raise plugins.refusal(plugin, f"has name {getattr(found, 'name', None)!r}")
+        raise entry_points.refusal(plugin, f"has name {getattr(found, 'name', None)!r}")
     if found.needs not in PASSES:
-        raise plugins.refusal(plugin, f"has needs {found.needs!r}; allowed: {', '.join(PASSES)}")
+        raise entry_points.refusal(plugin, f"has needs {found.needs!r}; allowed: {', '.join(PASSES)}")
     plan = inspect.signature(found.plan)
     try:
         plan.bind("self", "length", "prompt_len")
     except TypeError:
-        raise plugins.refusal(plugin, f"has plan{plan}; must take length and prompt_len") from None
+        raise entry_points.refusal(plugin, f"has plan{plan}; must take length and prompt_len") from None
     return found

@@ -1,4 +1,4 @@
-"""The process that measures, `python -m dlm_bench.sweep.worker.server`, apart from the one that keeps records.
+"""The process that measures, `python -m dlm_bench.sweep.worker.server`; its parent keeps records.
 
 One JSON job a line comes on stdin, and one JSON answer a line goes out on a pipe of its own, since
 libraries print to stdout. The first answer says that the imports are over. The jobs are
