@@ -12,8 +12,8 @@ from dlm_bench.cost.roofline import decode_floor, find_hardware
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep.cost import sweep_seconds_text
 from dlm_bench.sweep.plan import make_plan
-from dlm_bench.sweep_cost import sweep_seconds_text
 
 SWEEP = """
 name = "there"

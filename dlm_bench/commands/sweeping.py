@@ -150,7 +150,7 @@ def _check_budget(args: argparse.Namespace, plan: "Plan") -> None:
 
 def _found(args: argparse.Namespace, plan: "Plan", output: Path) -> "dict[str, Record]":
     """The records that count as done, after a line about what the results file holds."""
-    from dlm_bench.resume import others_in
+    from dlm_bench.sweep.resume import others_in
     from dlm_bench.terminal import print_found
 
     records = _records_in(output) if output.is_file() else []
@@ -210,7 +210,7 @@ def _dry_run(args: argparse.Namespace, overrides: "dict[str, Any]") -> int:
     found = _found(args, plan, output) if args.resume else {}
     if args.hardware is not None:
         from dlm_bench.cost.roofline import find_hardware
-        from dlm_bench.sweep_cost import sweep_seconds_text
+        from dlm_bench.sweep.cost import sweep_seconds_text
 
         left = [i for i, name in enumerate(plan.identities()) if name not in found]
         print(sweep_seconds_text(plan.part(left), find_hardware(args.hardware)))

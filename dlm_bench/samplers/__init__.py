@@ -57,16 +57,22 @@ def loaded(plugin: entry_points.Plugin) -> type[Sampler]:
     """The sampler that a package's entry point names. Raises ConfigError if it is none."""
     found = entry_points.load(plugin)
     if not (isinstance(found, type) and issubclass(found, Sampler)):
-        raise entry_points.refusal(plugin, "is not a subclass of dlm_bench.samplers.sampler.Sampler")
+        raise entry_points.refusal(
+            plugin, "is not a subclass of dlm_bench.samplers.sampler.Sampler"
+        )
     if "__dataclass_params__" not in vars(found):
         raise entry_points.refusal(plugin, "is not a dataclass, whose fields would be its options")
     if getattr(found, "name", None) != plugin.name:
         raise entry_points.refusal(plugin, f"has name {getattr(found, 'name', None)!r}")
     if found.needs not in PASSES:
-        raise entry_points.refusal(plugin, f"has needs {found.needs!r}; allowed: {', '.join(PASSES)}")
+        raise entry_points.refusal(
+            plugin, f"has needs {found.needs!r}; allowed: {', '.join(PASSES)}"
+        )
     plan = inspect.signature(found.plan)
     try:
         plan.bind("self", "length", "prompt_len")
     except TypeError:
-        raise entry_points.refusal(plugin, f"has plan{plan}; must take length and prompt_len") from None
+        raise entry_points.refusal(
+            plugin, f"has plan{plan}; must take length and prompt_len"
+        ) from None
     return found
