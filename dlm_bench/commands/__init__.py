@@ -1,1 +1,0 @@
-"""The commands: each module adds their grammar and runs them, importing torch only then."""
