@@ -238,7 +238,7 @@ def test_a_mistake_on_a_real_command_line_shows_no_traceback():
 
 def test_help_does_not_wait_for_torch():
     probe = (
-        "import sys; from dlm_bench.commands.parser import build_parser; build_parser(); "
+        "import sys; from dlm_bench.cli.parser import build_parser; build_parser(); "
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

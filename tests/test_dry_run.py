@@ -6,8 +6,7 @@ import pytest
 import torch
 from support.processes import quick_plan
 
-from dlm_bench.cli import main
-from dlm_bench.commands import launching
+from dlm_bench.cli import launching, main
 from dlm_bench.cost.roofline import decode_floor, find_hardware
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Record

@@ -8,8 +8,7 @@ import sys
 import pytest
 from support.comparing import record
 
-from dlm_bench.cli import main
-from dlm_bench.commands import telling
+from dlm_bench.cli import main, telling
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.store import append_record
 
@@ -156,7 +155,7 @@ sys.exit(main(["fit", "none.jsonl"]))
 
 
 @pytest.mark.parametrize(
-    "module", ["dlm_bench.streams", "dlm_bench.commands.parser", "dlm_bench.results.store"]
+    "module", ["dlm_bench.streams", "dlm_bench.cli.parser", "dlm_bench.results.store"]
 )
 def test_an_interrupt_of_an_import_is_exit_code_130_without_a_traceback(module):
     command = [sys.executable, "-c", SLOW_IMPORT.format(module=module)]

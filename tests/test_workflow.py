@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml  # which transformers brings
 
-from dlm_bench.commands.parser import build_parser
+from dlm_bench.cli.parser import build_parser
 
 pytest_plugins = ["pytester"]
 

@@ -63,7 +63,7 @@ def _ended(arguments: list[str], error: BaseException, interrupts: "Interrupts")
 def _command(arguments: list[str]) -> int:
     import warnings
 
-    from dlm_bench.commands.parser import parse
+    from dlm_bench.cli.parser import parse
     from dlm_bench.waiting import wait_passively
 
     try:

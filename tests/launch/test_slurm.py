@@ -12,8 +12,7 @@ import pytest
 from support import quick_worker as quick
 from support.processes import QUICK, quick_plan, wait_until
 
-from dlm_bench.cli import main
-from dlm_bench.commands import launching
+from dlm_bench.cli import launching, main
 from dlm_bench.results.store import read_records, size_of
 from dlm_bench.sweep.launch.slurm import Jobs
 from dlm_bench.sweep.run import Executor

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlm_bench.commands.arguments import (
+from dlm_bench.cli.arguments import (
     Commands,
     add_cuda,
     forced_kernels,
     warn_of_random_acceptance,
 )
-from dlm_bench.commands.launching import add_launcher, check_launcher
+from dlm_bench.cli.launching import add_launcher, check_launcher
 from dlm_bench.errors import (
     ConfigError,
     DlmBenchError,
@@ -28,7 +28,7 @@ from dlm_bench.signals import exit_code
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from dlm_bench.progress import SweepProgress
+    from dlm_bench.cli.progress import SweepProgress
     from dlm_bench.results.record import Record
     from dlm_bench.sweep.load import Sweep
     from dlm_bench.sweep.plan import Plan
@@ -87,7 +87,7 @@ def add(subparsers: Commands) -> None:
 
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
-    from dlm_bench.commands.launching import conclude, sweep_on_slurm
+    from dlm_bench.cli.launching import conclude, sweep_on_slurm
     from dlm_bench.results.claims import Claims
     from dlm_bench.results.store import check_writable, size_of
     from dlm_bench.sweep.file import find_sweep
@@ -150,8 +150,8 @@ def _check_budget(args: argparse.Namespace, plan: "Plan") -> None:
 
 def _found(args: argparse.Namespace, plan: "Plan", output: Path) -> "dict[str, Record]":
     """The records that count as done, after a line about what the results file holds."""
+    from dlm_bench.cli.terminal import print_found
     from dlm_bench.sweep.resume import others_in
-    from dlm_bench.terminal import print_found
 
     records = _records_in(output) if output.is_file() else []
     found = plan.best_of(records)
@@ -188,9 +188,9 @@ def _records_in(output: Path) -> "list[Record]":
 
 def _dry_run(args: argparse.Namespace, overrides: "dict[str, Any]") -> int:
     """Print the points, and what is asked for besides."""
+    from dlm_bench.cli.terminal import print_plan
     from dlm_bench.sweep.load import device_is_here, load_sweep
     from dlm_bench.sweep.run import Executor
-    from dlm_bench.terminal import print_plan
 
     here = device_is_here(args.file, args.device)
     sweep = load_sweep(args.file, here=here, **overrides)
@@ -232,9 +232,9 @@ def _run_all(
 ) -> "tuple[list[Record], KeyboardInterrupt | None]":
     """The records found and those of what was still to do, and what interrupted it: in a worker at
     each of these places, or in one if there are none."""
-    from dlm_bench.progress import SweepProgress
+    from dlm_bench.cli.progress import SweepProgress
+    from dlm_bench.cli.terminal import print_throughput
     from dlm_bench.sweep.sharing import run_shared
-    from dlm_bench.terminal import print_throughput
 
     records = found[:]
     done = {record.identity for record in found}
@@ -302,7 +302,7 @@ def _way_to_run(
 
 def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
     """Look at each line of a sweep once and say what its points will take."""
-    from dlm_bench.progress import duration
+    from dlm_bench.cli.progress import duration
     from dlm_bench.sweep.budget import predict
 
     told = predict(executor, plan, found)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.commands.arguments import Commands, add_results
+from dlm_bench.cli.arguments import Commands, add_results
 
 if TYPE_CHECKING:
     from dlm_bench.analysis.grid import Table

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.commands.arguments import Commands
+from dlm_bench.cli.arguments import Commands
 from dlm_bench.errors import ConfigError
 
 DECODE: dict[str, Any] = {"size": "1.3b", "length": 8192, "tokens_per_step": 8, "block_size": 32}

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.commands.arguments import (
+from dlm_bench.cli.arguments import (
     Commands,
     add_kernels,
     add_prompt_len,
@@ -14,7 +14,7 @@ from dlm_bench.commands.arguments import (
     sampler_options,
     warn_of_random_acceptance,
 )
-from dlm_bench.commands.measuring import model_of
+from dlm_bench.cli.measuring import model_of
 from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import DEFAULT_SIZE
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dlm_bench.commands.arguments import Commands, add_kernels, forced_kernels
+from dlm_bench.cli.arguments import Commands, add_kernels, forced_kernels
 
 
 def add(subparsers: Commands) -> None:
@@ -46,7 +46,7 @@ def env(args: argparse.Namespace) -> int:
 
 def list(args: argparse.Namespace) -> int:
     """Print all backbones, sizes, samplers and options."""
-    from dlm_bench.terminal import print_names
+    from dlm_bench.cli.terminal import print_names
 
     print_names()
     return 0

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.commands.arguments import (
+from dlm_bench.cli.arguments import (
     Commands,
     add_cuda,
     add_prompt_len,
@@ -137,7 +137,7 @@ def _show(record: "Record", as_json: bool) -> None:
     if as_json:
         print(record.model_dump_json())
     else:
-        from dlm_bench.terminal import print_record
+        from dlm_bench.cli.terminal import print_record
 
         print_record(record)
 

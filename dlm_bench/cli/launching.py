@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlm_bench.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
-    from dlm_bench.progress import SweepProgress
+    from dlm_bench.cli.progress import SweepProgress
     from dlm_bench.results.record import Record
     from dlm_bench.sweep.launch.slurm import Job, Jobs
     from dlm_bench.sweep.plan import Plan
@@ -70,7 +70,7 @@ def check_launcher(args: argparse.Namespace) -> None:
 def conclude(plan: "Plan", records: "list[Record]", appended: int, output: Path) -> int:
     """Print what a sweep came to, of which it appended this many records itself; 3 if a point has
     no ok record."""
-    from dlm_bench.terminal import print_throughput
+    from dlm_bench.cli.terminal import print_throughput
 
     print_throughput(records)
     print(f"{appended} records appended to {output}")
@@ -94,12 +94,12 @@ def conclude(plan: "Plan", records: "list[Record]", appended: int, output: Path)
 def sweep_on_slurm(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Submit the points of a file that are neither found nor in the jobs of an earlier submission,
     and wait for all of them; 3 if any has no ok record."""
+    from dlm_bench.cli.terminal import print_found, print_plan
     from dlm_bench.results.store import check_writable, size_of
     from dlm_bench.sweep.file import find_sweep
     from dlm_bench.sweep.launch.slurm import Jobs, check_slurm, slurm_options
     from dlm_bench.sweep.launch.task import Task, parts_of
     from dlm_bench.sweep.run import Executor
-    from dlm_bench.terminal import print_found, print_plan
 
     options = slurm_options(args.slurm)
     args.file = find_sweep(args.file)
@@ -161,7 +161,7 @@ def _wait(
     start: int,
 ) -> int:
     """Wait until every point of these jobs has a record or they are over, and tell how it went."""
-    from dlm_bench.progress import SweepProgress
+    from dlm_bench.cli.progress import SweepProgress
 
     records = [*found.values()]
     wanted = {name for job in mine for name in job.task.points}

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.commands.arguments import Commands
+from dlm_bench.cli.arguments import Commands
 from dlm_bench.errors import seconds_of, share_of, unknown
 
 if TYPE_CHECKING:

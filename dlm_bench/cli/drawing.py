@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.commands.arguments import Commands, add_results
+from dlm_bench.cli.arguments import Commands, add_results
 
 
 def add(subparsers: Commands) -> None:
@@ -50,8 +50,8 @@ def add(subparsers: Commands) -> None:
 
 def fit(args: argparse.Namespace) -> int:
     """Fit the latency law to each line of the results and print it."""
+    from dlm_bench.cli.terminal import print_fits
     from dlm_bench.results.store import load_results
-    from dlm_bench.terminal import print_fits
 
     print_fits(load_results(*args.results), args.sampler)
     return 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dlm_bench.commands import (
+from dlm_bench.cli import (
     comparing,
     drawing,
     measuring,
@@ -12,7 +12,7 @@ from dlm_bench.commands import (
     telling,
     tracing,
 )
-from dlm_bench.commands.arguments import Parser
+from dlm_bench.cli.arguments import Parser
 from dlm_bench.errors import did_you_mean
 
 EXAMPLES = """\
