@@ -132,6 +132,8 @@ class _Output(_Stream):
 
     def _fail(self, error: Exception) -> None:
         super()._fail(error)
+        if sys.stdout is not self:  # a library flushes it at exit, after the command
+            return
         if isinstance(error, BrokenPipeError):
             raise ReaderGone from None
         reason = getattr(error, "strerror", None) or error

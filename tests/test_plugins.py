@@ -12,7 +12,7 @@ import torch
 from dlm_bench import ConfigError, build_model, build_sampler, load_results, read_records
 from dlm_bench.cli import main
 from dlm_bench.models.cache import Window
-from dlm_bench.plugins.entry_points import entry_points
+from dlm_bench.plugins import entry_points
 from dlm_bench.sweep.plan import make_plan
 
 pytestmark = pytest.mark.process

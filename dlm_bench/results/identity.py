@@ -22,7 +22,7 @@ def identity(
 ) -> str:
     """The identity of measuring a point: equal for equal questions to equal hardware.
 
-    `measuring` holds all settings of `dlm_bench.sweep.load.Measuring` by name; `hardware` is what the
+    `measuring` holds all settings of `sweep.load.Measuring` by name; `hardware` is what the
     environment calls the device, with the threads of a CPU. `origin` is what the point's backbone
     and sampler are, by these kinds, where they are not this project's own. The version of dlm-bench
     and of the record's schema are part of it, the commit is not: a resumed study survives an edit

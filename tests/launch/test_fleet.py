@@ -94,7 +94,10 @@ def test_a_place_where_every_point_is_an_error_is_left_to_the_others():
     """The worker of one place ends with every point: it takes GIVE_UP of them, and the others all
     that are left, which are slower to come to an end."""
     plan = quick_plan([(b, n) for b in (A, B) for n in range(1, 61)])
-    script = "import os\nfrom dlm_bench.sweep.worker.server import serve\nserve(lambda: lambda job: os._exit(5))\n"
+    script = (
+        "import os\nfrom dlm_bench.sweep.worker.server import serve\n"
+        "serve(lambda: lambda job: os._exit(5))\n"
+    )
     broken = Executor((sys.executable, "-c", script))
     with pytest.warns(UserWarning, match=f"given up after {GIVE_UP} errors in a row"):
         records = [r for _, r, _ in run_on([broken, *fleet(1)], plan)]
