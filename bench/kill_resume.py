@@ -23,8 +23,8 @@ from pathlib import Path
 from dlm_bench import cli
 from dlm_bench.results.record import Point
 from dlm_bench.results.store import read_records
+from dlm_bench.sweep import run as execute
 from dlm_bench.sweep.load import Sweep
-from dlm_bench.sweep.load import run as execute
 from dlm_bench.sweep.plan import Plan
 
 BACKBONES = ("diffutran", "diffumamba", "diffumamba-h", "ar-transformer", "ar-mamba")

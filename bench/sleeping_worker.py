@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.sweep.load.worker import server as worker
+from dlm_bench.sweep.worker import server as worker
 
 SLEEP = 0.03  # seconds of a point
 HARDWARE = "imaginary"

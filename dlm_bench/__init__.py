@@ -6,6 +6,8 @@ The names below are loaded on first use, so that `import dlm_bench` does not imp
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dlm_bench.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
     from dlm_bench.errors import ConfigError, DlmBenchError, ResultsError
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from dlm_bench.samplers.schedule import Pass, Schedule
     from dlm_bench.timing.measure import measure
     from dlm_bench.training.checkpoint import load_checkpoint, save_checkpoint
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "ConfigError": "dlm_bench.errors",

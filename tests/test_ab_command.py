@@ -26,6 +26,8 @@ backbone = "diffutran"
 sampler = "full"
 """
 
+JOBS = "dlm_bench/sweep/worker/jobs.py"
+
 # In the place of a worker's desk: no torch, and points that take a sleep.
 DESK = """
 import time
@@ -88,7 +90,7 @@ def commit(root):
 
 def fake(root, seconds=0.003, failing=0):
     """Have this revision's workers be fakes whose decodes take so long."""
-    (root / "dlm_bench" / "jobs.py").write_text(
+    (root / JOBS).write_text(
         DESK.format(seconds=seconds, failing=failing)
         + "\n\nclass Desk:\n    def answer(self, job):\n        return answer(job)\n"
     )
@@ -128,7 +130,7 @@ def test_a_slower_head_is_found_with_exit_code_1_and_nothing_is_left_behind(repo
     assert f"head: the working tree ({base}, with uncommitted changes)" in out
     assert "2 slower of 2 points (threshold 5 %): 2 regressions" in out
     assert left_over(repository) == ([], ["*", "main"])
-    assert (repository / "dlm_bench" / "jobs.py").exists(), "the working tree is still there"
+    assert (repository / JOBS).exists(), "the working tree is still there"
 
 
 def test_a_point_that_fails_on_head_alone_is_found_at_once(repository, capsys):
@@ -145,7 +147,7 @@ def test_a_point_that_fails_on_head_alone_is_found_at_once(repository, capsys):
 def test_a_cancelled_job_leaves_no_worktree(repository):
     fake(repository, seconds=0.05)
     commit(repository)
-    command = [sys.executable, "-m", "dlm_bench.cli", "ab", "s.toml", "--base", "main"]
+    command = [sys.executable, "-m", "dlm_bench", "ab", "s.toml", "--base", "main"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert "round 1" in running.stderr.readline()
         assert len(left_over(repository)[0]) == 1
@@ -191,10 +193,10 @@ def test_a_base_without_workers_is_one_line(repository, capsys):
     ],
 )
 def test_a_base_that_cannot_answer_is_one_line(repository, capsys, code, said):
-    good = (repository / "dlm_bench" / "jobs.py").read_text()
-    (repository / "dlm_bench" / "jobs.py").write_text(code)
+    good = (repository / JOBS).read_text()
+    (repository / JOBS).write_text(code)
     commit(repository)
-    (repository / "dlm_bench" / "jobs.py").write_text(good)
+    (repository / JOBS).write_text(good)
     err = mistake(capsys, "--base", "main")
     assert re.search(said, err)
     assert left_over(repository) == ([], ["*", "main"])

@@ -51,7 +51,7 @@ def results(swept):
 
 
 def shell(*arguments):
-    command = [sys.executable, "-m", "dlm_bench.cli", *arguments]
+    command = [sys.executable, "-m", "dlm_bench", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -256,4 +256,4 @@ def cpu_seconds(*command):
 def test_help_takes_little_more_than_python_itself():
     # The design allows 0.3 s where Python starts in 0.02 s; the least of five of either.
     bare = min(cpu_seconds("-c", "pass") for _ in range(5))
-    assert min(cpu_seconds("-m", "dlm_bench.cli", "--help") for _ in range(5)) < 15 * bare
+    assert min(cpu_seconds("-m", "dlm_bench", "--help") for _ in range(5)) < 15 * bare

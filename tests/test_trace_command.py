@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from dlm_bench.sweep.load.worker import jobs
 
 from dlm_bench import save_checkpoint
 from dlm_bench.cli import main
@@ -13,6 +12,7 @@ from dlm_bench.results.store import read_records
 from dlm_bench.samplers.acceptance.trace import load_trace
 from dlm_bench.sweep.load import load_sweep
 from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.worker import jobs
 
 pytestmark = pytest.mark.process
 

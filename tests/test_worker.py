@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from dlm_bench.sweep.load.worker import jobs
 from support.processes import QUICK, gone
 
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.load import Measuring
+from dlm_bench.sweep.worker import jobs
 
 
 def job(length=32, backbone="diffutran", seed=0):

@@ -105,7 +105,3 @@ def _show_warnings() -> list[Warning | str]:
         warnings.simplefilter("ignore", quiet)
     warnings.showwarning = one_line
     return lost
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -56,7 +56,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def build_parser() -> Parser:
     """Build the parser of all commands."""
-    from dlm_bench import __version__
+    from dlm_bench.version import __version__
 
     parser = Parser(
         prog="dlm-bench",

@@ -48,7 +48,7 @@ _HOMES = {
     "draw_roofline": "roofline",
     "draw_speedup": "speedup",
     "draw_throughput": "throughput",
-    "save": "style",
+    "save": "theme",
 }
 
 __all__ = [

@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import bound, flags, legend
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import bound, flags, legend, theme
 from dlm_bench.figures.missing import name_missing
 from dlm_bench.results.series import Spread as Spread
 from dlm_bench.results.series import identity_columns, time_bounds
@@ -34,11 +33,11 @@ class Quantity:
     told: str = ""
     bars: str = "slowest to fastest"
     level: float | None = None
-    tick: Callable[[float], str] = style.short_number
+    tick: Callable[[float], str] = theme.short_number
     along: str = "length"
 
 
-def valued(line: style.Line, of: Callable[[Row], Spread | None]) -> style.Line:
+def valued(line: theme.Line, of: Callable[[Row], Spread | None]) -> theme.Line:
     """The line with `value`, `low` and `high` in its rows, without those that have None."""
     found = [(row, of(row)) for row in line.rows]
     return replace(line, rows=[row | spread._asdict() for row, spread in found if spread])
@@ -53,14 +52,14 @@ def over_repeats(row: Row, of: Callable[[float], float]) -> Spread:
 def draw_known(
     name: str,
     frame: pd.DataFrame,
-    lines: list[style.Line],
+    lines: list[theme.Line],
     quantity: Quantity,
     of: Callable[[Row], Spread | None],
     lack: str,
 ) -> Figure:
     """Draw the points of lines that a quantity is known of, and warn of the others, `lack` saying
     why. Raises ResultsError if it is known of none."""
-    before = style.labelled(lines)
+    before = theme.labelled(lines)
     after = [valued(line, of) for line in before]
     drawn = [line for line in after if line.rows]
     if not drawn:
@@ -71,7 +70,7 @@ def draw_known(
     return draw_lines(frame, drawn, quantity)
 
 
-def _absent(before: list[style.Line], after: list[style.Line]) -> str:
+def _absent(before: list[theme.Line], after: list[theme.Line]) -> str:
     """The points of lines that were left out, empty if none was."""
     gone: dict[tuple[int, ...], list[str]] = {}
     for was, line in zip(before, after, strict=True):
@@ -88,7 +87,7 @@ def _absent(before: list[style.Line], after: list[style.Line]) -> str:
 
 def draw_lines(
     frame: pd.DataFrame,
-    measured: Sequence[style.Line],
+    measured: Sequence[theme.Line],
     quantity: Quantity,
     bounds: bound.Bounds | None = None,
 ) -> Figure:
@@ -101,10 +100,10 @@ def draw_lines(
     `load_results`, whose failures the caption counts.
     """
     under = [] if bounds is None else bounds.lines
-    named = style.labelled([*measured, *under], hidden={P, "hardware", "device", "length"})
+    named = theme.labelled([*measured, *under], hidden={P, "hardware", "device", "length"})
     drawn, under = named[: len(measured)], named[len(measured) :]
     members_of = facets(named)
-    colours = style.backbone_colours(line.backbone for line in named)
+    colours = theme.backbone_colours(line.backbone for line in named)
     styles = legend.variant_styles(named)
     modes = {row["mode"] for line in drawn for row in line.rows}
 
@@ -114,7 +113,7 @@ def draw_lines(
     groups = legend.backbone_handles((line.backbone for line in named), colours), variants
     longest = max(map(len, groups))
     rows = longest if len(members_of) == 1 else max(3, math.ceil(longest / 2))
-    figure, panels = style.panels(
+    figure, panels = theme.panels(
         len(members_of),
         height=2.1,
         extra=0.3 + 0.14 * legend.text_lines(groups, rows),
@@ -124,7 +123,7 @@ def draw_lines(
     for axes, (title, members) in zip(panels, members_of.items(), strict=True):
         axes.set_title(title)
         if quantity.level is not None:
-            axes.axhline(quantity.level, color=style.GREY, linewidth=0.8, zorder=1.6)
+            axes.axhline(quantity.level, color=theme.GREY, linewidth=0.8, zorder=1.6)
         for line in members:
             colour, look = colours[line.backbone], styles[line.variant]
             if line in under:
@@ -133,15 +132,15 @@ def draw_lines(
                 _draw_line(axes, line, colour, look, quantity)
     _scale(panels, named, quantity)
     told = [quantity.told, measurement(drawn, quantity.bars)]
-    caption = " ".join([f"{style.shared_settings(named)}.", *filter(None, told)])
-    style.caption(figure, caption + flags.told(drawn) + _failures(frame))
+    caption = " ".join([f"{theme.shared_settings(named)}.", *filter(None, told)])
+    theme.caption(figure, caption + flags.told(drawn) + _failures(frame))
     legend.draw_legend(figure, groups, rows)
     return figure
 
 
-def facets(drawn: list[style.Line]) -> dict[str, list[style.Line]]:
+def facets(drawn: list[theme.Line]) -> dict[str, list[theme.Line]]:
     """The lines of each panel by its title, which says what sets it apart from other panels."""
-    machines: dict[str, list[style.Line]] = {}
+    machines: dict[str, list[theme.Line]] = {}
     for line in drawn:
         named = [line.settings[name] for name in ("hardware", "device") if name in line.settings]
         machines.setdefault(", ".join(named), []).append(line)
@@ -162,13 +161,13 @@ def facets(drawn: list[style.Line]) -> dict[str, list[style.Line]]:
     return {title: members for title, members in facets.items() if members}
 
 
-def _values(drawn: Iterable[style.Line], name: str) -> list[Any]:
+def _values(drawn: Iterable[theme.Line], name: str) -> list[Any]:
     """What a setting is among the lines that have it."""
     return sorted({line.settings[name] for line in drawn if name in line.settings})
 
 
 def _draw_line(
-    axes: Axes, line: style.Line, colour: str, look: style.LineStyle, quantity: Quantity
+    axes: Axes, line: theme.Line, colour: str, look: theme.LineStyle, quantity: Quantity
 ) -> None:
     """One line with its bars; sampled points are hollow."""
     places = np.array([row[quantity.along] for row in line.rows])
@@ -188,24 +187,24 @@ def _draw_line(
         capsize=1.5,
         label=line.label,
     )
-    style.hollow(axes, line, "value", colour, look.marker, quantity.along)
+    theme.hollow(axes, line, "value", colour, look.marker, quantity.along)
     flags.ring(axes, line, "value", colour, quantity.along)
 
 
-def _scale(panels: list[Axes], named: list[style.Line], quantity: Quantity) -> None:
+def _scale(panels: list[Axes], named: list[theme.Line], quantity: Quantity) -> None:
     """Logarithmic axes that hold every point of every panel, and the level of reference."""
     places = [row[quantity.along] for line in named for row in line.rows]
     values = [row[end] for line in named for row in line.rows for end in ("low", "high")]
     values += [] if quantity.level is None else [quantity.level]
-    style.length_axis(panels[0], places, most=8 if len(panels) in (1, 2, 4) else 5)  # or narrow
+    theme.length_axis(panels[0], places, most=8 if len(panels) in (1, 2, 4) else 5)  # or narrow
     panels[0].set_yscale("log")
     low, high = min(values), max(values)
     margin = max(1.1, min(1.5, (high / low) ** 0.15))
     panels[0].set_ylim(low / margin, high * margin)
-    style.value_axis(panels[0].yaxis, *panels[0].get_ylim(), quantity.tick)
+    theme.value_axis(panels[0].yaxis, *panels[0].get_ylim(), quantity.tick)
 
 
-def measurement(drawn: Sequence[style.Line], bars: str) -> str:
+def measurement(drawn: Sequence[theme.Line], bars: str) -> str:
     """How the points of lines were measured, for the caption; `bars` is what those of whole
     decodes span, empty where there are none."""
     modes = {row["mode"] for line in drawn for row in line.rows}

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 
 from dlm_bench.analysis.crossover import Overtaking, overtakings
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, draw_lines, valued
 from dlm_bench.figures.throughput import speed
 
 THROUGHPUT = Quantity("throughput (tokens/s)", along="batch")
 
 
-@style.look()
+@theme.look()
 def draw_batch(frame: pd.DataFrame) -> Figure:
     """Draw tokens/s of all sequences together against batch from the ok records of `load_results`.
 
@@ -26,7 +26,7 @@ def draw_batch(frame: pd.DataFrame) -> Figure:
     which batch each autoregressive line overtakes each other one. Raises ResultsError if no line
     has two batches.
     """
-    lines = style.lines(frame, along="batch")
+    lines = theme.lines(frame, along="batch")
     lengths = {line.settings["length"] for line in lines if len(line.rows) > 1}
     if not lengths:
         raise ResultsError("no line of the records has two batches at the same length")
@@ -37,12 +37,12 @@ def draw_batch(frame: pd.DataFrame) -> Figure:
     return draw_lines(shown, drawn, replace(THROUGHPUT, told=told))
 
 
-def _named(drawn: list[style.Line]) -> list[style.Line]:
+def _named(drawn: list[theme.Line]) -> list[theme.Line]:
     """The lines as the caption calls them: by their backbones, if these tell them apart."""
     counts = Counter((line.backbone, line.settings["length"]) for line in drawn)
     if max(counts.values()) > 1:
-        return style.labelled(drawn, hidden={"length"})
-    names = style.BACKBONE_NAMES
+        return theme.labelled(drawn, hidden={"length"})
+    names = theme.BACKBONE_NAMES
     return [replace(line, label=names.get(line.backbone, line.backbone)) for line in drawn]
 
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.errors import ConfigError
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 
 if TYPE_CHECKING:
     from dlm_bench.models.config import ModelConfig
@@ -27,12 +27,12 @@ PALE = 0.45  # how much of the way to white a bound's colour goes
 class Bounds:
     """The bounds of lines on some hardware (`value` in tokens/s), and the legend's entry."""
 
-    lines: list[style.Line]
+    lines: list[theme.Line]
     label: str
 
 
 def bounds_of(
-    asked: Iterable[style.Line], hardware: Hardware, lengths: Iterable[int]
+    asked: Iterable[theme.Line], hardware: Hardware, lengths: Iterable[int]
 ) -> Bounds | None:
     """The most tokens per second that the hardware allows each line, at the powers of two and
     the `lengths` within their range.
@@ -54,7 +54,7 @@ def bounds_of(
     return Bounds(found, f"roofline bound ({hardware.name}{other})") if found else None
 
 
-def _rows(line: style.Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
+def _rows(line: theme.Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
     """What `draw` and the scales need of a line's bound at these lengths."""
     from dlm_bench.cost.roofline import sampler_of
     from dlm_bench.models.config import model_config, stated_config
@@ -93,7 +93,7 @@ def _speed(
     return roofline.bound(config, sampler, length, hardware, batch=batch, prompt_len=prompt_len)
 
 
-def draw(axes: Axes, line: style.Line, colour: str, marker: str) -> None:
+def draw(axes: Axes, line: theme.Line, colour: str, marker: str) -> None:
     """A thin pale dotted line with the small marker of its sampler at its end."""
     red, green, blue = (channel + PALE * (1 - channel) for channel in to_rgb(colour))
     axes.plot(
@@ -112,4 +112,4 @@ def draw(axes: Axes, line: style.Line, colour: str, marker: str) -> None:
 
 def handle(bounds: Bounds) -> Line2D:
     """The legend's entry of all bounds."""
-    return Line2D([], [], color=style.GREY, linestyle=DOTS, linewidth=WIDTH, label=bounds.label)
+    return Line2D([], [], color=theme.GREY, linestyle=DOTS, linewidth=WIDTH, label=bounds.label)

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
 
 ENERGY = Quantity(
@@ -15,7 +15,7 @@ ENERGY = Quantity(
 )
 
 
-@style.look()
+@theme.look()
 def draw_energy(frame: pd.DataFrame) -> Figure:
     """Draw the energy of a generated token, from the telemetry of ok records, on the axes and with
     the marks of `draw_throughput`.
@@ -24,7 +24,7 @@ def draw_energy(frame: pd.DataFrame) -> Figure:
     records have no energy are named by a NotDrawnWarning. Raises ResultsError if none has any.
     """
     lack = "no energy in the telemetry"
-    return draw_known("energy", frame, style.lines(frame), ENERGY, joules_per_token, lack)
+    return draw_known("energy", frame, theme.lines(frame), ENERGY, joules_per_token, lack)
 
 
 def joules_per_token(row: Row) -> Spread | None:

@@ -14,8 +14,7 @@ from matplotlib.lines import Line2D
 
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import flags, legend
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import flags, legend, theme
 from dlm_bench.figures.against_length import measurement
 from dlm_bench.results.series import time_bounds
 
@@ -27,7 +26,7 @@ _TERMS: dict[str, tuple[str, tuple[float, tuple[float, ...]]]] = {  # term: colo
 }
 
 
-@style.look()
+@theme.look()
 def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     """Draw measured milliseconds per pass, the fitted law and its three terms, a panel a line.
 
@@ -38,38 +37,38 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     if no line is left.
     """
     drawn = _chosen(frame, sampler)
-    figure, panels = style.panels(
+    figure, panels = theme.panels(
         len(drawn),
         height=1.75 if len(drawn) > 1 else 2.2,
         extra=0.5,
         xlabel="sequence length L (tokens)",
         ylabel="mean latency (ms per pass)",
     )
-    colours = style.backbone_colours(line.backbone for line in drawn)
+    colours = theme.backbone_colours(line.backbone for line in drawn)
     times = [row["ms_per_pass"] for line in drawn for row in line.rows]
     lengths = [row["length"] for line in drawn for row in line.rows]
     for axes, line in zip(panels, drawn, strict=True):
         _draw_panel(axes, line, colours[line.backbone])
-    style.length_axis(panels[0], lengths, most=6 if len(drawn) == 1 else 4)
+    theme.length_axis(panels[0], lengths, most=6 if len(drawn) == 1 else 4)
     panels[0].set_yscale("log")
     # A good decade below the data shows when a term starts to matter; the top holds the equation.
     low, high = min(times) / 15, max(times)
     panels[0].set_ylim(low, high * (high / low) ** 0.4)
-    style.value_axis(panels[0].yaxis, low, high)
-    samplers = {style.SAMPLER_NAMES.get(line.sampler, line.sampler) for line in drawn}
+    theme.value_axis(panels[0].yaxis, low, high)
+    samplers = {theme.SAMPLER_NAMES.get(line.sampler, line.sampler) for line in drawn}
     shared = samplers.pop() + ", " if len(samplers) == 1 else ""
     how = measurement(drawn, "slowest to fastest")
-    told = f"{shared}{style.shared_settings(drawn)}. {how} Equations: L in thousands."
-    style.caption(figure, told + flags.told(drawn))
+    told = f"{shared}{theme.shared_settings(drawn)}. {how} Equations: L in thousands."
+    theme.caption(figure, told + flags.told(drawn))
     handles = _legend({row["mode"] for line in drawn for row in line.rows})
     columns = len(handles) if len(drawn) > 1 else 3
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure
 
 
-def _chosen(frame: pd.DataFrame, sampler: str | None) -> list[style.Line]:
+def _chosen(frame: pd.DataFrame, sampler: str | None) -> list[theme.Line]:
     """The lines to draw, with labels that tell them, and no others, apart."""
-    there = style.lines(frame)
+    there = theme.lines(frame)
     fitted = [line for line in there if len(line.rows) >= MIN_LENGTHS]
     if sampler is None and any(line.sampler == "full" for line in fitted):
         sampler = "full"
@@ -80,10 +79,10 @@ def _chosen(frame: pd.DataFrame, sampler: str | None) -> list[style.Line]:
         raise ResultsError(
             f"nothing to draw: no {MIN_LENGTHS} ok lengths for {asked}; lengths there are: {names}"
         )
-    return style.labelled(keep)
+    return theme.labelled(keep)
 
 
-def _draw_panel(axes: Axes, line: style.Line, colour: str) -> None:
+def _draw_panel(axes: Axes, line: theme.Line, colour: str) -> None:
     """Measured points with their bounds, the fitted law and its terms."""
     points = [
         (row["length"], seconds / row["nfe"]) for row in line.rows for seconds in row["seconds"]
@@ -103,7 +102,7 @@ def _draw_panel(axes: Axes, line: style.Line, colour: str) -> None:
         capsize=1.5,
         label="measured",
     )
-    style.hollow(axes, line, "ms_per_pass", colour, "o")
+    theme.hollow(axes, line, "ms_per_pass", colour, "o")
     flags.ring(axes, line, "ms_per_pass", colour)
     curve = np.geomspace(lengths[0], lengths[-1], 100)
     axes.plot(curve, 1e3 * fit.predict(curve), color=colour, label="fitted law")
@@ -113,7 +112,7 @@ def _draw_panel(axes: Axes, line: style.Line, colour: str) -> None:
             axes.plot(curve, 1e3 * term, color=term_colour, linestyle=dashes, lw=0.9, label=name)
     axes.set_title(textwrap.fill(line.label, 32))
     text = f"{equation(fit)}\n{_quality(fit, lengths, means)}"
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, fontsize=style.SMALL, va="top")
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, fontsize=theme.SMALL, va="top")
 
 
 def equation(fit: LatencyFit) -> str:
@@ -151,10 +150,10 @@ def _number(value: float) -> str:
 
 def _legend(modes: set[str]) -> list[Line2D]:
     """What the marks stand for; measured and fit are grey here, of the backbone's colour above."""
-    measured = Line2D([], [], color=style.GREY, marker="o", linestyle="none", label="measured")
+    measured = Line2D([], [], color=theme.GREY, marker="o", linestyle="none", label="measured")
     points = [measured] if "exact" in modes else []
     points += [legend.sampled_handle()] if "sampled" in modes else []
-    law = Line2D([], [], color=style.GREY, label="fitted law")
+    law = Line2D([], [], color=theme.GREY, label="fitted law")
     terms = [
         Line2D([], [], color=colour, linestyle=dashes, lw=0.9, label=name)
         for name, (colour, dashes) in _TERMS.items()

@@ -7,28 +7,28 @@ from collections.abc import Iterable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 
 
-def variant_styles(drawn: Iterable[style.Line]) -> dict[str, style.LineStyle]:
+def variant_styles(drawn: Iterable[theme.Line]) -> dict[str, theme.LineStyle]:
     """The line style of each variant among the lines, in the order of the samplers.
 
     A sampler's first variant has the sampler's own style; the others (say, its other commits), and
     a user's own samplers, get a spare marker and spare dashes.
     """
-    known = dict(style.SAMPLER_STYLES)
-    variants: dict[str, style.LineStyle] = {}
-    markers, dashes = itertools.cycle(style.MORE_MARKERS), itertools.cycle(style.MORE_DASHES)
+    known = dict(theme.SAMPLER_STYLES)
+    variants: dict[str, theme.LineStyle] = {}
+    markers, dashes = itertools.cycle(theme.MORE_MARKERS), itertools.cycle(theme.MORE_DASHES)
     taken: set[str] = set()
-    order = {name: place for place, name in enumerate(style.SAMPLER_NAMES)}
+    order = {name: place for place, name in enumerate(theme.SAMPLER_NAMES)}
     for line in sorted(drawn, key=lambda line: order.get(line.sampler, len(order))):
         if line.variant in variants:
             continue
         if line.sampler not in known:
-            known[line.sampler] = style.LineStyle(next(markers), next(dashes))
+            known[line.sampler] = theme.LineStyle(next(markers), next(dashes))
         own = known[line.sampler]
         if line.sampler in taken:
-            own = style.LineStyle(next(markers), next(dashes))
+            own = theme.LineStyle(next(markers), next(dashes))
         variants[line.variant] = own
         taken.add(line.sampler)
     return variants
@@ -38,19 +38,19 @@ def backbone_handles(backbones: Iterable[str], colours: dict[str, str]) -> list[
     """A thick bar of colour for each backbone."""
     return [
         Line2D(
-            [], [], color=colours[name], linewidth=2.5, label=style.BACKBONE_NAMES.get(name, name)
+            [], [], color=colours[name], linewidth=2.5, label=theme.BACKBONE_NAMES.get(name, name)
         )
         for name in dict.fromkeys(backbones)
     ]
 
 
-def variant_handles(styles: dict[str, style.LineStyle]) -> list[Line2D]:
+def variant_handles(styles: dict[str, theme.LineStyle]) -> list[Line2D]:
     """A grey line for each variant."""
     return [
         Line2D(
             [],
             [],
-            color=style.GREY,
+            color=theme.GREY,
             marker=look.marker,
             linestyle=look.dashes,
             label=textwrap.fill(variant, 29),
@@ -61,7 +61,7 @@ def variant_handles(styles: dict[str, style.LineStyle]) -> list[Line2D]:
 
 def sampled_handle() -> Line2D:
     """What a hollow marker stands for."""
-    sampled = Line2D([], [], color=style.GREY, marker="o", linestyle="none")
+    sampled = Line2D([], [], color=theme.GREY, marker="o", linestyle="none")
     sampled.set(markerfacecolor="white", label="sampled timing")
     return sampled
 

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
 
 GIB = 2**30
@@ -14,7 +14,7 @@ MEMORY = Quantity(
 )
 
 
-@style.look()
+@theme.look()
 def draw_memory(frame: pd.DataFrame) -> Figure:
     """Draw the peak memory of ok records, on the axes and with the marks of `draw_throughput`.
 
@@ -22,7 +22,7 @@ def draw_memory(frame: pd.DataFrame) -> Figure:
     Points whose records do not say are named by a NotDrawnWarning. Raises ResultsError if all are.
     """
     lack = "no peak memory in the record"
-    return draw_known("memory", frame, style.lines(frame), MEMORY, peak, lack)
+    return draw_known("memory", frame, theme.lines(frame), MEMORY, peak, lack)
 
 
 def peak(row: Row) -> Spread | None:

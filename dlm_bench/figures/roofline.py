@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from dlm_bench.cost.hardware import Hardware, sheet_of
 from dlm_bench.errors import ConfigError, ResultsError
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import (
     Quantity,
     Row,
@@ -19,11 +19,11 @@ from dlm_bench.figures.against_length import (
 from dlm_bench.figures.missing import name_missing
 
 ROOFLINE = Quantity(
-    "share of the roofline", level=1.0, tick=lambda value: f"{style.short_number(100 * value)} %"
+    "share of the roofline", level=1.0, tick=lambda value: f"{theme.short_number(100 * value)} %"
 )
 
 
-@style.look()
+@theme.look()
 def draw_roofline(frame: pd.DataFrame, hardware: Hardware | None = None) -> Figure:
     """Draw the least time that the hardware allows a decode over the time that it took, on the
     axes and with the marks of `draw_throughput`; the grey line at 100 % is the hardware's limit.
@@ -52,7 +52,7 @@ def draw_roofline(frame: pd.DataFrame, hardware: Hardware | None = None) -> Figu
         sheets.setdefault(f"{sheet.name}, {sheet.source}")
         return over_repeats(row, lambda seconds: share * row["mean_seconds"] / seconds)
 
-    drawn = [line for line in (valued(each, achieved) for each in style.lines(frame)) if line.rows]
+    drawn = [line for line in (valued(each, achieved) for each in theme.lines(frame)) if line.rows]
     texts = [f"{', '.join(sorted(samplers))} ({why})" for why, samplers in reasons.items()]
     if not drawn:
         raise ResultsError("; ".join(texts))

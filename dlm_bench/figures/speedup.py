@@ -6,21 +6,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dlm_bench.analysis.speedup import REFERENCE, speedups
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
 from dlm_bench.results.series import identity_columns
 
-NAME = style.BACKBONE_NAMES[REFERENCE]
+NAME = theme.BACKBONE_NAMES[REFERENCE]
 SPEEDUP = Quantity(
     f"speed-up over {NAME}",
     told=f"Tokens/s over those of {NAME} with the same sampler and options.",
     bars=f"slowest over {NAME}'s fastest repeat, and the reverse",
     level=1.0,
-    tick=lambda value: f"{style.short_number(value)}\N{MULTIPLICATION SIGN}",
+    tick=lambda value: f"{theme.short_number(value)}\N{MULTIPLICATION SIGN}",
 )
 
 
-@style.look()
+@theme.look()
 def draw_speedup(frame: pd.DataFrame) -> Figure:
     """Draw the speed-up over DiffuTran of each point, on the axes and with the marks of
     `draw_throughput`; DiffuTran itself is the grey line at 1.
@@ -32,7 +32,7 @@ def draw_speedup(frame: pd.DataFrame) -> Figure:
     ResultsError if nothing is left.
     """
     identity = [*identity_columns(frame), "length"] if len(frame) else []
-    lines = style.lines(frame)
+    lines = theme.lines(frame)
     found = {
         _key(row, identity): Spread(row["speedup"], row["low"], row["high"])
         for row in speedups(frame).dropna(subset=["speedup"]).to_dict("records")
@@ -45,7 +45,7 @@ def draw_speedup(frame: pd.DataFrame) -> Figure:
     )
 
 
-def _with_flags_of_reference(lines: list[style.Line], alike: list[str]) -> list[style.Line]:
+def _with_flags_of_reference(lines: list[theme.Line], alike: list[str]) -> list[theme.Line]:
     """The lines but for DiffuTran's, its flags added to those of the points compared with it."""
     flags = {
         _key(row, alike): row["flags"]

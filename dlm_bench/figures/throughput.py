@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dlm_bench.cost.hardware import Hardware
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import (
     Quantity,
     Row,
@@ -18,7 +18,7 @@ from dlm_bench.figures.bound import bounds_of
 THROUGHPUT = Quantity("throughput (tokens/s)")
 
 
-@style.look()
+@theme.look()
 def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> Figure:
     """Draw tokens/s against length on logarithmic axes from the ok records of `load_results`.
 
@@ -28,9 +28,9 @@ def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> Fig
     machine. `predict` draws that hardware's roofline bound under each line, and of lines of which
     no point could be measured. Raises ResultsError if there is nothing to draw.
     """
-    drawn = [valued(line, speed) for line in style.lines(frame)]
+    drawn = [valued(line, speed) for line in theme.lines(frame)]
     lengths = [row["length"] for line in drawn for row in line.rows]
-    bounds = bounds_of(style.grouped(frame), predict, lengths) if predict else None
+    bounds = bounds_of(theme.grouped(frame), predict, lengths) if predict else None
     return draw_lines(frame, drawn, THROUGHPUT, bounds)
 
 

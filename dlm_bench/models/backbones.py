@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.config import BACKBONES, SIZES
-from dlm_bench.plugins.api import BackbonePlugin
 from dlm_bench.plugins import entry_points
+from dlm_bench.plugins.api import BackbonePlugin
 
 DEFAULT_SIZE = "small"
 FOLDER = "hf:"  # what the name of a folder begins with

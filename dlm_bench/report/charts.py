@@ -14,7 +14,7 @@ import numpy as np
 from bokeh.document import Document
 from bokeh.models import BooleanFilter, CDSView, ColumnDataSource
 
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.report.plots import WIDTH, Columns, add_glyphs, empty_plot
 from dlm_bench.report.quantities import QUANTITIES, Quantity, Values, facts_of
 
@@ -31,7 +31,7 @@ MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond"} | {
     "8": "square_cross",
     "d": "diamond_cross",
 }
-Facets = Sequence[Sequence[style.Line]]
+Facets = Sequence[Sequence[theme.Line]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Look:
     """The colour of each backbone and the line style of each variant."""
 
     colours: dict[str, str]
-    styles: dict[str, style.LineStyle]
+    styles: dict[str, theme.LineStyle]
 
 
 def draw(facets: Facets, look: Look, values: dict[int, Values]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def draw(facets: Facets, look: Look, values: dict[int, Values]) -> dict[str, Any
 
 
 def _axes(
-    members: Sequence[style.Line], quantity: Quantity, values: dict[int, Values]
+    members: Sequence[theme.Line], quantity: Quantity, values: dict[int, Values]
 ) -> dict[str, Any] | None:
     """Bounds of both axes on logarithmic and on linear scales, and the ticks of the former."""
     found = [
@@ -95,7 +95,7 @@ def _axes(
     }
 
 
-def _points(drawn: Sequence[style.Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
+def _points(drawn: Sequence[theme.Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
     """The columns of all points."""
     rows = [(place, line, row) for place, line in enumerate(drawn) for row in line.rows]
     columns: dict[str, Any] = {
@@ -120,7 +120,7 @@ def _points(drawn: Sequence[style.Line], look: Look, values: dict[int, Values]) 
     return columns
 
 
-def _lines(drawn: Sequence[style.Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
+def _lines(drawn: Sequence[theme.Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
     """The columns of all lines, with the points of each quantity in lists."""
     columns: dict[str, list[Any]] = {
         "colour": [look.colours[line.backbone] for line in drawn],

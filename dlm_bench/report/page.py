@@ -10,11 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dlm_bench import __version__
+from dlm_bench.version import __version__
 from dlm_bench.analysis import tables
 from dlm_bench.analysis.grid import Table, shown
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import P, facets
 from dlm_bench.figures.legend import variant_styles
 from dlm_bench.report import facts
@@ -30,7 +30,7 @@ HIDDEN = ("device", "hardware", P)  # settings that a facet's title says
 class Study:
     """What the figures and tables are made of; without lines where no record is ok."""
 
-    lines: Sequence[style.Line]
+    lines: Sequence[theme.Line]
     values: dict[int, Values]
     tables: Sequence[tuple[str, str, Table]]  # anchor, heading, table
 
@@ -62,7 +62,7 @@ def build_report(
         quantities=[quantity for quantity in QUANTITIES if quantity.name in there],
         missing=[quantity for quantity in QUANTITIES if quantity.name not in there],
         facets=told,
-        caption=style.shared_settings(list(study.lines)) if study.lines else "",
+        caption=theme.shared_settings(list(study.lines)) if study.lines else "",
         tables=study.tables,
         environments=facts.environments(records),
         failures=facts.failures(points),
@@ -79,7 +79,7 @@ def _study(records: Sequence[Record]) -> Study:
     """Lines, values and tables of the ok records."""
     frame = frame_of(records)
     try:
-        lines = style.labelled(style.lines(frame))
+        lines = theme.labelled(theme.lines(frame))
     except ResultsError:  # every point failed, which the page tells
         return Study((), {}, ())
     try:
@@ -101,8 +101,8 @@ def _figures(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         return {"figures": []}, []
     from dlm_bench.report import charts
 
-    named = style.labelled(list(study.lines), hidden=HIDDEN)
-    colours = style.backbone_colours(line.backbone for line in named)
+    named = theme.labelled(list(study.lines), hidden=HIDDEN)
+    colours = theme.backbone_colours(line.backbone for line in named)
     look = charts.Look(colours, variant_styles(named))
     members_of = facets(named)
     drawn = charts.draw(list(members_of.values()), look, study.values)
@@ -132,7 +132,7 @@ def _overview(records: Sequence[Record], points: Sequence[Record]) -> list[tuple
     """The study in a few numbers: of its points, whatever it took to measure them."""
     counts = Counter(record.status for record in points)
     lengths = sorted({record.point.length for record in records})
-    ends = dict.fromkeys(style.short_number(length) for length in (lengths[0], lengths[-1]))
+    ends = dict.fromkeys(theme.short_number(length) for length in (lengths[0], lengths[-1]))
     names = dict.fromkeys(record.point.backbone for record in records)
     failed = len(points) - counts["ok"]
     flagged = sum(bool(record.flags) for record in points if record.status == "ok")

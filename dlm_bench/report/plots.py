@@ -26,13 +26,13 @@ from bokeh.models import (
     WheelZoomTool,
 )
 
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import theme
 from dlm_bench.report.quantities import Quantity
 
 POINT, RING = 8, 15  # pixels
 WIDTH = 2  # of a line, in pixels; matplotlib's dashes are in multiples of it
 FONT = "system-ui, sans-serif"
-# The ticks that style.short_number writes in the PDFs.
+# The ticks that theme.short_number writes in the PDFs.
 _TICK = """
 const [unit, suffix] = tick >= 1e6 ? [1e6, "M"] : tick >= 1e3 ? [1e3, "k"] : [1, ""]
 const scaled = tick / unit, whole = Math.round(scaled)
@@ -104,7 +104,7 @@ def add_glyphs(plot: Plot, quantity: Quantity, columns: Columns) -> None:
     name = quantity.name
     if quantity.level is not None:
         level = Span(
-            location=quantity.level, dimension="width", line_color=style.GREY, line_width=1
+            location=quantity.level, dimension="width", line_color=theme.GREY, line_width=1
         )
         plot.add_layout(level)
     plot.add_glyph(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dlm_bench import __version__
+from dlm_bench.version import __version__
 from dlm_bench.results.record import SCHEMA_VERSION, Point
 
 SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes

@@ -5,8 +5,8 @@ import inspect
 from typing import Any
 
 from dlm_bench.errors import ConfigError, did_you_mean, unknown
-from dlm_bench.plugins.api import PASSES
 from dlm_bench.plugins import entry_points
+from dlm_bench.plugins.api import PASSES
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM

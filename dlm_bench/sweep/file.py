@@ -31,7 +31,7 @@ from dlm_bench.errors import (
 from dlm_bench.results.record import Graphs, Mode
 from dlm_bench.sweep.mistakes import Mistakes, line_numbers
 
-SHIPPED = Path(__file__).with_name("sweeps")
+SHIPPED = Path(__file__).parents[1] / "sweeps"
 
 
 def as_list(value: object) -> Any:

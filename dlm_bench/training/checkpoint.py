@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from dlm_bench import __version__
+from dlm_bench.version import __version__
 from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.config import ModelConfig, stated_config
 from dlm_bench.models.denoiser import Denoiser

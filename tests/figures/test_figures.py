@@ -12,8 +12,7 @@ from matplotlib.text import Text
 from support.figure_records import DRAWN, LAWS, demo, record, renderer
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import draw_throughput, save
-from dlm_bench.figures import theme as style
+from dlm_bench.figures import draw_throughput, save, theme
 
 pytestmark = pytest.mark.filterwarnings("ignore::dlm_bench.figures.NotDrawnWarning")
 
@@ -25,7 +24,7 @@ def test_backbones_with_the_same_sampler_differ_in_greyscale():
         return 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16
 
     for group in (LAWS, ("ar-transformer", "ar-mamba")):
-        greys = sorted(lightness(style.BACKBONE_COLOURS[name]) for name in group)
+        greys = sorted(lightness(theme.BACKBONE_COLOURS[name]) for name in group)
         # 20 of 100: a thin line's grey needs far more than the 1 that is just noticeable.
         assert np.diff(greys).min() > 20
 
@@ -54,7 +53,7 @@ def test_nothing_is_cropped_and_caption_and_legend_cover_no_panel(frame, name, l
 def test_ticks_are_short_numbers():
     numbers = (0.1, 16, 512, 1024, 1536, 4096, 16384, 131072, 2e6)
     texts = ["0.1", "16", "512", "1k", "1.5k", "4k", "16k", "131k", "2M"]
-    assert [style.short_number(number) for number in numbers] == texts
+    assert [theme.short_number(number) for number in numbers] == texts
 
 
 @pytest.mark.parametrize("draw", DRAWN.values())

@@ -137,7 +137,7 @@ def test_a_model_keeps_its_kernels():
 
 @pytest.mark.process
 def test_the_command_line_forces_kernels():
-    command = [sys.executable, "-m", "dlm_bench.cli", "env", "--attention", "cudnn"]
+    command = [sys.executable, "-m", "dlm_bench", "env", "--attention", "cudnn"]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2

@@ -189,7 +189,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
     results.write_text("".join(each.model_dump_json() + "\n" for each in study()))
     pages = [tmp_path / "a.html", tmp_path / "b.html"]
     for page in pages:
-        command = [sys.executable, "-m", "dlm_bench.cli", "report", str(results)]
+        command = [sys.executable, "-m", "dlm_bench", "report", str(results)]
         subprocess.run([*command, "--output", str(page)], check=True, capture_output=True)
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
@@ -220,7 +220,7 @@ def test_a_thousand_records_take_seconds_and_under_5_megabytes(tmp_path):
     records = thousand()
     assert len(records) == 1000
     results.write_text("".join(each.model_dump_json() + "\n" for each in records))
-    command = [sys.executable, "-m", "dlm_bench.cli", "report", str(results)]
+    command = [sys.executable, "-m", "dlm_bench", "report", str(results)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([*command, "--output", str(page)], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -7,8 +7,9 @@ import time
 import warnings
 
 import torch
-from dlm_bench.sweep.load.worker import jobs
-from dlm_bench.sweep.load.worker import server as worker
+
+from dlm_bench.sweep.worker import jobs
+from dlm_bench.sweep.worker import server as worker
 
 WARNED, SEGFAULT, HANG, HUNGRY = 40, 64, 72, 88
 

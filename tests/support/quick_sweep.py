@@ -6,10 +6,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from dlm_bench.sweep.load.worker import process as isolation
-
 from dlm_bench import cli
-from dlm_bench.sweep.load import run as execute
+from dlm_bench.sweep import run as execute
+from dlm_bench.sweep.worker import process as isolation
 
 if __name__ == "__main__":
     command = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))

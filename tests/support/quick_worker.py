@@ -7,10 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-from dlm_bench.sweep.load.worker import server as worker
-
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.worker import server as worker
 
 SECONDS = 0.01
 HARDWARE = "imaginary"

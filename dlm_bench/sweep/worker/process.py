@@ -17,8 +17,8 @@ from typing import Any
 from dlm_bench.results.record import Status
 from dlm_bench.waiting import wait_passively
 
-PACKAGE = Path(__file__).resolve().parent.parent  # where the dlm_bench that runs here is
-WORKER = (sys.executable, "-P", "-m", "dlm_bench.sweep.worker.server")
+PACKAGE = Path(__file__).resolve().parents[3]  # where the dlm_bench that runs here is
+WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
 START_SECONDS = 300.0  # imports from a cold network disk take a minute
 LOOK_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
 SURVIVE_SECONDS = 0.3  # between the kills of a job's processes there are some milliseconds

@@ -1,4 +1,4 @@
-"""The process that measures, `python -m dlm_bench.sweep.worker.server`; its parent keeps records.
+"""The process that measures, `python -m dlm_bench.worker`; its parent keeps records.
 
 One JSON job a line comes on stdin, and one JSON answer a line goes out on a pipe of its own, since
 libraries print to stdout. The first answer says that the imports are over. The jobs are
@@ -70,7 +70,3 @@ def end_with_parent_alone() -> None:
     SIG_IGN, which what this process starts would inherit."""
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-if __name__ == "__main__":
-    main()
