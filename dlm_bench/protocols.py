@@ -6,6 +6,4 @@ from dlm_bench.plugins.api import PASSES, BackbonePlugin, Cache, Facts, Head, Mo
 
 __all__ = ["PASSES", "BackbonePlugin", "Cache", "Facts", "Head", "Model", "UsedKernels"]
 
-warnings.warn(
-    "dlm_bench.protocols is dlm_bench.plugins.api now", DeprecationWarning, stacklevel=2
-)
+warnings.warn("dlm_bench.protocols is dlm_bench.plugins.api now", DeprecationWarning, stacklevel=2)

@@ -10,8 +10,8 @@ import sys
 import pytest
 from support.report_records import study
 
-from dlm_bench.analysis.text_grid import text_grid
 from dlm_bench.cli import main
+from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import plain
 
 COMMANDS = [

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 from support.processes import quick_plan
 
-from dlm_bench.cli.progress import SweepProgress, duration
 from dlm_bench.results.record import Record
 from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.progress import SweepProgress, duration
 
 
 def record_of(point, **values):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlm_bench.analysis.crossover import AR, Overtaking, overtakings
-from dlm_bench.analysis.grid import MISSING, Number, Table
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
@@ -21,6 +20,7 @@ from dlm_bench.results.series import (
     time_bounds,
 )
 from dlm_bench.results.series import lines as lines_of
+from dlm_bench.results.table import MISSING, Number, Table
 from dlm_bench.timing.precision import relative_error
 
 if TYPE_CHECKING:

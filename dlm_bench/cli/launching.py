@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from dlm_bench.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
-    from dlm_bench.cli.progress import SweepProgress
     from dlm_bench.results.record import Record
     from dlm_bench.sweep.launch.slurm import Job, Jobs
     from dlm_bench.sweep.plan import Plan
+    from dlm_bench.sweep.progress import SweepProgress
 
 LAUNCHERS = ("local", "slurm")
 FILE_SECONDS = 1.0  # between two looks at the results file
@@ -161,7 +161,7 @@ def _wait(
     start: int,
 ) -> int:
     """Wait until every point of these jobs has a record or they are over, and tell how it went."""
-    from dlm_bench.cli.progress import SweepProgress
+    from dlm_bench.sweep.progress import SweepProgress
 
     records = [*found.values()]
     wanted = {name for job in mine for name in job.task.points}

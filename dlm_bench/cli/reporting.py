@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from dlm_bench.cli.arguments import Commands, add_results
 
 if TYPE_CHECKING:
-    from dlm_bench.analysis.grid import Table
     from dlm_bench.results.record import Record
+    from dlm_bench.results.table import Table
 
 TABLES = ("speedup", "throughput", "batch", "fit")
 
@@ -97,8 +97,8 @@ def _read(paths: list[Path]) -> "tuple[list[Record], list[str]]":
 
 def table(args: argparse.Namespace) -> int:
     """Print a table; what was asked for and is not in it is named on stderr."""
-    from dlm_bench.analysis.grid import FORMATS
     from dlm_bench.errors import ResultsError, unknown
+    from dlm_bench.results.table import FORMATS
 
     if args.table not in TABLES:
         raise unknown("table", args.table, TABLES)

@@ -28,10 +28,10 @@ from dlm_bench.signals import exit_code
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from dlm_bench.cli.progress import SweepProgress
     from dlm_bench.results.record import Record
     from dlm_bench.sweep.load import Sweep
     from dlm_bench.sweep.plan import Plan
+    from dlm_bench.sweep.progress import SweepProgress
     from dlm_bench.sweep.run import Executor
     from dlm_bench.sweep.sharing import Result, Shared
 
@@ -232,8 +232,8 @@ def _run_all(
 ) -> "tuple[list[Record], KeyboardInterrupt | None]":
     """The records found and those of what was still to do, and what interrupted it: in a worker at
     each of these places, or in one if there are none."""
-    from dlm_bench.cli.progress import SweepProgress
     from dlm_bench.cli.terminal import print_throughput
+    from dlm_bench.sweep.progress import SweepProgress
     from dlm_bench.sweep.sharing import run_shared
 
     records = found[:]
@@ -302,8 +302,8 @@ def _way_to_run(
 
 def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
     """Look at each line of a sweep once and say what its points will take."""
-    from dlm_bench.cli.progress import duration
     from dlm_bench.sweep.budget import predict
+    from dlm_bench.sweep.progress import duration
 
     told = predict(executor, plan, found)
     print(

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.analysis.text_grid import text_grid
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.results.record import ORDINARY, Record, mean_of
 from dlm_bench.results.store import frame_of
+from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import folded, screen_width, shown
 from dlm_bench.sweep.load import Sweep
 from dlm_bench.sweep.plan import Plan

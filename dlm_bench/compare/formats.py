@@ -4,9 +4,9 @@ import json
 import math
 from collections.abc import Callable, Sequence
 
-from dlm_bench.analysis.text_grid import text_grid
 from dlm_bench.compare.statistics import Comparison, Interval, Verdict
 from dlm_bench.compare.verdicts import PointVerdict, Report
+from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import folded, in_colour, screen_width, shown
 
 HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time", "95 % interval")

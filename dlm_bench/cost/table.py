@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlm_bench.analysis.grid import grid
 from dlm_bench.cost.flops import cache_bytes, parameter_bytes, pass_costs, passes_of
 from dlm_bench.cost.roofline import Hardware, floor_seconds
 from dlm_bench.errors import check_int, unknown
 from dlm_bench.models.config import model_config
+from dlm_bench.results.table import grid
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM

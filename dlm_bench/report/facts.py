@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlm_bench.analysis.grid import Table
 from dlm_bench.analysis.tables import rate_text
 from dlm_bench.figures.flags import FLAGS
 from dlm_bench.results.record import Record
+from dlm_bench.results.table import Table
 
 STATUSES = {"oom": "out of memory", "timeout": "ran out of time"}
 

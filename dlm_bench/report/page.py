@@ -10,9 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dlm_bench.version import __version__
 from dlm_bench.analysis import tables
-from dlm_bench.analysis.grid import Table, shown
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import P, facets
@@ -22,6 +20,8 @@ from dlm_bench.report.quantities import QUANTITIES, Values, bars_of, values_of
 from dlm_bench.report.swatch import swatch
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import frame_of
+from dlm_bench.results.table import Table, shown
+from dlm_bench.version import __version__
 
 HIDDEN = ("device", "hardware", P)  # settings that a facet's title says
 

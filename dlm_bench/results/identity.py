@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dlm_bench.version import __version__
 from dlm_bench.results.record import SCHEMA_VERSION, Point
+from dlm_bench.version import __version__
 
 SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes
 PLACES = ("folders", "random_weights")  # whose content is in `origin`

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from dlm_bench.cli.progress import duration
 from dlm_bench.cost.roofline import Hardware, check_precision, decode_floor, fits
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep.budget import LEAST_SECONDS
 from dlm_bench.sweep.plan import Plan, expected_work
+from dlm_bench.sweep.progress import duration
 
 
 def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from dlm_bench.analysis.grid import MISSING, grid
 from dlm_bench.cost.roofline import Hardware, bound, check_precision, decode_floor, fits
 from dlm_bench.cost.table import FORMATS
 from dlm_bench.errors import unknown
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
+from dlm_bench.results.table import MISSING, grid
 from dlm_bench.samplers import build_sampler
 from dlm_bench.streams import folded, screen_width
 from dlm_bench.sweep.load import Sweep

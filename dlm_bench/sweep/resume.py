@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dlm_bench.version import __version__
 from dlm_bench.results.identity import asked_of
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import ANY, Plan
+from dlm_bench.version import __version__
 
 MOST = 3  # kinds of other settings that are named
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from dlm_bench.version import __version__
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.entry_points import package_of
+from dlm_bench.version import __version__
 
 LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-attn")
 

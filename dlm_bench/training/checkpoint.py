@@ -10,12 +10,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from dlm_bench.version import __version__
 from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.config import ModelConfig, stated_config
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import empty_model, parse_device, parse_dtype
 from dlm_bench.results.files import replacing
+from dlm_bench.version import __version__
 
 KEY = "dlm-bench config"  # of the metadata: the ModelConfig as JSON
 DIGITS = 16  # hexadecimal, of the digest that records keep

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from dlm_bench.analysis.grid import FORMATS, MISSING, Number, Table
+from dlm_bench.results.table import FORMATS, MISSING, Number, Table
 
 WORDS = r"a|b & 50% of c_d {e} <f> \g ~ ^ #$ ²µ"
 TABLE = Table(

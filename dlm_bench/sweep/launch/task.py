@@ -69,7 +69,7 @@ def do_task(file: Path) -> None:
 
 
 def _measure(task: Task) -> None:
-    from dlm_bench.cli.progress import SweepProgress
+    from dlm_bench.sweep.progress import SweepProgress
 
     with Executor(task.worker) as executor:
         plan = executor.plan(task.sweep, **task.overrides)

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlm_bench.analysis.text_grid import text_grid
+from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import folded, plain
 from dlm_bench.streams import shown as shown_text
 
