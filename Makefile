@@ -31,6 +31,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # mamba-ssm without its compiled part, whose kernels nothing here uses, and without its pins.
 # pip, not uv: on machines without a GPU its index may offer the small CPU build of the same torch.

@@ -46,6 +46,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else ""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Recognise an error of memory that ran out; a CPU allocation's is a plain RuntimeError."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    return named or "can't allocate memory" in str(error)
+
+
 def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
     """The error for a name outside a closed list: says the field, the value and what is allowed."""
     names = [str(name) for name in allowed]

@@ -114,7 +114,18 @@ def test_what_runs_into_a_memory_limit_is_out_of_memory_and_nothing_else(error):
     assert failure["status"] == "oom"
     assert "ImportError" not in failure["message"]
     assert jobs.failure_of(ImportError("no such module"))["status"] == "error"
-    assert jobs.failure_of(ValueError("odd"), limited=True)["status"] == "error"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'mine'"),
+        ValueError("my sampler: two threads"),
+        ValueError("odd"),
+    ],
+)
+def test_a_memory_limit_is_not_to_blame_for_other_errors(error):
+    assert jobs.failure_of(error, limited=True)["status"] == "error"
 
 
 def test_a_limit_below_what_a_worker_needs_is_a_mistake_of_the_sweep(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from dlm_bench.cli.arguments import (
     sampler_options,
     warn_of_random_acceptance,
 )
-from dlm_bench.errors import ConfigError, first_line, seconds_of, share_of
+from dlm_bench.errors import ConfigError, first_line, is_out_of_memory, seconds_of, share_of
 
 if TYPE_CHECKING:
     from dlm_bench.plugins.api import Model
@@ -80,8 +80,6 @@ def add(subparsers: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure one point in this process and print its record; 3 if memory ran out."""
-    from dlm_bench.sweep.worker.jobs import is_out_of_memory
-
     try:
         return _measure(args)
     except Exception as error:

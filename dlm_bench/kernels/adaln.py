@@ -30,7 +30,9 @@ def add_norm(
     if backend == "triton":
         from dlm_bench.kernels.cuda.adaln import add_norm as fused
 
-        return fused(x, branch, gate, scale, shift, segments, unit_scale=unit_scale)
+        return fused(
+            x, branch, gate, scale, shift, segments, unit_scale=unit_scale, epsilon=EPSILON
+        )
     dtype = scale.dtype
     if branch is not None:
         branch = branch.float()

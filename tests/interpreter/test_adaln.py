@@ -30,7 +30,9 @@ def reference(x, branch, gate, scale, shift, segments, unit_scale):
 
 def check(x, branch, gate, scale, shift, segments, unit_scale):
     expected = reference(x, branch, gate, scale, shift, segments, unit_scale)
-    new, h = add_norm(x, branch, gate, scale, shift, segments, unit_scale=unit_scale)
+    new, h = add_norm(
+        x, branch, gate, scale, shift, segments, unit_scale=unit_scale, epsilon=EPSILON
+    )
     assert new is x
     assert h.is_contiguous()
     assert h.dtype == x.dtype
@@ -96,7 +98,7 @@ def test_a_large_mean_does_not_drown_the_variance():
     x = 1000 + torch.randn(1, 4, 64)
     shift, scale, _ = modulation(1, 1, 64, torch.float32)
     expected = reference(x, None, None, scale, shift, (4,), True)[1]
-    h = add_norm(x, None, None, scale, shift, (4,), unit_scale=True)[1]
+    h = add_norm(x, None, None, scale, shift, (4,), unit_scale=True, epsilon=EPSILON)[1]
     # The mean itself is rounded to 6e-5 of a standard deviation; E[x^2] - E[x]^2 would be 6 % off.
     assert_close(h.double(), expected, 2e-4, "l2")
 
@@ -104,7 +106,7 @@ def test_a_large_mean_does_not_drown_the_variance():
 def test_constant_rows_are_the_shift():
     x = torch.full((1, 2, 64), 5.0)
     shift, scale, _ = modulation(1, 1, 64, torch.float32)
-    h = add_norm(x, None, None, scale, shift, (2,), unit_scale=True)[1]
+    h = add_norm(x, None, None, scale, shift, (2,), unit_scale=True, epsilon=EPSILON)[1]
     assert torch.equal(h, shift.expand(1, 2, 64))
 
 

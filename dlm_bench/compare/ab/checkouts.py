@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dlm_bench.errors import DlmBenchError
 
-WORKER_FILE = "dlm_bench/sweep/worker/server.py"
+WORKER_FILE = "dlm_bench/worker.py"
 
 
 class RevisionError(DlmBenchError):

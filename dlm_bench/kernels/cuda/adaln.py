@@ -5,8 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dlm_bench.kernels.adaln import EPSILON
-
 
 @triton.jit
 def _add_norm(
@@ -93,6 +91,7 @@ def add_norm(
     segments: tuple[int, ...],
     *,
     unit_scale: bool,
+    epsilon: float,
 ) -> tuple[Tensor, Tensor]:
     """x' = x + gate * branch, written over x, and h = LayerNorm(x') * s + shift.
 
@@ -130,7 +129,7 @@ def add_norm(
         *(_strides(gate) if gate is not None else (0, 0)),
         *_strides(scale),
         *_strides(shift),
-        EPSILON,
+        epsilon,
         D=width,
         WIDTH=block,
         ROWS=rows,

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.errors import ConfigError, first_line
+from dlm_bench.errors import ConfigError, first_line, is_out_of_memory
 
 DIGITS = 16  # hexadecimal, of the digests
 WEIGHTS = "*.safetensors"
@@ -140,8 +140,6 @@ def transformers_quiet(name: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:  # each model's code raises what it likes
-        from dlm_bench.sweep.worker.jobs import is_out_of_memory
-
         if is_out_of_memory(error):
             raise
         what = first_line(error) or "no reason given"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dlm_bench.errors import ConfigError, first_line
+from dlm_bench.errors import ConfigError, PointError, first_line, is_out_of_memory
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
 from dlm_bench.plugins.api import Model
@@ -23,6 +23,13 @@ from dlm_bench.sweep.plan import make_plan
 from dlm_bench.timing.measure import measure
 
 MIB = 1 << 20
+# Texts of the dynamic loader and of threads where a limit leaves no memory.
+_OF_A_LIMIT = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "cannot create thread",
+    "can't start new thread",
+)
 SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
 
 
@@ -144,7 +151,8 @@ def own_need() -> int | None:
 
 def failure_of(error: Exception, limited: bool = False) -> dict[str, str]:
     """Status and message of the record of a point that raised; `limited` if its memory was."""
-    message = f"{type(error).__name__}: {first_line(error)}"
+    kind = "" if isinstance(error, PointError) else f"{type(error).__name__}: "
+    message = f"{kind}{first_line(error)}"
     if limited and _is_of_a_limit(error) and not is_out_of_memory(error):
         return {"status": "oom", "message": f"no memory left under the limit ({first_line(error)})"}
     status: Status = "oom" if is_out_of_memory(error) else "error"
@@ -152,14 +160,8 @@ def failure_of(error: Exception, limited: bool = False) -> dict[str, str]:
 
 
 def _is_of_a_limit(error: Exception) -> bool:
-    """Whether an error is one of those that a limit of memory comes out as: a library that cannot
-    be loaded, a thread that cannot be started."""
+    """Recognise what a limit of memory comes out as: a library that cannot be loaded, a thread
+    that cannot be started."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOMEM, errno.EAGAIN)
-    return isinstance(error, ImportError) or "thread" in str(error)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out; a CPU allocation's is a plain RuntimeError."""
-    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return named or "can't allocate memory" in str(error)
+    return any(text in str(error) for text in _OF_A_LIMIT)
