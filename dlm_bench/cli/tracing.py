@@ -17,6 +17,7 @@ from dlm_bench.cli.arguments import (
 from dlm_bench.cli.measuring import model_of
 from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import DEFAULT_SIZE
+from dlm_bench.samplers.denoising import RULE_OPTIONS
 
 EXAMPLES = """\
 example:
@@ -46,7 +47,7 @@ def add(subparsers: Commands) -> None:
     add_random_weights(parser)
     parser.add_argument(
         "--accept",
-        choices=("threshold", "factor"),
+        choices=tuple(RULE_OPTIONS),
         help="which rule says how many (default: threshold, or the one whose value is given)",
     )
     parser.add_argument(

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from dlm_bench.samplers.state import DecodeState
 
-ACCEPTS = ("fixed", "threshold", "factor")  # how many tokens a pass unmasks
+# The rules of samplers.acceptance, by the option that each takes its value from.
+RULE_OPTIONS = {"threshold": "threshold", "factor": "factor", "factor-released": "factor"}
+ACCEPTS = ("fixed", *RULE_OPTIONS)  # how many tokens a pass unmasks
 UNMASKS = ("confidence", "random")  # which of them
 
 
@@ -51,7 +53,8 @@ class AcceptingSampler(DenoisingSampler):
 
     `accept` fixed: `tokens_per_step` (the paper's p), or what a pass of `trace` (a file that
     `dlm-bench trace` wrote, or a Trace) accepted. threshold: those with a confidence of at least
-    `threshold`. factor: the n surest, with (n + 1) (1 - c_n) < `factor`. See samplers.accept.
+    `threshold`. factor: the n surest, with (n + 1) (1 - c_n) < `factor`. factor-released: the same
+    as Fast-dLLM's code has it. See samplers.acceptance.rules.
     """
 
     accept: str = "fixed"
@@ -97,8 +100,8 @@ class AcceptingSampler(DenoisingSampler):
                 found["tokens_per_step"] = "with trace, which says how many tokens a pass unmasks"
             return found
         why = f"with accept {self.accept!r}, which says how many tokens a pass unmasks"
-        other = "factor" if self.accept == "threshold" else "threshold"
-        return {"tokens_per_step": why, "trace": why, other: why}
+        others = {*RULE_OPTIONS.values()} - {RULE_OPTIONS[self.accept]}
+        return {"tokens_per_step": why, "trace": why} | dict.fromkeys(others, why)
 
     def options(self) -> dict[str, int | float | str]:
         """The options that mean something, by name, defaults included."""
@@ -152,14 +155,14 @@ class AcceptingSampler(DenoisingSampler):
     def reveal(self, model: Model, state: "DecodeState", hidden: "Tensor") -> None:
         from dlm_bench.samplers.unmask import unmask
 
-        value = {"threshold": self.threshold, "factor": self.factor}.get(self.accept)
+        option = RULE_OPTIONS.get(self.accept)
         unmask(
             model,
             state,
             hidden,
             rule=self.unmask,
             temperature=self.temperature,
-            accept=None if value is None else (self.accept, value),
+            accept=None if option is None else (self.accept, getattr(self, option)),
         )
 
 

@@ -79,6 +79,25 @@ def test_the_rules_are_those_of_the_paper(scores, decoded, rule, value):
     assert number(scores + [DECODED] * decoded, rule, value) == max(1, found)
 
 
+@pytest.mark.parametrize(
+    ("scores", "factor", "paper", "released"),
+    [
+        ([0.9, 0.8, 0.1], 1.0, 2, 3),  # the last one alone fails: taken
+        ([0.9, 0.1], 1.0, 1, 2),
+        ([0.9, 0.8, 0.1, 0.1], 1.0, 2, 2),  # two fail
+        ([0.9, 0.5, 0.4, 0.1], 1.5, 1, 2),  # 3 (1 - 0.5) is 1.5: at the bound
+        ([0.1], 1.0, 1, 1),
+        ([0.1, 0.1, 0.1], 1.0, 1, 1),
+    ],
+)
+def test_the_rule_of_the_released_code_is_that_of_the_paper_but_for_two_things(
+    scores, factor, paper, released
+):
+    for decoded in ([], [DECODED] * 2):
+        assert number(scores + decoded, "factor", factor) == paper
+        assert number(scores + decoded, "factor-released", factor) == released
+
+
 @pytest.mark.parametrize("rounding", [-4e-6, 0, 4e-6])
 def test_a_confidence_that_rounding_moves_off_a_bound_is_at_it(rounding):
     assert number([0.7 * (1 + rounding)] * 3, "threshold", 0.7) == 3
@@ -123,6 +142,8 @@ def tiny(backbone="diffutran"):
     [
         ({"accept": "factor"}, (3, 1)),
         ({"accept": "factor", "factor": 0.5}, (2, 1, 1)),
+        ({"accept": "factor-released"}, (4,)),
+        ({"accept": "factor-released", "factor": 0.5}, (2, 2)),
         ({"accept": "threshold"}, (2, 1, 1)),
         ({"accept": "threshold", "threshold": 0.8}, (3, 1)),
         ({"accept": "threshold", "threshold": 0.0}, (4,)),

@@ -18,8 +18,12 @@ def accepted(scores: Tensor, rule: str, value: float) -> Tensor:
     negative number for each decoded one. A row with masked tokens accepts at least one, a row
     without any none.
     """
-    count = by_threshold(scores, value) if rule == "threshold" else by_factor(scores, value)
-    return count.clamp(min=1).minimum((scores >= 0).sum(dim=1))
+    count = RULES[rule](scores, value)
+    return count.clamp(min=1).minimum(_masked(scores))
+
+
+def _masked(scores: Tensor) -> Tensor:
+    return (scores >= 0).sum(dim=1)
 
 
 def by_threshold(scores: Tensor, threshold: float) -> Tensor:
@@ -35,3 +39,19 @@ def by_factor(scores: Tensor, factor: float) -> Tensor:
     n = torch.arange(1, scores.shape[1] + 1, device=scores.device)
     bound = 1 - factor / (n + 1)
     return (scores > bound + bound.abs() * TIE).sum(dim=1)
+
+
+def by_released_factor(scores: Tensor, factor: float) -> Tensor:
+    """`by_factor` as the code that Fast-dLLM released has it: c_n may be at its bound, and the last
+    masked token is taken too where it alone fails."""
+    n = torch.arange(1, scores.shape[1] + 1, device=scores.device)
+    bound = 1 - factor / (n + 1)
+    count = (scores >= bound - bound.abs() * TIE).sum(dim=1).clamp(min=1)
+    return count + (count == _masked(scores) - 1)
+
+
+RULES = {
+    "threshold": by_threshold,
+    "factor": by_factor,
+    "factor-released": by_released_factor,
+}
