@@ -71,7 +71,7 @@ def test_sampled_points_take_their_max_seconds_at_most(path):
     plan = make_plan(path, here=False)
     text = sweep_seconds_text(plan, find_hardware("h100-sxm"))
     assert seconds(text) == pytest.approx(2, rel=0.1), "a second each, the least of sampling"
-    assert "62 s if its 2 sampled points take all of their max_seconds" in text
+    assert "60 s if its 2 sampled points take all of their max_seconds" in text
 
 
 def test_hardware_belongs_to_a_dry_run(path, capsys):

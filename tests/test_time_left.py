@@ -88,3 +88,30 @@ def test_sampling_ends_at_its_max_seconds_however_long_the_decode():
     other = load_of(4096, measuring=sampled)
     assert other[1] / work > 4, "of its rounds there are fewer"
     assert 30 < left.known([other]) < 40
+
+
+def learned():
+    """The time left after a point of length 1024, measured in 600 s with nothing besides."""
+    left = TimeLeft()
+    point, work, passes = load_of(1024)
+    left.learn(point, work, 600.0, 0.0, passes)
+    return left
+
+
+def test_one_point_left_is_no_quicker_for_the_workers_that_have_none():
+    assert learned().known([load_of(1024)], at_once=8) == pytest.approx(600)
+
+
+def test_workers_share_the_points_and_none_is_quicker_than_the_longest():
+    short, long = load_of(1024), load_of(2048)
+    left = learned()
+    left.learn(long[0], long[1], 3000.0, 0.0, long[2])
+    assert left.known([short] * 4, at_once=2) == pytest.approx(1200)
+    assert left.known([short, short, long], at_once=3) == pytest.approx(3000)
+
+
+def test_a_point_under_way_takes_what_is_left_of_its_seconds():
+    left = learned()
+    assert left.known([load_of(1024)], elapsed=[450.0]) == pytest.approx(150)
+    assert left.known([load_of(1024)] * 2, at_once=2, elapsed=[450.0, 0.0]) == pytest.approx(600)
+    assert left.known([load_of(1024)], elapsed=[700.0]) == 0

@@ -18,7 +18,8 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
     sampled points take their `max_seconds`. Raises ConfigError for a point in another precision
     than the hardware's peak.
     """
-    measuring, least, sampled, unknown = plan.sweep.measuring, 0.0, 0, 0
+    measuring = plan.sweep.measuring
+    least, most, sampled, unknown = 0.0, 0.0, 0, 0
     once = measuring.model_copy(update={"mode": "exact", "warmup": 0, "repeats": 1})
     for point, work in zip(plan.sweep.points, plan.work, strict=True):
         check_precision(point.dtype, hardware)
@@ -32,14 +33,15 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
             measuring.mode == "auto" and exact <= measuring.max_seconds
         ):
             least += exact
+            most += exact
             continue
         sampled += 1
         rounds = decode * work / expected_work(point, once, options)
         least += max(rounds, min(LEAST_SECONDS, measuring.max_seconds))
+        most += max(rounds, measuring.max_seconds)
     count = len(plan.sweep.points) - unknown
     text = f"at least {duration(least)} for {count} points on {hardware.name}, by its roofline"
     if sampled:
-        most = least + sampled * measuring.max_seconds
         text += f"; {duration(most)} if its {sampled} sampled points take all of their max_seconds"
     if unknown:
         text += f"; {unknown} more points have no known cost, or no room in its memory"

@@ -1,7 +1,7 @@
 """The seconds that the points of a sweep will still take."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,33 +71,50 @@ class TimeLeft:
         model = model_of(point)
         self._starts[model] = self._starts.get(model, 0.0) + besides
 
-    def seconds(self, points: Iterable[tuple[Any, ...]]) -> float | None:
+    def seconds(self, points: Sequence[tuple[Any, ...]]) -> float | None:
         """For these points, each with work and passes; None before anything was measured."""
         found = self._sums(points)
         return None if found is None else found[1]
 
-    def known(self, points: Iterable[tuple[Any, ...]], at_once: int = 1) -> float | None:
+    def known(
+        self,
+        points: Sequence[tuple[Any, ...]],
+        at_once: int = 1,
+        elapsed: Sequence[float] | None = None,
+    ) -> float | None:
         """For these points, `at_once` of them at a time; None if that may be off by more than a
-        factor of 2."""
-        found = self._sums(points)
+        factor of 2. `elapsed`: seconds that each point has been under way, 0 for one to come."""
+        found = self._sums(points, at_once, elapsed)
         if found is None or found[2] > KNOWN * found[0]:
             return None
         least, seconds, most = found
-        return min(max(seconds, most / 2), 2 * least) / at_once
+        return min(max(seconds, most / 2), 2 * least)
 
-    def _sums(self, points: Iterable[tuple[Any, ...]]) -> tuple[float, float, float] | None:
-        """The least, the likely and the most seconds for these points."""
+    def _sums(
+        self,
+        points: Sequence[tuple[Any, ...]],
+        at_once: int = 1,
+        elapsed: Sequence[float] | None = None,
+    ) -> tuple[float, float, float] | None:
+        """The least, the likely and the most seconds until the last of these points ends."""
         if not self._measured:
             return None
-        sums, models = [0.0, 0.0, 0.0], set()
-        for point, work, *passes in points:
+        sums, longest = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+        start, started = sum(self._starts.values()) / len(self._starts), {*self._starts}
+        gone = [0.0] * len(points) if elapsed is None else elapsed
+        for (point, work, *passes), before in zip(points, gone, strict=True):
             low, high, unsure = self._bounds_of(point, work, passes[0] if passes else work)
-            each = (low / unsure, math.sqrt(low * high), high * unsure)
-            sums = [total + min(one, self._timeout) for total, one in zip(sums, each, strict=True)]
-            models.add(model_of(point))
-        start = sum(self._starts.values()) / len(self._starts)
-        starts = start * len(models - self._starts.keys())
-        least, likely, most = (total + starts for total in sums)
+            begin = 0.0 if model_of(point) in started else start
+            started.add(model_of(point))
+            for n, seconds in enumerate((low / unsure, math.sqrt(low * high), high * unsure)):
+                left = max(0.0, begin + min(seconds, self._timeout) - before)
+                sums[n] += left
+                longest[n] = max(longest[n], left)
+        workers = max(1, min(at_once, len(points)))
+        # No number of workers is quicker than the longest point.
+        least, likely, most = (
+            max(total / workers, one) for total, one in zip(sums, longest, strict=True)
+        )
         return least, likely, most
 
     def _bounds_of(self, point: Point, work: float, passes: float) -> tuple[float, float, float]:

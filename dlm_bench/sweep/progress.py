@@ -114,7 +114,9 @@ class SweepProgress:
             most = max(0.0, left if self._improving else min(most, left))
         if not self._improving:
             points = [self._points[index] for index in self._open]
-            seconds = self._time_left.known(points, self._workers)
+            now = time.monotonic()
+            elapsed = [now - self._running.get(index, now) for index in self._open]
+            seconds = self._time_left.known(points, self._workers, elapsed)
             if seconds is not None:
                 return f"about {duration(min(seconds, most))} left"
         return f"at most {duration(most)} left" if most < math.inf else "time left not known yet"
