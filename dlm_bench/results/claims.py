@@ -1,5 +1,6 @@
 """Claims on the points of a results file, so that sweeps which share the file share the work."""
 
+import errno
 import os
 import warnings
 from contextlib import suppress
@@ -28,6 +29,7 @@ class Claims:
         self.path = real.with_name(f"{real.name}.claims")
         self._output = real
         self._fd = -1
+        self._warned = False
 
     def __enter__(self) -> Self:
         if not self._output.exists() or self._output.is_file():  # not a pipe or a device
@@ -36,12 +38,7 @@ class Claims:
             except ImportError:
                 pass
             except OSError as error:
-                warnings.warn(
-                    f"{self.path}: {error.strerror}; another sweep of the same file at the same "
-                    "time would measure the same points",
-                    ClaimWarning,
-                    stacklevel=2,
-                )
+                self._warn(error)
         return self
 
     def __exit__(
@@ -65,15 +62,18 @@ class Claims:
         self._fd = -1
 
     def take(self, identity: str) -> bool:
-        """Claim a point; False if another process has it."""
+        """Claim a point; False if another process has it. A lock that cannot be had for any other
+        reason is granted with a warning: to wait for it would be to wait for ever."""
         if self._fd < 0:
             return True
         import fcntl
 
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(identity))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # POSIX: another process holds it
+                return False
+            self._warn(error)
         return True
 
     def drop(self, identity: str) -> None:
@@ -81,7 +81,18 @@ class Claims:
         if self._fd >= 0:
             import fcntl
 
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(identity))
+            with suppress(OSError):  # it was granted without a lock, or goes when this process ends
+                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(identity))
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.path}: {error.strerror}; another sweep of the same file at the same time "
+                "would measure the same points",
+                ClaimWarning,
+                stacklevel=3,
+            )
 
     def _open(self) -> int:
         import fcntl

@@ -7,7 +7,7 @@ import os
 import tempfile
 import tomllib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 MOST_SAID = 3  # lines of a file that are warned of one by one
 
 
-def append_record(path: str | os.PathLike[str], record: Record) -> None:
+def append_record(
+    path: str | os.PathLike[str], record: Record, wrote: Callable[[], object] = lambda: None
+) -> None:
     """Append one record to `path`, creating the file and its folder.
 
     The line goes out in a single write under an exclusive lock, so that sweeps may share a file,
     and is synced before this returns. After the torn line of a killed writer it starts on a line
-    of its own, so that the torn one stays the only loss. Raises ResultsError if the file cannot
-    be written.
+    of its own, so that the torn one stays the only loss. `wrote` is called as soon as the record is
+    in the file, before the disk is waited for. Raises ResultsError if the file cannot be written.
     """
     line = record.model_dump_json().encode() + b"\n"
     try:
@@ -48,6 +50,7 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 line = b"\n" + line
             _write_whole(fd, line, size)
+            wrote()
             os.fsync(fd)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -188,7 +191,7 @@ def _is_other(content: bytes) -> bool:
     """Whether none of several lines is a JSON object, which each line of a results file is but for
     torn ones."""
     lines = [line for line in content.split(b"\n") if line.strip()]
-    return len(lines) >= MOST_SAID and not any(_looked_at(line)[0] for line in lines)
+    return len(lines) >= MOST_SAID and not any(_is_object(line) for line in lines)
 
 
 def _what_it_is(path: str | os.PathLike[str], content: bytes) -> str:
@@ -240,15 +243,23 @@ def _parse(line: bytes) -> tuple[Record | None, str]:
     return record, ""
 
 
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _looked_at(line: bytes) -> tuple[bool, int]:
-    """Whether a line that is no record is whole, and the schema version that it names, else 0."""
+    """Return whether a line that is no record is whole, and the schema version that it names, else
+    0. A torn line is not JSON, as a record begins with a brace."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return False, 0
     version = found.get("schema_version") if isinstance(found, dict) else None
     known = isinstance(version, int) and not isinstance(version, bool)
-    return isinstance(found, dict), version if known else 0  # type: ignore[return-value]
+    return True, version if known else 0  # type: ignore[return-value]
 
 
 def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":

@@ -186,6 +186,15 @@ def test_only_a_whole_line_that_is_left_out_is_a_lost_point(tmp_path):
     assert [each.category for each in caught] == [TornLineWarning, LostPointWarning]
 
 
+@pytest.mark.parametrize("line", ["[1, 2]", "3", "null", '"text"'])
+def test_a_line_of_other_json_is_a_lost_point(tmp_path, line):
+    path = tmp_path / "r.jsonl"
+    append_record(path, record(64))
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.warns(LostPointWarning, match=r"r\.jsonl:2: skipped, not a whole record"):
+        assert len(read_records(path)) == 1
+
+
 def test_a_newer_record_that_cannot_be_read_says_what_to_do(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text('{"schema_version": 2, "points": []}\n')
