@@ -4,7 +4,7 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class DlmBenchError(Exception):
@@ -12,7 +12,14 @@ class DlmBenchError(Exception):
 
 
 class ConfigError(DlmBenchError):
-    """A value that was asked for is not one the benchmark can run."""
+    """A value that was asked for is not one the benchmark can run.
+
+    field: the setting at fault; where it is not given, the word that the text begins with.
+    """
+
+    def __init__(self, text: str = "", *, field: str | None = None) -> None:
+        super().__init__(text)
+        self.field = re.match(r"\w*", text)[0] if field is None else field  # type: ignore[index]
 
 
 class PointError(DlmBenchError):
@@ -56,7 +63,18 @@ def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError
     """The error for a name outside a closed list: says the field, the value and what is allowed."""
     names = [str(name) for name in allowed]
     hint = did_you_mean(str(value), names)
-    return ConfigError(f"{field}: {value!r} is not known{hint}; allowed: {', '.join(names)}")
+    text = f"{field}: {value!r} is not known{hint}; allowed: {', '.join(names)}"
+    return ConfigError(text, field=field)
+
+
+def unknown_option(
+    option: str, sampler: str, allowed: Sequence[str], also: Iterable[str] = ()
+) -> ConfigError:
+    """Return the error for an option that a sampler lacks; `also` are names of other things that
+    may have been meant."""
+    hint = did_you_mean(option, allowed) or did_you_mean(option, also)
+    text = f"{option}: sampler {sampler!r} has no such option{hint}; allowed: {', '.join(allowed)}"
+    return ConfigError(text, field=option)
 
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:

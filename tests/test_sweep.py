@@ -8,6 +8,7 @@ import pytest
 from dlm_bench.errors import ConfigError
 from dlm_bench.sweep.file import SHIPPED
 from dlm_bench.sweep.load import load_sweep
+from dlm_bench.sweep.mistakes import Mistakes
 
 VALID = """
 name = "test"
@@ -162,6 +163,13 @@ def test_a_long_list_of_mistakes_ends(tmp_path):
     told = str(error.value).splitlines()
     assert len(told) == 21
     assert told[-1].endswith("s.toml: 10 more")
+
+
+def test_a_mistake_stands_at_the_line_of_its_field_however_its_text_begins():
+    mistakes = Mistakes("s.toml", {("lines", 0): 3, ("lines", 0, "commit"): 5})
+    mistakes.note(ConfigError("none of these can be fused", field="commit"), "lines", 0)
+    with pytest.raises(ConfigError, match=r"^s\.toml:5: lines\[0\]: none of these"):
+        mistakes.end()
 
 
 def test_what_is_missing_is_told_in_one_line(tmp_path):

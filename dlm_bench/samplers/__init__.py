@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from typing import Any
 
-from dlm_bench.errors import ConfigError, did_you_mean, unknown
+from dlm_bench.errors import ConfigError, unknown, unknown_option
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import PASSES
 from dlm_bench.samplers.autoregressive import Autoregressive
@@ -24,19 +24,20 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
     Raises ConfigError for an unknown sampler, an option it lacks, a value it does not allow, or an
     option that would mean nothing beside the others.
     """
-    kind = sampler_class(name)
-    allowed = [field.name for field in dataclasses.fields(kind)]
+    kind, allowed = sampler_class(name), options_of(name)
     for option in options:
         if option not in allowed:
-            raise ConfigError(
-                f"{option}: sampler {name!r} has no such option{did_you_mean(option, allowed)}; "
-                f"allowed: {', '.join(allowed)}"
-            )
+            raise unknown_option(option, name, allowed)
     sampler = kind(**options)
     for option, why in sampler.without_meaning().items():
         if option in options:
             raise ConfigError(f"{option}: {options[option]!r} is not allowed {why}")
     return sampler
+
+
+def options_of(name: str) -> list[str]:
+    """The names of a sampler's options. Raises ConfigError as `sampler_class` does."""
+    return [field.name for field in dataclasses.fields(sampler_class(name))]
 
 
 def sampler_class(name: str) -> type[Sampler]:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, did_you_mean
+from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown_option
 from dlm_bench.models.backbones import FOLDER, Known, known, origin_of
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.sweep.file import File, Line, as_list
-from dlm_bench.sweep.mistakes import Mistakes, field_of
+from dlm_bench.sweep.mistakes import Mistakes
 
 
 def way(backbone: str, sampler: str) -> str:
@@ -115,23 +115,28 @@ class Expansion:
 
     def _sampler(self, where: Sequence[Any], name: str, asked: dict[str, Any]) -> Any:
         """The sampler of a line, or None, with all that is wrong with its options noted."""
-        from dlm_bench.samplers import SAMPLERS, build_sampler
+        from dlm_bench.samplers import SAMPLERS, build_sampler, options_of
         from dlm_bench.samplers.denoising import AcceptingSampler
 
-        options = dict(asked)
+        options, allowed = dict(asked), list[str]()
+        if not self._mistakes.check(lambda: allowed.extend(options_of(name)), *where):
+            return None
+        unknown = [option for option in asked if option not in allowed]
+        for option in unknown:
+            self._mistakes.note(_no_option(option, name, allowed), *where)
+            del options[option]
         if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
             options["trace"] = str(self._beside / asked["trace"])
-        trace, wrong = options.get("trace"), False
+        trace, wrong = options.get("trace"), bool(unknown)
         while True:
             try:
                 sampler = build_sampler(name, **options)
             except ConfigError as error:
-                self._mistakes.note(_explained(error), *where)
+                self._mistakes.note(error, *where)
                 # Without it, what else is wrong can be seen.
-                field = field_of(error)
-                if field not in options:
+                if error.field not in options:
                     return None
-                del options[field]
+                del options[error.field]
                 wrong = True
                 continue
             if wrong:
@@ -153,14 +158,13 @@ class Expansion:
             self.origins[way(called, sampler)] = origin
 
 
-def _explained(error: ConfigError) -> ConfigError:
-    """The error of a sampler's option, with the key of a sweep file that was meant instead."""
-    text = str(error)
-    option, said, _ = text.partition(" has no such option")
-    option = option.partition(":")[0]
-    if said and option in File.model_fields and option not in Line.model_fields:
-        place = "; all points of a sweep have the same: it stands above the first [[lines]]"
-        return ConfigError(text.partition(said)[0] + said + place)
-    if said and "did you mean" not in text:
-        return ConfigError(text.replace(said, said + did_you_mean(option, Line.model_fields), 1))
-    return error
+def _no_option(option: str, sampler: str, allowed: Sequence[str]) -> ConfigError:
+    """Return the error for an option that a sampler lacks, with the key of a sweep file that was
+    meant instead."""
+    if option in File.model_fields and option not in Line.model_fields:
+        return ConfigError(
+            f"{option}: sampler {sampler!r} has no such option; all points of a sweep have the "
+            "same: it stands above the first [[lines]]",
+            field=option,
+        )
+    return unknown_option(option, sampler, allowed, also=Line.model_fields)

@@ -29,9 +29,8 @@ class Mistakes:
         self._found.setdefault((number, "" if number else text), f"{place}: {text}")
 
     def note(self, error: ConfigError, *where: Any) -> None:
-        """Note an error at the key that its text begins with: in the table `where`, or above."""
-        field = field_of(error)
-        key = {"length": "lengths"}.get(field, field)
+        """Note an error at the key of its field: in the table `where`, or above."""
+        key = {"length": "lengths"}.get(error.field, error.field)
         inside = (*where, key) in self._places or (key,) not in self._places
         index = f"{where[0]}[{where[1]}]: " if where else ""
         self.add(f"{index}{error}", *(where if inside else ()), key)
@@ -61,11 +60,6 @@ class Mistakes:
         """Look the keys of a table that has a wrong name up by the right one."""
         moved = {(new, *key[1:]): n for key, n in self._places.items() if key[0] == old}
         self._places.update(moved)
-
-
-def field_of(error: ConfigError) -> str:
-    """The field that an error is about: the word that its text begins with."""
-    return re.match(r"\w*", str(error))[0]  # type: ignore[index]
 
 
 def _around(where: tuple[Any, ...]) -> list[tuple[Any, ...]]:
