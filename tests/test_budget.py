@@ -129,6 +129,23 @@ def test_a_resumed_sweep_improves_what_it_found():
     assert 0 in dict(lab.measured[1:])
 
 
+def test_a_sweep_that_goes_on_looks_at_the_best_record_of_a_point_alone():
+    """After a wait for other sweeps its records hold a first and an improved one of a point."""
+    lab = Lab({100: 0.3})
+    plan = plan_of([100])
+    found = [lab.measure(plan, 0, seconds)[0] for seconds in (0.1, 1000.0)]
+    lab.measured.clear()
+    assert found[1].error_estimate <= plan.sweep.measuring.tolerance
+    assert spend(lab, plan, budget=60.0, found=found) == []
+
+
+def test_a_point_that_another_sweep_improves_is_left_to_it():
+    lab = Lab({100: 0.3, 200: 0.3})
+    plan = plan_of([100, 200])
+    run = run_within(60.0, lab, plan, [], print, lambda: lab.now, wanted_again=lambda i: i == 1)
+    assert [index for index, _, _ in run] == [0, 1, 1]
+
+
 def test_the_common_error_costs_no_more_than_there_is():
     looks = [Look(i, ("m",), error, 1.0, 0.5) for i, error in enumerate((0.02, 0.1, 0.4))]
     target = common_error(looks, 50.0, 2.0, 0.001)

@@ -294,6 +294,7 @@ def _way_to_run(
             records,
             progress.begin,
             wanted=shared.free,
+            wanted_again=shared.free_again,
             improve=progress.improve,
         )
 

@@ -46,6 +46,7 @@ def run_within(
     clock: Callable[[], float] = time.monotonic,
     *,
     wanted: Callable[[int], bool] = lambda index: True,
+    wanted_again: Callable[[int], bool] = lambda index: True,
     improve: Callable[[int, int, int], object] | None = None,
 ) -> Generator[tuple[int, Record, float], None, None]:
     """Measure as `Executor.run` does, and use what is left of `budget` seconds to measure points
@@ -54,8 +55,9 @@ def run_within(
     The first time a point gets its share, by its work, of FIRST_SHARE of the budget, and at least
     two rounds however long they take. Then points get what brings all of them to one and the same
     error, as small as the time allows: each at most once. Yields what `Executor.run` does; of two
-    records of a point the later one is the better. `improve` is told, in the place of `begin`, a
-    point that starts again, the how manyth it is, and of how many.
+    records of a point the later one is the better. `wanted_again` is asked right before a point
+    starts again. `improve` is told, in the place of `begin`, a point that starts again, the how
+    manyth it is, and of how many.
     """
     begun = clock()
     measuring = plan.sweep.measuring
@@ -67,7 +69,8 @@ def run_within(
         return min(measuring.max_seconds, per_work * plan.work[index], most)
 
     places = {identity: index for index, identity in enumerate(plan.identities())}
-    looks = [look for record in found for look in look_at(plan, places[record.identity], record)]
+    best = plan.best_of(found)
+    looks = [look for name, record in best.items() for look in look_at(plan, places[name], record)]
     measured, loaded = 0.0, set()
     for index, record, seconds in executor.run(plan, found, begin, share, wanted):
         looks += look_at(plan, index, record, seconds)
@@ -85,6 +88,8 @@ def run_within(
         # The model at hand first: another one has to be loaded.
         look = max(worth, key=lambda look: (look.model == executor.model, look.error))
         looks.remove(look)
+        if not wanted_again(look.index):
+            continue
         improved += 1
         if improve is None:
             begin(look.index)

@@ -8,7 +8,7 @@ import pytest
 from support.processes import QUICK, quick_plan
 
 from dlm_bench.results.store import append_record, read_records
-from dlm_bench.sweep.launch.task import Task, parts_of
+from dlm_bench.sweep.launch.task import Task, do_task, parts_of
 from dlm_bench.sweep.plan import make_plan
 from dlm_bench.sweep.run import Executor
 
@@ -70,6 +70,33 @@ def test_a_task_measures_its_own_points_alone(tmp_path, plan):
     assert do(tmp_path, task_of(tmp_path, plan, points=[names[4], names[1]])).returncode == 0
     records = read_records(tmp_path / "r.jsonl")
     assert {r.identity for r in records} == {plan.identities()[n] for n in (1, 4)}
+
+
+def test_a_task_holds_no_claim_of_a_point_that_has_a_record(tmp_path, plan, monkeypatch):
+    held, most = set(), []
+
+    class Claims:
+        def __init__(self, output):
+            pass
+
+        __enter__ = __exit__ = lambda self, *_: self if not _ else None
+
+        def take(self, name):
+            held.add(name)
+            most.append(len(held))
+            return True
+
+        drop = staticmethod(held.discard)
+
+    monkeypatch.setattr("dlm_bench.sweep.launch.task.Claims", Claims)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with Executor(QUICK) as executor:
+        _, first, _ = next(executor.run(plan))
+    append_record(tmp_path / "r.jsonl", first)
+    (tmp_path / "t.json").write_text(task_of(tmp_path, plan).model_dump_json())
+    do_task(tmp_path / "t.json")
+    assert not held
+    assert max(most) <= 2, "the next point may be claimed before the last is written"
 
 
 def test_points_longer_than_one_that_was_found_to_be_too_much_are_skipped(tmp_path, plan):

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict
 from dlm_bench.errors import DlmBenchError, ResultsError
 from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
-from dlm_bench.results.store import append_record, check_writable, read_appended
+from dlm_bench.results.store import check_writable
 from dlm_bench.sweep.launch.multi_gpu import gpu_places, run_on
 from dlm_bench.sweep.plan import Plan, model_of
 from dlm_bench.sweep.run import Executor
+from dlm_bench.sweep.sharing import Shared
 
 
 class Task(BaseModel):
@@ -88,28 +89,10 @@ def _measure(task: Task) -> None:
     limits = [record for record in task.limits if record.environment.get("hardware") == here]
     executors = [executor.at(place) for place in (gpu_places(plan) if alike else [{}])]
     with Claims(task.output) as claims, ExitStack() as ending:
-        since = _Since(task, plan, claims)
+        shared = Shared(plan, task.output, task.start, claims, anywhere=True)
         progress = ending.enter_context(SweepProgress(plan, workers=len(executors)))
-        run = run_on(executors, plan, limits, progress.begin, since.lacks)
+        run = run_on(executors, plan, limits, progress.begin, shared.free)
         results = ending.enter_context(closing(run))
         for index, record, seconds in results:
-            append_record(task.output, record)
+            shared.append(index, record)
             progress.end(index, record, seconds)
-
-
-class _Since:
-    """Which points of a task have got a record since it was submitted, or are being measured."""
-
-    def __init__(self, task: Task, plan: Plan, claims: Claims) -> None:
-        self._output, self._read, self._plan = task.output, task.start, plan.anywhere()
-        self._names, self._claims = self._plan.identities(), claims
-        self._here = plan.identities()
-        self._done: set[str] = set()
-
-    def lacks(self, index: int) -> bool:
-        """Whether a point has no record yet and nobody is at it; then it is claimed."""
-        if not self._claims.take(self._here[index]):
-            return False
-        records, self._read = read_appended(self._output, self._read)
-        self._done.update(map(self._plan.key_of, records))
-        return self._names[index] not in self._done
