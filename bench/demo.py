@@ -88,7 +88,7 @@ def told(records: Path) -> str:
 
 def best_of(ratios: pd.DataFrame) -> str:
     """The sentence of `told`: of the longest length the speed-up that is surest to be large."""
-    from dlm_bench.figures.theme import BACKBONE_NAMES, SAMPLER_NAMES
+    from dlm_bench.results.series import BACKBONE_NAMES, SAMPLER_NAMES
 
     longest = ratios[ratios.length == ratios.length.max()]
     best = longest.loc[longest.low.idxmax()]

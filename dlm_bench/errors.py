@@ -59,6 +59,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return named or "can't allocate memory" in str(error)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 point`, `2 points`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
     """The error for a name outside a closed list: says the field, the value and what is allowed."""
     names = [str(name) for name in allowed]

@@ -34,10 +34,6 @@ _PLAIN = {
 }
 
 
-class ReaderGone(Exception):
-    """The reader of standard output, such as head, has seen enough."""
-
-
 def plain(text: str) -> str:
     """Return text in ASCII: ^2, +-, x and the like for what ASCII lacks, escapes for the rest."""
     spelled = "".join(_PLAIN.get(character, character) for character in text)
@@ -128,14 +124,15 @@ class _Stream:
 
 
 class _Output(_Stream):
-    """Standard output, whose failure ends the command with a message."""
+    """Standard output, whose failure ends the command with a message. A reader that has seen enough
+    (`| head`) is no failure: the command goes on without output and keeps its exit code."""
 
     def _fail(self, error: Exception) -> None:
         super()._fail(error)
+        if isinstance(error, BrokenPipeError):
+            return
         if sys.stdout is not self:  # a library flushes it at exit, after the command
             return
-        if isinstance(error, BrokenPipeError):
-            raise ReaderGone from None
         reason = getattr(error, "strerror", None) or error
         raise ResultsError(f"standard output: {reason}") from None
 

@@ -101,6 +101,13 @@ def test_a_step_summary_that_cannot_be_written_is_an_error(compare, tmp_path, mo
     assert "GITHUB_STEP_SUMMARY" in err
 
 
+def test_a_step_summary_that_cannot_be_written_hides_no_regression(compare, tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    code, _, err = compare(*MIXED, "--format", "github")
+    assert code == 1
+    assert err.startswith("dlm-bench: WARNING: GITHUB_STEP_SUMMARY: ")
+
+
 def test_other_formats_leave_the_step_summary_alone(compare, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     compare(BOTH, BOTH, "--format", "markdown")
@@ -143,6 +150,19 @@ def test_what_is_decided_needs_no_advice(compare):
     assert json.loads(compare(BOTH, BOTH, "--format", "json")[1])["advice"] == ""
 
 
+FAILING = [record(status="oom"), record("diffumamba", status="oom")]
+
+
+def test_points_that_fail_on_both_sides_are_no_green_light(compare):
+    code, out, _ = compare(FAILING, FAILING)
+    assert code == 0
+    conclusion, advice = out.splitlines()[-2:]
+    assert conclusion == "2 still failing of 2 points (threshold 5 %): nothing decided"
+    assert advice == "advice: every point fails on both sides; run one by itself to see why"
+    _, out, _ = compare([*FAILING, record(length=128)], [*FAILING, record(length=128)])
+    assert "no regression proven" in out
+
+
 @pytest.mark.parametrize(
     ("base", "head", "runs", "code"),
     [
@@ -150,8 +170,10 @@ def test_what_is_decided_needs_no_advice(compare):
         (BOTH, BOTH, 10, 0),
         (BOTH, BOTH[:1], 10, 3),
         (BOTH, [record(), record("diffumamba", 1.5)], 10, 1),
+        (BOTH[:1], BOTH, 10, 0),
+        (FAILING, FAILING, 10, 3),
     ],
-    ids=["undecided", "same", "missing", "slower"],
+    ids=["undecided", "same", "missing", "slower", "new", "failing on both sides"],
 )
 def test_strict_is_exit_code_3_where_a_point_is_left_open(base, head, runs, code, compare):
     assert compare(base, head, "--strict", runs=runs)[0] == code

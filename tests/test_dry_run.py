@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.processes import quick_plan
 
-from dlm_bench.cli import launching, main
+from dlm_bench.cli import main, sweep_results
 from dlm_bench.cost.roofline import decode_floor, find_hardware
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Record
@@ -71,7 +71,54 @@ def test_sampled_points_take_their_max_seconds_at_most(path):
     plan = make_plan(path, here=False)
     text = sweep_seconds_text(plan, find_hardware("h100-sxm"))
     assert seconds(text) == pytest.approx(2, rel=0.1), "a second each, the least of sampling"
-    assert "60 s if its 2 sampled points take all of their max_seconds" in text
+    assert "60 s if 2 sampled points take all of max_seconds" in text
+
+
+CPU = """
+name = "here"
+size = "tiny"
+lengths = [64]
+memory_limit = "64MiB"
+
+[[lines]]
+backbone = "diffutran"
+sampler = "full"
+"""
+
+
+def test_a_sweep_in_another_precision_is_predicted_in_that_of_the_hardware(path, capsys):
+    path.write_text(CPU)
+    assert main(["sweep", str(path), "--dry-run", "--hardware", "h100-sxm"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].endswith(
+        "for 1 point on h100-sxm, by its roofline; in bfloat16, as its peak is, where the sweep "
+        "asks for float32"
+    )
+    assert not err
+
+
+def test_hardware_that_is_not_known_is_told_before_anything_is_printed(path, capsys):
+    assert main(["sweep", str(path), "--dry-run", "--hardware", "h10"]) == 2
+    out, err = capsys.readouterr()
+    assert "hardware: 'h10' is not known" in err
+    assert not out
+
+
+def test_a_dry_run_says_that_the_memory_limit_was_not_checked(path, capsys):
+    path.write_text(CPU)
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    out, _ = capsys.readouterr()
+    assert "1 point, exact; nothing is recorded" in out
+    assert "the memory limit was not checked" in out
+
+
+def test_a_dry_run_for_slurm_says_its_jobs_and_what_they_take(path, capsys):
+    options = ["--launcher", "slurm", "--dry-run", "--hardware", "h100-sxm"]
+    assert main(["sweep", str(path), *options, "--points-per-job", "1"]) == 0
+    *_, checked, jobs, told = capsys.readouterr().out.splitlines()
+    assert checked == "kernels, graphs and limits are checked by the jobs"
+    assert jobs == "2 jobs for 2 points"
+    assert told.endswith("for 2 points on h100-sxm, by its roofline")
 
 
 def test_hardware_belongs_to_a_dry_run(path, capsys):
@@ -92,7 +139,7 @@ def test_a_sweep_says_in_one_line_that_most_points_were_contended(
         record.flags = ["contended"] * (index < contended)
         record.environment = {"hardware": "imaginary"}
         records.append(record)
-    assert launching.conclude(plan, records, 3, tmp_path / "r.jsonl") == 0
+    assert sweep_results.conclude(plan, records, 3, tmp_path / "r.jsonl") == 0
     err = capsys.readouterr().err
     assert ("2 of 3 points were contended" in err) == told
     assert len(err.splitlines()) == told

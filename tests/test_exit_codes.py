@@ -77,6 +77,16 @@ def test_debug_shows_the_traceback(arguments, failing, capsys):
     assert err.splitlines()[-1] == "dlm-bench: internal error: ValueError: of us"
 
 
+def test_debug_as_the_value_of_an_option_shows_no_traceback(failing, capsys, monkeypatch):
+    def fail(args):
+        raise ValueError("of us")
+
+    monkeypatch.setattr("dlm_bench.cli.reporting.report", fail)
+    assert main(["report", "r.jsonl", "--output=--debug"]) == 70
+    assert main(["report", "--output=x", "--", "--debug"]) == 70
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["compare {0} {0}", "fit {0}", "table fit {0}", "--help"])
 def test_a_full_disk_behind_standard_output_is_exit_code_2(command, results):
     done = shell(f'"$@" {command.format(results)} > /dev/full')
@@ -110,6 +120,30 @@ def test_an_error_message_does_not_go_to_standard_output_where_standard_error_is
 def test_a_reader_that_has_seen_enough_is_no_error(results):
     done = shell(f'{{ "$@" compare {results} {results} --format json; echo $? >&2; }} | head -c 1')
     assert done.stderr.strip() == "0"
+
+
+# The reader is gone for certain before the command prints.
+GONE = '{{ sleep 1; "$@" {}; echo $? >&2; }} | :'
+
+
+def test_a_reader_that_is_gone_hides_no_regression(results, tmp_path):
+    slow = tmp_path / "slow.jsonl"
+    for length in (64, 128, 256, 512):
+        append_record(slow, record(length=length, scale=length / 64 * 2))
+    done = shell(GONE.format(f"compare {results} {slow} --run-spread 0"))
+    assert done.stderr.splitlines()[-1] == "1"
+
+
+def test_a_reader_that_is_gone_stops_no_sweep_and_hides_no_failed_point(tmp_path):
+    path, output = tmp_path / "s.toml", tmp_path / "r.jsonl"
+    path.write_text(
+        'name = "s"\nsize = "tiny"\nlengths = [8, 16]\nwarmup = 0\nrepeats = 1\ntimeout = 1e-9\n'
+        '[[lines]]\nbackbone = "diffutran"\nsampler = "full"\n'
+    )
+    command = f"sweep {path} --resume --output {output}"
+    done = shell(GONE.format(command), PYTHONUNBUFFERED="1")
+    assert done.stderr.splitlines()[-1] == "3"
+    assert len(output.read_text().splitlines()) == 2
 
 
 def test_a_closed_standard_output_does_not_print_into_the_results_file(tmp_path):
@@ -171,7 +205,7 @@ def test_importing_the_command_line_imports_nothing_slow():
         "print(*sorted(m for m in sys.modules if 'dlm_bench' in m.split('.')))"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["dlm_bench", "dlm_bench.cli"]
+    assert done.stdout.split() == ["dlm_bench", "dlm_bench.cli", "dlm_bench.version"]
 
 
 def test_the_package_runs_as_a_module_and_says_its_version():

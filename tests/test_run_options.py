@@ -53,6 +53,10 @@ def test_help_lists_the_options_of_every_sampler(capsys):
             ["--token-per-step", "8"],
             "(did you mean '--tokens-per-step'?) (see dlm-bench run",
         ),
+        (
+            ["-o", "commit=fused", "-o", "commit=none"],
+            "--option: commit is given twice; give it once",
+        ),
         (["--xyzzy", "8"], "an option of a plug-in's sampler is -o NAME=VALUE"),
         (["--block-size", "8"], "block_size: sampler 'full' has no such option"),
         (["-o", "tokens_per_step=4", "--tokens-per-step", "8"], "tokens_per_step is given by"),

@@ -4,8 +4,10 @@ import os
 import signal
 
 import pytest
+from support.processes import quick_plan
 
-from dlm_bench.cli import main
+from dlm_bench.cli import main, sweep_slurm
+from dlm_bench.signals import Terminated
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -27,6 +29,19 @@ def test_a_signal_is_one_line_whatever_a_library_makes_of_it(
     assert main(["env"]) == code
     assert capsys.readouterr().err == "dlm-bench: interrupted\n"
     assert signal.getsignal(signum) == before
+
+
+@pytest.mark.parametrize(("interrupt", "code"), [(Terminated, 143), (KeyboardInterrupt, 130)])
+def test_a_signal_while_jobs_of_slurm_are_waited_for_has_the_exit_code_of_any(
+    monkeypatch, capsys, tmp_path, interrupt, code
+):
+    def follow(*_):
+        raise interrupt
+
+    monkeypatch.setattr(sweep_slurm, "_follow", follow)
+    plan = quick_plan([("diffutran", 8)])
+    assert sweep_slurm._wait(plan, None, [], {}, tmp_path / "r.jsonl", 0) == code
+    assert "interrupted; the jobs go on" in capsys.readouterr().err
 
 
 def test_an_ignored_interrupt_stays_ignored(monkeypatch):

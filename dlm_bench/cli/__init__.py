@@ -8,6 +8,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+
     from dlm_bench.signals import Interrupts
 
 OK, USAGE, POINTS_FAILED, INTERNAL, INTERRUPTED = 0, 2, 3, 70, 130
@@ -29,61 +31,59 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str], interrupts: "Interrupts") -> int:
     """Run a command; say in one line what ended it, after the traceback with --debug."""
+    debug = False
     try:
-        code = _command(arguments)
+        from dlm_bench.cli.parser import parse
+
+        try:
+            args = parse(arguments)
+            debug = getattr(args, "debug", False)
+            code = _command(args)
+        except SystemExit as stop:  # of argparse, after --help or a wrong usage
+            code = stop.code if isinstance(stop.code, int) else OK
         sys.stdout.flush()
         return code
     except BaseException as error:
-        return _ended(arguments, error, interrupts)
+        code, message = _ended(error, interrupts, debug)
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        print(f"dlm-bench: {message}", file=sys.stderr)
+        return code
 
 
-def _ended(arguments: list[str], error: BaseException, interrupts: "Interrupts") -> int:
+def _ended(error: BaseException, interrupts: "Interrupts", debug: bool) -> tuple[int, str]:
+    """Return the exit code and the message for what ended a command."""
     from dlm_bench.errors import DlmBenchError, PointError, first_line
     from dlm_bench.signals import exit_code
-    from dlm_bench.streams import ReaderGone
 
-    if isinstance(error, ReaderGone):
-        return OK
     interrupt = error if isinstance(error, KeyboardInterrupt) else interrupts.came
     if interrupt is not None:  # whatever a library made of it
-        return _end(arguments, exit_code(interrupt), "interrupted")
+        return exit_code(interrupt), "interrupted"
     if isinstance(error, PointError):
-        return _end(arguments, POINTS_FAILED, str(error))
+        return POINTS_FAILED, str(error)
     if isinstance(error, DlmBenchError):
-        return _end(arguments, USAGE, str(error))
+        return USAGE, str(error)
     if not isinstance(error, Exception):
         raise error
     if isinstance(error, OSError) and error.filename is not None:
-        return _end(arguments, USAGE, f"{str(error.filename)!r}: {error.strerror}")
+        return USAGE, f"{str(error.filename)!r}: {error.strerror}"
     what = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
-    hint = "" if "--debug" in arguments else " (--debug shows where)"
-    return _end(arguments, INTERNAL, f"internal error: {what}{hint}")
+    hint = "" if debug else " (--debug shows where)"
+    return INTERNAL, f"internal error: {what}{hint}"
 
 
-def _command(arguments: list[str]) -> int:
+def _command(args: "argparse.Namespace") -> int:
     import warnings
 
-    from dlm_bench.cli.parser import parse
     from dlm_bench.waiting import wait_passively
 
-    try:
-        args = parse(arguments)
-    except SystemExit as stop:  # of argparse, after --help or a wrong usage
-        return stop.code if isinstance(stop.code, int) else OK
     wait_passively(os.environ)
     with warnings.catch_warnings():
         lost = _show_warnings()
         code: int = args.command(args)
     return POINTS_FAILED if lost and code == OK else code
-
-
-def _end(arguments: list[str], code: int, message: str) -> int:
-    if "--debug" in arguments:
-        import traceback
-
-        traceback.print_exc()
-    print(f"dlm-bench: {message}", file=sys.stderr)
-    return code
 
 
 def _show_warnings() -> list[Warning | str]:

@@ -115,7 +115,11 @@ def _add_each_sampler_option(parser: Parser) -> None:
 def sampler_options(args: argparse.Namespace) -> dict[str, Option]:
     """The options of the sampler that were given. Raises ConfigError for a text that is none, and
     for an option with two values."""
-    found = dict(map(_option_of, args.option))
+    found: dict[str, Option] = {}
+    for name, value in map(_option_of, args.option):
+        if name in found:
+            raise ConfigError(f"--option: {name} is given twice; give it once")
+        found[name] = value
     for key, text in vars(args).items():
         name = key.removeprefix("sampler_")
         if name != key and text is not None:

@@ -8,7 +8,7 @@ from dlm_bench.cli import (
     measuring,
     predicting,
     reporting,
-    sweeping,
+    sweep,
     telling,
     tracing,
 )
@@ -68,7 +68,7 @@ def build_parser() -> Parser:
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
     for module in (
         measuring,
-        sweeping,
+        sweep,
         tracing,
         drawing,
         reporting,

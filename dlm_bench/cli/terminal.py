@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.errors import ConfigError, ResultsError
+from dlm_bench.errors import ConfigError, ResultsError, counted
 from dlm_bench.results.record import ORDINARY, Record, mean_of
 from dlm_bench.results.store import frame_of
 from dlm_bench.results.text_table import text_grid
@@ -32,7 +32,7 @@ def print_record(record: Record) -> None:
     point, mean = record.point, record.mean_seconds
     assert mean is not None  # run raises where nothing was timed
     spread = (max(record.seconds) - min(record.seconds)) / mean
-    how = f"{record.mode}, {record.warmup} warm-up, {record.repeats} repeats"
+    how = f"{record.mode}, {record.warmup} warm-up, {counted(record.repeats, 'repeat')}"
     if record.error_estimate is not None:
         how += f", estimated error {record.error_estimate:.1%}"
     facts = {
@@ -103,7 +103,7 @@ def print_plan(sweep: Sweep) -> None:
     print(f"{sweep.name}: {', '.join([*told, sweep.points[0].dtype, sweep.points[0].device])}")
     cells = [[row[place] for place in kept] for row in (titles, *rows)]
     _print_table(cells[0], cells[1:], sum(place < words for place in kept))
-    print(f"{len(sweep.points)} points, {sweep.measuring.mode}; nothing is recorded")
+    print(f"{counted(len(sweep.points), 'point')}, {sweep.measuring.mode}; nothing is recorded")
 
 
 def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool) -> None:

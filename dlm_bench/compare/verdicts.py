@@ -10,7 +10,8 @@ from typing import get_args
 from dlm_bench.compare.statistics import REGRESSIONS, Comparison, Verdict
 from dlm_bench.results.record import Point, Record
 
-OPEN: tuple[Verdict, ...] = ("undecided", "missing", "new")  # verdicts that decide nothing
+UNSETTLED: tuple[Verdict, ...] = ("undecided", "missing")  # verdicts that --strict fails for
+OPEN = (*UNSETTLED, "new", "still failing")  # verdicts that say nothing about speed
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Report:
 
     @property
     def decided(self) -> bool:
-        """True if a point has a verdict; False if noise or a missing side leaves all open."""
+        """True if a point's times were compared, or it fails on one side only; False if noise, a
+        missing side or failures of both leave all points open."""
         return any(each.verdict not in OPEN for each in self.points)
 
     @property
@@ -85,6 +87,8 @@ class Report:
         """One line on what to do where nothing was decided; empty where something was."""
         if self.decided:
             return ""
+        if self.points and all(each.verdict == "still failing" for each in self.points):
+            return "every point fails on both sides; run one by itself to see why"
         reaches = [_reach(each.comparison) for each in self.points if each.comparison is not None]
         known = [reach for reach in reaches if math.isfinite(reach)]
         noise = "the noise is not known"
@@ -99,8 +103,10 @@ class Report:
 
     @property
     def strict_exit_code(self) -> int:
-        """1 if there is a regression, 3 if a point is open, else 0."""
-        return self.exit_code or (3 if any(each.verdict in OPEN for each in self.points) else 0)
+        """1 if there is a regression, 3 if a point is undecided or missing or nothing is decided at
+        all, else 0: a new point alone fails no comparison."""
+        unsettled = any(each.verdict in UNSETTLED for each in self.points)
+        return self.exit_code or (3 if unsettled or not self.decided else 0)
 
     def counts(self) -> dict[Verdict, int]:
         """How many points have each verdict that occurs, the worst first."""

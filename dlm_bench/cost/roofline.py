@@ -164,11 +164,14 @@ def fits(
     return parameter_bytes(config, hardware.dtype) + caches <= hardware.memory
 
 
+def same_precision(dtype: str, hardware: Hardware) -> bool:
+    """Return True if the hardware's peak holds for `dtype`; float16 has bfloat16's."""
+    return dtype == hardware.dtype or {dtype, hardware.dtype} <= {"bfloat16", "float16"}
+
+
 def check_precision(dtype: str, hardware: Hardware) -> None:
-    """Raise ConfigError if the hardware's peak is that of another precision than `dtype`; float16
-    has bfloat16's."""
-    half = {"bfloat16", "float16"}
-    if dtype != hardware.dtype and not {dtype, hardware.dtype} <= half:
+    """Raise ConfigError if the hardware's peak is that of another precision than `dtype`."""
+    if not same_precision(dtype, hardware):
         raise ConfigError(
             f"dtype: {dtype!r} is not allowed; the peak of hardware {hardware.name!r} is that of "
             f"{hardware.dtype}"

@@ -16,8 +16,15 @@ from matplotlib.figure import Figure
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import bound, flags, legend, theme
 from dlm_bench.figures.missing import name_missing
+from dlm_bench.results.series import (
+    Line,
+    identity_columns,
+    labelled,
+    shared_settings,
+    short_number,
+    time_bounds,
+)
 from dlm_bench.results.series import Spread as Spread
-from dlm_bench.results.series import identity_columns, time_bounds
 
 P = "tokens_per_step"
 Row = dict[str, Any]
@@ -33,11 +40,11 @@ class Quantity:
     told: str = ""
     bars: str = "slowest to fastest"
     level: float | None = None
-    tick: Callable[[float], str] = theme.short_number
+    tick: Callable[[float], str] = short_number
     along: str = "length"
 
 
-def valued(line: theme.Line, of: Callable[[Row], Spread | None]) -> theme.Line:
+def valued(line: Line, of: Callable[[Row], Spread | None]) -> Line:
     """The line with `value`, `low` and `high` in its rows, without those that have None."""
     found = [(row, of(row)) for row in line.rows]
     return replace(line, rows=[row | spread._asdict() for row, spread in found if spread])
@@ -52,14 +59,14 @@ def over_repeats(row: Row, of: Callable[[float], float]) -> Spread:
 def draw_known(
     name: str,
     frame: pd.DataFrame,
-    lines: list[theme.Line],
+    lines: list[Line],
     quantity: Quantity,
     of: Callable[[Row], Spread | None],
     lack: str,
 ) -> Figure:
     """Draw the points of lines that a quantity is known of, and warn of the others, `lack` saying
     why. Raises ResultsError if it is known of none."""
-    before = theme.labelled(lines)
+    before = labelled(lines)
     after = [valued(line, of) for line in before]
     drawn = [line for line in after if line.rows]
     if not drawn:
@@ -70,7 +77,7 @@ def draw_known(
     return draw_lines(frame, drawn, quantity)
 
 
-def _absent(before: list[theme.Line], after: list[theme.Line]) -> str:
+def _absent(before: list[Line], after: list[Line]) -> str:
     """The points of lines that were left out, empty if none was."""
     gone: dict[tuple[int, ...], list[str]] = {}
     for was, line in zip(before, after, strict=True):
@@ -87,7 +94,7 @@ def _absent(before: list[theme.Line], after: list[theme.Line]) -> str:
 
 def draw_lines(
     frame: pd.DataFrame,
-    measured: Sequence[theme.Line],
+    measured: Sequence[Line],
     quantity: Quantity,
     bounds: bound.Bounds | None = None,
 ) -> Figure:
@@ -100,7 +107,7 @@ def draw_lines(
     `load_results`, whose failures the caption counts.
     """
     under = [] if bounds is None else bounds.lines
-    named = theme.labelled([*measured, *under], hidden={P, "hardware", "device", "length"})
+    named = labelled([*measured, *under], hidden={P, "hardware", "device", "length"})
     drawn, under = named[: len(measured)], named[len(measured) :]
     members_of = facets(named)
     colours = theme.backbone_colours(line.backbone for line in named)
@@ -132,15 +139,15 @@ def draw_lines(
                 _draw_line(axes, line, colour, look, quantity)
     _scale(panels, named, quantity)
     told = [quantity.told, measurement(drawn, quantity.bars)]
-    caption = " ".join([f"{theme.shared_settings(named)}.", *filter(None, told)])
+    caption = " ".join([f"{shared_settings(named)}.", *filter(None, told)])
     theme.caption(figure, caption + flags.told(drawn) + _failures(frame))
     legend.draw_legend(figure, groups, rows)
     return figure
 
 
-def facets(drawn: list[theme.Line]) -> dict[str, list[theme.Line]]:
+def facets(drawn: list[Line]) -> dict[str, list[Line]]:
     """The lines of each panel by its title, which says what sets it apart from other panels."""
-    machines: dict[str, list[theme.Line]] = {}
+    machines: dict[str, list[Line]] = {}
     for line in drawn:
         named = [line.settings[name] for name in ("hardware", "device") if name in line.settings]
         machines.setdefault(", ".join(named), []).append(line)
@@ -161,13 +168,13 @@ def facets(drawn: list[theme.Line]) -> dict[str, list[theme.Line]]:
     return {title: members for title, members in facets.items() if members}
 
 
-def _values(drawn: Iterable[theme.Line], name: str) -> list[Any]:
+def _values(drawn: Iterable[Line], name: str) -> list[Any]:
     """What a setting is among the lines that have it."""
     return sorted({line.settings[name] for line in drawn if name in line.settings})
 
 
 def _draw_line(
-    axes: Axes, line: theme.Line, colour: str, look: theme.LineStyle, quantity: Quantity
+    axes: Axes, line: Line, colour: str, look: theme.LineStyle, quantity: Quantity
 ) -> None:
     """One line with its bars; sampled points are hollow."""
     places = np.array([row[quantity.along] for row in line.rows])
@@ -191,7 +198,7 @@ def _draw_line(
     flags.ring(axes, line, "value", colour, quantity.along)
 
 
-def _scale(panels: list[Axes], named: list[theme.Line], quantity: Quantity) -> None:
+def _scale(panels: list[Axes], named: list[Line], quantity: Quantity) -> None:
     """Logarithmic axes that hold every point of every panel, and the level of reference."""
     places = [row[quantity.along] for line in named for row in line.rows]
     values = [row[end] for line in named for row in line.rows for end in ("low", "high")]
@@ -204,7 +211,7 @@ def _scale(panels: list[Axes], named: list[theme.Line], quantity: Quantity) -> N
     theme.value_axis(panels[0].yaxis, *panels[0].get_ylim(), quantity.tick)
 
 
-def measurement(drawn: Sequence[theme.Line], bars: str) -> str:
+def measurement(drawn: Sequence[Line], bars: str) -> str:
     """How the points of lines were measured, for the caption; `bars` is what those of whole
     decodes span, empty where there are none."""
     modes = {row["mode"] for line in drawn for row in line.rows}

@@ -13,6 +13,8 @@ from dlm_bench.errors import ResultsError
 from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, draw_lines, valued
 from dlm_bench.figures.throughput import speed
+from dlm_bench.results import series
+from dlm_bench.results.series import BACKBONE_NAMES, Line, labelled
 
 THROUGHPUT = Quantity("throughput (tokens/s)", along="batch")
 
@@ -26,7 +28,7 @@ def draw_batch(frame: pd.DataFrame) -> Figure:
     which batch each autoregressive line overtakes each other one. Raises ResultsError if no line
     has two batches.
     """
-    lines = theme.lines(frame, along="batch")
+    lines = series.lines(frame, along="batch")
     lengths = {line.settings["length"] for line in lines if len(line.rows) > 1}
     if not lengths:
         raise ResultsError("no line of the records has two batches at the same length")
@@ -37,12 +39,12 @@ def draw_batch(frame: pd.DataFrame) -> Figure:
     return draw_lines(shown, drawn, replace(THROUGHPUT, told=told))
 
 
-def _named(drawn: list[theme.Line]) -> list[theme.Line]:
+def _named(drawn: list[Line]) -> list[Line]:
     """The lines as the caption calls them: by their backbones, if these tell them apart."""
     counts = Counter((line.backbone, line.settings["length"]) for line in drawn)
     if max(counts.values()) > 1:
-        return theme.labelled(drawn, hidden={"length"})
-    names = theme.BACKBONE_NAMES
+        return labelled(drawn, hidden={"length"})
+    names = BACKBONE_NAMES
     return [replace(line, label=names.get(line.backbone, line.backbone)) for line in drawn]
 
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.errors import ConfigError
 from dlm_bench.figures import theme
+from dlm_bench.results.series import Line
 
 if TYPE_CHECKING:
     from dlm_bench.models.config import ModelConfig
@@ -27,13 +28,11 @@ PALE = 0.45  # how much of the way to white a bound's colour goes
 class Bounds:
     """The bounds of lines on some hardware (`value` in tokens/s), and the legend's entry."""
 
-    lines: list[theme.Line]
+    lines: list[Line]
     label: str
 
 
-def bounds_of(
-    asked: Iterable[theme.Line], hardware: Hardware, lengths: Iterable[int]
-) -> Bounds | None:
+def bounds_of(asked: Iterable[Line], hardware: Hardware, lengths: Iterable[int]) -> Bounds | None:
     """The most tokens per second that the hardware allows each line, at the powers of two and
     the `lengths` within their range.
 
@@ -54,7 +53,7 @@ def bounds_of(
     return Bounds(found, f"roofline bound ({hardware.name}{other})") if found else None
 
 
-def _rows(line: theme.Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
+def _rows(line: Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
     """What `draw` and the scales need of a line's bound at these lengths."""
     from dlm_bench.cost.roofline import sampler_of
     from dlm_bench.models.config import model_config, stated_config
@@ -93,7 +92,7 @@ def _speed(
     return roofline.bound(config, sampler, length, hardware, batch=batch, prompt_len=prompt_len)
 
 
-def draw(axes: Axes, line: theme.Line, colour: str, marker: str) -> None:
+def draw(axes: Axes, line: Line, colour: str, marker: str) -> None:
     """A thin pale dotted line with the small marker of its sampler at its end."""
     red, green, blue = (channel + PALE * (1 - channel) for channel in to_rgb(colour))
     axes.plot(

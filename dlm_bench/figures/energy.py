@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
+from dlm_bench.results.series import lines
 
 ENERGY = Quantity(
     "energy per token (J)",
@@ -24,7 +25,7 @@ def draw_energy(frame: pd.DataFrame) -> Figure:
     records have no energy are named by a NotDrawnWarning. Raises ResultsError if none has any.
     """
     lack = "no energy in the telemetry"
-    return draw_known("energy", frame, theme.lines(frame), ENERGY, joules_per_token, lack)
+    return draw_known("energy", frame, lines(frame), ENERGY, joules_per_token, lack)
 
 
 def joules_per_token(row: Row) -> Spread | None:

@@ -4,8 +4,8 @@ from collections import Counter
 
 from matplotlib.axes import Axes
 
-from dlm_bench.figures.theme import Line
 from dlm_bench.results.record import Flag
+from dlm_bench.results.series import Line
 
 FLAGS: dict[Flag | str, str] = {
     "throttled": "clocks held down",

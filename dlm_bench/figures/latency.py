@@ -16,7 +16,14 @@ from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import flags, legend, theme
 from dlm_bench.figures.against_length import measurement
-from dlm_bench.results.series import time_bounds
+from dlm_bench.results.series import (
+    SAMPLER_NAMES,
+    Line,
+    labelled,
+    lines,
+    shared_settings,
+    time_bounds,
+)
 
 MIN_LENGTHS = 3  # the law has three coefficients
 _TERMS: dict[str, tuple[str, tuple[float, tuple[float, ...]]]] = {  # term: colour, dashes
@@ -55,10 +62,10 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     low, high = min(times) / 15, max(times)
     panels[0].set_ylim(low, high * (high / low) ** 0.4)
     theme.value_axis(panels[0].yaxis, low, high)
-    samplers = {theme.SAMPLER_NAMES.get(line.sampler, line.sampler) for line in drawn}
+    samplers = {SAMPLER_NAMES.get(line.sampler, line.sampler) for line in drawn}
     shared = samplers.pop() + ", " if len(samplers) == 1 else ""
     how = measurement(drawn, "slowest to fastest")
-    told = f"{shared}{theme.shared_settings(drawn)}. {how} Equations: L in thousands."
+    told = f"{shared}{shared_settings(drawn)}. {how} Equations: L in thousands."
     theme.caption(figure, told + flags.told(drawn))
     handles = _legend({row["mode"] for line in drawn for row in line.rows})
     columns = len(handles) if len(drawn) > 1 else 3
@@ -66,9 +73,9 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> Figure:
     return figure
 
 
-def _chosen(frame: pd.DataFrame, sampler: str | None) -> list[theme.Line]:
+def _chosen(frame: pd.DataFrame, sampler: str | None) -> list[Line]:
     """The lines to draw, with labels that tell them, and no others, apart."""
-    there = theme.lines(frame)
+    there = lines(frame)
     fitted = [line for line in there if len(line.rows) >= MIN_LENGTHS]
     if sampler is None and any(line.sampler == "full" for line in fitted):
         sampler = "full"
@@ -79,10 +86,10 @@ def _chosen(frame: pd.DataFrame, sampler: str | None) -> list[theme.Line]:
         raise ResultsError(
             f"nothing to draw: no {MIN_LENGTHS} ok lengths for {asked}; lengths there are: {names}"
         )
-    return theme.labelled(keep)
+    return labelled(keep)
 
 
-def _draw_panel(axes: Axes, line: theme.Line, colour: str) -> None:
+def _draw_panel(axes: Axes, line: Line, colour: str) -> None:
     """Measured points with their bounds, the fitted law and its terms."""
     points = [
         (row["length"], seconds / row["nfe"]) for row in line.rows for seconds in row["seconds"]

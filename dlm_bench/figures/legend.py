@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dlm_bench.figures import theme
+from dlm_bench.results.series import BACKBONE_NAMES, SAMPLER_NAMES, Line
 
 
-def variant_styles(drawn: Iterable[theme.Line]) -> dict[str, theme.LineStyle]:
+def variant_styles(drawn: Iterable[Line]) -> dict[str, theme.LineStyle]:
     """The line style of each variant among the lines, in the order of the samplers.
 
     A sampler's first variant has the sampler's own style; the others (say, its other commits), and
@@ -20,7 +21,7 @@ def variant_styles(drawn: Iterable[theme.Line]) -> dict[str, theme.LineStyle]:
     variants: dict[str, theme.LineStyle] = {}
     markers, dashes = itertools.cycle(theme.MORE_MARKERS), itertools.cycle(theme.MORE_DASHES)
     taken: set[str] = set()
-    order = {name: place for place, name in enumerate(theme.SAMPLER_NAMES)}
+    order = {name: place for place, name in enumerate(SAMPLER_NAMES)}
     for line in sorted(drawn, key=lambda line: order.get(line.sampler, len(order))):
         if line.variant in variants:
             continue
@@ -37,9 +38,7 @@ def variant_styles(drawn: Iterable[theme.Line]) -> dict[str, theme.LineStyle]:
 def backbone_handles(backbones: Iterable[str], colours: dict[str, str]) -> list[Line2D]:
     """A thick bar of colour for each backbone."""
     return [
-        Line2D(
-            [], [], color=colours[name], linewidth=2.5, label=theme.BACKBONE_NAMES.get(name, name)
-        )
+        Line2D([], [], color=colours[name], linewidth=2.5, label=BACKBONE_NAMES.get(name, name))
         for name in dict.fromkeys(backbones)
     ]
 

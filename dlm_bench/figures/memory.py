@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
+from dlm_bench.results.series import lines
 
 GIB = 2**30
 MEMORY = Quantity(
@@ -22,7 +23,7 @@ def draw_memory(frame: pd.DataFrame) -> Figure:
     Points whose records do not say are named by a NotDrawnWarning. Raises ResultsError if all are.
     """
     lack = "no peak memory in the record"
-    return draw_known("memory", frame, theme.lines(frame), MEMORY, peak, lack)
+    return draw_known("memory", frame, lines(frame), MEMORY, peak, lack)
 
 
 def peak(row: Row) -> Spread | None:

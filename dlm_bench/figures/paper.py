@@ -13,7 +13,7 @@ from dlm_bench.figures.against_length import P, draw_lines, valued
 from dlm_bench.figures.bound import Bounds, bounds_of
 from dlm_bench.figures.missing import name_missing
 from dlm_bench.figures.throughput import THROUGHPUT, speed
-from dlm_bench.results.series import SETTINGS
+from dlm_bench.results.series import BACKBONE_NAMES, SAMPLER_NAMES, SETTINGS, Line, grouped, lines
 
 STEPS = (8, 16)
 
@@ -58,9 +58,9 @@ def draw_paper_block(frame: pd.DataFrame, predict: Hardware | None = None) -> Fi
 def _draw(
     name: str, frame: pd.DataFrame, ways: tuple[Way, ...], predict: Hardware | None
 ) -> Figure:
-    theme.lines(frame)  # says what there is where no record is ok
+    lines(frame)  # says what there is where no record is ok
     frame = _chosen(frame, ways)
-    drawn = [valued(line, speed) for line in theme.lines(frame)] if len(frame) else []
+    drawn = [valued(line, speed) for line in lines(frame)] if len(frame) else []
     if not any(P in line.settings for line in drawn):
         wanted = ", ".join(_named(way) for way in ways if way != AR)
         raise ResultsError(f"no ok record at p = 8 or 16 of {wanted}")
@@ -76,7 +76,7 @@ def _chosen(frame: pd.DataFrame, ways: tuple[Way, ...]) -> pd.DataFrame:
     return frame[shown & (steps.isin(STEPS) | frame["sampler"].eq(AR.sampler))]
 
 
-def _missing(drawn: list[theme.Line], ways: tuple[Way, ...]) -> list[str]:
+def _missing(drawn: list[Line], ways: tuple[Way, ...]) -> list[str]:
     """What the paper shows and no line is of: whole ps in a word, and ways of decoding."""
     there = {(line.backbone, line.sampler, line.settings.get(P)) for line in drawn}
     texts = [] if (*AR, None) in there else [_named(AR)]
@@ -90,18 +90,18 @@ def _missing(drawn: list[theme.Line], ways: tuple[Way, ...]) -> list[str]:
 
 
 def _named(way: Way) -> str:
-    backbone = theme.BACKBONE_NAMES[way.backbone]
-    return backbone if way == AR else f"{backbone} {theme.SAMPLER_NAMES[way.sampler]}"
+    backbone = BACKBONE_NAMES[way.backbone]
+    return backbone if way == AR else f"{backbone} {SAMPLER_NAMES[way.sampler]}"
 
 
 def _bounds(
-    frame: pd.DataFrame, drawn: list[theme.Line], ways: tuple[Way, ...], hardware: Hardware
+    frame: pd.DataFrame, drawn: list[Line], ways: tuple[Way, ...], hardware: Hardware
 ) -> Bounds | None:
     """The bounds of the paper's lines: those asked for, measured or not, and for each size,
     machine and so on that is drawn, the others with the options that their sampler has there."""
     from dlm_bench.samplers import build_sampler
 
-    asked = theme.grouped(frame)
+    asked = grouped(frame)
     kinds = [{name: line.settings.get(name) for name in SETTINGS} for line in drawn]
     for common in [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]:
         settings = {name: value for name, value in common.items() if value is not None}
@@ -113,6 +113,6 @@ def _bounds(
                 if (*way, step) not in there:
                     own = options.get(way.sampler, build_sampler(way.sampler).options())
                     own = own | settings | ({} if step is None else {P: step})
-                    asked.append(theme.Line(*way, own, rows=[]))
+                    asked.append(Line(*way, own, rows=[]))
     lengths = [row["length"] for line in drawn for row in line.rows]
     return bounds_of(asked, hardware, lengths)

@@ -17,9 +17,10 @@ from dlm_bench.figures.against_length import (
     valued,
 )
 from dlm_bench.figures.missing import name_missing
+from dlm_bench.results.series import lines, short_number
 
 ROOFLINE = Quantity(
-    "share of the roofline", level=1.0, tick=lambda value: f"{theme.short_number(100 * value)} %"
+    "share of the roofline", level=1.0, tick=lambda value: f"{short_number(100 * value)} %"
 )
 
 
@@ -52,7 +53,7 @@ def draw_roofline(frame: pd.DataFrame, hardware: Hardware | None = None) -> Figu
         sheets.setdefault(f"{sheet.name}, {sheet.source}")
         return over_repeats(row, lambda seconds: share * row["mean_seconds"] / seconds)
 
-    drawn = [line for line in (valued(each, achieved) for each in theme.lines(frame)) if line.rows]
+    drawn = [line for line in (valued(each, achieved) for each in lines(frame)) if line.rows]
     texts = [f"{', '.join(sorted(samplers))} ({why})" for why, samplers in reasons.items()]
     if not drawn:
         raise ResultsError("; ".join(texts))

@@ -8,15 +8,16 @@ from matplotlib.figure import Figure
 from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
-from dlm_bench.results.series import identity_columns
+from dlm_bench.results import series
+from dlm_bench.results.series import BACKBONE_NAMES, Line, identity_columns, short_number
 
-NAME = theme.BACKBONE_NAMES[REFERENCE]
+NAME = BACKBONE_NAMES[REFERENCE]
 SPEEDUP = Quantity(
     f"speed-up over {NAME}",
     told=f"Tokens/s over those of {NAME} with the same sampler and options.",
     bars=f"slowest over {NAME}'s fastest repeat, and the reverse",
     level=1.0,
-    tick=lambda value: f"{theme.short_number(value)}\N{MULTIPLICATION SIGN}",
+    tick=lambda value: f"{short_number(value)}\N{MULTIPLICATION SIGN}",
 )
 
 
@@ -32,7 +33,7 @@ def draw_speedup(frame: pd.DataFrame) -> Figure:
     ResultsError if nothing is left.
     """
     identity = [*identity_columns(frame), "length"] if len(frame) else []
-    lines = theme.lines(frame)
+    lines = series.lines(frame)
     found = {
         _key(row, identity): Spread(row["speedup"], row["low"], row["high"])
         for row in speedups(frame).dropna(subset=["speedup"]).to_dict("records")
@@ -45,7 +46,7 @@ def draw_speedup(frame: pd.DataFrame) -> Figure:
     )
 
 
-def _with_flags_of_reference(lines: list[theme.Line], alike: list[str]) -> list[theme.Line]:
+def _with_flags_of_reference(lines: list[Line], alike: list[str]) -> list[Line]:
     """The lines but for DiffuTran's, its flags added to those of the points compared with it."""
     flags = {
         _key(row, alike): row["flags"]

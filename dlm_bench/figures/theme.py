@@ -1,4 +1,4 @@
-"""What every figure shares: its lines and their labels, colours, markers, axes, and saving.
+"""What every figure shares: colours, markers, axes, captions, and saving.
 
 Colours tell the backbones apart and markers with line styles the samplers, so a line can be read
 in greyscale and by a colour-blind reader. Sizes are those of the final print, in inches and points.
@@ -20,15 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dlm_bench.results.files import write_file
-from dlm_bench.results.series import BACKBONE_NAMES as BACKBONE_NAMES
-from dlm_bench.results.series import SAMPLER_NAMES as SAMPLER_NAMES
-from dlm_bench.results.series import Line as Line
-from dlm_bench.results.series import grouped as grouped
-from dlm_bench.results.series import labelled as labelled
-from dlm_bench.results.series import lines as lines
-from dlm_bench.results.series import setting_text as setting_text
-from dlm_bench.results.series import shared_settings as shared_settings
-from dlm_bench.results.series import short_number as short_number
+from dlm_bench.results.series import Line, short_number
 
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column paper
 TEXT_WIDTH = 6.9  # inches: both columns
@@ -196,17 +188,21 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
 
     Folders are created. Raises ResultsError if a file cannot be written.
     """
-    base = Path(path)
+    base, engine = Path(path), figure.get_layout_engine()
     options: dict[str, dict[str, Any]] = {
         "pdf": {"metadata": {"CreationDate": None}},
         "png": {"dpi": 300},
     }
     files = []
-    for kind, more in options.items():
-        drawn = io.BytesIO()  # a full disk is then met by the writing, not within matplotlib
-        with look():
-            figure.savefig(drawn, format=kind, **more)
-        figure.set_layout_engine("none")  # the layout of the first file is that of both
-        files.append(base.with_name(f"{base.name}.{kind}"))
-        write_file(files[-1], drawn.getvalue(), "figure")
+    try:
+        for kind, more in options.items():
+            drawn = io.BytesIO()  # a full disk is then met by the writing, not within matplotlib
+            with look():
+                figure.savefig(drawn, format=kind, **more)
+            figure.set_layout_engine("none")  # the layout of the first file is that of both
+            files.append(base.with_name(f"{base.name}.{kind}"))
+            write_file(files[-1], drawn.getvalue(), "figure")
+    finally:  # the caller may go on with the figure
+        if engine is not None:
+            figure.set_layout_engine(engine)
     return files

@@ -14,6 +14,7 @@ from dlm_bench.figures.against_length import (
     valued,
 )
 from dlm_bench.figures.bound import bounds_of
+from dlm_bench.results.series import grouped, lines
 
 THROUGHPUT = Quantity("throughput (tokens/s)")
 
@@ -28,9 +29,9 @@ def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> Fig
     machine. `predict` draws that hardware's roofline bound under each line, and of lines of which
     no point could be measured. Raises ResultsError if there is nothing to draw.
     """
-    drawn = [valued(line, speed) for line in theme.lines(frame)]
+    drawn = [valued(line, speed) for line in lines(frame)]
     lengths = [row["length"] for line in drawn for row in line.rows]
-    bounds = bounds_of(theme.grouped(frame), predict, lengths) if predict else None
+    bounds = bounds_of(grouped(frame), predict, lengths) if predict else None
     return draw_lines(frame, drawn, THROUGHPUT, bounds)
 
 

@@ -17,6 +17,7 @@ from bokeh.models import BooleanFilter, CDSView, ColumnDataSource
 from dlm_bench.figures import theme
 from dlm_bench.report.plots import WIDTH, Columns, add_glyphs, empty_plot
 from dlm_bench.report.quantities import QUANTITIES, Quantity, Values, facts_of
+from dlm_bench.results.series import Line
 
 # Matplotlib's markers that Bokeh has under another name; of the spare ones, those it has at all.
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond"} | {
@@ -31,7 +32,7 @@ MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond"} | {
     "8": "square_cross",
     "d": "diamond_cross",
 }
-Facets = Sequence[Sequence[theme.Line]]
+Facets = Sequence[Sequence[Line]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def draw(facets: Facets, look: Look, values: dict[int, Values]) -> dict[str, Any
 
 
 def _axes(
-    members: Sequence[theme.Line], quantity: Quantity, values: dict[int, Values]
+    members: Sequence[Line], quantity: Quantity, values: dict[int, Values]
 ) -> dict[str, Any] | None:
     """Bounds of both axes on logarithmic and on linear scales, and the ticks of the former."""
     found = [
@@ -95,7 +96,7 @@ def _axes(
     }
 
 
-def _points(drawn: Sequence[theme.Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
+def _points(drawn: Sequence[Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
     """The columns of all points."""
     rows = [(place, line, row) for place, line in enumerate(drawn) for row in line.rows]
     columns: dict[str, Any] = {
@@ -120,7 +121,7 @@ def _points(drawn: Sequence[theme.Line], look: Look, values: dict[int, Values]) 
     return columns
 
 
-def _lines(drawn: Sequence[theme.Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
+def _lines(drawn: Sequence[Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
     """The columns of all lines, with the points of each quantity in lists."""
     columns: dict[str, list[Any]] = {
         "colour": [look.colours[line.backbone] for line in drawn],

@@ -18,7 +18,9 @@ from dlm_bench.figures.legend import variant_styles
 from dlm_bench.report import facts
 from dlm_bench.report.quantities import QUANTITIES, Values, bars_of, values_of
 from dlm_bench.report.swatch import swatch
+from dlm_bench.results import series
 from dlm_bench.results.record import Record
+from dlm_bench.results.series import Line, labelled, shared_settings, short_number
 from dlm_bench.results.store import frame_of
 from dlm_bench.results.table import Table, shown
 from dlm_bench.version import __version__
@@ -30,7 +32,7 @@ HIDDEN = ("device", "hardware", P)  # settings that a facet's title says
 class Study:
     """What the figures and tables are made of; without lines where no record is ok."""
 
-    lines: Sequence[theme.Line]
+    lines: Sequence[Line]
     values: dict[int, Values]
     tables: Sequence[tuple[str, str, Table]]  # anchor, heading, table
 
@@ -62,7 +64,7 @@ def build_report(
         quantities=[quantity for quantity in QUANTITIES if quantity.name in there],
         missing=[quantity for quantity in QUANTITIES if quantity.name not in there],
         facets=told,
-        caption=theme.shared_settings(list(study.lines)) if study.lines else "",
+        caption=shared_settings(list(study.lines)) if study.lines else "",
         tables=study.tables,
         environments=facts.environments(records),
         failures=facts.failures(points),
@@ -79,7 +81,7 @@ def _study(records: Sequence[Record]) -> Study:
     """Lines, values and tables of the ok records."""
     frame = frame_of(records)
     try:
-        lines = theme.labelled(theme.lines(frame))
+        lines = labelled(series.lines(frame))
     except ResultsError:  # every point failed, which the page tells
         return Study((), {}, ())
     try:
@@ -101,7 +103,7 @@ def _figures(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         return {"figures": []}, []
     from dlm_bench.report import charts
 
-    named = theme.labelled(list(study.lines), hidden=HIDDEN)
+    named = labelled(list(study.lines), hidden=HIDDEN)
     colours = theme.backbone_colours(line.backbone for line in named)
     look = charts.Look(colours, variant_styles(named))
     members_of = facets(named)
@@ -132,7 +134,7 @@ def _overview(records: Sequence[Record], points: Sequence[Record]) -> list[tuple
     """The study in a few numbers: of its points, whatever it took to measure them."""
     counts = Counter(record.status for record in points)
     lengths = sorted({record.point.length for record in records})
-    ends = dict.fromkeys(theme.short_number(length) for length in (lengths[0], lengths[-1]))
+    ends = dict.fromkeys(short_number(length) for length in (lengths[0], lengths[-1]))
     names = dict.fromkeys(record.point.backbone for record in records)
     failed = len(points) - counts["ok"]
     flagged = sum(bool(record.flags) for record in points if record.status == "ok")

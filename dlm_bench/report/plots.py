@@ -32,7 +32,7 @@ from dlm_bench.report.quantities import Quantity
 POINT, RING = 8, 15  # pixels
 WIDTH = 2  # of a line, in pixels; matplotlib's dashes are in multiples of it
 FONT = "system-ui, sans-serif"
-# The ticks that theme.short_number writes in the PDFs.
+# The ticks that short_number writes in the PDFs.
 _TICK = """
 const [unit, suffix] = tick >= 1e6 ? [1e6, "M"] : tick >= 1e3 ? [1e3, "k"] : [1, ""]
 const scaled = tick / unit, whole = Math.round(scaled)

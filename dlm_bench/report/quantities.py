@@ -9,11 +9,11 @@ import pandas as pd
 from dlm_bench.analysis.tables import point_key, rate_text
 from dlm_bench.cost.hardware import sheet_of
 from dlm_bench.errors import ConfigError
-from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Row, Spread, over_repeats
 from dlm_bench.figures.energy import joules_per_token
 from dlm_bench.figures.memory import peak
 from dlm_bench.figures.throughput import speed
+from dlm_bench.results.series import Line
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ QUANTITIES = (
 Values = dict[str, Spread]
 
 
-def bars_of(drawn: Iterable[theme.Line]) -> dict[str, str]:
+def bars_of(drawn: Iterable[Line]) -> dict[str, str]:
     """What the bars of each quantity are for these lines, a sentence by its name."""
     modes = {row["mode"] for line in drawn for row in line.rows}
     texts = {quantity.name: quantity.bars for quantity in QUANTITIES if quantity.bars}
@@ -97,9 +97,7 @@ def bars_of(drawn: Iterable[theme.Line]) -> dict[str, str]:
     return {name: f"Bars go {text}{more}." for name, text in texts.items()}
 
 
-def values_of(
-    drawn: Iterable[theme.Line], ratios: dict[tuple[Any, ...], Spread]
-) -> dict[int, Values]:
+def values_of(drawn: Iterable[Line], ratios: dict[tuple[Any, ...], Spread]) -> dict[int, Values]:
     """The values of each row that the lines have, by the row's id(); `ratios` are the speed-ups by
     `point_key`."""
     found: dict[int, Values] = {}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dlm_bench.errors import DlmBenchError, ResultsError, first_line
+from dlm_bench.results.store import locked
 
 
 @contextmanager
@@ -66,16 +67,20 @@ def write_file(
 
 
 def append_text(path: str | os.PathLike[str], text: str, what: str) -> None:
-    """Append to a file that others write to, too; where that fails nothing of the text stays."""
+    """Append to a file that others write to, too, to a pipe or a device. Where that fails, nothing
+    of the text stays in a file."""
     try:
-        with open(path, "ab", buffering=0) as file:
-            content, end = text.encode(), file.tell()
+        with open(path, "ab", buffering=0) as file, locked(file.fileno()):
+            content, found = text.encode(), os.fstat(file.fileno())
+            regular = stat.S_ISREG(found.st_mode)
             try:
                 while content:
                     content = content[file.write(content) or 0 :]
-                os.fsync(file.fileno())
+                if regular:
+                    os.fsync(file.fileno())
             except OSError:
-                file.truncate(end)
+                if regular:  # locked, so that nothing of another writer comes after its end
+                    file.truncate(found.st_size)
                 raise
     except OSError as caught:
         raise ResultsError(f"{what}: {os.fspath(path)!r}: {caught.strerror}") from None

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dlm_bench.cost.roofline import Hardware, check_precision, decode_floor, fits
+from dlm_bench.cost.roofline import Hardware, decode_floor, fits, same_precision
+from dlm_bench.errors import counted
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
@@ -15,14 +16,15 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
     """Say what measuring all points of a plan takes on some hardware, without its loading.
 
     At least: the roofline of the timed passes, and of a sampled point LEAST_SECONDS. At most: all
-    sampled points take their `max_seconds`. Raises ConfigError for a point in another precision
-    than the hardware's peak.
+    sampled points take their `max_seconds`. A point in another precision than the hardware's peak
+    is predicted in the precision of the peak, with a note.
     """
-    measuring = plan.sweep.measuring
-    least, most, sampled, unknown = 0.0, 0.0, 0, 0
+    measuring, least, most, sampled, unknown = plan.sweep.measuring, 0.0, 0.0, 0, 0
     once = measuring.model_copy(update={"mode": "exact", "warmup": 0, "repeats": 1})
-    for point, work in zip(plan.sweep.points, plan.work, strict=True):
-        check_precision(point.dtype, hardware)
+    for asked, work in zip(plan.sweep.points, plan.work, strict=True):
+        point = asked
+        if not same_precision(asked.dtype, hardware):
+            point = asked.model_copy(update={"dtype": hardware.dtype})
         options = plan.sweep.options_of(point)
         decode = _floor(point, options, hardware)
         if decode is None:
@@ -36,15 +38,22 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
             most += exact
             continue
         sampled += 1
-        rounds = decode * work / expected_work(point, once, options)
+        # Of the point as asked for: the work of the plan is in the same precision.
+        rounds = decode * work / expected_work(asked, once, options)
         least += max(rounds, min(LEAST_SECONDS, measuring.max_seconds))
         most += max(rounds, measuring.max_seconds)
     count = len(plan.sweep.points) - unknown
-    text = f"at least {duration(least)} for {count} points on {hardware.name}, by its roofline"
+    text = (
+        f"at least {duration(least)} for {counted(count, 'point')} on {hardware.name}, "
+        "by its roofline"
+    )
     if sampled:
-        text += f"; {duration(most)} if its {sampled} sampled points take all of their max_seconds"
+        text += f"; {duration(most)} if {counted(sampled, 'sampled point')} take all of max_seconds"
     if unknown:
-        text += f"; {unknown} more points have no known cost, or no room in its memory"
+        text += f"; {counted(unknown, 'more point')} without a known cost or room in its memory"
+    others = {p.dtype for p in plan.sweep.points if not same_precision(p.dtype, hardware)}
+    if others:
+        text += f"; in {hardware.dtype}, as its peak is, where the sweep asks for {min(others)}"
     return text
 
 

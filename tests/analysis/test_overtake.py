@@ -3,7 +3,7 @@
 import pytest
 
 from dlm_bench.analysis.crossover import overtaking_batch, overtakings
-from dlm_bench.figures.theme import Line
+from dlm_bench.results.series import Line
 
 BATCHES = (1, 2, 4, 8, 16)
 

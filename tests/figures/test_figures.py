@@ -13,6 +13,7 @@ from support.figure_records import DRAWN, LAWS, demo, record, renderer
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_throughput, save, theme
+from dlm_bench.results.series import short_number
 
 pytestmark = pytest.mark.filterwarnings("ignore::dlm_bench.figures.NotDrawnWarning")
 
@@ -53,7 +54,7 @@ def test_nothing_is_cropped_and_caption_and_legend_cover_no_panel(frame, name, l
 def test_ticks_are_short_numbers():
     numbers = (0.1, 16, 512, 1024, 1536, 4096, 16384, 131072, 2e6)
     texts = ["0.1", "16", "512", "1k", "1.5k", "4k", "16k", "131k", "2M"]
-    assert [theme.short_number(number) for number in numbers] == texts
+    assert [short_number(number) for number in numbers] == texts
 
 
 @pytest.mark.parametrize("draw", DRAWN.values())
@@ -128,3 +129,11 @@ def test_save_makes_folders_keeps_dots_in_the_name_and_says_what_it_wrote(frame,
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"figure .*file"):
         save(figure, tmp_path / "file" / "fig")
+
+
+def test_save_leaves_the_figure_and_its_layout_as_they_were(frame, tmp_path):
+    figure = draw_throughput(frame(record("diffutran", "full", 512)))
+    engine = figure.get_layout_engine()
+    first = [path.read_bytes() for path in save(figure, tmp_path / "a")]
+    assert figure.get_layout_engine() is engine
+    assert [path.read_bytes() for path in save(figure, tmp_path / "b")] == first

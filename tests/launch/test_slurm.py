@@ -12,7 +12,7 @@ import pytest
 from support import quick_worker as quick
 from support.processes import QUICK, quick_plan, wait_until
 
-from dlm_bench.cli import launching, main
+from dlm_bench.cli import main, sweep_slurm
 from dlm_bench.results.store import read_records, size_of
 from dlm_bench.sweep.launch.slurm import Jobs
 from dlm_bench.sweep.run import Executor
@@ -44,8 +44,8 @@ def slurm(tmp_path_factory):
 def sweep(slurm, tmp_path, monkeypatch, capfd):
     """Runs a sweep of these points, in quick workers, on Slurm: its exit code, stdout, stderr."""
     monkeypatch.setattr("dlm_bench.sweep.run.Executor", partial(Executor, QUICK))
-    monkeypatch.setattr(launching, "FILE_SECONDS", 0.1)
-    monkeypatch.setattr(launching, "JOBS_SECONDS", 0.3)
+    monkeypatch.setattr(sweep_slurm, "FILE_SECONDS", 0.1)
+    monkeypatch.setattr(sweep_slurm, "JOBS_SECONDS", 0.3)
     plan, output = tmp_path / "plan.json", tmp_path / "r.jsonl"
 
     def run(points, *options, launcher="slurm"):
@@ -147,3 +147,20 @@ def test_a_job_that_ends_before_it_measures_is_told_with_the_last_of_its_log(swe
     told = err.splitlines()[-1]
     assert "left 2 of 2 points without a record" in told
     assert "FAILED: no room on the node (log: " in told
+
+
+def test_a_submission_says_what_the_results_file_holds_as_a_sweep_here_does(sweep):
+    points = [("diffutran", n) for n in (32, 64)]
+    assert sweep(points)[0] == 0
+    code, out, _ = sweep(points, "--no-wait")
+    assert code == 0
+    assert "2 of 2 points are in" in out
+    assert "measured again" in out
+
+
+def test_a_damaged_line_of_the_results_file_costs_a_submission_no_exit_code(sweep):
+    sweep.output.write_text('{"schema_version": 1, "status": "ok"}\n')
+    code, out, err = sweep([("diffutran", 32)], "--resume")
+    assert code == 0
+    assert "submitted: 1 point" in out
+    assert "not taken for done" in err

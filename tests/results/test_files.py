@@ -1,5 +1,6 @@
 """Output files are written whole or not at all, and an old one stays until the new one is there."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -103,6 +104,34 @@ def test_what_cannot_be_written_is_one_line_of_the_kind_asked_for(tmp_path):
         write_file(tmp_path, "1", "trace", ConfigError)
     with pytest.raises(ResultsError, match=r"^SUMMARY: '.*none/x': No such file or directory$"):
         append_text(tmp_path / "none" / "x", "1", "SUMMARY")
+
+
+def test_a_text_is_appended_to_a_pipe():
+    reader, writer = os.pipe()
+    append_text(f"/dev/fd/{writer}", "summary\n", "SUMMARY")
+    assert os.read(reader, 100) == b"summary\n"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_text_that_cannot_be_appended_cuts_nothing_of_another_writer(tmp_path, monkeypatch):
+    path = tmp_path / "summary"
+    path.write_text("of other steps\n")
+    fsync = os.fsync
+
+    def full(fd):
+        with open(path, "a") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(28, "No space left on device") from None
+            other.write("meanwhile\n")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResultsError, match="No space left"):
+        append_text(path, "ours\n", "SUMMARY")
+    assert path.read_text() == "of other steps\n"
 
 
 @pytest.mark.process

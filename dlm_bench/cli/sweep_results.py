@@ -1,0 +1,87 @@
+"""What the results file of a sweep holds before it runs, and what it came to."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlm_bench.cli.arguments import warn_of_random_acceptance
+from dlm_bench.errors import LostPointWarning, TornLineWarning, counted
+
+if TYPE_CHECKING:
+    from dlm_bench.results.record import Record
+    from dlm_bench.sweep.load import Sweep
+    from dlm_bench.sweep.plan import Plan
+
+
+def find_records(args: argparse.Namespace, plan: "Plan", output: Path) -> "dict[str, Record]":
+    """Return the records that count as done, after a line about what the results file holds."""
+    from dlm_bench.cli.terminal import print_found
+    from dlm_bench.sweep.resume import others_in
+
+    records = _read(output) if output.is_file() else []
+    found = plan.best_of(records)
+    if not args.resume:
+        if found:
+            print(
+                f"{len(found)} of {len(plan.sweep.points)} points are in {output} already and are "
+                "measured again; --resume measures only what is not there"
+            )
+        return {}
+    print_found(plan, found, output, args.retry_failed)
+    for text in others_in(plan, records, found):
+        print(text)
+    if args.retry_failed:
+        return {key: record for key, record in found.items() if record.status == "ok"}
+    return found
+
+
+def _read(output: Path) -> "list[Record]":
+    """Return the records of a results file; a line that cannot be read costs nothing but its point,
+    which is measured again."""
+    from dlm_bench.results.store import read_records
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        records = read_records(output)
+    for each in caught:
+        if issubclass(each.category, LostPointWarning):
+            warnings.warn(f"{each.message}; not taken for done", TornLineWarning, stacklevel=2)
+        else:
+            warnings.warn(str(each.message), each.category, stacklevel=2)
+    return records
+
+
+def warn_of_random_weights(sweep: "Sweep") -> None:
+    """Warn of points that accept by confidence with random weights."""
+    measuring = sweep.measuring
+    trained = set() if measuring.random_weights else measuring.folders.keys()
+    for point in sweep.points:
+        if "accept" in point.options and point.backbone not in trained:
+            warn_of_random_acceptance(str(point.options["accept"]))
+            return
+
+
+def conclude(plan: "Plan", records: "list[Record]", appended: int, output: Path) -> int:
+    """Print what a sweep came to, of which it appended this many records itself; 3 if a point has
+    no ok record."""
+    from dlm_bench.cli.terminal import print_throughput
+
+    print_throughput(records)
+    print(f"{counted(appended, 'record')} appended to {output}")
+    best = plan.best_of(records)
+    ok = [record for record in best.values() if record.status == "ok"]
+    contended = sum("contended" in record.flags for record in ok)
+    if 2 * contended > len(ok):
+        print(
+            f"dlm-bench: {contended} of {len(ok)} points were contended: other processes used the "
+            "CPU meanwhile; measure them again on an idle machine",
+            file=sys.stderr,
+        )
+    if len(ok) < len(best):
+        print(
+            f"dlm-bench: {len(best) - len(ok)} of {len(best)} points failed or were skipped",
+            file=sys.stderr,
+        )
+    return 3 if len(ok) < len(best) else 0
