@@ -216,7 +216,7 @@ def test_a_sweep_takes_over_the_point_of_one_that_was_killed(files):
     first.communicate()
     code, out, _ = finish(second)
     assert code == 0
-    assert "1 records appended" in out
+    assert "1 record appended" in out
     assert [r.identity for r in read_records(output)] == plan.identities()
 
 
