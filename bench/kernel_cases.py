@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.kernels.adaln import add_norm
+from dlm_bench.kernels.adaln import choose_add_norm
 from dlm_bench.kernels.attention import attend, attend_cached
 from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
 from dlm_bench.kernels.lm_head import predict
@@ -265,16 +265,9 @@ def elementwise_cases(bench: Bench) -> Iterator[Case]:
             def norm(
                 branch: Tensor, gate: Tensor, scale: Tensor, shift: Tensor, name: str, x: Tensor = x
             ) -> Tensor:
-                return add_norm(
-                    x.clone(),
-                    branch,
-                    gate,
-                    scale,
-                    shift,
-                    x.shape[1:2],
-                    unit_scale=True,
-                    backend=name,
-                )[1]
+                add_norm = choose_add_norm(name)
+                x, segments = x.clone(), x.shape[1:2]
+                return add_norm(x, branch, gate, scale, shift, segments, unit_scale=True)[1]
 
             yield Case(
                 "add_norm (and a copy of x)",

@@ -1,10 +1,38 @@
 """Residual, LayerNorm and modulation between two branches of a network (adaLN)."""
 
+from functools import partial
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 EPSILON = 1e-5  # nn.LayerNorm's
+
+
+class AddNorm(Protocol):
+    """The signature of `add_norm`, in its plain and its fused form."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        branch: Tensor | None,
+        gate: Tensor | None,
+        scale: Tensor,
+        shift: Tensor,
+        segments: tuple[int, ...],
+        *,
+        unit_scale: bool,
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def choose_add_norm(backend: str) -> AddNorm:
+    """Return the form of `add_norm` that a backend ("torch" or "triton") names."""
+    if backend == "torch":
+        return add_norm
+    from dlm_bench.kernels.cuda.adaln import add_norm as fused
+
+    return partial(fused, epsilon=EPSILON)
 
 
 def add_norm(
@@ -16,7 +44,6 @@ def add_norm(
     segments: tuple[int, ...],
     *,
     unit_scale: bool,
-    backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
     """x' = x + gate * branch, and LayerNorm(x') * scale + shift (DiT, arXiv 2212.09748).
 
@@ -27,12 +54,6 @@ def add_norm(
     the scale is added to 1 (a denoiser's modulation; an autoregressive block's LayerNorm has
     weights instead). May overwrite x. Returns both, the second in the dtype of `scale`.
     """
-    if backend == "triton":
-        from dlm_bench.kernels.cuda.adaln import add_norm as fused
-
-        return fused(
-            x, branch, gate, scale, shift, segments, unit_scale=unit_scale, epsilon=EPSILON
-        )
     dtype = scale.dtype
     if branch is not None:
         branch = branch.float()

@@ -20,7 +20,11 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.causal = not config.denoiser
-        self.kernels = kernels
+        self.backend = kernels.attention
+        self.cached_backend = kernels.cached_attention
+        fused = kernels.elementwise == "triton"
+        self.rotated, self.stored = (rotated_fused, stored_fused) if fused else (rotated, stored)
+        self.attend_window = attend_split if self.cached_backend == "triton" else attend_parts
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
@@ -34,56 +38,73 @@ class Attention(nn.Module):
         """`angles` are those of all positions (kernels.rotary.rotary_angles), a row each."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (batch, len, 3, heads, head_dim)
         if cache is None or window is None:
-            q, k, v = self._rotated(qkv, angles)
-            mixed = attend(q, k, v, causal=self.causal, backend=self.kernels.attention)
+            q, k, v = self.rotated(qkv, angles)
+            mixed = attend(q, k, v, causal=self.causal, backend=self.backend)
         else:
-            mixed = self._attend_window(self._store(qkv, angles, window, cache), window, cache)
+            q = self.stored(qkv, angles, window, cache)
+            if window.first:
+                k, v = (each[:, :, : q.shape[2]] for each in (cache.k, cache.v))
+                mixed = attend(q, k, v, causal=self.causal, backend=self.backend)
+            else:
+                mixed = self.attend_window(self, q, window, cache)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def _rotated(self, qkv: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v (batch, heads, len, head_dim) of a sequence from position 0 on."""
-        if self.kernels.elementwise == "triton":
-            from dlm_bench.kernels.cuda.rotary import rotate_qkv
 
-            rotate_qkv(qkv, *angles)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)
-            return q, k, v
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        cos, sin = (table[: q.shape[2]] for table in angles)
-        return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v
+def rotated(qkv: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v (batch, heads, len, head_dim) of a sequence from position 0 on."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    cos, sin = (table[: q.shape[2]] for table in angles)
+    return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v
 
-    def _store(
-        self, qkv: Tensor, angles: tuple[Tensor, Tensor], window: Window, cache: AttentionCache
-    ) -> Tensor:
-        """Put the window's keys and values in the cache; q (batch, heads, len, head_dim)."""
-        if self.kernels.elementwise == "triton":
-            from dlm_bench.kernels.cuda.rotary import rotate_qkv
 
-            rotate_qkv(qkv, *angles, window.start, cache.k, cache.v)
-            return qkv[:, :, 0].transpose(1, 2)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        positions = window.positions()
-        here = angles[0].index_select(0, positions), angles[1].index_select(0, positions)
-        cache.write(positions, rotate(k, here), v)
-        return rotate(q, here)
+def rotated_fused(qkv: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """As `rotated`, in place by one kernel."""
+    from dlm_bench.kernels.cuda.rotary import rotate_qkv
 
-    def _attend_window(self, q: Tensor, window: Window, cache: AttentionCache) -> Tensor:
-        """Attention of a window's queries over the cache, (batch, heads, len, head_dim)."""
-        if window.first:
-            k, v = (each[:, :, : q.shape[2]] for each in (cache.k, cache.v))
-            return attend(q, k, v, causal=self.causal, backend=self.kernels.attention)
-        backend = self.kernels.cached_attention
-        if backend == "triton" and (not window.whole_context or q.shape[2] <= SPLIT_QUERIES):
-            from dlm_bench.kernels.cuda.split_kv import attend_split_kv
+    rotate_qkv(qkv, *angles)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    return q, k, v
 
-            start = None if window.whole_context else window.start
-            mixed = attend_split_kv(q.transpose(1, 2), cache.k, cache.v, start, window.segments)
-            return mixed.transpose(1, 2)
-        if window.whole_context:
-            return attend(q, cache.k, cache.v, backend=self.kernels.attention)
-        parts, stop = [], 0
-        for part, length in zip(q.split(window.segments, dim=2), window.segments, strict=True):
-            stop += length
-            visible = window.start + stop
-            parts.append(attend_cached(part, cache.k, cache.v, visible, backend=backend))
-        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+def stored(
+    qkv: Tensor, angles: tuple[Tensor, Tensor], window: Window, cache: AttentionCache
+) -> Tensor:
+    """Put the window's keys and values in the cache; return q (batch, heads, len, head_dim)."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    positions = window.positions()
+    turn = angles[0].index_select(0, positions), angles[1].index_select(0, positions)
+    cache.write(positions, rotate(k, turn), v)
+    return rotate(q, turn)
+
+
+def stored_fused(
+    qkv: Tensor, angles: tuple[Tensor, Tensor], window: Window, cache: AttentionCache
+) -> Tensor:
+    """As `stored`, in place by one kernel."""
+    from dlm_bench.kernels.cuda.rotary import rotate_qkv
+
+    rotate_qkv(qkv, *angles, window.start, cache.k, cache.v)
+    return qkv[:, :, 0].transpose(1, 2)
+
+
+def attend_parts(layer: Attention, q: Tensor, window: Window, cache: AttentionCache) -> Tensor:
+    """Attention of a window over the cache, part by part, (batch, heads, len, head_dim)."""
+    if window.whole_context:
+        return attend(q, cache.k, cache.v, backend=layer.backend)
+    parts, stop = [], 0
+    for part, length in zip(q.split(window.segments, dim=2), window.segments, strict=True):
+        stop += length
+        visible = window.start + stop
+        parts.append(attend_cached(part, cache.k, cache.v, visible, backend=layer.cached_backend))
+    return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+
+def attend_split(layer: Attention, q: Tensor, window: Window, cache: AttentionCache) -> Tensor:
+    """As `attend_parts`, by a kernel that splits the keys over the GPU's processors."""
+    if window.whole_context and q.shape[2] > SPLIT_QUERIES:
+        return attend(q, cache.k, cache.v, backend=layer.backend)
+    from dlm_bench.kernels.cuda.split_kv import attend_split_kv
+
+    start = None if window.whole_context else window.start
+    mixed = attend_split_kv(q.transpose(1, 2), cache.k, cache.v, start, window.segments)
+    return mixed.transpose(1, 2)

@@ -1,11 +1,18 @@
-"""The Mamba-2 mixer of DiffuMamba: one forward scan and one over the reversed sequence, added.
+"""The DiffuMamba mixer (arXiv 2511.15927, Eq. 4-6): two Mamba-2 layers, their outputs added.
 
-Each direction is a whole Mamba-2 layer (arXiv 2405.21060) with its own weights, which are stacked
-along a leading axis. With one direction it is the mixer of the autoregressive baseline. Here is
-the plain form; `bimamba_fused` does the same on a GPU with both directions in each launch.
+    y_fwd  =  Mamba_fwd(x)                         (4)
+    y_bwd  =  reverse(Mamba_bwd(reverse(x)))       (5)
+    y      =  y_fwd + y_bwd                        (6)
+
+Each direction is a whole Mamba-2 layer (arXiv 2405.21060) with weights of its own, stacked along a
+leading axis; the autoregressive baseline has the forward one alone. Here is the plain form.
+`bimamba_fused` is the same on a GPU with both directions in each launch: as (6) is a sum, one
+matmul over the two directions side by side projects out of both and adds them.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +28,51 @@ from dlm_bench.models.config import ModelConfig
 
 SPAN = 1024  # tokens that a mixer takes at a time on a CPU
 
+Cached = Callable[["BiMamba", Tensor, Window, MambaCache], Tensor]
+
+
+class Forms(NamedTuple):
+    """The implementation of each pass of a mixer, plain or fused: functions of the mixer.
+
+    sequence: a whole sequence from zero states, Eq. 4-6.
+    refresh: the same, and the states at the edges of a block are kept (Fast-dLLM).
+    prefill: the same, and the forward state after the last token is kept.
+    block: up to `bimamba_fused.BLOCK_TOKENS` tokens from the cached states.
+    span: more of them.
+    token: one token of an autoregressive decode.
+    """
+
+    sequence: Callable[["BiMamba", Tensor], Tensor]
+    refresh: Cached
+    prefill: Cached
+    block: Cached
+    span: Cached
+    token: Cached
+
+
+def choose_forms(kernels: Kernels) -> Forms:
+    """Return the forms that a model's kernels stand for."""
+    plain, fused = BiMamba, bimamba_fused
+    chunked = kernels.ssd != "torch"
+    span = fused.continued if chunked else plain._continue
+    return Forms(
+        sequence=fused.sequence if chunked else plain._sequence,
+        refresh=fused.refresh if chunked else plain._refresh,
+        prefill=fused.prefill if chunked else plain._prefill,
+        block=fused.block if kernels.block_scan != "torch" else span,
+        span=span,
+        token={"triton": fused.block, "mamba-ssm": fused.step, "torch": plain._continue}[
+            kernels.step
+        ],
+    )
+
 
 class BiMamba(nn.Module):
     """The mixer: x (batch, len, d_model) to the same shape."""
 
     def __init__(self, config: ModelConfig, kernels: Kernels = REFERENCE) -> None:
         super().__init__()
-        self.kernels = kernels
+        self.kernels, self.forms = kernels, choose_forms(kernels)
         self.d_inner, self.d_state = config.d_inner, config.d_state
         self.heads, self.reach = config.ssm_heads, config.d_conv - 1
         self.directions = config.directions
@@ -65,62 +110,61 @@ class BiMamba(nn.Module):
         self, x: Tensor, window: Window | None = None, cache: MambaCache | None = None
     ) -> Tensor:
         if window is None or cache is None:
-            if self.kernels.ssd != "torch":
-                return bimamba_fused.sequence(self, x)
-            out = self._scan(0, x)[0]
-            return out + self._reversed(x)[0] if self.directions == 2 else out
+            return self.forms.sequence(self, x)
         if window.edges is not None:
-            if self.kernels.ssd != "torch":
-                return bimamba_fused.refresh(self, x, window.edges, cache)
-            return self._refresh(x, window.edges, cache)
-        if window.first:
-            if self.kernels.ssd != "torch":
-                return bimamba_fused.prefill(self, x, cache)
-            return self._prefill(x, cache)
-        single = self.directions == 1 and x.shape[1] == 1
-        if single and self.kernels.step == "mamba-ssm":
-            return bimamba_fused.step(self, x, cache)
-        fused = self.kernels.step if single else self.kernels.block_scan
-        if fused != "torch" and x.shape[1] <= bimamba_fused.BLOCK_TOKENS:
-            return bimamba_fused.block(self, x, window, cache)
-        if self.kernels.ssd != "torch" and not single:
-            return bimamba_fused.continued(self, x, window, cache)
-        return self._continue(x, window, cache)
+            form = self.forms.refresh
+        elif window.first:
+            form = self.forms.prefill
+        elif self.directions == 1 and x.shape[1] == 1:
+            form = self.forms.token
+        else:
+            short = x.shape[1] <= bimamba_fused.BLOCK_TOKENS
+            form = self.forms.block if short else self.forms.span
+        return form(self, x, window, cache)
 
-    def _refresh(self, x: Tensor, edges: tuple[Tensor, Tensor], cache: MambaCache) -> Tensor:
+    def _sequence(self, x: Tensor) -> Tensor:
+        """A whole sequence from zero states."""
+        y_fwd = self._scan(0, x)[0]  # Eq. 4
+        if self.directions == 1:
+            return y_fwd
+        y_bwd = self._reversed(x)[0]  # Eq. 5
+        return y_fwd + y_bwd  # Eq. 6
+
+    def _refresh(self, x: Tensor, window: Window, cache: MambaCache) -> Tensor:
         """The whole sequence anew, keeping the states at the block's edges."""
-        start, stop = edges
-        out, state, tail = self._scan(0, x, at=start)
+        assert window.edges is not None
+        start, stop = window.edges
+        y_fwd, state, tail = self._scan(0, x, at=start)
         cache.states[0].copy_(state)
         cache.tails[0].copy_(tail)
         # The suffix state is needed only where the next passes are confined to the block.
         keep_reverse = len(cache.states) == 2
-        reverse, state, tail = self._reversed(x, at=x.shape[1] - stop if keep_reverse else None)
+        y_bwd, state, tail = self._reversed(x, at=x.shape[1] - stop if keep_reverse else None)
         if keep_reverse:
             cache.states[1].copy_(state)
             cache.tails[1].copy_(tail)
-        return out + reverse
+        return y_fwd + y_bwd
 
-    def _prefill(self, x: Tensor, cache: MambaCache) -> Tensor:
+    def _prefill(self, x: Tensor, window: Window, cache: MambaCache) -> Tensor:
         """The first tokens of a sequence, keeping the forward state after the last of them."""
-        out, state, tail = self._scan(0, x)
+        y_fwd, state, tail = self._scan(0, x)
         cache.states[0].copy_(state)
         cache.tails[0].copy_(tail)
-        return out + self._reversed(x)[0] if self.directions == 2 else out
+        return y_fwd + self._reversed(x)[0] if self.directions == 2 else y_fwd
 
     def _continue(self, x: Tensor, window: Window, cache: MambaCache) -> Tensor:
         """Segment by segment from the cached states."""
         state, tail = cache.states[0], cache.tails[0]
         outs = []
         for part, segment in enumerate(x.split(window.segments, dim=1)):
-            out, state, tail = self._scan(0, segment, state, tail)
+            y, state, tail = self._scan(0, segment, state, tail)
             if self.directions == 2:
                 after = (cache.states[1], cache.tails[1]) if len(cache.states) == 2 else ()
-                out = out + self._reversed(segment, *after)[0]
+                y = y + self._reversed(segment, *after)[0]
             if part == 0 and window.advance:
                 cache.states[0].copy_(state)
                 cache.tails[0].copy_(tail)
-            outs.append(out)
+            outs.append(y)
         return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
 
     def _reversed(
@@ -130,6 +174,7 @@ class BiMamba(nn.Module):
         tail: Tensor | None = None,
         at: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_scan`, of the reverse direction over the reversed sequence, Eq. 5."""
         out, state, tail = self._scan(1, x.flip(1), state, tail, at)
         return out.flip(1), state, tail
 
@@ -174,6 +219,7 @@ class BiMamba(nn.Module):
         tail: Tensor | None,
         at: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_scan`, all of x at once."""
         length = x.shape[1]
         z, xbc, dt = F.linear(x, self.in_proj[direction]).split(
             (self.d_inner, self.d_inner + 2 * self.d_state, self.heads), dim=-1

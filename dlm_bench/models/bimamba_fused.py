@@ -1,6 +1,7 @@
-"""The Mamba-2 mixer on a GPU: both directions in every launch, and no flipped copies.
+"""The DiffuMamba mixer on a GPU (Eq. 4-6, plain in `bimamba`): both directions in every launch.
 
-One matmul projects into both directions, one out of both, which adds them. In between a whole
+One matmul projects into both directions. One projects out of both, with their d_inner columns side
+by side, and so adds y_fwd and y_bwd (Eq. 6). No copy of x is flipped (Eq. 5). In between a whole
 sequence goes through the convolution, mamba-ssm's chunked scan with a group per direction, and
 the gated norm; a block that continues from a state through one fused kernel and the norm.
 """
@@ -25,21 +26,22 @@ BLOCK_TOKENS = 256
 
 
 def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
-    """A whole sequence from zero states, (batch, len, d_model)."""
+    """A whole sequence from zero states, (batch, len, d_model): Eq. 4-6."""
     projected = _project(mixer, x)
     y = _scan(mixer, projected, [None] * mixer.directions)[1].y
     return _finish(mixer, y, projected)
 
 
-def refresh(mixer: "BiMamba", x: Tensor, edges: tuple[Tensor, Tensor], cache: MambaCache) -> Tensor:
+def refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A whole sequence anew, keeping the states at the block's edges (see BiMamba._refresh)."""
+    assert window.edges is not None
     from dlm_bench.kernels.cuda.state_at import state_at
     from dlm_bench.kernels.mamba_ssm import CHUNK
 
     length = x.shape[1]
     projected = _project(mixer, x)
     (u, B), scanned = _scan(mixer, projected, [None] * mixer.directions, keep_states=True)
-    start, stop = edges
+    start, stop = window.edges
     at = torch.cat((start, length - stop))  # tokens of each direction before its edge
     state = state_at(u, scanned.dt, _decay_rates(mixer), B, scanned.chunk_states, at, CHUNK)
     inputs = _conv_inputs(mixer, projected)
@@ -52,7 +54,7 @@ def refresh(mixer: "BiMamba", x: Tensor, edges: tuple[Tensor, Tensor], cache: Ma
     return _finish(mixer, scanned.y, projected)
 
 
-def prefill(mixer: "BiMamba", x: Tensor, cache: MambaCache) -> Tensor:
+def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """The first tokens of a sequence, keeping the forward state (see BiMamba._prefill)."""
     projected = _project(mixer, x)
     scanned = _scan(mixer, projected, [None] * mixer.directions)[1]
@@ -113,7 +115,7 @@ def continued(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) ->
     return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
 
 
-def step(mixer: "BiMamba", x: Tensor, cache: MambaCache) -> Tensor:
+def step(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """One token of an autoregressive decode by mamba-ssm's selective_state_update."""
     from dlm_bench.kernels import mamba_ssm
     from dlm_bench.kernels.cuda.conv import conv_step
@@ -187,7 +189,8 @@ def _scan(
 
 
 def _finish(mixer: "BiMamba", y: Tensor, projected: Tensor) -> Tensor:
-    """Gate, norm and output projection of a scan's y (batch, len, heads of all, headdim)."""
+    """Gate, norm and output projection of a scan's y (batch, len, heads of all, headdim), whose
+    matmul over both directions is Eq. 6."""
     from dlm_bench.kernels.cuda.gated_norm import gated_norm
 
     y = y.unflatten(2, (mixer.directions, -1)).flatten(3)  # (batch, len, directions, d_inner)

@@ -1,12 +1,18 @@
-"""One layer: mixer and MLP, each behind a LayerNorm, modulated by the timestep in a denoiser."""
+"""One layer (arXiv 2511.15927, Eq. 10-12): mixer and MLP, each behind adaLN and with a residual.
 
-from dataclasses import dataclass
+    adaLN(x)  =  (1 + scale) * LayerNorm(x) + shift            (10)
+    h         =  x + gate_1 * Mixer(adaLN_1(x))                (11)
+    y         =  h + gate_2 * MLP(adaLN_2(h))                  (12)
+
+Shift, scale and gate are linear functions of the timestep's embedding, a row each for the mixer and
+for the MLP. An autoregressive block has none: its LayerNorms have weights, its gates are 1.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlm_bench.kernels.adaln import add_norm
+from dlm_bench.kernels.adaln import AddNorm
 from dlm_bench.kernels.choice import Kernels
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.bimamba import BiMamba
@@ -14,60 +20,81 @@ from dlm_bench.models.cache import AttentionCache, Cache, MambaCache, Window
 from dlm_bench.models.config import ModelConfig
 
 
-@dataclass(frozen=True)
-class Residual:
-    """x + gate * branch, (batch, len, d_model), not added up yet: the next norm does that in the
-    same kernel. x is float32; branch None stands for 0, gate None for 1."""
+class Stream:
+    """The residual stream x (batch, len, d_model) in float32.
 
-    x: Tensor
-    branch: Tensor | None = None
-    gate: Tensor | None = None
+    A branch is not added when it is ready but by the next adaLN, which has x in its hands: the
+    fused form reads and writes x once for both (Add -> LayerNorm -> Mixer, as in mamba's Block).
+    """
+
+    def __init__(self, x: Tensor, segments: tuple[int, ...], add_norm: AddNorm) -> None:
+        self.x, self.segments, self.add_norm = x, segments, add_norm
+        self.branch: Tensor | None = None
+        self.gate: Tensor | None = None
+
+    def adaln(self, shift: Tensor, scale: Tensor) -> Tensor:
+        """Add what is due and return adaLN(x), Eq. 10, in the dtype of `scale`.
+
+        shift and scale: (batch, segments, d_model) of the timestep, or a LayerNorm's own bias and
+        weight (d_model,), to which no 1 is added.
+        """
+        self.x, normed = self.add_norm(
+            self.x,
+            self.branch,
+            self.gate,
+            scale,
+            shift,
+            self.segments,
+            unit_scale=scale.dim() > 1,
+        )
+        self.branch = self.gate = None
+        return normed
+
+    def add(self, branch: Tensor, gate: Tensor | None) -> None:
+        """Make x + gate * branch due; gate None stands for 1."""
+        self.branch, self.gate = branch, gate
 
 
 class Block(nn.Module):
-    """A residual stream to the same (batch, len, d_model).
+    """One layer, which moves a residual stream on in place.
 
     In a denoiser `modulation` (batch, segments, 6 d_model) is shift, scale and gate for the mixer
-    and for the MLP; the autoregressive blocks have none, and LayerNorms with weights instead.
+    and for the MLP; the autoregressive blocks have None.
     """
 
     def __init__(self, config: ModelConfig, layer: int, kernels: Kernels) -> None:
         super().__init__()
         width, hidden = config.d_model, config.mlp_ratio * config.d_model
         plain = not config.denoiser
-        self.kernels = kernels
         self.norm1 = nn.LayerNorm(width, elementwise_affine=plain)
         mixer = Attention if config.is_attention(layer) else BiMamba
         self.mixer = mixer(config, kernels)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=plain)
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
+        self.mlp = mlp_fused if kernels.mlp == "cublaslt" else mlp
 
     def forward(
         self,
-        stream: Residual,
+        x: Stream,
         modulation: Tensor | None,
         angles: tuple[Tensor, Tensor] | None,
         window: Window | None,
         cache: Cache | None,
-    ) -> Residual:
-        rows: tuple[Tensor | None, ...]
-        if modulation is None:
-            rows = (
-                self.norm1.bias,
-                self.norm1.weight,
-                None,
-                self.norm2.bias,
-                self.norm2.weight,
-                None,
-            )
-        else:
-            rows = modulation.chunk(6, -1)
-        shift1, scale1, gate1, shift2, scale2, gate2 = rows
-        x, normed = normalise(stream, scale1, shift1, window, self.kernels)
-        stream = Residual(x, self._mix(normed, angles, window, cache), gate1)
-        x, normed = normalise(stream, scale2, shift2, window, self.kernels)
-        return Residual(x, self._mlp(normed), gate2)
+    ) -> None:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(modulation)
+        x.add(self._mix(x.adaln(shift1, scale1), angles, window, cache), gate1)  # Eq. 11
+        x.add(self.mlp(self.up, self.down, x.adaln(shift2, scale2)), gate2)  # Eq. 12
+
+    def _modulation(
+        self, modulation: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+        """Shift, scale and gate of the mixer and of the MLP."""
+        if modulation is not None:
+            shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
+            return shift1, scale1, gate1, shift2, scale2, gate2
+        one, two = self.norm1, self.norm2
+        return one.bias, one.weight, None, two.bias, two.weight, None
 
     def _mix(
         self,
@@ -83,31 +110,14 @@ class Block(nn.Module):
         assert cache is None or isinstance(cache, MambaCache)
         return self.mixer(x, window, cache)
 
-    def _mlp(self, x: Tensor) -> Tensor:
-        if self.kernels.mlp == "cublaslt":  # GELU in the matmul's epilogue; tanh's on a GPU
-            flat = x.flatten(0, 1)
-            hidden = torch._addmm_activation(self.up.bias, flat, self.up.weight.t(), use_gelu=True)
-            return self.down(hidden).view_as(x)
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+def mlp(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:
+    """The MLP in its plain form, (batch, len, d_model) to the same."""
+    return down(F.gelu(up(x), approximate="tanh"))
 
 
-def normalise(
-    stream: Residual,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    window: Window | None,
-    kernels: Kernels,
-) -> tuple[Tensor, Tensor]:
-    """The residual stream added up, and its LayerNorm scaled and shifted."""
-    assert scale is not None
-    assert shift is not None
-    return add_norm(
-        stream.x,
-        stream.branch,
-        stream.gate,
-        scale,
-        shift,
-        window.segments if window is not None else (stream.x.shape[1],),
-        unit_scale=scale.dim() > 1,  # else a LayerNorm's own weights
-        backend=kernels.elementwise,
-    )
+def mlp_fused(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:
+    """The MLP with its GELU in the epilogue of the first matmul; tanh's on a GPU."""
+    flat = x.flatten(0, 1)
+    hidden = torch._addmm_activation(up.bias, flat, up.weight.t(), use_gelu=True)
+    return down(hidden).view_as(x)

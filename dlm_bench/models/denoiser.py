@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlm_bench.kernels.adaln import choose_add_norm
 from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.backbones import own_passes
 from dlm_bench.models.bimamba import BiMamba
-from dlm_bench.models.block import Block, Residual, normalise
+from dlm_bench.models.block import Block, Stream
 from dlm_bench.models.cache import AttentionCache, Cache, Window, new_caches
 from dlm_bench.models.config import FREQUENCIES, ModelConfig
 
@@ -48,6 +49,7 @@ class Denoiser(nn.Module):
     def __init__(self, config: ModelConfig, kernels: Kernels = REFERENCE) -> None:
         super().__init__()
         self.config, self.kernels = config, kernels
+        self.add_norm = choose_add_norm(kernels.elementwise)
         width = config.d_model
         self.embedding = nn.Embedding(config.vocab_size, width)
         self.blocks = nn.ModuleList(Block(config, layer, kernels) for layer in range(config.layers))
@@ -60,7 +62,7 @@ class Denoiser(nn.Module):
 
     @property
     def supports(self) -> tuple[str, ...]:
-        """Which passes it can run (`dlm_bench.plugins.api.PASSES`)."""
+        """The passes that it can run (`dlm_bench.plugins.api.PASSES`)."""
         return own_passes(self.config.backbone)
 
     def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Cache]:
@@ -104,13 +106,13 @@ class Denoiser(nn.Module):
         """
         angles = self._angles(tokens, caches)
         modulations = self._modulations(t)
-        stream = Residual(self.embedding(tokens).float())
+        segments = window.segments if window is not None else (tokens.shape[1],)
+        x = Stream(self.embedding(tokens).float(), segments, self.add_norm)
         for layer, block in enumerate(self.blocks):
-            cache = caches[layer] if caches else None
-            stream = block(stream, modulations[layer], angles, window, cache)
+            block(x, modulations[layer], angles, window, caches[layer] if caches else None)
         final = self.final_norm.bias, self.final_norm.weight
         shift, scale = final if modulations[-1] is None else modulations[-1].chunk(2, dim=-1)
-        return normalise(stream, scale, shift, window, self.kernels)[1]
+        return x.adaln(shift, scale)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., d_model) to (..., vocabulary). For short sequences and tests."""
