@@ -174,7 +174,7 @@ class Throughput:
         dtype = default_dtype(place.type) if dtype is None else dtype
         built = build_sampler(sampler, **options)
         try:
-            model = self._model_of(backbone, size, str(place), dtype, settings["seed"])
+            model = self._load_model(backbone, size, str(place), dtype, settings["seed"])
             record = measure(model, built, length, **settings)
         finally:
             release(place.type)
@@ -230,7 +230,7 @@ class Throughput:
             pytest.fail(f"dlm-bench: {why}", pytrace=False)
         pytest.skip(f"dlm-bench: {why}")
 
-    def _model_of(self, *asked: Any) -> "Model":
+    def _load_model(self, *asked: Any) -> "Model":
         if self._model is None or self._model[0] != asked:
             from dlm_bench.models.factory import build_model
 

@@ -92,7 +92,7 @@ def fake(root, seconds=0.003, failing=0):
     """Have this revision's workers be fakes whose decodes take so long."""
     (root / JOBS).write_text(
         DESK.format(seconds=seconds, failing=failing)
-        + "\n\nclass Desk:\n    def answer(self, job):\n        return answer(job)\n"
+        + "\n\nclass JobServer:\n    def answer(self, job):\n        return answer(job)\n"
     )
 
 
@@ -184,10 +184,10 @@ def test_a_base_without_workers_is_one_line(repository, capsys):
     ("code", "said"),
     [
         ("raise ImportError('no torch here')", "cannot start measuring: .*no torch here"),
-        ("class Desk:\n    def answer(self, job): return {}", "speaks another protocol"),
-        ("class Desk:\n    def answer(self, job): return {'plan': {'sweep': 1}}", "protocol"),
+        ("class JobServer:\n    def answer(self, job): return {}", "speaks another protocol"),
+        ("class JobServer:\n    def answer(self, job): return {'plan': {'sweep': 1}}", "protocol"),
         (
-            "class Desk:\n    def answer(self, job): return {'mistake': 's.toml: bad'}",
+            "class JobServer:\n    def answer(self, job): return {'mistake': 's.toml: bad'}",
             "base, main .*: s.toml: bad",
         ),
     ],

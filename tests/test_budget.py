@@ -6,9 +6,9 @@ from dlm_bench.cli import main
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
-from dlm_bench.sweep.budget import WORTHWHILE, Look, common_error, predict, run_within
+from dlm_bench.sweep.budget import MIN_GAIN, Improvable, common_error, predict, run_within
 from dlm_bench.sweep.load import Measuring, Sweep
-from dlm_bench.sweep.plan import Plan, expected_work, model_of
+from dlm_bench.sweep.plan import Plan, expected_work, model_key
 
 pytestmark = pytest.mark.process
 
@@ -24,9 +24,9 @@ class Lab:
 
     def measure(self, plan, index, max_seconds=None):
         point = plan.sweep.points[index]
-        if model_of(point) != self.model:
+        if model_key(point) != self.model:
             self.now += LOADING
-            self.model = model_of(point)
+            self.model = model_key(point)
         sampling = max(max_seconds or 0.0, self.rounds)
         self.now += sampling
         self.measured.append((index, sampling))
@@ -90,7 +90,7 @@ def test_points_are_brought_to_one_error():
     lab = Lab({100: 0.3, 200: 0.3, 300: 0.6})
     results = spend(lab, plan_of([100, 200, 300]), budget=200.0)
     last = {index: record.error_estimate for index, record, _ in results}
-    assert max(last.values()) / min(last.values()) < WORTHWHILE
+    assert max(last.values()) / min(last.values()) < MIN_GAIN
 
 
 def test_points_of_one_model_are_measured_again_one_after_the_other():
@@ -147,14 +147,14 @@ def test_a_point_that_another_sweep_improves_is_left_to_it():
 
 
 def test_the_common_error_costs_no_more_than_there_is():
-    looks = [Look(i, ("m",), error, 1.0, 0.5) for i, error in enumerate((0.02, 0.1, 0.4))]
+    looks = [Improvable(i, ("m",), error, 1.0, 0.5) for i, error in enumerate((0.02, 0.1, 0.4))]
     target = common_error(looks, 50.0, 2.0, 0.001)
-    wanted = [look for look in looks if look.error > WORTHWHILE * target]
+    wanted = [look for look in looks if look.error > MIN_GAIN * target]
     cost = 2.0 + sum(look.seconds_to(target) + 0.5 for look in wanted)
     assert 45 < cost <= 50
     assert common_error(looks, 1e9, 2.0, 0.001) == 0.001
     # Nothing can be had for nothing: the largest error stays.
-    assert common_error(looks, 0.0, 2.0, 0.001) >= 0.4 / WORTHWHILE
+    assert common_error(looks, 0.0, 2.0, 0.001) >= 0.4 / MIN_GAIN
 
 
 def test_a_prediction_looks_at_each_line_once_and_scales_by_work():
@@ -185,7 +185,7 @@ def test_sampling_leaves_room_below_the_time_limit_of_a_point():
 
 
 def test_a_prediction_of_points_that_all_fail_says_so():
-    with pytest.raises(ResultsError, match="no point of the sweep could be looked at"):
+    with pytest.raises(ResultsError, match="no point could be measured, so nothing can be"):
         predict(Lab({100: None}), plan_of([100]))
 
 

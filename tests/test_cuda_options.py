@@ -8,7 +8,7 @@ from dlm_bench.cli import main
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep.load import load_sweep
-from dlm_bench.sweep.worker.jobs import Desk
+from dlm_bench.sweep.worker.jobs import JobServer
 from dlm_bench.timing.measure import measure
 
 pytestmark = pytest.mark.process
@@ -57,7 +57,7 @@ def answer(path, **overrides):
     """A worker's answer about the first point of a sweep file."""
     sweep = load_sweep(path, **overrides)
     measuring, point = sweep.measuring.model_dump(), sweep.points[0].model_dump()
-    return Desk().answer({"measure": point, "measuring": measuring, "memory_limit": None})
+    return JobServer().answer({"measure": point, "measuring": measuring, "memory_limit": None})
 
 
 def test_a_sweep_passes_graphs_on(sweep_file):
@@ -80,7 +80,7 @@ def test_a_failed_point_names_its_kernels_too(sweep_file):
     large = {"length": 1 << 21, "options": sweep.points[0].options | blocks}
     point = sweep.points[0].model_copy(update=large)  # no machine has the memory
     job = {"measure": point.model_dump(), "measuring": sweep.measuring.model_dump()}
-    failure = Desk().answer(job | {"memory_limit": None})["failure"]
+    failure = JobServer().answer(job | {"memory_limit": None})["failure"]
     assert failure["status"] == "oom"
     assert failure["kernels"]["attention"] == "torch"
 

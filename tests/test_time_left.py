@@ -39,7 +39,7 @@ def test_whole_decodes_are_told_within_a_factor_of_two_or_not_at_all():
         left.learn(point, work, seconds_of(work, passes), 0.0, passes)
         other = load_of(last)
         true = seconds_of(*other[1:])
-        told = left.known([other])
+        told = left.reliable_seconds([other])
         if told is not None:
             known += 1
             assert true / 2 <= told <= 2 * true
@@ -47,7 +47,7 @@ def test_whole_decodes_are_told_within_a_factor_of_two_or_not_at_all():
     left = TimeLeft()
     point, work, passes = load_of(8)
     left.learn(point, work, seconds_of(work, passes), 0.0, passes)
-    assert left.known([load_of(8192)]) is None
+    assert left.reliable_seconds([load_of(8192)]) is None
 
 
 def test_the_nearest_length_tells_most():
@@ -56,25 +56,25 @@ def test_the_nearest_length_tells_most():
         point, work, passes = load_of(length)
         left.learn(point, work, seconds_of(work, passes), 0.0, passes)
     _, work, passes = other = load_of(8192)
-    assert left.known([other]) == pytest.approx(seconds_of(work, passes), rel=0.5)
+    assert left.reliable_seconds([other]) == pytest.approx(seconds_of(work, passes), rel=0.5)
 
 
 def test_several_points_of_another_backbone_are_known_by_a_factor_of_two():
     left = TimeLeft()
     point, work, passes = load_of(1024)
     left.learn(point, work, 10.0, 0.0, passes)
-    assert left.known([load_of(1024, "diffumamba-h")]) is None, (
+    assert left.reliable_seconds([load_of(1024, "diffumamba-h")]) is None, (
         "its ratios of work and passes differ"
     )
     left.learn(load_of(1024, "diffumamba-h")[0], *[5.0] * 2, 0.0)
-    assert left.known([load_of(1024)]) == pytest.approx(10.0)
+    assert left.reliable_seconds([load_of(1024)]) == pytest.approx(10.0)
 
 
 def test_no_point_takes_longer_than_its_timeout():
     left = TimeLeft(timeout=8.0)
     point, work, passes = load_of(1024)
     left.learn(point, work, 3.0, 0.0, passes)
-    assert left.known([load_of(length) for length in (4096, 8192, 16384)]) == 24.0
+    assert left.reliable_seconds([load_of(length) for length in (4096, 8192, 16384)]) == 24.0
 
 
 def test_sampling_ends_at_its_max_seconds_however_long_the_decode():
@@ -87,7 +87,7 @@ def test_sampling_ends_at_its_max_seconds_however_long_the_decode():
     left.learn(point, work, 31.0, 0.0, passes, record)
     other = load_of(4096, measuring=sampled)
     assert other[1] / work > 4, "of its rounds there are fewer"
-    assert 30 < left.known([other]) < 40
+    assert 30 < left.reliable_seconds([other]) < 40
 
 
 def learned():
@@ -99,19 +99,21 @@ def learned():
 
 
 def test_one_point_left_is_no_quicker_for_the_workers_that_have_none():
-    assert learned().known([load_of(1024)], at_once=8) == pytest.approx(600)
+    assert learned().reliable_seconds([load_of(1024)], at_once=8) == pytest.approx(600)
 
 
 def test_workers_share_the_points_and_none_is_quicker_than_the_longest():
     short, long = load_of(1024), load_of(2048)
     left = learned()
     left.learn(long[0], long[1], 3000.0, 0.0, long[2])
-    assert left.known([short] * 4, at_once=2) == pytest.approx(1200)
-    assert left.known([short, short, long], at_once=3) == pytest.approx(3000)
+    assert left.reliable_seconds([short] * 4, at_once=2) == pytest.approx(1200)
+    assert left.reliable_seconds([short, short, long], at_once=3) == pytest.approx(3000)
 
 
 def test_a_point_under_way_takes_what_is_left_of_its_seconds():
     left = learned()
-    assert left.known([load_of(1024)], elapsed=[450.0]) == pytest.approx(150)
-    assert left.known([load_of(1024)] * 2, at_once=2, elapsed=[450.0, 0.0]) == pytest.approx(600)
-    assert left.known([load_of(1024)], elapsed=[700.0]) == 0
+    assert left.reliable_seconds([load_of(1024)], elapsed=[450.0]) == pytest.approx(150)
+    assert left.reliable_seconds(
+        [load_of(1024)] * 2, at_once=2, elapsed=[450.0, 0.0]
+    ) == pytest.approx(600)
+    assert left.reliable_seconds([load_of(1024)], elapsed=[700.0]) == 0

@@ -236,6 +236,6 @@ def test_a_trace_that_changed_since_the_sweep_was_read_is_not_measured(folder, t
         "memory_limit": None,
         "traces": sweep.traces,
     }
-    failure = jobs.Desk().answer(job)["failure"]
+    failure = jobs.JobServer().answer(job)["failure"]
     assert failure["status"] == "error"
     assert "trace: " in failure["message"]

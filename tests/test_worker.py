@@ -31,7 +31,7 @@ def job(length=32, backbone="diffutran", seed=0):
 
 
 def test_a_point_is_answered_by_its_record():
-    answer = jobs.Desk().answer(job())
+    answer = jobs.JobServer().answer(job())
     record = Record.model_validate(answer["record"])
     assert (record.status, record.nfe, len(record.seconds)) == ("ok", 4, 1)
     assert answer["seconds"] >= record.seconds[0]
@@ -46,7 +46,7 @@ def test_a_model_is_kept_until_a_job_asks_for_another_one(monkeypatch):
         return build(*place, **options)
 
     monkeypatch.setattr(jobs, "build_model", counted)
-    desk = jobs.Desk()
+    desk = jobs.JobServer()
     for each in (job(32), job(40), job(32, seed=1), job(32, "diffumamba")):
         assert "record" in desk.answer(each)
     assert built == [("diffutran", 0), ("diffutran", 1), ("diffumamba", 0)]
@@ -66,7 +66,7 @@ def test_what_a_point_raises_is_its_answer(monkeypatch, error, status, message):
         raise error
 
     monkeypatch.setattr(jobs, "measure", fail)
-    failure = jobs.Desk().answer(job())["failure"]
+    failure = jobs.JobServer().answer(job())["failure"]
     assert failure["status"] == status
     assert failure["message"].startswith(message)
 
@@ -74,7 +74,7 @@ def test_what_a_point_raises_is_its_answer(monkeypatch, error, status, message):
 def test_a_mistake_in_a_sweep_is_an_answer_and_not_a_failure(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('name = "x"')
-    answer = jobs.Desk().answer({"plan": {"path": str(path)}})
+    answer = jobs.JobServer().answer({"plan": {"path": str(path)}})
     assert answer == {"mistake": f"{path}: size, lengths, lines: missing; every sweep needs them"}
 
 
@@ -134,7 +134,7 @@ def test_a_limit_below_what_a_worker_needs_is_a_mistake_of_the_sweep(monkeypatch
         'name = "x"\nsize = "tiny"\nlengths = 8\nmemory_limit = "300MiB"\n'
         '[[lines]]\nbackbone = "diffutran"\nsampler = "full"\n'
     )
-    desk = jobs.Desk()
+    desk = jobs.JobServer()
     monkeypatch.setattr(jobs, "own_need", lambda: 300 * 2**20 + 1)
     assert desk.answer({"plan": {"path": str(path)}}) == {
         "mistake": "memory_limit: 300 MiB is less than a worker needs by itself, 301 MiB; allow "

@@ -184,14 +184,14 @@ def _options(kind: type["Sampler"]) -> str:
 def _print_plugins() -> None:
     """What other packages announce, with the reason for what cannot be used of it."""
     from dlm_bench import samplers
-    from dlm_bench.models.backbones import known
+    from dlm_bench.models.backbones import backbone_info
     from dlm_bench.plugins.entry_points import announced
 
     rows = []
     for plugin in (*announced("backbone"), *announced("sampler")):
         try:
             if plugin.kind == "backbone":
-                found = known(plugin.name)
+                found = backbone_info(plugin.name)
                 facts = [" ".join(found.sizes), " ".join(found.supports)]
             else:
                 kind = samplers.sampler_class(plugin.name)

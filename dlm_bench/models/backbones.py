@@ -1,5 +1,5 @@
-"""What is known of a backbone by its name alone: this project's, a package's, or a local folder's
-in the format of Hugging Face."""
+"""Backbones by their names: this project's, a package's, or a local folder's in the format of
+Hugging Face."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ FOLDER = "hf:"  # what the name of a folder begins with
 
 
 @dataclass(frozen=True)
-class Known:
+class BackboneInfo:
     """A backbone before it is built.
 
     name: as records have it. supports: which passes its models can run (`protocols.PASSES`).
@@ -55,22 +55,24 @@ def check_length(backbone: str, length: int, longest: int | None, prompt_len: in
         )
 
 
-def known(backbone: str) -> Known:
-    """What is known of a backbone. Raises ConfigError for an unknown one, one of several packages,
+def backbone_info(backbone: str) -> BackboneInfo:
+    """Look a backbone up. Raises ConfigError for an unknown one, one of several packages,
     or a plug-in or folder that is not what it must be."""
     if backbone.startswith(FOLDER):
         from dlm_bench.models.hf.folder import read_folder
 
         folder = read_folder(backbone.removeprefix(FOLDER))
-        return Known(folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length)
+        return BackboneInfo(
+            folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length
+        )
     plugin = entry_points.find("backbone", backbone, BACKBONES)
     if plugin is not None:
         found = loaded(plugin)
-        return Known(backbone, found.supports, found.sizes, plugin.package)
+        return BackboneInfo(backbone, found.supports, found.sizes, plugin.package)
     if backbone not in BACKBONES:
         others = (plugin.name for plugin in entry_points.announced("backbone"))
         raise unknown("backbone", backbone, [*BACKBONES, *others, f"{FOLDER}FOLDER"])
-    return Known(backbone, own_passes(backbone), tuple(SIZES))
+    return BackboneInfo(backbone, own_passes(backbone), tuple(SIZES))
 
 
 def own_passes(backbone: str) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:
     return found
 
 
-def origin_of(backbone: Known, random_weights: bool) -> str:
+def origin_of(backbone: BackboneInfo, random_weights: bool) -> str:
     """What the numbers of a backbone depend on besides its name: empty for this project's own, a
     plug-in's package, or what is in a folder. Raises ConfigError if a folder lacks the weights."""
     if not backbone.folder:

@@ -7,7 +7,7 @@ import torch
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
 from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
-from dlm_bench.models.backbones import FOLDER, known, loaded
+from dlm_bench.models.backbones import FOLDER, backbone_info, loaded
 from dlm_bench.models.config import BACKBONES, ModelConfig, model_config
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.place import ITEM_BYTES, find_place
@@ -56,7 +56,7 @@ def build_model(
     or kernel, or one that is not there.
     """
     if backbone in BACKBONES and find("backbone", backbone, BACKBONES) is None:
-        size = known(backbone).default_size if size is None else size
+        size = backbone_info(backbone).default_size if size is None else size
         return build_denoiser(
             backbone, size, device, dtype, seed, layers=layers, heads=heads, kernels=kernels
         )
@@ -67,7 +67,7 @@ def build_model(
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
     if place.type == "cuda":
         torch.cuda.set_device(place)  # Triton launches on the current one
-    found = known(backbone)
+    found = backbone_info(backbone)
     size = found.default_size if size is None else size
     found.check_size(size)
     if backbone.startswith(FOLDER):

@@ -10,7 +10,7 @@ from dlm_bench.results.record import SCHEMA_VERSION, Point
 from dlm_bench.version import __version__
 
 SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes
-PLACES = ("folders", "random_weights")  # whose content is in `origin`
+MODEL_SOURCES = ("folders", "random_weights")  # whose content is in `origin`
 DIGITS = 16  # hexadecimal: 64 bits, where a study has thousands of points
 
 
@@ -45,7 +45,7 @@ def identity(
 def asked_of(measuring: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of measuring that a number depends on: all but where folders lie and, of exact
     timing, how to sample."""
-    unused = PLACES + (SAMPLING if measuring["mode"] == "exact" else ())
+    unused = MODEL_SOURCES + (SAMPLING if measuring["mode"] == "exact" else ())
     return {name: value for name, value in measuring.items() if name not in unused}
 
 

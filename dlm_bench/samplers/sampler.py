@@ -19,7 +19,7 @@ from dlm_bench.errors import (
     check_lengths,
     check_number,
 )
-from dlm_bench.models.backbones import check_length, known, own_passes
+from dlm_bench.models.backbones import backbone_info, check_length, own_passes
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.api import Cache, Facts, Model
 from dlm_bench.samplers.schedule import (
@@ -113,7 +113,7 @@ class Sampler(ABC):
     def check_backbone(self, backbone: str, length: int = 1, prompt_len: int = 0) -> None:
         """Raise ConfigError if this sampler cannot decode with this backbone, or not `length`
         tokens after a prompt."""
-        self.check_supports(backbone, known(backbone).supports, length, prompt_len)
+        self.check_supports(backbone, backbone_info(backbone).supports, length, prompt_len)
 
     def check_supports(
         self, backbone: str, supports: tuple[str, ...], length: int = 1, prompt_len: int = 0

@@ -8,23 +8,26 @@ from types import MappingProxyType
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Point, Record
-from dlm_bench.sweep.plan import Model, Plan, model_of
+from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.run import Executor
 
 LEAST_SECONDS = 1.0  # of sampling a point to a tolerance, as timing.estimate has it
 SETTLE_SECONDS = 1.0  # of its warm-up, at least
 LEAST_BUDGET = 1e-3  # seconds; what is left of one may be none
 FIRST_SHARE = 0.4  # of the budget, for measuring every point once
-# How a point is measured to say what the others will take.
-LOOK = {"mode": "sampled", "warmup": 0, "repeats": 1, "nodes": 2, "tolerance": 1.0}
-OF_TIMEOUT = 0.7  # of a point's time limit may go into sampling
-WORTHWHILE = 1.25  # an error is to get smaller by this factor, or its point is left alone
+# How a point is measured to predict the others.
+PILOT_SETTINGS = {"mode": "sampled", "warmup": 0, "repeats": 1, "nodes": 2, "tolerance": 1.0}
+TIMEOUT_SHARE = 0.7  # of a point's time limit may go into sampling
+MIN_GAIN = 1.25  # an error is to get smaller by this factor, or its point is left alone
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is known of a point: its model, its relative error, the seconds that its sampling took,
-    and those that everything else about it took."""
+class Improvable:
+    """A measured point whose error more sampling would reduce.
+
+    index: in the plan; model: the key of its model; error: relative; sampling: seconds that its
+    sampling took; besides: seconds that everything else about it took.
+    """
 
     index: int
     model: tuple[str, ...]
@@ -63,64 +66,68 @@ def run_within(
     measuring = plan.sweep.measuring
     budget = max(budget, LEAST_BUDGET)
     per_work = FIRST_SHARE * budget / sum(plan.work)
-    most = math.inf if plan.sweep.timeout is None else OF_TIMEOUT * plan.sweep.timeout
+    most = math.inf if plan.sweep.timeout is None else TIMEOUT_SHARE * plan.sweep.timeout
 
     def share(index: int) -> float:
         return min(measuring.max_seconds, per_work * plan.work[index], most)
 
-    places = {identity: index for index, identity in enumerate(plan.identities())}
+    indices = {identity: index for index, identity in enumerate(plan.identities())}
     best = plan.best_of(found)
-    looks = [look for name, record in best.items() for look in look_at(plan, places[name], record)]
+    open_points = [
+        each for name, record in best.items() for each in improvable_of(plan, indices[name], record)
+    ]
     measured, loaded = 0.0, set()
     for index, record, seconds in executor.run(plan, found, begin, share, wanted):
-        looks += look_at(plan, index, record, seconds)
+        open_points += improvable_of(plan, index, record, seconds)
         measured += seconds
-        loaded.add(model_of(plan.sweep.points[index]))
+        loaded.add(model_key(plan.sweep.points[index]))
         yield index, record, seconds
     loading = (clock() - begun - measured) / max(1, len(loaded))
     improved = 0
-    while looks:
+    while open_points:
         left = budget - (clock() - begun)
-        target = common_error(looks, left, loading, measuring.tolerance)
-        worth = [look for look in looks if look.error > WORTHWHILE * target]
+        target = common_error(open_points, left, loading, measuring.tolerance)
+        worth = [each for each in open_points if each.error > MIN_GAIN * target]
         if not worth:
             return
         # The model at hand first: another one has to be loaded.
-        look = max(worth, key=lambda look: (look.model == executor.model, look.error))
-        looks.remove(look)
-        if not wanted_again(look.index):
+        point = max(worth, key=lambda each: (each.model == executor.model, each.error))
+        open_points.remove(point)
+        if not wanted_again(point.index):
             continue
         improved += 1
         if improve is None:
-            begin(look.index)
+            begin(point.index)
         else:
-            improve(look.index, improved, improved + len(worth) - 1)
-        sampling = min(look.seconds_to(target), max(most - look.besides, look.sampling))
-        record, seconds = executor.measure(plan, look.index, sampling)
-        yield look.index, record, seconds
+            improve(point.index, improved, improved + len(worth) - 1)
+        sampling = min(point.seconds_to(target), max(most - point.besides, point.sampling))
+        record, seconds = executor.measure(plan, point.index, sampling)
+        yield point.index, record, seconds
 
 
-def look_at(plan: Plan, index: int, record: Record, seconds: float = 0.0) -> list[Look]:
-    """What a record, measured in `seconds`, tells of its point; nothing where there is no error
-    that more sampling would reduce."""
+def improvable_of(plan: Plan, index: int, record: Record, seconds: float = 0.0) -> list[Improvable]:
+    """Return the point of a record, measured in `seconds`, if more sampling would reduce its
+    error."""
     sampling = record.telemetry.get("region_seconds")
     if record.status != "ok" or record.error_estimate is None or sampling is None:
         return []
     besides = max(0.0, seconds - sampling)
-    model = model_of(plan.sweep.points[index])
-    return [Look(index, model, record.error_estimate, sampling, besides)]
+    model = model_key(plan.sweep.points[index])
+    return [Improvable(index, model, record.error_estimate, sampling, besides)]
 
 
-def common_error(looks: Sequence[Look], left: float, loading: float, least: float) -> float:
-    """The smallest error, but `least`, that all points can be brought to in `left` seconds, where
-    each model takes `loading` seconds to load."""
+def common_error(points: Sequence[Improvable], left: float, loading: float, least: float) -> float:
+    """Return the smallest error, but `least`, that all points can be brought to in `left` seconds.
+
+    Each model takes `loading` seconds to load.
+    """
 
     def cost(error: float) -> float:
-        wanted = [look for look in looks if look.error > WORTHWHILE * error]
-        models = {look.model for look in wanted}
+        wanted = [each for each in points if each.error > MIN_GAIN * error]
+        models = {each.model for each in wanted}
         return loading * len(models) + sum(x.seconds_to(error) + x.besides for x in wanted)
 
-    low, high = least, max(least, *(look.error for look in looks))
+    low, high = least, max(least, *(each.error for each in points))
     if cost(low) <= left:
         return low
     while high / low > 1.01:
@@ -131,8 +138,11 @@ def common_error(looks: Sequence[Look], left: float, loading: float, least: floa
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds that a sweep will take by a look at each of `lines`: if every point is within the
-    tolerance as soon as can be, and if every point takes all of its `max_seconds`."""
+    """Seconds that a sweep will take, by a pilot run of one point of each series.
+
+    lines: series that had a pilot run; least: if every point is within the tolerance as soon as can
+    be; most: if every point takes all of its `max_seconds`.
+    """
 
     lines: int
     least: float
@@ -145,10 +155,12 @@ def predict(
     found: Mapping[str, Record] = MappingProxyType({}),
     clock: Callable[[], float] = time.monotonic,
 ) -> Prediction:
-    """Look at each line of a sweep by one round of its shortest point of which no record was found,
-    and say what all such points will take. A round is scaled by the work of a point; what a point
-    needs besides, and the loading of each model, are as in the look. Raises ResultsError if none
-    can run."""
+    """Run a pilot of each series of a sweep, one round of its shortest point without a record, and
+    return the seconds that all such points will take.
+
+    A round is scaled by the work of a point; what a point needs besides, and the loading of each
+    model, are as in the pilot. Raises ResultsError if no pilot can run.
+    """
     missing = [
         (index, point)
         for index, point in enumerate(plan.sweep.points)
@@ -156,30 +168,29 @@ def predict(
     ]
     if not missing:
         return Prediction(0, 0.0, 0.0)
-    lines: dict[tuple[object, ...], list[tuple[int, Point]]] = {}
+    series: dict[tuple[object, ...], list[tuple[int, Point]]] = {}
     for index, point in sorted(missing, key=lambda item: item[1].length):
-        settings = (repr(point.options), point.batch, point.prompt_len)
-        line = (model_of(point), point.sampler, *settings)
-        lines.setdefault(line, []).append((index, point))
+        key = (model_key(point), point.sampler, repr(point.options), point.batch, point.prompt_len)
+        series.setdefault(key, []).append((index, point))
     measuring = plan.sweep.measuring
-    look = measuring.model_copy(update=LOOK)
-    looked = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"measuring": look})})
-    loading: dict[Model, float] = {}
-    looks, least, most = 0, 0.0, 0.0
-    for members in sorted(lines.values()):
+    settings = measuring.model_copy(update=PILOT_SETTINGS)
+    pilot = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"measuring": settings})})
+    loading: dict[ModelKey, float] = {}
+    pilots, least, most = 0, 0.0, 0.0
+    for members in sorted(series.values()):
         first, shortest = members[0]
         begun = clock()
-        record, seconds = executor.measure(looked, first)
+        record, seconds = executor.measure(pilot, first)
         sampling = record.telemetry.get("region_seconds")
         if record.status != "ok" or sampling is None:
             continue
-        looks += 1
-        loading.setdefault(model_of(shortest), clock() - begun - seconds)
+        pilots += 1
+        loading.setdefault(model_key(shortest), clock() - begun - seconds)
         besides = seconds - sampling + SETTLE_SECONDS
         for index, _ in members:
             each = sampling * plan.work[index] / plan.work[first]
             least += besides + max(measuring.repeats * each, LEAST_SECONDS)
             most += besides + max(2 * each, measuring.max_seconds)
-    if not looks:
-        raise ResultsError("no point of the sweep could be looked at")
-    return Prediction(looks, least + sum(loading.values()), most + sum(loading.values()))
+    if not pilots:
+        raise ResultsError("no point could be measured, so nothing can be predicted")
+    return Prediction(pilots, least + sum(loading.values()), most + sum(loading.values()))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlm_bench.results.record import Point, Record
-from dlm_bench.sweep.plan import model_of
+from dlm_bench.sweep.plan import model_key
 
-FOREIGN = 2.0  # a rate that another backbone or sampler had may be off by this factor
-KNOWN = 4.0  # between bounds with this ratio the geometric mean is off by a factor of 2 at most
+OTHER_KIND_FACTOR = 2.0  # a rate that another backbone or sampler had may be off by this factor
+# Between bounds with this ratio the geometric mean is off by a factor of 2 at most.
+RELIABLE_RATIO = 4.0
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class TimeLeft:
             seconds,
             *((min(sampling or 0.0, seconds), len(record.seconds)) if sampled and record else ()),
         )
-        for key in _like(point):
+        for key in _keys_of(point):
             self._measured.setdefault(key, []).append(measured)
-        model = model_of(point)
+        model = model_key(point)
         self._starts[model] = self._starts.get(model, 0.0) + besides
 
     def seconds(self, points: Sequence[tuple[Any, ...]]) -> float | None:
@@ -76,7 +77,7 @@ class TimeLeft:
         found = self._sums(points)
         return None if found is None else found[1]
 
-    def known(
+    def reliable_seconds(
         self,
         points: Sequence[tuple[Any, ...]],
         at_once: int = 1,
@@ -85,7 +86,7 @@ class TimeLeft:
         """For these points, `at_once` of them at a time; None if that may be off by more than a
         factor of 2. `elapsed`: seconds that each point has been under way, 0 for one to come."""
         found = self._sums(points, at_once, elapsed)
-        if found is None or found[2] > KNOWN * found[0]:
+        if found is None or found[2] > RELIABLE_RATIO * found[0]:
             return None
         least, seconds, most = found
         return min(max(seconds, most / 2), 2 * least)
@@ -104,8 +105,8 @@ class TimeLeft:
         gone = [0.0] * len(points) if elapsed is None else elapsed
         for (point, work, *passes), before in zip(points, gone, strict=True):
             low, high, unsure = self._bounds_of(point, work, passes[0] if passes else work)
-            begin = 0.0 if model_of(point) in started else start
-            started.add(model_of(point))
+            begin = 0.0 if model_key(point) in started else start
+            started.add(model_key(point))
             for n, seconds in enumerate((low / unsure, math.sqrt(low * high), high * unsure)):
                 left = max(0.0, begin + min(seconds, self._timeout) - before)
                 sums[n] += left
@@ -119,19 +120,19 @@ class TimeLeft:
 
     def _bounds_of(self, point: Point, work: float, passes: float) -> tuple[float, float, float]:
         """Bounds of the seconds of a point, and by which factor they may both be off."""
-        keys = _like(point)
+        keys = _keys_of(point)
         key = next(key for key in keys if key in self._measured)
         alike = self._measured[key]
         if key == keys[0]:
             nearest = min(alike, key=lambda each: abs(math.log(each.work / work)))
         else:  # no one of them is nearer than another
-            nearest = _together(alike)
+            nearest = _pooled(alike)
         factors = sorted((work / nearest.work, passes / nearest.passes))
         low, high = (nearest.scaled(factor, self._max_seconds) for factor in factors)
-        return low, high, 1.0 if key == keys[0] else FOREIGN
+        return low, high, 1.0 if key == keys[0] else OTHER_KIND_FACTOR
 
 
-def _together(measured: list[_Measured]) -> _Measured:
+def _pooled(measured: list[_Measured]) -> _Measured:
     return _Measured(
         sum(each.work for each in measured),
         sum(each.passes for each in measured),
@@ -141,7 +142,7 @@ def _together(measured: list[_Measured]) -> _Measured:
     )
 
 
-def _like(point: Point) -> list[tuple[str, ...]]:
+def _keys_of(point: Point) -> list[tuple[str, ...]]:
     """What a point has in common with others, the most telling first."""
     return [
         ("both", point.backbone, point.sampler),

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown_option
-from dlm_bench.models.backbones import FOLDER, Known, known, origin_of
+from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info, origin_of
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
-from dlm_bench.sweep.file import File, Line, as_list
+from dlm_bench.sweep.file import File, Group, as_list
 from dlm_bench.sweep.mistakes import Mistakes
 
 
-def way(backbone: str, sampler: str) -> str:
+def pair_key(backbone: str, sampler: str) -> str:
     """The key of a backbone and a sampler together."""
     return f"{backbone} {sampler}"
 
@@ -26,7 +26,7 @@ def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, s
     from dlm_bench.samplers import SAMPLERS
 
     found = {
-        "backbone": origin_of(known(backbone), random_weights),
+        "backbone": origin_of(backbone_info(backbone), random_weights),
         "sampler": package_of("sampler", sampler, SAMPLERS),
     }
     return {kind: origin for kind, origin in found.items() if origin}
@@ -46,7 +46,7 @@ class Expansion:
         self.folders: dict[str, str] = {}
         self.origins: dict[str, dict[str, str]] = {}
 
-    def add(self, number: int, line: Line) -> None:
+    def add(self, number: int, line: Group) -> None:
         """Add the points of the line of this number, or note what is wrong with it."""
         file, where = self._file, ("lines", number)
         axes = {key: as_list(value) for key, value in (line.model_extra or {}).items()}
@@ -62,7 +62,7 @@ class Expansion:
             self._add(number, line, (size, backbone, name), asked)
 
     def _add(
-        self, number: int, line: Line, names: tuple[str, str, str], asked: dict[str, Any]
+        self, number: int, line: Group, names: tuple[str, str, str], asked: dict[str, Any]
     ) -> None:
         """Add the points of one size, backbone, sampler and choice of its options."""
         size, backbone, name = names
@@ -71,8 +71,8 @@ class Expansion:
         if backbone.startswith(FOLDER):
             place = Path(backbone.removeprefix(FOLDER)).expanduser()
             backbone = f"{FOLDER}{self._beside / place}"
-        found: list[Known] = []
-        if not self._mistakes.check(lambda: found.append(known(backbone)), *where):
+        found: list[BackboneInfo] = []
+        if not self._mistakes.check(lambda: found.append(backbone_info(backbone)), *where):
             return
         (there,) = found
         if there.folder and line.size is None:
@@ -145,7 +145,7 @@ class Expansion:
                 self.traces[str(sampler.options()["trace"])] = str(trace)
             return sampler
 
-    def _one_folder(self, found: Known) -> None:
+    def _one_folder(self, found: BackboneInfo) -> None:
         """Take note of a folder. Raises ConfigError for a second one of the same name."""
         if found.folder:
             other = self.folders.setdefault(found.name, found.folder)
@@ -155,16 +155,16 @@ class Expansion:
     def _origin(self, backbone: str, called: str, sampler: str) -> None:
         origin = origins_of(backbone, sampler, self._file.random_weights)
         if origin:
-            self.origins[way(called, sampler)] = origin
+            self.origins[pair_key(called, sampler)] = origin
 
 
 def _no_option(option: str, sampler: str, allowed: Sequence[str]) -> ConfigError:
     """Return the error for an option that a sampler lacks, with the key of a sweep file that was
     meant instead."""
-    if option in File.model_fields and option not in Line.model_fields:
+    if option in File.model_fields and option not in Group.model_fields:
         return ConfigError(
             f"{option}: sampler {sampler!r} has no such option; all points of a sweep have the "
             "same: it stands above the first [[lines]]",
             field=option,
         )
-    return unknown_option(option, sampler, allowed, also=Line.model_fields)
+    return unknown_option(option, sampler, allowed, also=Group.model_fields)

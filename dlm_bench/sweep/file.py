@@ -70,7 +70,7 @@ Batches = Annotated[list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]], Alone
 Prompts = Annotated[list[Annotated[int, Field(ge=0, le=LONGEST)]], Alone, Some]
 
 
-class Line(BaseModel):
+class Group(BaseModel):
     """One [[lines]] table. Keys that are not fields are options of the sampler; lists multiply."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -107,7 +107,7 @@ class File(BaseModel):
     random_weights: bool = False
     timeout: Annotated[float, _read(seconds_of), Field(gt=0, allow_inf_nan=False)] | None = None
     memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
-    lines: Annotated[list[Line], Some]
+    lines: Annotated[list[Group], Some]
 
 
 # In the place of what is missing or wrong, so that the rest can be looked at.

@@ -11,12 +11,12 @@ from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import SIZES, model_config
 from dlm_bench.models.place import Place, check_graphs, default_dtype, find_place, item_bytes
 from dlm_bench.results.record import Graphs, Mode, Point
-from dlm_bench.sweep.expand import Expansion, way
+from dlm_bench.sweep.expand import Expansion, pair_key
 from dlm_bench.sweep.file import File, find_sweep, read_file
 from dlm_bench.sweep.mistakes import Mistakes
 
 # Settings that say how a model is built and not how it is measured.
-BUILDING = ("folders", "random_weights")
+MODEL_SETTINGS = ("folders", "random_weights")
 
 
 class Measuring(BaseModel):
@@ -63,9 +63,9 @@ class Sweep(BaseModel):
         """What the sampler of a point is built with."""
         return with_trace_file(point.options, self.traces)
 
-    def origin_of(self, point: Point) -> dict[str, str]:
+    def provenance_of(self, point: Point) -> dict[str, str]:
         """What the point's backbone and sampler are, where they are not this project's own."""
-        return self.origins.get(way(point.backbone, point.sampler), {})
+        return self.origins.get(pair_key(point.backbone, point.sampler), {})
 
 
 def with_trace_file(

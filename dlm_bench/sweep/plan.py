@@ -1,6 +1,6 @@
-"""What a sweep is going to do, known before it does: its points, what each costs, what is done.
+"""A checked sweep: its points, their relative cost, and which of them have a record.
 
-A plan is made where torch is (in a worker) and read where it is not.
+A plan is made in a worker, which has torch, and used in the parent, which has none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,18 +14,18 @@ from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
 from dlm_bench.sweep.load import Measuring, Sweep, load_sweep
 
-Model = tuple[str, ...]
+ModelKey = tuple[str, ...]
 
-ANY = ""  # the hardware of a plan for a machine that is not known yet
-BALANCE = 20  # FLOPs that take about as long as a byte, on a CPU
+ANY_HARDWARE = ""  # the hardware of a plan for a machine that is not known yet
+FLOPS_PER_BYTE = 20  # FLOPs that take about as long as a byte, on a CPU
 
 
 class Plan(BaseModel):
     """A sweep and what it takes.
 
     work: of each point, in units of its own; passes: that are run for it, empty if not known.
-    environment: as records keep it, of the device; its hardware may be ANY. gpus: on a GPU, the
-    names of all that are visible there.
+    environment: as records keep it, of the device; its hardware may be ANY_HARDWARE.
+    gpus: on a GPU, the names of all that are visible there.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,7 +43,9 @@ class Plan(BaseModel):
     def identity_of(self, point: Point) -> str:
         """The identity of a point, measured as this sweep does on this hardware."""
         measuring = self.sweep.measuring.model_dump()
-        return identity(point, measuring, self.environment["hardware"], self.sweep.origin_of(point))
+        return identity(
+            point, measuring, self.environment["hardware"], self.sweep.provenance_of(point)
+        )
 
     def part(self, indices: Sequence[int]) -> "Plan":
         """The plan of some of its points alone."""
@@ -54,17 +56,17 @@ class Plan(BaseModel):
         return self.model_copy(update={"sweep": sweep, "work": work, "passes": passes})
 
     def anywhere(self) -> "Plan":
-        """The same plan for ANY hardware."""
-        return self.model_copy(update={"environment": {"hardware": ANY}})
+        """The same plan for ANY_HARDWARE hardware."""
+        return self.model_copy(update={"environment": {"hardware": ANY_HARDWARE}})
 
     def key_of(self, record: Record) -> str:
         """The identity that the point of a record has in this plan: the record's own, or, in a plan
-        for ANY hardware, the one with the hardware left open."""
-        if self.environment["hardware"] != ANY:
+        for ANY_HARDWARE hardware, the one with the hardware left open."""
+        if self.environment["hardware"] != ANY_HARDWARE:
             return record.identity
         measuring = self.sweep.measuring.model_dump()
-        hardware = record.environment.get("hardware", ANY)
-        there = identity(record.point, measuring, hardware, self.sweep.origin_of(record.point))
+        hardware = record.environment.get("hardware", ANY_HARDWARE)
+        there = identity(record.point, measuring, hardware, self.sweep.provenance_of(record.point))
         return self.identity_of(record.point) if there == record.identity else ""
 
     def found_in(self, path: str | Path) -> dict[str, Record]:
@@ -88,7 +90,7 @@ class Plan(BaseModel):
 
 def make_plan(path: str | Path, *, here: bool = True, **overrides: Any) -> Plan:
     """Read and check a sweep file (see `load_sweep`) and say what it takes, on this machine or,
-    with here=False, on ANY. Raises ConfigError."""
+    with here=False, on ANY_HARDWARE. Raises ConfigError."""
     import torch
 
     from dlm_bench.timing.environment import environment
@@ -103,7 +105,9 @@ def make_plan(path: str | Path, *, here: bool = True, **overrides: Any) -> Plan:
         sweep=sweep,
         work=[work for work, _ in loads],
         passes=[passes for _, passes in loads],
-        environment=environment(device.type, device.index or 0) if here else {"hardware": ANY},
+        environment=environment(device.type, device.index or 0)
+        if here
+        else {"hardware": ANY_HARDWARE},
         gpus=names,
     )
 
@@ -138,7 +142,7 @@ def expected_load(
     else:  # of which no cost is known: a Transformer's grows with length and batch much alike
         config = model_config("ar-transformer" if sampler.needs == "ar" else "diffutran", "small")
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
-    passes = np.asarray(cost.flops + BALANCE * cost.bytes)  # (passes,)
+    passes = np.asarray(cost.flops + FLOPS_PER_BYTE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":
         runs = measuring.warmup + measuring.repeats
         return runs * float(passes.sum()), runs * len(passes)
@@ -150,6 +154,6 @@ def expected_load(
     return rounds * once, rounds * sum(unit.count for unit in nodes)
 
 
-def model_of(point: Point) -> Model:
+def model_key(point: Point) -> ModelKey:
     """What a worker builds once for all points that share it."""
     return point.backbone, point.size, point.dtype, point.device

@@ -116,7 +116,7 @@ class SweepProgress:
             points = [self._points[index] for index in self._open]
             now = time.monotonic()
             elapsed = [now - self._running.get(index, now) for index in self._open]
-            seconds = self._time_left.known(points, self._workers, elapsed)
+            seconds = self._time_left.reliable_seconds(points, self._workers, elapsed)
             if seconds is not None:
                 return f"about {duration(min(seconds, most))} left"
         return f"at most {duration(most)} left" if most < math.inf else "time left not known yet"

@@ -5,10 +5,10 @@ from typing import Any
 
 from dlm_bench.results.identity import asked_of
 from dlm_bench.results.record import Point, Record
-from dlm_bench.sweep.plan import ANY, Plan
+from dlm_bench.sweep.plan import ANY_HARDWARE, Plan
 from dlm_bench.version import __version__
 
-MOST = 3  # kinds of other settings that are named
+MAX_GROUPS = 3  # kinds of other settings that are named
 
 
 def others_in(plan: Plan, records: Iterable[Record], found: Mapping[str, Record]) -> list[str]:
@@ -24,7 +24,7 @@ def others_in(plan: Plan, records: Iterable[Record], found: Mapping[str, Record]
         key = _anywhere(record.point)
         if key in missing:
             groups.setdefault(_differences(plan, missing[key], record), set()).add(key)
-    largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:MOST]
+    largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:MAX_GROUPS]
     return [
         f"{len(points)} point{'s' if len(points) > 1 else ''} "
         f"{'are' if len(points) > 1 else 'is'} there with other settings ({differences})"
@@ -46,7 +46,7 @@ def _differences(plan: Plan, point: Point, record: Record) -> str:
         asked[name], there[name] = getattr(point, name), getattr(record.point, name)
     asked["hardware"] = plan.environment["hardware"]
     there["hardware"] = record.environment.get("hardware", "unknown")
-    if asked["hardware"] == ANY:
+    if asked["hardware"] == ANY_HARDWARE:
         del asked["hardware"]
     asked["dlm-bench"] = __version__
     there["dlm-bench"] = record.environment.get("dlm-bench", __version__)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from dlm_bench.errors import ConfigError, DlmBenchError
 from dlm_bench.results.identity import asked_of
 from dlm_bench.results.record import Point, Record, Status
-from dlm_bench.sweep.plan import Model, Plan, model_of
+from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 
 
@@ -40,8 +40,8 @@ class Executor:
         self._variables = variables
         self._worker: WorkerProcess | None = None
         self._interrupted = False
-        self.model: Model | None = None  # that the worker has built, if any
-        self._kernels: dict[Model, dict[str, str]] = {}  # that each model was seen to run with
+        self.model: ModelKey | None = None  # that the worker has built, if any
+        self._kernels: dict[ModelKey, dict[str, str]] = {}  # that each model was seen to run with
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +99,7 @@ class Executor:
         Yields its index in the sweep, its record and the seconds its measuring took. `begin` is
         told the index of a point before it starts; `max_seconds` says what is given to `measure`;
         `wanted` is asked right before a point starts, and can have it left out.
-        Once a point is out of memory or time, longer ones of the same line become records of
+        Once a point is out of memory or time, longer ones of the same series become records of
         status `skipped`.
         """
         limits = Limits(found)
@@ -130,7 +130,7 @@ class Executor:
 
     def _measure(self, plan: Plan, point: Point, max_seconds: float | None) -> tuple[Record, float]:
         sweep = plan.sweep
-        model = model_of(point)
+        model = model_key(point)
         if self.model not in (None, model):
             self.stop()
         measuring = sweep.measuring.model_dump()
@@ -178,7 +178,7 @@ class Executor:
 
 
 class Limits:
-    """Which lengths of a line (points that differ in nothing else) were too much."""
+    """The shortest point of each series that was out of memory or time."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._shortest: dict[str, Record] = {}
@@ -187,13 +187,13 @@ class Limits:
 
     def note(self, record: Record) -> None:
         if record.status in ("oom", "timeout"):
-            before = self._shortest.setdefault(line_of(record.point), record)
+            before = self._shortest.setdefault(series_key(record.point), record)
             if record.point.length < before.point.length:
-                self._shortest[line_of(record.point)] = record
+                self._shortest[series_key(record.point)] = record
 
     def skip(self, plan: Plan, point: Point) -> Record | None:
         """The record of a point that is not worth trying, None if it is."""
-        failed = self._shortest.get(line_of(point))
+        failed = self._shortest.get(series_key(point))
         if failed is None or point.length <= failed.point.length:
             return None
         what = {"oom": "out of memory", "timeout": "out of time"}[failed.status]
@@ -203,8 +203,8 @@ class Limits:
         return record
 
 
-def line_of(point: Point) -> str:
-    """What a point has in common with those that differ in nothing but their length."""
+def series_key(point: Point) -> str:
+    """The key of a series: the points that differ in nothing but their length share it."""
     return point.model_copy(update={"length": 1}).model_dump_json()
 
 

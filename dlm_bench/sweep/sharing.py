@@ -12,7 +12,7 @@ from dlm_bench.results.record import Record
 from dlm_bench.results.store import append_record, read_appended
 from dlm_bench.sweep.plan import Plan
 
-LOOK_SECONDS = 0.5  # between two looks at points that others are at
+POLL_SECONDS = 0.5  # between two looks at points that others are at
 
 Result = tuple[int, Record, float]
 
@@ -127,4 +127,4 @@ def run_shared(
             return
         if idle:
             wait(len(shared.lacking))
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)

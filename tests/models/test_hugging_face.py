@@ -11,7 +11,7 @@ from dlm_bench.cli import main
 from dlm_bench.models.hf.folder import transformers_quiet
 from dlm_bench.results.record import Point
 from dlm_bench.sweep.load import Measuring
-from dlm_bench.sweep.worker.jobs import Desk
+from dlm_bench.sweep.worker.jobs import JobServer
 
 LENGTH = 24
 DIMENSIONS = {
@@ -335,7 +335,7 @@ def test_a_sweep_takes_folders_beside_names_and_resumes_by_their_content(bare, t
 
 
 def test_a_worker_takes_no_folders_model_for_anothers(saved, bare):
-    desk, weights = Desk(), saved("bert").folder
+    desk, weights = JobServer(), saved("bert").folder
     folders = [bare(**BERT).removeprefix("hf:"), weights, weights]
     folders.append(bare("elsewhere/tiny", **BERT | {"num_hidden_layers": 3}).removeprefix("hf:"))
     point = Point(backbone="hf:x", size="hf", sampler="full", length=8, dtype="float32", options={})

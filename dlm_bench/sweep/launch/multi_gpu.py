@@ -1,6 +1,6 @@
-"""Run the points of a plan in several workers at once, each in a place of its own.
+"""Run the points of a plan in several workers at once, each with a GPU of its own.
 
-A place is what a worker's environment has besides: on a machine with GPUs, the one that it sees.
+A worker sees the GPU that its environment names.
 """
 
 import os
@@ -11,19 +11,19 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.record import Record
-from dlm_bench.sweep.launch.queue import Agenda
+from dlm_bench.sweep.launch.queue import WorkQueue
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.run import Executor, Limits
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-GIVE_UP = 3  # points in a row whose error may be the place's
+GIVE_UP = 3  # points in a row whose error may be the GPU's
 
 Event = tuple[int, Record | None, float] | BaseException | None
 
 
 def gpu_places(plan: Plan, environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
-    """A place for each GPU that this process may use, by the name that CUDA_VISIBLE_DEVICES has for
-    it, or else by its number.
+    """Return a worker's environment for each GPU that this process may use: its name in
+    CUDA_VISIBLE_DEVICES, or else its number.
 
     Raises ConfigError if the plan is not one for GPUs, is for one of them by number, or if they are
     not all the same: the record of a point would depend on where it went.
@@ -57,22 +57,22 @@ def run_on(
     begin: Callable[[int], object] = lambda index: None,
     wanted: Callable[[int], bool] = lambda index: True,
 ) -> Generator[tuple[int, Record, float], None, None]:
-    """Measure as `Executor.run` does, with all these executors at once, in the order of `Agenda`.
+    """Measure as `Executor.run` does, with all these executors at once, in a `WorkQueue`'s order.
 
-    `wanted` is asked right before a point starts, and can have it left out. A place where point
-    after point ends as an error is left, while there are others. Closing the iterator ends all
-    workers.
+    `wanted` is asked right before a point starts, and can have it left out. A worker whose points
+    end as errors one after the other is given up, while there are others. Closing the iterator ends
+    all workers.
     """
     done = {record.identity for record in found}
     todo = [index for index, each in enumerate(plan.identities()) if each not in done]
-    shift = _Shift(plan, Agenda(plan, todo), Limits(found), wanted, len(executors))
-    threads = [threading.Thread(target=shift.work, args=(each,)) for each in executors]
+    pool = _WorkerPool(plan, WorkQueue(plan, todo), Limits(found), wanted, len(executors))
+    threads = [threading.Thread(target=pool.work, args=(each,)) for each in executors]
     try:
         for thread in threads:
             thread.start()
         at_work = len(threads)
         while at_work:
-            event = shift.events.get()
+            event = pool.events.get()
             if event is None:
                 at_work -= 1
             elif isinstance(event, BaseException):
@@ -82,7 +82,7 @@ def run_on(
             else:
                 yield event[0], event[1], event[2]
     finally:
-        shift.over = True
+        pool.over = True
         for executor in executors:
             executor.interrupt()
         for thread in threads:
@@ -90,19 +90,19 @@ def run_on(
                 thread.join()
 
 
-class _Shift:
+class _WorkerPool:
     """What the threads share, one for each executor. A thread lives as long as its worker, which
     the kernel would kill with it (PR_SET_PDEATHSIG is about threads)."""
 
     def __init__(
         self,
         plan: Plan,
-        agenda: Agenda,
+        work: WorkQueue,
         limits: Limits,
         wanted: Callable[[int], bool],
         workers: int,
     ) -> None:
-        self._plan, self._agenda, self._limits, self._wanted = plan, agenda, limits, wanted
+        self._plan, self._queue, self._limits, self._wanted = plan, work, limits, wanted
         self._lock = threading.Lock()  # of all above, and of the count of those at work
         self._workers = workers
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -117,10 +117,10 @@ class _Shift:
                 if self.over:
                     return  # what the interrupt made of the point says nothing about it
                 if record.status != "skipped":
-                    errors = errors + 1 if _may_be_the_place(record) else 0
+                    errors = errors + 1 if _may_be_the_gpu(record) else 0
                 with self._lock:
                     self._limits.note(record)
-                    self._agenda.done(index)
+                    self._queue.done(index)
                 self.events.put((index, record, seconds))
         except BaseException as error:  # a fault of this program, for the thread that can show it
             self.events.put(error)
@@ -130,10 +130,10 @@ class _Shift:
 
     def _take(self, executor: Executor) -> int | None:
         with self._lock:
-            while not self.over and (index := self._agenda.take(executor.model)) is not None:
+            while not self.over and (index := self._queue.take(executor.model)) is not None:
                 if self._wanted(index):
                     return index
-                self._agenda.done(index)
+                self._queue.done(index)
         return None
 
     def _measure(self, executor: Executor, index: int) -> tuple[Record, float]:
@@ -143,7 +143,7 @@ class _Shift:
         return (skipped, 0.0) if skipped is not None else executor.measure(self._plan, index)
 
     def _may_leave(self, errors: int) -> bool:
-        """Whether a place with this many errors in a row is to be left, as others go on."""
+        """Whether a worker with this many errors in a row is to be given up, as others go on."""
         if errors < GIVE_UP:
             return False
         with self._lock:
@@ -156,8 +156,8 @@ class _Shift:
         return True
 
 
-def _may_be_the_place(record: Record) -> bool:
+def _may_be_the_gpu(record: Record) -> bool:
     """Whether a point ended in a way that a broken GPU ends all: with the worker, or by an error of
-    CUDA. Any other one is an answer about the point, which it would get in every place."""
+    CUDA. Any other one is an answer about the point, which it would get on every GPU."""
     told = record.message
     return record.status == "error" and ("the worker" in told or "CUDA" in told)

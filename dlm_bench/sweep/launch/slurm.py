@@ -22,8 +22,8 @@ from dlm_bench.sweep.launch.task import Task, do_task
 
 PREFIX = "dlm-bench"
 ALIASES = {"timeout-min": "time"}  # submitit's word
-ONE = ("nodes", "ntasks", "ntasks-per-node", "tasks-per-node")
-OWN = ("job-name", "array", "output", "error")
+SINGLE_PROCESS_OPTIONS = ("nodes", "ntasks", "ntasks-per-node", "tasks-per-node")
+RESERVED_OPTIONS = ("job-name", "array", "output", "error")
 COMMANDS = ("sbatch", "squeue", "scontrol")
 ANSWER_SECONDS = 60.0  # that Slurm's commands may take
 
@@ -150,9 +150,9 @@ def slurm_options(texts: Sequence[str]) -> dict[str, Any]:
             setup.append(value)
             continue
         key = ALIASES.get(key, key)
-        if key in OWN:
+        if key in RESERVED_OPTIONS:
             raise ConfigError(f"--slurm: {text!r} is not allowed; dlm-bench sets {key} itself")
-        if key in ONE and value != "1":
+        if key in SINGLE_PROCESS_OPTIONS and value != "1":
             raise ConfigError(f"--slurm: {text!r} is not allowed; a job is one process on one node")
         if key in flags:
             raise ConfigError(f"--slurm: {text!r} is not allowed; {key} is {flags[key]!r} already")
@@ -171,7 +171,7 @@ def _submitit() -> Any:
 
 def _overriding(options: dict[str, Any]) -> set[str]:
     """The environment variables that sbatch would take in the place of what it is told."""
-    names = {*OWN, *options["additional_parameters"]} - {"time", "array"}
+    names = {*RESERVED_OPTIONS, *options["additional_parameters"]} - {"time", "array"}
     return {
         *(f"SBATCH_{name.upper().replace('-', '_')}" for name in names),
         "SBATCH_TIMELIMIT",

@@ -14,7 +14,7 @@ from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import check_writable
 from dlm_bench.sweep.launch.multi_gpu import gpu_places, run_on
-from dlm_bench.sweep.plan import Plan, model_of
+from dlm_bench.sweep.plan import Plan, model_key
 from dlm_bench.sweep.run import Executor
 from dlm_bench.sweep.sharing import Shared
 
@@ -44,7 +44,7 @@ def parts_of(plan: Plan, missing: Sequence[int], most: int | None = None) -> lis
     """The points of each job: those of a model, in parts of at most `most` if that is given."""
     models: dict[tuple[str, ...], list[int]] = {}
     for index in missing:
-        models.setdefault(model_of(plan.sweep.points[index]), []).append(index)
+        models.setdefault(model_key(plan.sweep.points[index]), []).append(index)
     return [
         points[first : first + (most or len(points))]
         for points in models.values()

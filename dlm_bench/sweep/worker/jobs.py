@@ -18,7 +18,7 @@ from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.sweep.load import BUILDING, Measuring, with_trace_file
+from dlm_bench.sweep.load import MODEL_SETTINGS, Measuring, with_trace_file
 from dlm_bench.sweep.plan import make_plan
 from dlm_bench.timing.measure import measure
 
@@ -33,7 +33,7 @@ _OF_A_LIMIT = (
 SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
 
 
-class Desk:
+class JobServer:
     """Answers jobs, and keeps the model for as long as they ask for the same one. Small ones stay
     longer: jobs that take turns need not build them anew."""
 
@@ -56,12 +56,12 @@ class Desk:
         limit_memory(job["memory_limit"])
         begin = time.perf_counter()
         try:
-            model = self._model_of(point, measuring)
+            model = self._load_model(point, measuring)
             begin = time.perf_counter()  # the model is not part of what the next point will take
             options = with_trace_file(point.options, job.get("traces", {}))
             sampler = build_sampler(point.sampler, **options)
             check_trace(sampler, point)
-            settings = measuring.model_dump(exclude={"kernels", *BUILDING})
+            settings = measuring.model_dump(exclude={"kernels", *MODEL_SETTINGS})
             settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
             record = measure(model, sampler, point.length, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
@@ -72,7 +72,7 @@ class Desk:
         taken = time.perf_counter() - begin
         return {"record": record.model_dump(mode="json"), "seconds": taken}
 
-    def _model_of(self, point: Point, measuring: Measuring) -> Model:
+    def _load_model(self, point: Point, measuring: Measuring) -> Model:
         folder = measuring.folders.get(point.backbone)
         name = point.backbone if folder is None else f"{FOLDER}{folder}"
         place = (name, point.size, point.device, point.dtype)

@@ -20,7 +20,7 @@ from dlm_bench.waiting import wait_passively
 PACKAGE = Path(__file__).resolve().parents[3]  # where the dlm_bench that runs here is
 WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
 START_SECONDS = 300.0  # imports from a cold network disk take a minute
-LOOK_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
+POLL_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
 SURVIVE_SECONDS = 0.3  # between the kills of a job's processes there are some milliseconds
 LAST_WORDS = 4096  # bytes of its stderr that are searched for what it said last
 _NO_MEMORY = (
@@ -130,7 +130,7 @@ class WorkerProcess:
             selector.register(self._answers, selectors.EVENT_READ)
             while b"\n" not in self._unread:
                 gone = not self.alive
-                wait = LOOK_SECONDS
+                wait = POLL_SECONDS
                 if deadline is not None:
                     wait = min(wait, deadline - time.monotonic())
                     if wait <= 0:
@@ -152,7 +152,7 @@ class WorkerProcess:
     def _ended(self) -> WorkerFailure:
         """What ended the worker, once it is over."""
         try:
-            self._process.wait(LOOK_SECONDS)  # it closed its pipe: let it end by itself
+            self._process.wait(POLL_SECONDS)  # it closed its pipe: let it end by itself
         except subprocess.TimeoutExpired:
             self.stop()
             return WorkerFailure("error", "the worker closed its pipe and went on; killed")

@@ -22,11 +22,11 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def main() -> None:
     """Measure until there are no more jobs, or until the parent dies."""
-    serve(_desk)
+    serve(_job_server)
 
 
-def serve(open_desk: Callable[[], Answer], arguments: list[str] | None = None) -> None:
-    """Answer jobs by what `open_desk`, which may take its time, returns."""
+def serve(open_server: Callable[[], Answer], arguments: list[str] | None = None) -> None:
+    """Answer jobs by what `open_server`, which may take its time, returns."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--answers", type=int, required=True, help="file descriptor")
     parser.add_argument("--parent", type=int, required=True, help="process id")
@@ -35,7 +35,7 @@ def serve(open_desk: Callable[[], Answer], arguments: list[str] | None = None) -
     end_with_parent_alone()
     os.set_inheritable(args.answers, False)  # a child that outlives this process must not hold it
     with os.fdopen(args.answers, "w", encoding="utf-8") as answers:
-        answer = open_desk()
+        answer = open_server()
         _say(answers, {"ready": os.getpid()})
         for line in sys.stdin.buffer:
             with warnings.catch_warnings(record=True) as caught:
@@ -43,10 +43,10 @@ def serve(open_desk: Callable[[], Answer], arguments: list[str] | None = None) -
             _say(answers, found | {"warnings": [str(each.message) for each in caught]})
 
 
-def _desk() -> Answer:
-    from dlm_bench.sweep.worker.jobs import Desk
+def _job_server() -> Answer:
+    from dlm_bench.sweep.worker.jobs import JobServer
 
-    return Desk().answer
+    return JobServer().answer
 
 
 def _say(answers: TextIO, answer: dict[str, Any]) -> None:
