@@ -5,7 +5,7 @@ whole decodes and rounds of the sampled mode take turns on one state, and the me
 held against that of the decodes; the stated error is the one that the sampled mode gives these
 rounds. At the longest lengths one sampled measurement, as a user would take it, stands before and
 one after a whole decode, and is held against its wall time. Prints a line a point and the figures
-of docs/method.md; with --output the lines go into a JSONL file, too.
+of docs/timing.md; with --output the lines go into a JSONL file, too.
 
     OMP_NUM_THREADS=1 python bench/sampled_vs_exact.py --output results/cpu/sampled_vs_exact.jsonl
 """

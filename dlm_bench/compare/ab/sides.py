@@ -15,7 +15,7 @@ from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 
 # Threads that spin while they wait slow each other down on a machine with other work, the other
-# side's worker among it (docs/method.md); a setting of the user's goes before.
+# side's worker among it (docs/sweeps.md); a setting of the user's goes before.
 QUIET = {"OMP_WAIT_POLICY": "passive"}
 
 
