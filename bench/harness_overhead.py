@@ -67,7 +67,16 @@ class FakeState:
     """A decode of so many passes of one kind."""
 
     def __init__(self, passes: int) -> None:
-        place = PlannedPass("denoise", 1, 0, 0, 1, 1, 1, 1.0)
+        place = PlannedPass(
+            kind="denoise",
+            query_len=1,
+            context_len=0,
+            block_start=0,
+            block_len=1,
+            masked=1,
+            reveal=1,
+            t=1.0,
+        )
         self.plan = [place] * passes
         self.tokens = torch.zeros(1, 1, dtype=torch.int64)
 

@@ -24,6 +24,7 @@ import dlm_bench
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.measure import point_of, time_decodes
 from dlm_bench.timing.precision import relative_error
@@ -100,7 +101,7 @@ def take_turns(model: Denoiser, sampler: Sampler, length: int, seconds: float) -
         rounds += found.seconds
         interpolated.append(found.interpolated)
     stated = relative_error(np.array(rounds), fmean(interpolated))
-    point = point_of(model, sampler, length, 1).describe()
+    point = point_of(model, sampler, DecodeShape(length)).describe()
     return Outcome(
         point, fmean(decodes), fmean(rounds), stated, len(decodes), len(rounds), fmean(walls)
     )

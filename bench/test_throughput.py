@@ -22,7 +22,7 @@ from dlm_bench.models.factory import build_model, parse_device
 from dlm_bench.models.place import default_dtype
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import role_of
+from dlm_bench.samplers.schedule import DecodeShape, role_of
 from dlm_bench.timing.clocks import laps_of
 from dlm_bench.timing.environment import environment
 from dlm_bench.timing.graphs import Steps
@@ -114,7 +114,7 @@ def test_pass(case: Case, benchmark: Any, pytestconfig: pytest.Config) -> None:
 
     benchmark.group = f"{case.size} {case.backbone}"
     benchmark.extra_info |= {
-        "point": point_of(model, case.sampler, LENGTH, batch=1).model_dump(),
+        "point": point_of(model, case.sampler, DecodeShape(LENGTH)).model_dump(),
         "pass": place._asdict() | {"index": index},
         "kernels": model.kernels.named(),
         "graphs": steps.report(),

@@ -1,4 +1,7 @@
-"""The autoregressive baseline: one token a pass, with a real KV cache or recurrent state."""
+"""The autoregressive baseline: one token a pass, with a real KV cache or recurrent state.
+
+NFE = L, or L - 1 after a prefill pass, which decodes the first token.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,13 +26,14 @@ class Autoregressive(Sampler):
     needs: ClassVar[str] = "ar"
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+        L = length
         if prompt_len:
-            yield PlannedPass(PREFILL, prompt_len, 0, prompt_len, 1, 1, 1, 0.0)
-            for place in range(prompt_len + 1, prompt_len + length):
-                yield PlannedPass("decode", 1, place - 1, place, 1, 1, 1, 0.0)
+            yield _token(PREFILL, query=prompt_len, context=0, position=prompt_len)
+            for i in range(prompt_len + 1, prompt_len + L):
+                yield _token("decode", query=1, context=i - 1, position=i)
             return
-        for i in range(length):
-            yield PlannedPass("decode", 1, i, i, 1, 1, 1, 0.0)
+        for i in range(L):
+            yield _token("decode", query=1, context=i, position=i)
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
@@ -67,3 +71,17 @@ class Autoregressive(Sampler):
         )
         state.tokens.index_copy_(1, position, tokens[:, None])
         state.next_pass()
+
+
+def _token(kind: str, query: int, context: int, position: int) -> PlannedPass:
+    """The pass that decodes the token at a position."""
+    return PlannedPass(
+        kind=kind,
+        query_len=query,
+        context_len=context,
+        block_start=position,
+        block_len=1,
+        masked=1,
+        reveal=1,
+        t=0.0,
+    )

@@ -4,6 +4,9 @@ Blocks go from left to right. A block's tokens see each other both ways and all 
 them: attention through its keys and values, Mamba through the forward state, both cached; the
 reverse scan lives inside the block. A prompt is a clean block in front of them all, put into the
 cache by a prefill pass.
+
+N = ceil(L / B) blocks of t = ceil(B / p) passes: NFE = N t + N - 1 with a commit pass after each
+block but the last (commit=separate), N t without (fused, none).
 """
 
 from collections.abc import Iterator
@@ -46,22 +49,30 @@ class BlockCache(BlockSampler):
             )
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
-        size = self.block_size
+        L, B = length, self.block_size
         if prompt_len:
-            yield PlannedPass(PREFILL, prompt_len, 0, 0, prompt_len, 0, 0, 0.0)
-        for number, (start, block_len) in enumerate(blocks(length, size, prompt_len)):
-            tail = "" if block_len == size else f":{block_len}"
+            yield _clean(PREFILL, start=0, tokens=prompt_len)
+        for b, (start, block_len) in enumerate(blocks(L, B, prompt_len)):
+            tail = "" if block_len == B else f":{block_len}"
             last_block = start + block_len == prompt_len + length
-            for masked, reveal in self.block_passes(number, block_len):
+            for masked, reveal in self.block_passes(b, block_len):
                 kind, query, context = f"denoise{tail}", block_len, start
                 if self.commit == "fused" and masked == block_len and start > prompt_len:
-                    kind, query, context = f"fused{tail}", size + block_len, start - size
+                    kind, query, context = f"fused{tail}", B + block_len, start - B
                 elif self.commit == "none" and masked == reveal and not last_block:
                     kind = "keep"
-                t = masked / block_len
-                yield PlannedPass(kind, query, context, start, block_len, masked, reveal, t)
+                yield PlannedPass(
+                    kind=kind,
+                    query_len=query,
+                    context_len=context,
+                    block_start=start,
+                    block_len=block_len,
+                    masked=masked,
+                    reveal=reveal,
+                    t=masked / block_len,
+                )
             if self.commit == "separate" and not last_block:
-                yield PlannedPass("commit", size, start, start, size, 0, 0, 0.0)
+                yield _clean("commit", start=start, tokens=B)
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
@@ -85,3 +96,17 @@ class BlockCache(BlockSampler):
         if kind not in ("commit", PREFILL):
             self.reveal(model, state, hidden[:, clean:])
         state.next_pass()
+
+
+def _clean(kind: str, start: int, tokens: int) -> PlannedPass:
+    """A pass over clean tokens, at t = 0: it fills the cache and unmasks nothing."""
+    return PlannedPass(
+        kind=kind,
+        query_len=tokens,
+        context_len=start,
+        block_start=start,
+        block_len=tokens,
+        masked=0,
+        reveal=0,
+        t=0.0,
+    )

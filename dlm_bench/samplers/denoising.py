@@ -8,7 +8,7 @@ from dlm_bench.errors import ConfigError, check_int, check_number, unknown
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.sampler import Sampler, model_caches
-from dlm_bench.samplers.schedule import remaining, reveals
+from dlm_bench.samplers.schedule import DecodeShape, remaining, reveals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,14 +121,12 @@ class AcceptingSampler(DenoisingSampler):
     def known(self) -> bool:
         return self.accept == "fixed" or bool(self.trace)
 
-    def scheduled(
-        self, model: Model, length: int, batch: int = 1, seed: int = 0, prompt_len: int = 0
-    ) -> Self:
+    def scheduled_for(self, model: Model, shape: DecodeShape, seed: int = 0) -> Self:
         if self.known:
             return self
-        from dlm_bench.samplers.acceptance.adaptive import record_trace
+        from dlm_bench.samplers.acceptance.adaptive import trace_decode
 
-        trace = record_trace(model, self, length, batch, seed, prompt_len)
+        trace = trace_decode(model, self, shape, seed)
         return dataclasses.replace(self, trace=trace)
 
     def run(self, model: Model, state: "DecodeState") -> None:

@@ -1,5 +1,6 @@
 """Fast-dLLM (arXiv 2505.22618): a refresh of every cache per block, then cheaper passes.
 
+N = ceil(L / B) blocks of t = ceil(B / p) passes, the first of which is the refresh: NFE = N t.
 The caches a refresh leaves are stale for the rest of the block: they hold the keys, values and
 Mamba states of the tokens as they were at its first pass.
 """
@@ -40,11 +41,10 @@ class FastDLLM(BlockSampler):
             raise unknown("cache", self.cache, CACHES)
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
-        total = prompt_len + length
-        spans = blocks(length, self.block_size, prompt_len)
-        for number, (start, block_len) in enumerate(spans):
-            tail = "" if block_len == self.block_size else f":{block_len}"
-            for masked, reveal in self.block_passes(number, block_len):
+        L, B, total = length, self.block_size, prompt_len + length
+        for b, (start, block_len) in enumerate(blocks(L, B, prompt_len)):
+            tail = "" if block_len == B else f":{block_len}"
+            for masked, reveal in self.block_passes(b, block_len):
                 if masked == block_len:
                     kind, query, context = f"refresh{tail}", total, 0
                 elif self.cache == "dual":
@@ -52,8 +52,16 @@ class FastDLLM(BlockSampler):
                 else:
                     query, context = total - start, start
                     kind = f"denoise:{query}"
-                t = (masked + total - start - block_len) / total
-                yield PlannedPass(kind, query, context, start, block_len, masked, reveal, t)
+                yield PlannedPass(
+                    kind=kind,
+                    query_len=query,
+                    context_len=context,
+                    block_start=start,
+                    block_len=block_len,
+                    masked=masked,
+                    reveal=reveal,
+                    t=(masked + total - start - block_len) / total,
+                )
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch, reverse_state=self.cache == "dual")

@@ -1,4 +1,7 @@
-"""Full-sequence denoising: every pass sees and may unmask every token; T = ceil(L / p) passes."""
+"""Full-sequence denoising: T = ceil(L / p) passes, each sees and may unmask all of L tokens.
+
+NFE = T.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +22,18 @@ class Full(AcceptingSampler):
     name: ClassVar[str] = "full"
 
     def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
-        total = prompt_len + length
-        for masked, reveal in self.block_passes(0, length):
-            t = masked / total
-            yield PlannedPass("denoise", total, 0, prompt_len, length, masked, reveal, t)
+        L, total = length, prompt_len + length
+        for masked, reveal in self.block_passes(0, L):
+            yield PlannedPass(
+                kind="denoise",
+                query_len=total,
+                context_len=0,
+                block_start=prompt_len,
+                block_len=L,
+                masked=masked,
+                reveal=reveal,
+                t=masked / total,
+            )
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         hidden = model(state.tokens, self.timestep(state, state.tokens))

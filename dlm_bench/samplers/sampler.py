@@ -12,11 +12,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from dlm_bench.errors import (
-    LARGEST_BATCH,
     LARGEST_SEED,
     ConfigError,
     check_int,
-    check_lengths,
     check_number,
 )
 from dlm_bench.models.backbones import backbone_info, check_length, own_passes
@@ -24,6 +22,7 @@ from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.api import Cache, Facts, Model
 from dlm_bench.samplers.schedule import (
     PREFILL,
+    DecodeShape,
     PlannedPass,
     Schedule,
     run_lengths,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 class Sampler(ABC):
     """A decoding algorithm: it says its schedule and executes it pass by pass.
 
-    The options are the fields of the dataclass. `needs` is which passes a model must support
+    The options are the fields of the dataclass. `needs` names the passes that a model must support
     (`dlm_bench.plugins.api.PASSES`).
     """
 
@@ -76,7 +75,7 @@ class Sampler(ABC):
 
     @property
     def known(self) -> bool:
-        """Whether the passes of a decode are known before it runs."""
+        """True if the passes of a decode are known before it runs."""
         return True
 
     def check_known(self) -> None:
@@ -90,24 +89,34 @@ class Sampler(ABC):
     def scheduled(
         self, model: Model, length: int, batch: int = 1, seed: int = 0, prompt_len: int = 0
     ) -> Self:
-        """This sampler with the passes of this very decode known; decodes once if need be."""
+        """Return this sampler with the passes of this very decode known; decodes once if need be.
+        Raises ConfigError as `prepare` does."""
+        return self.scheduled_for(model, DecodeShape(length, prompt_len, batch), seed)
+
+    def scheduled_for(self, model: Model, shape: DecodeShape, seed: int = 0) -> Self:
+        """As `scheduled`, of a shape."""
         return self
 
     def schedule(self, length: int, prompt_len: int = 0) -> Schedule:
         """The passes of a decode of `length` tokens after `prompt_len` of a prompt. Raises
         ConfigError if they are not allowed, or if they are not known."""
-        check_lengths(length, prompt_len)
+        DecodeShape(length, prompt_len)
         self.check_known()
         return run_lengths(length, self.plan(length, prompt_len), prompt_len)
 
     def check_timed(self, length: int, prompt_len: int = 0) -> None:
         """Raise ConfigError for lengths that are not allowed, or that leave nothing to time after
         the prefill pass."""
-        check_lengths(length, prompt_len)
-        if [step.kind for step in islice(self.plan(length, prompt_len), 2)] == [PREFILL]:
+        self.check_shape_timed(DecodeShape(length, prompt_len))
+
+    def check_shape_timed(self, shape: DecodeShape) -> None:
+        """As `check_timed`, of a shape."""
+        plan = self.plan(shape.length, shape.prompt_len)
+        if [step.kind for step in islice(plan, 2)] == [PREFILL]:
             raise ConfigError(
-                f"length: {length} is not allowed after a prompt with sampler {self.name!r}, whose "
-                "prefill pass decodes the first token: nothing is left to time; must be at least 2"
+                f"length: {shape.length} is not allowed after a prompt with sampler {self.name!r}, "
+                "whose prefill pass decodes the first token: nothing is left to time; must be at "
+                "least 2"
             )
 
     def check_backbone(self, backbone: str, length: int = 1, prompt_len: int = 0) -> None:
@@ -144,8 +153,8 @@ class Sampler(ABC):
         )
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
-        """The empty caches of a decode of `length` tokens, those of the prompt included; none
-        unless a sampler says otherwise."""
+        """Empty caches of a decode of `length` tokens, those of the prompt included; none unless a
+        sampler says otherwise."""
         return []
 
     def prepare(
@@ -163,16 +172,21 @@ class Sampler(ABC):
         Raises ConfigError for a backbone this sampler cannot use, a length or batch below 1, or a
         prompt of another shape or of tokens that are not the model's.
         """
-        backbone = model.config.backbone
-        self.check_supports(backbone, model.supports)
-        check_lengths(length)
-        check_int("batch", batch, maximum=LARGEST_BATCH)
-        # Sequence i has seed + i.
-        check_int("seed", seed, minimum=0, maximum=LARGEST_SEED - (batch - 1))
+        self.check_supports(model.config.backbone, model.supports)
+        shape = DecodeShape(length, prompt_len, batch)
         if prompt is not None:
             check_prompt(prompt, batch, model.config, prompt_len)
-            prompt_len = prompt.shape[1]
-        check_lengths(length, prompt_len)
+            shape = DecodeShape(length, prompt.shape[1], batch)
+        return self.prepare_shape(model, shape, seed, prompt)
+
+    def prepare_shape(
+        self, model: Model, shape: DecodeShape, seed: int = 0, prompt: "Tensor | None" = None
+    ) -> "DecodeState":
+        """As `prepare`, of a shape whose prompt, if there is one, was checked."""
+        length, prompt_len, batch = shape.length, shape.prompt_len, shape.batch
+        backbone = model.config.backbone
+        # Sequence i has seed + i.
+        check_int("seed", seed, minimum=0, maximum=LARGEST_SEED - (batch - 1))
         self.check_supports(backbone, model.supports, length, prompt_len)
         check_length(backbone, length, getattr(model.config, "max_length", None), prompt_len)
         device = model.head.weight.device
@@ -184,13 +198,11 @@ class Sampler(ABC):
             import torch
 
             torch.cuda.set_device(device)  # Triton launches on the current one
-        caches = self.caches(model, prompt_len + length, batch)
+        caches = self.caches(model, shape.total, batch)
         plan = list(self.plan(length, prompt_len))
         from dlm_bench.samplers.state import new_state
 
-        return new_state(
-            model.config, plan, length, batch, seed, device, caches, prompt_len, prompt
-        )
+        return new_state(model.config, plan, shape, seed, device, caches, prompt)
 
     def seek(self, state: "DecodeState", pass_index: int) -> None:
         """Put the state where pass `pass_index` would start.
@@ -203,17 +215,17 @@ class Sampler(ABC):
             raise ConfigError(
                 f"pass_index: {pass_index} is not allowed; must be from 0 to {len(state.plan) - 1}"
             )
-        place = state.plan[pass_index]
+        step = state.plan[pass_index]
         state.index.fill_(pass_index)
         state.table["as_planned"].fill_(pass_index > 0)
         for generator, start in zip(state.generators, state.generators_start, strict=True):
             generator.set_state(start)
         state.tokens.fill_(state.config.mask_id)
-        known_from_left = max(place.block_start, state.prompt_len)
+        known_from_left = max(step.block_start, state.prompt_len)
         state.tokens[:, :known_from_left] = state.filler[:, :known_from_left]
-        block = slice(place.block_start, place.block_start + place.block_len)
+        block = slice(step.block_start, step.block_start + step.block_len)
         order = state.priority[:, block].argsort(dim=1, descending=True)
-        known = order[:, : place.block_len - place.masked] + place.block_start
+        known = order[:, : step.block_len - step.masked] + step.block_start
         state.tokens.scatter_(1, known, state.filler.gather(1, known))
         for cache in state.caches:
             if pass_index == 0:

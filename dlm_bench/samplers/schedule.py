@@ -1,9 +1,15 @@
-"""The passes of a decode: what a sampler will do, known before anything runs."""
+"""The passes of a decode, known before anything runs.
+
+In the paper's letters: L tokens at p a pass take T = L/p denoising steps over the whole sequence;
+in N = L/B blocks of B tokens they take t = B/p passes a block. Each quotient is rounded up.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import NamedTuple
+
+from dlm_bench.errors import LARGEST_BATCH, check_int, check_lengths
 
 PREFILL = "prefill"  # the kind of the pass that puts a prompt into the caches
 
@@ -11,6 +17,30 @@ PREFILL = "prefill"  # the kind of the pass that puts a prompt into the caches
 def role_of(kind: str) -> str:
     """A kind of pass without its shape."""
     return kind.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class DecodeShape:
+    """The size of a decode, checked here and nowhere below.
+
+    length: L, tokens that each sequence decodes.
+    prompt_len: tokens of the prompt before them.
+    batch: sequences.
+    Raises ConfigError for a length or batch below 1, a prompt's below 0, or too much of any.
+    """
+
+    length: int
+    prompt_len: int = 0
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        check_lengths(self.length, self.prompt_len)
+        check_int("batch", self.batch, maximum=LARGEST_BATCH)
+
+    @property
+    def total(self) -> int:
+        """Tokens of a whole sequence, its prompt among them."""
+        return self.prompt_len + self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +91,16 @@ class Schedule:
 
 
 class PlannedPass(NamedTuple):
-    """One pass, with what its unmasking needs.
+    """One pass, and its unmasking. Built by keyword: the fields are numbers side by side.
 
-    Of the block of `block_len` tokens at `block_start`, `masked` are MASK when the pass starts and
-    `reveal` of them are unmasked by it; `t` is the timestep the network is given. Positions count
-    from the first token of the prompt.
+    kind: passes of one kind have one shape (see Pass).
+    query_len: tokens that go in.
+    context_len: cached tokens that they see.
+    block_start: position of the block's first token, from the first token of the prompt.
+    block_len: tokens of the block.
+    masked: tokens of the block that are MASK when the pass starts.
+    reveal: tokens that it unmasks.
+    t: the timestep that the network is given, not the paper's t = B/p.
     """
 
     kind: str
@@ -86,19 +121,22 @@ def run_lengths(length: int, plan: Iterable[PlannedPass], prompt_len: int = 0) -
 
 
 def blocks(length: int, block_size: int, prompt_len: int = 0) -> Iterator[tuple[int, int]]:
-    """(start, length) of each block after a prompt; the last one may be shorter."""
-    for start in range(0, length, block_size):
-        yield prompt_len + start, min(block_size, length - start)
+    """(start, length) of each of the N = ceil(L / B) blocks after a prompt; the last one may be
+    shorter."""
+    L, B = length, block_size
+    N = -(-L // B)
+    for b in range(N):
+        yield prompt_len + b * B, min(B, L - b * B)
 
 
 def prefill_passes(plan: Sequence[PlannedPass]) -> int:
-    """How many passes of a plan, 0 or 1, only put the prompt into the caches (and, of a causal
-    model, decode the first token)."""
+    """Number of passes of a plan, 0 or 1, that only put the prompt into the caches (and, of a
+    causal model, decode the first token)."""
     return int(plan[0].kind == PREFILL)
 
 
 def first_block_passes(plan: Sequence[PlannedPass]) -> int:
-    """How many passes, the prefill pass among them, until the first block is unmasked."""
+    """Number of passes, the prefill pass among them, until the first block is unmasked."""
     revealing = ((index, step.block_start) for index, step in enumerate(plan) if step.reveal)
     begin, first = next(revealing)
     of_first = takewhile(lambda each: each[1] == first, revealing)
@@ -106,13 +144,15 @@ def first_block_passes(plan: Sequence[PlannedPass]) -> int:
 
 
 def reveals(tokens: int, tokens_per_step: int) -> Iterator[tuple[int, int]]:
-    """(tokens still masked, tokens to unmask) of each of the ceil(tokens / p) passes.
+    """(tokens still masked, tokens to unmask) of each pass: T = ceil(L / p) of them over a
+    sequence, t = ceil(B / p) over a block.
 
     As even as can be, the remainder spent first: 32 tokens at p = 7 go 7, 7, 6, 6, 6.
     """
-    passes = -(-tokens // tokens_per_step)
-    share, extra = divmod(tokens, passes)
-    return remaining((share + (i < extra) for i in range(passes)), tokens)
+    p = tokens_per_step
+    T = -(-tokens // p)
+    share, extra = divmod(tokens, T)
+    return remaining((share + (i < extra) for i in range(T)), tokens)
 
 
 def remaining(counts: Iterable[int], tokens: int) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlm_bench.errors import PointError
 from dlm_bench.plugins.api import Cache, Facts
-from dlm_bench.samplers.schedule import PlannedPass
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
 
@@ -82,21 +82,19 @@ class DecodeState:
 def new_state(
     config: Facts,
     plan: list[PlannedPass],
-    length: int,
-    batch: int,
+    shape: DecodeShape,
     seed: int,
     device: torch.device,
     caches: list[Cache],
-    prompt_len: int = 0,
     prompt: Tensor | None = None,
 ) -> DecodeState:
-    """All buffers of a decode of `length` tokens after a prompt (batch, prompt_len), a random one
-    if there is none; every other token is MASK and the counter at the first pass."""
-    seeds = range(seed, seed + batch)
+    """All buffers of a decode after a prompt (batch, prompt_len), a random one if there is none;
+    every other token is MASK and the counter at the first pass."""
+    prompt_len, total = shape.prompt_len, shape.total
+    seeds = range(seed, seed + shape.batch)
     generators = [torch.Generator(device).manual_seed(each) for each in seeds]
-    total = prompt_len + length
-    filler = torch.empty((batch, total), dtype=torch.int64, device=device)
-    priority = torch.empty((batch, total), device=device)
+    filler = torch.empty((shape.batch, total), dtype=torch.int64, device=device)
+    priority = torch.empty((shape.batch, total), device=device)
     # Real, distinct ids: neither what a decode starts from nor MASK.
     special = sorted(i for i in {config.bos_id, config.mask_id} if i < config.vocab_size)
     for row, generator in enumerate(generators):
@@ -135,5 +133,5 @@ def new_state(
 def _noise_numbers(plan: list[PlannedPass]) -> list[int]:
     """The block's start plus the pass's number in the block: a block has no more passes that draw
     than it has tokens."""
-    of_block = groupby(plan, key=lambda place: place.block_start)
-    return [start + i for start, places in of_block for i, _ in enumerate(places)]
+    of_block = groupby(plan, key=lambda step: step.block_start)
+    return [start + i for start, steps in of_block for i, _ in enumerate(steps)]

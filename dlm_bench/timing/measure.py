@@ -20,7 +20,7 @@ from dlm_bench.models.place import check_graphs
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import first_block_passes, prefill_passes
+from dlm_bench.samplers.schedule import DecodeShape, first_block_passes, prefill_passes
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import Work, laps_of
 from dlm_bench.timing.environment import environment, origins
@@ -38,17 +38,17 @@ TOLERANCE = 0.01
 MOST_SECONDS = 30.0
 
 
-def point_of(model: Model, sampler: Sampler, length: int, batch: int, prompt_len: int = 0) -> Point:
-    """The point that a model, a sampler, a length, a batch and a prompt make."""
+def point_of(model: Model, sampler: Sampler, shape: DecodeShape) -> Point:
+    """The point that a model, a sampler and the shape of a decode make."""
     weight = model.head.weight
     return Point(
         backbone=model.config.backbone,
         size=model.config.size,
         sampler=sampler.name,
         options=sampler.options(),
-        length=length,
-        batch=batch,
-        prompt_len=prompt_len,
+        length=shape.length,
+        batch=shape.batch,
+        prompt_len=shape.prompt_len,
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),
     )
@@ -100,20 +100,21 @@ def measure(
     device = model.head.weight.device
     check_graphs(graphs, device.type)
     reset_peak_memory(device)
-    sampler.check_timed(length, prompt_len)
-    sampler = sampler.scheduled(model, length, batch, seed, prompt_len)
-    state = sampler.prepare(model, length, batch, seed, prompt_len)
+    shape = DecodeShape(length, prompt_len, batch)
+    sampler.check_shape_timed(shape)
+    sampler = sampler.scheduled_for(model, shape, seed)
+    state = sampler.prepare_shape(model, shape, seed)
     steps = Steps(model, sampler, state, graphs)
     timed = state.plan[prefill_passes(state.plan) :]
     record = Record(
-        point=point_of(model, sampler, length, batch, prompt_len),
+        point=point_of(model, sampler, shape),
         status="ok",
         mode=mode,
         warmup=warmup,
         repeats=repeats,
         seed=seed,
         nfe=len(timed),
-        decoding_passes=sum(place.masked > 0 for place in timed),
+        decoding_passes=sum(step.masked > 0 for step in timed),
         query_tokens=sum(p.query_len for p in timed),
         timed_tokens=batch * sum(p.reveal for p in timed),
         parameters=count_parameters(model),

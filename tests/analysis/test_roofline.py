@@ -55,7 +55,8 @@ def test_full_passes_are_just_below_the_designs_sums_over_kernels(backbone):
 @pytest.mark.parametrize("backbone", BLOCK_MS)
 def test_block_passes_agree_with_the_designs_sums(backbone):
     config, sampler = model_config(backbone, "1.3b"), build_sampler("block-cache")
-    passes = [PlannedPass("denoise", 32, n, n, 32, 32, 8, 1.0) for n in CONTEXTS]
+    block = {"query_len": 32, "block_len": 32, "masked": 32, "reveal": 8, "t": 1.0}
+    passes = [PlannedPass(kind="denoise", context_len=n, block_start=n, **block) for n in CONTEXTS]
     floors = 1e3 * floor_seconds(pass_costs(config, sampler, passes), SUMMED)
     # Weights and caches alone decide; what is left is the sums' two printed digits: 2 %.
     assert floors == pytest.approx(BLOCK_MS[backbone], rel=0.02)

@@ -2,13 +2,15 @@
 
 import itertools
 import math
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlm_bench import build_sampler
-from dlm_bench.samplers.schedule import Pass
+from dlm_bench.errors import LARGEST_BATCH, LONGEST, ConfigError
+from dlm_bench.samplers.schedule import DecodeShape, Pass
 
 L, B, P = 96, 32, 8
 N, T = L // B, B // P  # blocks, passes a block
@@ -233,3 +235,25 @@ def test_no_pass_reaches_over_the_end(sampler, length):
         assert 1 <= p.query_len <= length
         assert 0 <= p.context_len <= length - p.query_len
         assert 0 <= p.t <= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"length": 0}, "length: 0 "),
+        ({"length": 2.5}, "length: 2.5 "),
+        ({"length": LONGEST + 1}, f"from 1 to {LONGEST}"),
+        ({"length": 8, "prompt_len": -1}, "prompt_len: -1 "),
+        ({"length": 8, "prompt_len": LONGEST - 7}, f"from 0 to {LONGEST - 8}"),
+        ({"length": 8, "batch": 0}, "batch: 0 "),
+        ({"length": 8, "batch": LARGEST_BATCH + 1}, f"from 1 to {LARGEST_BATCH}"),
+    ],
+)
+def test_a_decode_shape_is_checked_where_it_is_made(sizes, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        DecodeShape(**sizes)
+
+
+def test_a_decode_shape_holds_its_prompt_in_its_total():
+    assert DecodeShape(8).total == 8
+    assert DecodeShape(8, prompt_len=5, batch=3).total == 13

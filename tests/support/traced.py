@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from dlm_bench.models.factory import build_model
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.samplers.state import new_state
 from support.cases import FUSED
 
@@ -21,10 +22,11 @@ def traced_model(backbone, size="1.3b", dtype="bfloat16", **kernels):
 
 def traced_state(model, sampler, length, batch=1, prompt_len=0):
     """A decode's buffers on the meta device."""
-    caches = sampler.caches(model, prompt_len + length, batch)
+    shape = DecodeShape(length, prompt_len, batch)
+    caches = sampler.caches(model, shape.total, batch)
     plan = list(sampler.plan(length, prompt_len))
     cpu = torch.device("cpu")
-    state = new_state(model.config, plan, length, batch, 0, cpu, caches, prompt_len)
+    state = new_state(model.config, plan, shape, 0, cpu, caches)
     names = ("tokens", "filler", "priority", "index", "noise_start")
     return replace(
         state,

@@ -1,4 +1,4 @@
-"""Decode where the model decides how many passes a block takes, and record how many it took."""
+"""Decoding where the model decides the number of passes of each block, and its record."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ import torch
 from dlm_bench.errors import ConfigError
 from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.acceptance.trace import SCHEMA_VERSION, Trace
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.samplers.state import DecodeState
 
 if TYPE_CHECKING:
@@ -27,19 +28,19 @@ def decode_until_done(
     blocks: list[list[int]] = []
     index = 0
     while index < len(plan):
-        place = plan[index]
-        sampler.step(model, state, place.kind)
+        step = plan[index]
+        sampler.step(model, state, step.kind)
         index += 1
-        if not place.masked:  # a prefill or a commit
+        if not step.masked:  # a prefill or a commit
             continue
-        if place.masked == place.block_len:
+        if step.masked == step.block_len:
             blocks.append([])
-        block = state.tokens[:, place.block_start : place.block_start + place.block_len]
+        block = state.tokens[:, step.block_start : step.block_start + step.block_len]
         masked = int((block == state.config.mask_id).sum())
         left = -(-masked // rows)
-        blocks[-1].append(place.block_len - sum(blocks[-1]) - left)
+        blocks[-1].append(step.block_len - sum(blocks[-1]) - left)
         if not left:
-            start = place.block_start
+            start = step.block_start
             while index < len(plan) and plan[index].block_start == start and plan[index].masked:
                 index += 1
             state.index.fill_(index)
@@ -47,7 +48,6 @@ def decode_until_done(
     return [tuple(block) for block in blocks]
 
 
-@torch.inference_mode()
 def record_trace(
     model: Model,
     sampler: "Sampler",
@@ -58,11 +58,17 @@ def record_trace(
 ) -> Trace:
     """Decode `length` tokens after a random prompt and record what each pass accepted. Raises
     ConfigError as `prepare` does."""
+    return trace_decode(model, sampler, DecodeShape(length, prompt_len, batch), seed)
+
+
+@torch.inference_mode()
+def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int = 0) -> Trace:
+    """As `record_trace`, of a shape."""
     if sampler.needs == "ar":
         raise ConfigError(
             f"sampler: {sampler.name!r} has no trace; each of its passes is a token's"
         )
-    state = sampler.prepare(model, length, batch, seed, prompt_len)
+    state = sampler.prepare_shape(model, shape, seed)
     return Trace(
         schema_version=SCHEMA_VERSION,
         backbone=model.config.backbone,
@@ -70,10 +76,10 @@ def record_trace(
         sampler=sampler.name,
         options=sampler.options(),
         block_size=getattr(sampler, "block_size", None),
-        length=length,
-        prompt_len=prompt_len,
+        length=shape.length,
+        prompt_len=shape.prompt_len,
         checkpoint=model.checkpoint,
         seed=seed,
-        batch=batch,
+        batch=shape.batch,
         accepted=tuple(decode_until_done(sampler, model, state)),
     )

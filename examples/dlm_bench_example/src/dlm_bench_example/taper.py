@@ -20,8 +20,16 @@ class Taper(DenoisingSampler):
         total, masked = prompt_len + length, length
         while masked:
             reveal = min(self.tokens_per_step, -(-masked // 2))
-            t = masked / total
-            yield PlannedPass("denoise", total, 0, prompt_len, length, masked, reveal, t)
+            yield PlannedPass(
+                kind="denoise",
+                query_len=total,
+                context_len=0,
+                block_start=prompt_len,
+                block_len=length,
+                masked=masked,
+                reveal=reveal,
+                t=masked / total,
+            )
             masked -= reveal
 
     def step(self, model: Model, state: DecodeState, kind: str) -> None:
