@@ -157,7 +157,7 @@ def _wrapped(of: inspect.Signature) -> str:
             parameters.append("*")
             starred = True
         starred |= parameter.kind is parameter.VAR_POSITIONAL
-        default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+        default = "" if parameter.default is parameter.empty else f"={_shown(parameter.default)}"
         stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
         parameters.append(stars.get(parameter.kind, "") + parameter.name + default)
         if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -166,6 +166,11 @@ def _wrapped(of: inspect.Signature) -> str:
     if len(text) < 80:
         return f"({text})"
     return "(\n" + "".join(f"    {each},\n" for each in parameters) + ")"
+
+
+def _shown(default: Any) -> str:
+    """A default; of a function its name, as its address differs from run to run."""
+    return getattr(default, "__name__", None) or repr(default)
 
 
 def _doc(value: Any) -> str:
