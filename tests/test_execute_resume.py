@@ -198,7 +198,7 @@ def test_sweeps_of_one_file_at_once_measure_each_point_once(files, options):
     ends = [finish(process) for process in both]
     assert [code for code, _, _ in ends] == [0, 0]
     assert Counter(r.identity for r in read_records(output)) == Counter(plan.identities())
-    own = [int(re.search(r"(\d+) records appended", out)[1]) for _, out, _ in ends]
+    own = [int(re.search(r"(\d+) records? appended", out)[1]) for _, out, _ in ends]
     assert sum(own) == 80
     assert sorted(path.parent.iterdir()) == sorted([path, output, path.with_suffix(".workers")])
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from support.comparing import record
 
-from dlm_bench.cli import main, telling
+from dlm_bench.cli import list as list_command
+from dlm_bench.cli import main
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.store import append_record
 
@@ -43,7 +44,7 @@ def failing(monkeypatch):
         def fail(args):
             raise error
 
-        monkeypatch.setattr(telling, "list", fail)
+        monkeypatch.setattr(list_command, "list", fail)
 
     return install
 
@@ -81,7 +82,7 @@ def test_debug_as_the_value_of_an_option_shows_no_traceback(failing, capsys, mon
     def fail(args):
         raise ValueError("of us")
 
-    monkeypatch.setattr("dlm_bench.cli.reporting.report", fail)
+    monkeypatch.setattr("dlm_bench.cli.report.report", fail)
     assert main(["report", "r.jsonl", "--output=--debug"]) == 70
     assert main(["report", "--output=x", "--", "--debug"]) == 70
     assert "Traceback" not in capsys.readouterr().err

@@ -75,14 +75,17 @@ def _ended(error: BaseException, interrupts: "Interrupts", debug: bool) -> tuple
 
 
 def _command(args: "argparse.Namespace") -> int:
+    import contextlib
     import warnings
 
     from dlm_bench.waiting import wait_passively
 
     wait_passively(os.environ)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
         lost = _show_warnings()
-        code: int = args.command(args)
+        # What ends a command is printed after it.
+        with contextlib.redirect_stderr(nowhere if "quiet" in args else sys.stderr):
+            code: int = args.command(args)
     return POINTS_FAILED if lost and code == OK else code
 
 

@@ -13,7 +13,7 @@ Option = int | float | str
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which has `--debug`.
+    """A parser whose errors are one line, and which has `--debug` and `--quiet`.
 
     later: adds arguments when this parser is about to parse, for those that take time to find out.
     """
@@ -27,6 +27,12 @@ class Parser(argparse.ArgumentParser):
             action="store_true",
             default=argparse.SUPPRESS,
             help="show the traceback of an error",
+        )
+        self.add_argument(
+            "--quiet",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="print results and errors only: no progress, notes or warnings",
         )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -50,40 +56,85 @@ class Parser(argparse.ArgumentParser):
 Commands = argparse._SubParsersAction
 
 
+def add_command(
+    subparsers: Commands, name: str, help: str, description: str, example: str
+) -> Parser:
+    """Add the parser of a command, whose help ends with an example."""
+    parser: Parser = subparsers.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_length(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+    """Add the tokens to generate, which must be given where there is no default."""
+    parser.add_argument(
+        "-L",
+        "--length",
+        "--output-len",
+        type=int,
+        required=default is None,
+        metavar="TOKENS",
+        help="generate this many tokens a sequence"
+        + ("" if default is None else f" (default: {default})"),
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add where and in which precision passes run."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="run on auto (default: CUDA if there is a GPU, else the CPU), cpu, cuda or cuda:N",
+    )
+    parser.add_argument(
+        "--dtype",
+        help="run in float32, bfloat16 or float16 (default: float32 on a CPU, else bfloat16)",
+    )
+
+
 def add_cuda(parser: argparse.ArgumentParser) -> None:
-    """How passes run on a GPU."""
+    """Add how passes run on a GPU."""
     parser.add_argument(
         "--graphs",
         metavar="auto|require|off",
-        help="CUDA graphs, one a kind of pass: where it can be captured (auto, the default), or "
-        "an error where it cannot, or none",
+        help="use CUDA graphs: capture the passes that can be (auto, default), fail where one "
+        "cannot (require), or use none (off)",
     )
     add_kernels(parser)
 
 
 def add_kernels(parser: argparse.ArgumentParser) -> None:
-    """Which implementations to insist on."""
+    """Add the implementations that are required."""
     parser.add_argument(
-        "--attention", metavar="NAME", help="insist on it, e.g. cudnn, flash or flash-attn"
+        "--attention",
+        metavar="NAME",
+        help="require this attention kernel, as cudnn, flash or flash-attn (default: by hardware)",
     )
     parser.add_argument(
         "--kernel",
         action="append",
         default=[],
         metavar="OPERATION=NAME",
-        help="insist on an implementation (dlm-bench env shows them); may be repeated",
+        help="require an implementation (see dlm-bench env); may be repeated",
     )
 
 
 def add_random_weights(parser: argparse.ArgumentParser) -> None:
-    """Whether a folder's model is built without the folder's weights."""
+    """Add the choice of random weights for the model of a folder."""
     parser.add_argument(
-        "--random-weights", action="store_true", help="with hf:FOLDER: instead of the folder's"
+        "--random-weights",
+        action="store_true",
+        help="hf:FOLDER only: draw random weights instead of loading the folder's",
     )
 
 
 def add_sampler_options(parser: Parser) -> None:
-    """The options of the samplers, which `sampler_options` reads: each by its name, and all as
+    """Add the options of the samplers, which `sampler_options` reads: each by its name, and all as
     `-o NAME=VALUE`."""
     parser.add_argument(
         "-o",
@@ -91,7 +142,7 @@ def add_sampler_options(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the sampler, a plug-in's too, e.g. commit=fused; may be repeated",
+        help="set an option of the sampler, a plug-in's too, as commit=fused; may be repeated",
     )
     parser.later = _add_each_sampler_option
 
@@ -108,7 +159,10 @@ def _add_each_sampler_option(parser: Parser) -> None:
         flag = f"--{name.replace('_', '-')}"
         if flag not in parser._option_string_actions:  # a command may have it as its own
             default = next(iter(of.values()))
-            help = f"{', '.join(of)}" + (f" (default: {default})" if default != "" else "")
+            help = (
+                f"set {name} of {', '.join(of)}"
+                + f" (default: {'none' if default == '' else default})"
+            )
             group.add_argument(flag, dest=f"sampler_{name}", metavar="VALUE", help=help)
 
 
@@ -156,20 +210,21 @@ def warn_of_random_acceptance(rule: str) -> None:
 
 
 def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:
-    """The tokens of a prompt."""
+    """Add the tokens of a prompt."""
     parser.add_argument(
         "--prompt-len",
+        "--input-len",
         type=int,
         default=0,
         metavar="TOKENS",
-        help=f"of a random prompt before them, {how} (default: 0)",
+        help=f"decode after a random prompt of this many tokens (default: 0){how}",
     )
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """The results files to read."""
+    """Add the results files to read."""
     parser.add_argument(
-        "results", nargs="+", type=Path, metavar="RESULTS.jsonl", help="one or more results files"
+        "results", nargs="+", type=Path, metavar="RESULTS.jsonl", help="read these results files"
     )
 
 

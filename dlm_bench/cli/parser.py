@@ -3,15 +3,19 @@
 import argparse
 
 from dlm_bench.cli import (
-    comparing,
-    drawing,
-    measuring,
-    predicting,
-    reporting,
+    ab,
+    compare,
+    cost,
+    env,
+    fit,
+    plot,
+    report,
+    run,
     sweep,
-    telling,
-    tracing,
+    table,
+    trace,
 )
+from dlm_bench.cli import list as list_names
 from dlm_bench.cli.arguments import Parser
 from dlm_bench.errors import did_you_mean
 
@@ -20,8 +24,8 @@ examples:
   dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled
   dlm-bench sweep quick --dry-run
   dlm-bench sweep quick --output results/quick.jsonl --resume
-  dlm-bench trace diffumamba block-cache --threshold 0.9 --checkpoint w.safetensors -L 256 \\
-    --output t.json
+  dlm-bench trace diffumamba block-cache -L 256 --checkpoint w.safetensors \\
+    --output trace.json
   dlm-bench plot results/quick.jsonl --output plots/
   dlm-bench fit results/quick.jsonl --sampler full
   dlm-bench report results/quick.jsonl --output report.html
@@ -31,11 +35,16 @@ examples:
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
   dlm-bench cost --sweep paper --hardware h100-sxm
 
-durations are 90s, 10m or 2h, a number alone is seconds; shares are 5% or 0.05
+durations: 90s, 10m, 2h, or a number of seconds
+shares:    5% or 0.05
 
-exit codes: 0 ok, 1 a regression was proven, 2 wrong usage, configuration or file,
-  3 some points failed or were skipped (compare --strict: nothing was decided),
-  70 an internal error, 130 interrupted
+exit codes:
+  0  ok
+  1  a regression was proven
+  2  wrong usage, configuration or file
+  3  points failed or were skipped (compare --strict: undecided or missing)
+  70 internal error
+  130, 143  interrupted by SIGINT, SIGTERM
 """
 
 
@@ -64,18 +73,14 @@ def build_parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"dlm-bench {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"dlm-bench {__version__}",
+        help="print the version",
+    )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for module in (
-        measuring,
-        sweep,
-        tracing,
-        drawing,
-        reporting,
-        comparing,
-        predicting,
-        telling,
-    ):
+    for module in (run, sweep, trace, fit, plot, table, report, compare, ab, cost, env, list_names):
         module.add(subparsers)
     for each in subparsers.choices.values():
         each.set_defaults(parser=each)

@@ -1,4 +1,4 @@
-"""Measure many points (`sweep`)."""
+"""`sweep`: measure the points of a file."""
 
 import argparse
 import sys
@@ -8,11 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm_bench.cli.arguments import (
-    Commands,
-    add_cuda,
-    forced_kernels,
-)
+from dlm_bench.cli.arguments import Commands, add_command, add_cuda, forced_kernels
 from dlm_bench.cli.sweep_dry_run import check_budget, dry_run
 from dlm_bench.cli.sweep_results import conclude, find_records, warn_of_random_weights
 from dlm_bench.cli.sweep_slurm import sweep_on_slurm
@@ -32,13 +28,23 @@ if TYPE_CHECKING:
 LAUNCHERS = ("local", "slurm")
 
 
+EXAMPLE = "dlm-bench sweep quick --output results/quick.jsonl --resume"
+
+
 def add(subparsers: Commands) -> None:
     """Add the grammar of this command."""
-    parser = subparsers.add_parser(
-        "sweep", help="measure the points of a TOML file", description="Measure many points."
+    parser = add_command(
+        subparsers,
+        "sweep",
+        "measure the points of a TOML file",
+        "Measure every point of a sweep file and append a record of each to a results file.",
+        EXAMPLE,
     )
     parser.add_argument(
-        "file", type=Path, metavar="FILE.toml", help="a file, or a shipped sweep such as quick"
+        "file",
+        type=Path,
+        metavar="FILE.toml",
+        help="measure the points of this file, or of a shipped sweep such as quick",
     )
     parser.add_argument(
         "--output",
@@ -46,63 +52,70 @@ def add(subparsers: Commands) -> None:
         metavar="FILE.jsonl",
         help="append the records here (default: results/NAME.jsonl)",
     )
-    parser.add_argument("--device", help="instead of the file's")
-    parser.add_argument("--mode", help="exact, sampled or auto, instead of the file's")
+    parser.add_argument("--device", help="run on this device (default: the file's)")
+    parser.add_argument("--mode", help="time exact, sampled or auto (default: the file's)")
     parser.add_argument(
         "--budget",
         type=partial(seconds_of, "--budget"),
         metavar="TIME",
-        help="spend this long, as in 10m, where the stated error is largest; with --dry-run, "
-        "predict what the sweep takes",
+        help="spend this long, as 10m, where the stated error is largest; with --dry-run, predict "
+        "the time that the sweep takes (default: no budget)",
     )
     add_cuda(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the points and their NFE; measure nothing"
+        "--dry-run",
+        action="store_true",
+        help="print the points and their forward passes (NFE); measure nothing",
     )
     parser.add_argument(
-        "--hardware", metavar="GPU", help="with --dry-run: predict what the sweep takes on this GPU"
+        "--hardware",
+        metavar="NAME|measured",
+        help="with --dry-run: predict the time that the sweep takes on this GPU",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="run only what the output file does not hold"
+        "--resume", action="store_true", help="measure only what the results file does not hold"
     )
     parser.add_argument(
-        "--retry-failed", action="store_true", help="with --resume: run again what failed, too"
+        "--retry-failed", action="store_true", help="with --resume: measure failed points again"
     )
     parser.add_argument(
         "--timeout",
         type=partial(seconds_of, "--timeout"),
         metavar="TIME",
-        help="give a point up after this long, as 90s, 10m or 2h",
+        help="give a point up after this long, as 90s, 10m or 2h (default: the file's, or never)",
     )
     parser.add_argument(
-        "--memory-limit", metavar="SIZE", help="memory a point may use on a CPU, as in 8GiB (Linux)"
+        "--memory-limit",
+        metavar="SIZE",
+        help="limit the memory of a point on a CPU, as 8GiB; Linux only (default: the file's)",
     )
     _add_launcher(parser)
     parser.set_defaults(command=sweep)
 
 
 def _add_launcher(parser: argparse.ArgumentParser) -> None:
-    """Where the points are measured, if not one after the other here."""
     group = parser.add_argument_group("many GPUs")
     group.add_argument(
         "--launcher",
         metavar="local|slurm",
-        help="local: at once on all visible GPUs; slurm: in jobs, a job for the points of a model",
+        help="measure on all visible GPUs at once (local), or in jobs of Slurm, at least one for "
+        "each model (slurm) (default: one worker here)",
     )
     group.add_argument(
         "--slurm",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a long option of sbatch, as partition=gpu, gpus-per-node=1 or time=8:00:00, or "
-        "setup=COMMAND to run before; may be repeated",
+        help="pass a long option to sbatch, as partition=gpu, gpus-per-node=1 or time=8:00:00, or "
+        "run a command before the points, as setup=COMMAND; may be repeated",
     )
     group.add_argument(
-        "--points-per-job", type=int, metavar="N", help="slurm: at most N points a job"
+        "--points-per-job",
+        type=int,
+        metavar="POINTS",
+        help="slurm: measure at most this many points in a job (default: all of a model)",
     )
-    group.add_argument(
-        "--no-wait", action="store_true", help="slurm: submit the jobs and leave them alone"
-    )
+    group.add_argument("--no-wait", action="store_true", help="slurm: submit the jobs and return")
 
 
 def sweep(args: argparse.Namespace) -> int:
@@ -152,8 +165,8 @@ def _check_launcher(args: argparse.Namespace) -> None:
         raise unknown("--launcher", args.launcher, LAUNCHERS)
     if args.launcher is not None and args.budget is not None:
         raise ConfigError(
-            "--budget: is not allowed with --launcher; a budget is one worker's time, and is spent "
-            "by what all points have come to"
+            "--budget: is not allowed with --launcher; a budget schedules the points of a single "
+            "worker"
         )
     if args.points_per_job is not None and args.points_per_job < 1:
         raise ConfigError(

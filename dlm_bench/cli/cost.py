@@ -1,39 +1,54 @@
-"""What decoding must cost, before any of it is run (`cost`)."""
+"""`cost`: predict what decoding must cost."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.cli.arguments import Commands
+from dlm_bench.cli.arguments import Commands, add_command, add_length
 from dlm_bench.errors import ConfigError
 
 DECODE: dict[str, Any] = {"size": "1.3b", "length": 8192, "tokens_per_step": 8, "block_size": 32}
+EXAMPLE = "dlm-bench cost --size 1.3b --length 32768 --hardware h200"
 
 
 def add(subparsers: Commands) -> None:
-    """Add the grammar of these commands."""
-    parser = subparsers.add_parser(
+    """Add the grammar of this command."""
+    parser = add_command(
+        subparsers,
         "cost",
-        help="what decoding must cost",
-        description="FLOPs, memory, roofline bounds: of one decode by each method, or of a sweep.",
+        "predict what decoding must cost",
+        "Predict FLOPs, memory traffic and the roofline bound of a decode by each method,\n"
+        "or of every point of a sweep, without running it.",
+        EXAMPLE,
     )
     # What a sweep's file says has no default here, so that it is known not to be asked for.
     parser.add_argument("--size", help=f"model size (default: {DECODE['size']})")
-    parser.add_argument("-L", "--length", type=int, help=f"default: {DECODE['length']}")
-    for name in ("tokens_per_step", "block_size"):
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=int, help=f"default: {DECODE[name]}"
-        )
+    add_length(parser, DECODE["length"])
+    parser.add_argument(
+        "--tokens-per-step",
+        type=int,
+        metavar="TOKENS",
+        help=f"unmask this many tokens a pass (default: {DECODE['tokens_per_step']})",
+    )
+    parser.add_argument(
+        "--block-size",
+        type=int,
+        metavar="TOKENS",
+        help=f"decode in blocks of this many tokens (default: {DECODE['block_size']})",
+    )
     parser.add_argument(
         "--sweep",
         type=Path,
         metavar="FILE.toml",
-        help="instead: each point of a sweep, a file or a name such as paper",
+        help="predict each point of this file instead, or of a shipped sweep such as paper",
     )
     parser.add_argument(
-        "--hardware", default="h100-sxm", help="a GPU (default: h100-sxm), measured"
+        "--hardware",
+        default="h100-sxm",
+        metavar="NAME|measured",
+        help="predict for this GPU, or calibrate this machine (measured) (default: h100-sxm)",
     )
-    parser.add_argument("--format", default="text", help="text (default), markdown or latex")
+    parser.add_argument("--format", default="text", help="print text (default), markdown or latex")
     parser.set_defaults(command=cost)
 
 

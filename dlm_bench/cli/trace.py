@@ -1,4 +1,4 @@
-"""Record what a model accepts (`trace`), to time the same acceptance with any weights."""
+"""`trace`: record what a model accepts, to time the same acceptance with any weights."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,10 @@ from typing import Any
 
 from dlm_bench.cli.arguments import (
     Commands,
+    add_command,
+    add_device,
     add_kernels,
+    add_length,
     add_prompt_len,
     add_random_weights,
     add_sampler_options,
@@ -14,57 +17,62 @@ from dlm_bench.cli.arguments import (
     sampler_options,
     warn_of_random_acceptance,
 )
-from dlm_bench.cli.measuring import model_of
+from dlm_bench.cli.model import find_device, load_model
 from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import DEFAULT_SIZE
 from dlm_bench.samplers.denoising import RULE_OPTIONS
 
-EXAMPLES = """\
-example:
-  dlm-bench trace diffumamba block-cache -L 256 --threshold 0.9 --checkpoint w.safetensors \\
-    --output trace.json
-  dlm-bench run diffumamba block-cache -L 4096 --size 1.3b -o trace=trace.json
-
-The trace holds how many tokens each pass of the decode accepted, block by block. The sampler's
-option trace=FILE, in a sweep too, has every pass unmask as many, whatever the weights; a longer
-decode takes the trace's blocks again from the first one.
-"""
+EXAMPLE = """\
+dlm-bench trace diffumamba block-cache -L 256 --threshold 0.9 \\
+    --checkpoint w.safetensors --output trace.json
+  dlm-bench run diffumamba block-cache -L 4096 --size 1.3b -o trace=trace.json"""
 
 
 def add(subparsers: Commands) -> None:
     """Add the grammar of this command."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "trace",
-        help="record how many tokens each pass accepts",
-        description="Decode once by confidence and record how many tokens each pass accepts.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "record how many tokens each pass accepts",
+        "Decode once by confidence and record how many tokens each pass accepts, block by\n"
+        "block. The sampler option trace=FILE, in a sweep too, replays the counts with any\n"
+        "weights; a longer decode starts again from the trace's first block.",
+        EXAMPLE,
     )
-    parser.add_argument("backbone", help="a denoiser (see dlm-bench list)")
-    parser.add_argument("sampler", help="full, fast-dllm or block-cache")
-    parser.add_argument("-L", "--length", type=int, required=True, help="tokens to generate")
-    parser.add_argument("--size", help=f"model size (default: {DEFAULT_SIZE}, or the checkpoint's)")
+    parser.add_argument("backbone", help="decode with this denoiser (see dlm-bench list)")
+    parser.add_argument("sampler", help="decode with full, fast-dllm or block-cache")
+    add_length(parser)
+    parser.add_argument(
+        "--size",
+        help=f"build a model of this size (default: {DEFAULT_SIZE}, or the checkpoint's)",
+    )
     add_random_weights(parser)
     parser.add_argument(
         "--accept",
         choices=tuple(RULE_OPTIONS),
-        help="which rule says how many (default: threshold, or the one whose value is given)",
+        help="accept by this rule (default: threshold, or the rule whose value is given)",
     )
     parser.add_argument(
         "--threshold", type=float, help="accept tokens at least this confident (default: 0.9)"
     )
     parser.add_argument(
-        "--factor", type=float, help="accept the n surest with (n + 1)(1 - c_n) below it (1.0)"
+        "--factor",
+        type=float,
+        help="accept the n surest tokens with (n + 1)(1 - c_n) below this (default: 1.0)",
     )
     add_sampler_options(parser)
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="trained weights, instead of random ones"
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="load trained weights (default: random weights)",
     )
-    add_prompt_len(parser, "drawn by --seed")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
+    add_prompt_len(parser, ", drawn with --seed")
+    add_device(parser)
     add_kernels(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of weights and noise (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="draw weights and noise with this seed (default: 0)"
+    )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE.json", help="write the trace here"
     )
@@ -73,7 +81,7 @@ def add(subparsers: Commands) -> None:
 
 def trace(args: argparse.Namespace) -> int:
     """Record a trace and print what a pass accepted."""
-    from dlm_bench.models.place import default_dtype, find_place
+    from dlm_bench.models.place import default_dtype
     from dlm_bench.samplers import build_sampler
     from dlm_bench.samplers.acceptance.adaptive import record_trace
     from dlm_bench.samplers.acceptance.trace import save_trace
@@ -89,9 +97,9 @@ def trace(args: argparse.Namespace) -> int:
     sampler = build_sampler(args.sampler, **options)
     check_lengths(args.length, args.prompt_len)
     sampler.check_backbone(args.backbone, args.length, args.prompt_len)
-    device = find_place(args.device)
+    device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
-    model = model_of(args, dtype, forced_kernels(args))
+    model = load_model(args, dtype, forced_kernels(args))
     if not model.checkpoint:
         warn_of_random_acceptance(rule)
     found = record_trace(model, sampler, args.length, seed=args.seed, prompt_len=args.prompt_len)

@@ -1,4 +1,4 @@
-"""Draw figures (`plot`) and fit the latency law (`fit`)."""
+"""`plot`: draw figures of results."""
 
 import argparse
 import inspect
@@ -7,54 +7,48 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.cli.arguments import Commands, add_results
+from dlm_bench.cli.arguments import Commands, add_command, add_results
+
+EXAMPLE = "dlm-bench plot results/quick.jsonl --figure throughput --output plots/"
 
 
 def add(subparsers: Commands) -> None:
-    """Add the grammar of these commands."""
-    parser = subparsers.add_parser(
-        "fit",
-        help="fit the latency law to results",
-        description="Fit per-pass latency = a L^2 + b L + c, all >= 0, to each line of results.",
-    )
-    add_results(parser)
-    parser.add_argument("--sampler", help="only this sampler's lines")
-    parser.set_defaults(command=fit)
-
-    parser = subparsers.add_parser(
+    """Add the grammar of this command."""
+    parser = add_command(
+        subparsers,
         "plot",
-        help="draw figures",
-        description="Draw figures, PDF and PNG: those that the records allow. What a figure lacks "
-        "is named.",
+        "draw figures of results",
+        "Draw the figures that the records allow, as PDF and PNG.",
+        EXAMPLE,
     )
     add_results(parser)
     parser.add_argument(
-        "--figure", default="all", metavar="NAME", help="one (dlm-bench list), or all (default)"
+        "--figure",
+        default="all",
+        metavar="NAME",
+        help="draw this figure (see dlm-bench list; default: all)",
     )
-    parser.add_argument("--sampler", help="latency: only this sampler's lines (default: full)")
+    parser.add_argument(
+        "--sampler", metavar="NAME", help="latency figure: draw this sampler (default: full)"
+    )
     parser.add_argument(
         "--hardware",
         metavar="NAME|measured",
-        help="roofline: whose (default: the machine's that the records name)",
+        help="roofline figure: divide by this hardware's roofline (default: from the records)",
     )
     parser.add_argument(
         "--predict",
         metavar="NAME|measured",
-        help="throughput, paper-full, paper-block: draw this hardware's roofline bound, too",
+        help="throughput, paper-full and paper-block figures: add this hardware's roofline bound",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("plots"), metavar="DIR", help="default: plots/"
+        "--output",
+        type=Path,
+        default=Path("plots"),
+        metavar="DIR",
+        help="write the files to this folder (default: plots/)",
     )
     parser.set_defaults(command=plot)
-
-
-def fit(args: argparse.Namespace) -> int:
-    """Fit the latency law to each line of the results and print it."""
-    from dlm_bench.cli.terminal import print_fits
-    from dlm_bench.results.store import load_results
-
-    print_fits(load_results(*args.results), args.sampler)
-    return 0
 
 
 def plot(args: argparse.Namespace) -> int:
