@@ -99,7 +99,21 @@ def test_a_dry_run_of_a_resume_says_how_much_is_there(results, capsys):
 
 def test_a_sweep_finds_what_run_has_measured(tmp_path, capsys):
     path, sweep = tmp_path / "r.jsonl", tmp_path / "s.toml"
-    run = ["run", "ar-mamba", "ar", "--size", "tiny", "-L", "32", "--warmup", "0", "--repeats", "2"]
+    run = [
+        "run",
+        "ar-mamba",
+        "ar",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "-L",
+        "32",
+        "--warmup",
+        "0",
+        "--repeats",
+        "2",
+    ]
     assert main([*run, "--output", str(path)]) == 0
     sweep.write_text(SWEEP.format(mode="exact"))
     assert main(["sweep", str(sweep), "--output", str(path), "--resume", "--dry-run"]) == 0
@@ -116,7 +130,19 @@ def test_fit_prints_a_law_for_each_line(results, capsys):
 
 def test_run_prints_and_keeps_one_record(tmp_path, capsys):
     path = tmp_path / "r.jsonl"
-    arguments = ["run", "diffumamba", "block-cache", "--size", "tiny", "-L", "40", "--warmup", "0"]
+    arguments = [
+        "run",
+        "diffumamba",
+        "block-cache",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "-L",
+        "40",
+        "--warmup",
+        "0",
+    ]
     options = ["--repeats", "2", "-o", "commit=fused", "-o", "tokens_per_step=4"]
     assert main([*arguments, *options, "--output", str(path)]) == 0
     (record,) = read_records(path)
@@ -127,7 +153,19 @@ def test_run_prints_and_keeps_one_record(tmp_path, capsys):
 
 def test_a_run_after_a_prompt_tells_the_prefill_apart(tmp_path, capsys):
     path = tmp_path / "r.jsonl"
-    arguments = ["run", "diffumamba", "block-cache", "--size", "tiny", "-L", "40", "--warmup", "0"]
+    arguments = [
+        "run",
+        "diffumamba",
+        "block-cache",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "-L",
+        "40",
+        "--warmup",
+        "0",
+    ]
     more = ["--repeats", "2", "--batch", "3", "--prompt-len", "50", "--output", str(path)]
     assert main([*arguments, *more]) == 0
     (record,) = read_records(path)
@@ -141,7 +179,19 @@ def test_a_run_after_a_prompt_tells_the_prefill_apart(tmp_path, capsys):
 
 def test_a_run_that_does_not_fit_is_one_line_and_exit_code_3(capsys):
     # The keys of one layer, 65536 × 65536 × 64 in float32, are 1 TiB.
-    too_much = ["run", "ar-transformer", "ar", "--size", "tiny", "--batch", "65536", "-L", "65536"]
+    too_much = [
+        "run",
+        "ar-transformer",
+        "ar",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "--batch",
+        "65536",
+        "-L",
+        "65536",
+    ]
     assert main(too_much) == 3
     err = capsys.readouterr().err
     assert err.startswith("dlm-bench: out of memory: ")
@@ -164,7 +214,7 @@ def test_env_and_list_name_what_there_is(capsys):
 
 
 QUICK = "bench/sweeps/quick.toml"
-RUN = ["run", "diffutran", "full", "--size", "tiny", "--length"]
+RUN = ["run", "diffutran", "full", "--size", "tiny", "--device", "cpu", "--length"]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +280,7 @@ def test_a_torn_last_line_costs_a_warning_and_nothing_else(results, tmp_path, ca
 
 
 def test_a_mistake_on_a_real_command_line_shows_no_traceback():
-    done = shell("run", "diffutran", "full", "--length", "-1", "--size", "tiny")
+    done = shell("run", "diffutran", "full", "--length", "-1", "--size", "tiny", "--device", "cpu")
     assert done.returncode == 2
     assert done.stderr.startswith("dlm-bench: length: -1")
     assert "Traceback" not in done.stderr

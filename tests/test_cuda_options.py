@@ -13,7 +13,7 @@ from dlm_bench.timing.measure import measure
 
 pytestmark = pytest.mark.process
 
-POINT = ["run", "diffumamba", "block-cache", "--size", "tiny", "--length", "40"]
+POINT = ["run", "diffumamba", "block-cache", "--size", "tiny", "--device", "cpu", "--length", "40"]
 POINT += ["--warmup", "0", "--repeats", "2"]
 SWEEP = """
 name = "options"

@@ -16,7 +16,21 @@ from dlm_bench.results.store import append_record
 pytestmark = pytest.mark.process
 
 BENCH = [sys.executable, "-m", "dlm_bench"]
-TINY = ["run", "diffutran", "full", "--size", "tiny", "-L", "8", "--repeats", "1", "--warmup", "0"]
+TINY = [
+    "run",
+    "diffutran",
+    "full",
+    "--size",
+    "tiny",
+    "--device",
+    "cpu",
+    "-L",
+    "8",
+    "--repeats",
+    "1",
+    "--warmup",
+    "0",
+]
 
 
 def shell(script, **environment):

@@ -22,7 +22,20 @@ import sys
 import dlm_bench.sweep.worker.jobs, dlm_bench.sweep.worker.server
 print(0, *sorted({heavy} & set(sys.modules)), file=sys.stderr)
 """
-TINY = ["diffutran", "full", "--size", "tiny", "-L", "8", "--repeats", "1", "--warmup", "0"]
+TINY = [
+    "diffutran",
+    "full",
+    "--size",
+    "tiny",
+    "--device",
+    "cpu",
+    "-L",
+    "8",
+    "--repeats",
+    "1",
+    "--warmup",
+    "0",
+]
 QUICK = "quick"
 RECORDS = "results/cpu/quick.jsonl"
 

@@ -108,7 +108,21 @@ def test_a_sweep_measures_and_draws_what_a_package_brings(tmp_path, capsys):
 @pytest.mark.usefixtures("installed")
 def test_run_takes_a_packages_names_and_finds_its_record_in_a_sweep(tmp_path, capsys):
     output = tmp_path / "r.jsonl"
-    run = ["run", "aft", "taper", "-L", "32", "--warmup", "0", "--repeats", "1", "--size", "tiny"]
+    run = [
+        "run",
+        "aft",
+        "taper",
+        "-L",
+        "32",
+        "--warmup",
+        "0",
+        "--repeats",
+        "1",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+    ]
     assert main([*run, "--output", str(output)]) == 0
     sweep = tmp_path / "s.toml"
     sweep.write_text(
@@ -138,7 +152,19 @@ def test_prompts_and_batches_multiply_with_what_a_package_brings(tmp_path, capsy
         prefills = point.sampler == "block-cache" and point.prompt_len > 0
         assert len(record.prefill_seconds) == int(prefills)
         assert record.timed_tokens == 32 * point.batch
-    run = ["run", "aft", "block-cache", "-L", "32", "--size", "tiny", "--batch", "2"]
+    run = [
+        "run",
+        "aft",
+        "block-cache",
+        "-L",
+        "32",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "--batch",
+        "2",
+    ]
     run += ["--warmup", "0", "--repeats", "1", "--prompt-len", "5"]
     alone = tmp_path / "alone.jsonl"
     assert main([*run, "--output", str(alone)]) == 0

@@ -8,7 +8,7 @@ from dlm_bench.cli import main
 from dlm_bench.results.store import read_records
 from dlm_bench.samplers import SAMPLERS
 
-TINY = ["--size", "tiny", "-L", "32", "--warmup", "0", "--repeats", "1"]
+TINY = ["--size", "tiny", "--device", "cpu", "-L", "32", "--warmup", "0", "--repeats", "1"]
 
 
 @pytest.fixture

@@ -40,7 +40,18 @@ threshold = [0.02, 0.05]
 
 
 def record(path, *arguments):
-    where = ["diffutran", "block-cache", "-L", "32", "--size", "tiny", "-o", "block_size=8"]
+    where = [
+        "diffutran",
+        "block-cache",
+        "-L",
+        "32",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "-o",
+        "block_size=8",
+    ]
     assert main(["trace", *where, *arguments, "--output", str(path)]) == 0
 
 
@@ -95,7 +106,7 @@ def test_a_trace_of_a_checkpoint_names_it(folder):
     ],
 )
 def test_a_trace_that_cannot_be_recorded_is_one_line(folder, capsys, arguments, said):
-    where = ["trace", "diffutran", "block-cache", "-L", "8", "--size", "tiny"]
+    where = ["trace", "diffutran", "block-cache", "-L", "8", "--size", "tiny", "--device", "cpu"]
     assert said in refused(capsys, *where, *arguments, "--output", folder / "x.json")
     assert not (folder / "x.json").exists()
 
@@ -113,13 +124,25 @@ def test_a_trace_says_after_how_long_a_prompt_it_was_recorded(folder):
 
 
 def test_an_autoregressive_model_has_nothing_to_trace(folder, capsys):
-    where = ["trace", "ar-mamba", "ar", "-L", "8", "--size", "tiny"]
+    where = ["trace", "ar-mamba", "ar", "-L", "8", "--size", "tiny", "--device", "cpu"]
     said = refused(capsys, *where, "--output", folder / "x.json")
     assert "accept: sampler 'ar' has no such option" in said
 
 
 def test_a_run_follows_a_trace_at_any_length(folder, capsys):
-    where = ["run", "diffutran", "block-cache", "-L", "72", "--size", "tiny", "--repeats", "1"]
+    where = [
+        "run",
+        "diffutran",
+        "block-cache",
+        "-L",
+        "72",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "--repeats",
+        "1",
+    ]
     path = folder / "traces" / "b.json"
     options = ["-o", f"trace={path}", "-o", "block_size=8", "--json"]
     capsys.readouterr()
@@ -138,7 +161,19 @@ def test_a_run_of_a_batch_after_a_prompt_tells_acceptance_prefill_and_first_bloc
 ):
     path = folder / "traces" / "b.json"
     options = [accept if accept != "trace" else f"trace={path}", "block_size=8"]
-    where = ["run", "diffutran", "block-cache", "-L", "24", "--size", "tiny", "--repeats", "1"]
+    where = [
+        "run",
+        "diffutran",
+        "block-cache",
+        "-L",
+        "24",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "--repeats",
+        "1",
+    ]
     place = ["--warmup", "0", "--batch", "2", "--prompt-len", "9"]
     capsys.readouterr()
     assert main([*where, *place, *(word for each in options for word in ("-o", each))]) == 0
@@ -150,7 +185,19 @@ def test_a_run_of_a_batch_after_a_prompt_tells_acceptance_prefill_and_first_bloc
 def test_a_torn_trace_is_one_line(folder, capsys, text):
     torn = folder / "traces" / "torn.json"
     torn.write_text(text)
-    where = ["run", "diffutran", "full", "-L", "8", "--size", "tiny", "-o", f"trace={torn}"]
+    where = [
+        "run",
+        "diffutran",
+        "full",
+        "-L",
+        "8",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "-o",
+        f"trace={torn}",
+    ]
     assert f"trace {str(torn)!r}" in refused(capsys, *where)
     sweep = folder / "torn.toml"
     sweep.write_text(SWEEP.replace("traces/b.json", "traces/torn.json"))
