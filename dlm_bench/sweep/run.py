@@ -10,12 +10,20 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from pydantic import ValidationError
-
 from dlm_bench.errors import ConfigError, DlmBenchError
 from dlm_bench.results.identity import asked_of
 from dlm_bench.results.record import Point, Record, Status
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
+from dlm_bench.sweep.worker.messages import (
+    Failed,
+    Measured,
+    MeasureJob,
+    MessageError,
+    PlanJob,
+    Planned,
+    Refused,
+    read_answer,
+)
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 
 
@@ -78,13 +86,15 @@ class Executor:
         Raises ConfigError for a mistake in it, WorkerError if there is no worker to read it.
         """
         try:
-            answer = self._ask({"plan": {"path": str(path), **overrides}})
+            answer = self._ask(PlanJob(plan={"path": str(path), **overrides}))
         except WorkerFailure as error:
             self.stop()
             raise WorkerError(f"cannot start measuring: {error}") from None
-        if "mistake" in answer:
-            raise ConfigError(answer["mistake"])
-        return Plan.model_validate(answer["plan"])
+        if isinstance(answer, Refused):
+            raise ConfigError(answer.mistake)
+        if not isinstance(answer, Planned):
+            raise WorkerError("cannot start measuring: the worker's answer is not a plan")
+        return answer.plan
 
     def run(
         self,
@@ -133,36 +143,34 @@ class Executor:
         model = model_key(point)
         if self.model not in (None, model):
             self.stop()
-        measuring = sweep.measuring.model_dump()
+        measuring = sweep.measuring
         if max_seconds is not None:
-            measuring["max_seconds"] = max_seconds
-        job = {
-            "measure": point.asked(),
-            "measuring": measuring,
-            "memory_limit": sweep.memory_limit,
-            "traces": sweep.traces,
-        }
+            measuring = measuring.model_copy(update={"max_seconds": max_seconds})
         try:
-            answer = self._ask(job, sweep.timeout)
+            answer = self._ask(MeasureJob.of(sweep, point, measuring), sweep.timeout)
+        except MessageError as error:  # the code was changed while the sweep ran
+            self.model = model
+            message = f"the worker's record is of another version ({error})"
+            return _failed(plan, point, "error", message), 0.0
         except WorkerFailure as error:
             self.stop()
             kernels = self._kernels.get(model, {})
             return _failed(plan, point, error.status, str(error), kernels), 0.0
         self.model = model
-        if "failure" in answer:
-            self.stop()
-            return _failed(plan, point, **answer["failure"]), 0.0
-        try:
-            record = Record.model_validate(answer["record"])
-            self._kernels[model] = record.kernels
-            return record, answer["seconds"]
-        except ValidationError as error:  # the code was changed while the sweep ran
-            reason = error.errors()[0]
-            where = ".".join(map(str, reason["loc"]))
-            message = f"the worker's record is of another version ({where}: {reason['msg']})"
-            return _failed(plan, point, "error", message), 0.0
+        if isinstance(answer, Measured):
+            self._kernels[model] = answer.record.kernels
+            return answer.record, answer.seconds
+        self.stop()
+        if isinstance(answer, Failed):
+            failure = answer.failure
+            failed = _failed(plan, point, failure.status, failure.message, failure.kernels)
+        else:
+            failed = _failed(plan, point, "error", "the worker's answer is not a record")
+        return failed, 0.0
 
-    def _ask(self, job: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+    def _ask(
+        self, job: PlanJob | MeasureJob, timeout: float | None = None
+    ) -> Planned | Refused | Measured | Failed:
         """Ask the worker, or a new one if there is none or it died while it was idle."""
         if self._worker is not None and not self._worker.alive:
             self.stop()
@@ -171,8 +179,8 @@ class Executor:
             if self._interrupted:  # before there was anything to kill
                 raise WorkerFailure("error", "interrupted")
             self._worker.wait_until_ready()
-        answer = self._worker.ask(job, timeout)
-        for text in answer.pop("warnings", ()):
+        answer = read_answer(self._worker.ask(job.json_object(), timeout))
+        for text in answer.warnings:
             warnings.warn(text, stacklevel=2)
         return answer
 

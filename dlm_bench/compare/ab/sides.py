@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
 from dlm_bench.results.record import Point, Record
-from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.worker.messages import (
+    Failed,
+    Measured,
+    MeasureJob,
+    MessageError,
+    PlanJob,
+    Planned,
+    Refused,
+    read_answer,
+)
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 
 # Threads that spin while they wait slow each other down on a machine with other work, the other
@@ -74,16 +81,18 @@ class Side:
         in it, or for an answer in a protocol that is not this one."""
         assert self._worker is not None
         try:
-            answer = self._worker.ask({"plan": {"path": str(path)}})
+            line = self._worker.ask(PlanJob(plan={"path": str(path)}).json_object())
+            answer = read_answer(line)
         except WorkerFailure as error:
             raise self._error(f"cannot read the sweep: {error}") from None
-        if "mistake" in answer:
-            raise self._error(answer["mistake"])
-        try:
-            self._sweep = answer["plan"]["sweep"]  # as it said it, which is how it will be asked
-            return Plan.model_validate(answer["plan"]).sweep.points
-        except (ValidationError, KeyError, TypeError):
+        except MessageError:
             raise self._error("speaks another protocol; it is too old or too new for ab") from None
+        if isinstance(answer, Refused):
+            raise self._error(answer.mistake)
+        if not isinstance(answer, Planned):
+            raise self._error("speaks another protocol; it is too old or too new for ab")
+        self._sweep = line["plan"]["sweep"]  # as it said it, which is how it will be asked
+        return answer.plan.sweep.points
 
     def warm(self, points: Sequence[int], timeout: float) -> None:
         """Decode once at each of these points, up to one that fails: its visit will say how."""
@@ -101,27 +110,28 @@ class Side:
         measuring = self._sweep["measuring"]
         if measuring.get("mode") == "auto":  # would take the estimator by the speed at each visit
             measuring = measuring | {"mode": "sampled"}
-        job = {
-            "measure": self._sweep["points"][index],
-            "measuring": measuring | VISIT | {"repeats": repeats},
-            "memory_limit": self._sweep["memory_limit"],
-            "traces": self._sweep.get("traces", {}),
-        }
+        job = MeasureJob(
+            measure=self._sweep["points"][index],
+            measuring=measuring | VISIT | {"repeats": repeats},
+            memory_limit=self._sweep["memory_limit"],
+            traces=self._sweep.get("traces", {}),
+        )
+        limit = min(timeout, self._sweep["timeout"] or timeout)
         try:
-            answer = self._worker.ask(job, min(timeout, self._sweep["timeout"] or timeout))
+            answer = read_answer(self._worker.ask(job.json_object(), limit))
+        except MessageError as error:
+            raise self._error(f"its records are of another version ({error})") from None
         except WorkerFailure as error:
             self.stop()
             return Failure(error.status, str(error))
-        for text in answer.pop("warnings", ()):
+        for text in answer.warnings:
             warnings.warn(f"{self.checkout.name}: {text}", stacklevel=2)
-        if "failure" in answer:
+        if isinstance(answer, Failed):
             self.stop()
-            return Failure(answer["failure"]["status"], answer["failure"]["message"])
-        try:
-            return Visit(Record.model_validate(answer["record"]), answer["seconds"])
-        except ValidationError as error:
-            what = ".".join(map(str, error.errors()[0]["loc"]))
-            raise self._error(f"its records are of another version ({what})") from None
+            return Failure(answer.failure.status, answer.failure.message)
+        if not isinstance(answer, Measured):
+            raise self._error("speaks another protocol; it is too old or too new for ab")
+        return Visit(answer.record, answer.seconds)
 
     def _error(self, message: str) -> RevisionError:
         self.stop()

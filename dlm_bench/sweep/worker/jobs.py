@@ -1,4 +1,4 @@
-"""What a worker does with a job: check a sweep, or measure a point."""
+"""The worker's end of its jobs: check a sweep, or measure a point."""
 
 import atexit
 import contextlib
@@ -20,6 +20,16 @@ from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.sweep.load import MODEL_SETTINGS, Measuring, with_trace_file
 from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.worker.messages import (
+    Failed,
+    Failure,
+    Measured,
+    MeasureJob,
+    PlanJob,
+    Planned,
+    Refused,
+    read_job,
+)
 from dlm_bench.timing.measure import measure
 
 MIB = 1 << 20
@@ -42,35 +52,34 @@ class JobServer:
         self._kernels: dict[str, str] = {}  # of the model last asked for
         atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
 
-    def answer(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one job. What a point raises is its outcome, never an exception here."""
-        if "plan" in job:
-            try:
-                plan = make_plan(**job["plan"])
-                if job["plan"].get("here", True):
-                    check_limit(plan.sweep.memory_limit)
-                return {"plan": plan.model_dump(mode="json")}
-            except ConfigError as error:
-                return {"mistake": str(error)}
-        point, measuring = Point(**job["measure"]), Measuring(**job["measuring"])
-        limit_memory(job["memory_limit"])
+    def answer(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to one job, both as JSON objects (see `messages`)."""
+        job = read_job(line)
+        answer = _plan(job) if isinstance(job, PlanJob) else self._measure(job)
+        return answer.json_object()
+
+    def _measure(self, job: MeasureJob) -> Measured | Failed:
+        """Measure a point. An exception that it raises is its outcome."""
+        point, measuring = Point(**job.measure), Measuring(**job.measuring)
+        limit_memory(job.memory_limit)
         begin = time.perf_counter()
         try:
             model = self._load_model(point, measuring)
             begin = time.perf_counter()  # the model is not part of what the next point will take
-            options = with_trace_file(point.options, job.get("traces", {}))
+            options = with_trace_file(point.options, job.traces)
             sampler = build_sampler(point.sampler, **options)
             check_trace(sampler, point)
             settings = measuring.model_dump(exclude={"kernels", *MODEL_SETTINGS})
             settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
             record = measure(model, sampler, point.length, **settings)
         except Exception as error:  # the boundary: one point's failure is its own record
-            limited = job["memory_limit"] is not None
-            return {"failure": failure_of(error, limited) | {"kernels": self._kernels}}
+            limited = job.memory_limit is not None
+            failure = Failure(**failure_of(error, limited), kernels=self._kernels)
+            return Failed(failure=failure)
         finally:
             release(point.device)
         taken = time.perf_counter() - begin
-        return {"record": record.model_dump(mode="json"), "seconds": taken}
+        return Measured(record=record, seconds=taken)
 
     def _load_model(self, point: Point, measuring: Measuring) -> Model:
         folder = measuring.folders.get(point.backbone)
@@ -93,6 +102,16 @@ class JobServer:
             gc.freeze()  # what lives this long need not be looked through after every point
         self._kernels = self._models[wanted].kernels.named()
         return self._models[wanted]
+
+
+def _plan(job: PlanJob) -> Planned | Refused:
+    try:
+        plan = make_plan(**job.plan)
+        if job.plan.get("here", True):
+            check_limit(plan.sweep.memory_limit)
+        return Planned(plan=plan)
+    except ConfigError as error:
+        return Refused(mistake=str(error))
 
 
 def weight_bytes(model: Model) -> int:
@@ -149,7 +168,7 @@ def own_need() -> int | None:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:")), None)
 
 
-def failure_of(error: Exception, limited: bool = False) -> dict[str, str]:
+def failure_of(error: Exception, limited: bool = False) -> dict[str, Any]:
     """Status and message of the record of a point that raised; `limited` if its memory was."""
     kind = "" if isinstance(error, PointError) else f"{type(error).__name__}: "
     message = f"{kind}{first_line(error)}"

@@ -1,9 +1,7 @@
 """The process that measures, `python -m dlm_bench.worker`; its parent keeps records.
 
 One JSON job a line comes on stdin, and one JSON answer a line goes out on a pipe of its own, since
-libraries print to stdout. The first answer says that the imports are over. The jobs are
-`{"plan": {"path": ..., ...}}`, which checks a sweep file, and
-`{"measure": point, "measuring": ..., "memory_limit": bytes or null, "traces": file by label}`.
+libraries print to stdout (see `messages`). The first line says that the imports are over.
 """
 
 import argparse
@@ -15,6 +13,8 @@ import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
+
+from dlm_bench.sweep.worker.messages import Ready
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -36,7 +36,7 @@ def serve(open_server: Callable[[], Answer], arguments: list[str] | None = None)
     os.set_inheritable(args.answers, False)  # a child that outlives this process must not hold it
     with os.fdopen(args.answers, "w", encoding="utf-8") as answers:
         answer = open_server()
-        _say(answers, {"ready": os.getpid()})
+        _say(answers, Ready(ready=os.getpid()).json_object())
         for line in sys.stdin.buffer:
             with warnings.catch_warnings(record=True) as caught:
                 found = answer(json.loads(line))

@@ -1,0 +1,139 @@
+"""The messages between a worker and its parent: one JSON object a line each way.
+
+The parent writes a PlanJob or a MeasureJob; the worker writes Ready once, then one answer a job.
+The keys stay as they are, since the parent of `dlm-bench ab` talks to workers of older revisions.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dlm_bench.errors import DlmBenchError
+from dlm_bench.results.record import Point, Record, Status
+from dlm_bench.sweep.load import Measuring, Sweep
+from dlm_bench.sweep.plan import Plan
+
+M = TypeVar("M", bound="Message")
+
+
+class MessageError(DlmBenchError):
+    """A message of another version of dlm-bench: the field at fault, and what is wrong with it."""
+
+
+class Message(BaseModel):
+    """A line of either pipe. Fields of a newer version are left aside."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the message as the pipe has it."""
+        return self.model_dump(mode="json", exclude={"warnings"})
+
+
+class PlanJob(Message):
+    """Read and check a sweep file.
+
+    plan: arguments of `sweep.plan.make_plan`; those that are not given keep the worker's defaults.
+    """
+
+    plan: dict[str, Any]
+
+
+class MeasureJob(Message):
+    """Measure one point.
+
+    measure: fields of its Point; measuring: fields of Measuring; both as the worker's own revision
+    names them. memory_limit: bytes that the process may use. traces: the file of each trace by the
+    label that points have.
+    """
+
+    measure: dict[str, Any]
+    measuring: dict[str, Any]
+    memory_limit: int | None
+    traces: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, sweep: Sweep, point: Point, measuring: Measuring) -> "MeasureJob":
+        """Return the job of a point of a sweep."""
+        return cls(
+            measure=point.asked(),
+            measuring=measuring.model_dump(),
+            memory_limit=sweep.memory_limit,
+            traces=sweep.traces,
+        )
+
+
+class Ready(Message):
+    """The imports are over. ready: the worker's process id."""
+
+    ready: int
+
+
+class Answer(Message):
+    """An answer to a job. warnings: texts of the Python warnings that the job gave."""
+
+    warnings: list[str] = []
+
+
+class Planned(Answer):
+    """The plan that was asked for."""
+
+    plan: Plan
+
+
+class Refused(Answer):
+    """A mistake in the sweep file, a line for each."""
+
+    mistake: str
+
+
+class Measured(Answer):
+    """The record of a point, and the seconds that its measuring took."""
+
+    record: Record
+    seconds: float
+
+
+class Failure(BaseModel):
+    """Status and message of the record of a point that failed; kernels: of its model."""
+
+    status: Status
+    message: str
+    kernels: dict[str, str] = {}
+
+
+class Failed(Answer):
+    """A point that raised, with what its record says."""
+
+    failure: Failure
+
+
+_ANSWERS: dict[str, type[Planned | Refused | Measured | Failed]] = {
+    "plan": Planned,
+    "mistake": Refused,
+    "record": Measured,
+    "failure": Failed,
+}
+
+
+def read_job(line: Mapping[str, Any]) -> PlanJob | MeasureJob:
+    """Return the job that a line of JSON holds. Raises MessageError."""
+    return _read(PlanJob, line) if "plan" in line else _read(MeasureJob, line)
+
+
+def read_answer(line: Mapping[str, Any]) -> Planned | Refused | Measured | Failed:
+    """Return the answer that a line of JSON holds. Raises MessageError."""
+    for key, kind in _ANSWERS.items():
+        if key in line:
+            return _read(kind, line)
+    raise MessageError(f"none of {', '.join(_ANSWERS)}")
+
+
+def _read(kind: type[M], line: Mapping[str, Any]) -> M:
+    try:
+        return kind.model_validate(line)
+    except ValidationError as error:
+        reason = error.errors()[0]
+        where = ".".join(map(str, reason["loc"][1:] or reason["loc"]))
+        raise MessageError(f"{where}: {reason['msg']}") from None
