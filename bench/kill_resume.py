@@ -122,7 +122,7 @@ class Study:
             # 0: it was done before the signal came.
             in_code = process.returncode in (0, EXIT_CODES[name]) and "Traceback" not in said
             # Python was still loading this script and what it imports.
-            before = process.returncode != 0 and "cli.py" not in said
+            before = process.returncode != 0 and "/cli/" not in said
             assert in_code or before, f"SIG{name}: {process.returncode}, {said}"
         self.ends[name] += 1
 
