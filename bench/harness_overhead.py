@@ -23,9 +23,9 @@ from scipy.stats import binom
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
+from dlm_bench.timing.exact import time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.host import HostSource, usable_cpus
-from dlm_bench.timing.measure import time_decodes
 from dlm_bench.timing.telemetry import Watch
 
 SIDE = 64  # of the matrices

@@ -25,8 +25,9 @@ from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
+from dlm_bench.timing.exact import time_decodes
 from dlm_bench.timing.graphs import Steps
-from dlm_bench.timing.measure import point_of, time_decodes
+from dlm_bench.timing.measure import point_of
 from dlm_bench.timing.precision import relative_error
 from dlm_bench.timing.sampled import ANY_ERROR, estimate
 

@@ -1,9 +1,9 @@
 """Measure one point: warm up, time the repeats, and write down all that the number depends on."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from statistics import fmean
-from typing import NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,16 +20,15 @@ from dlm_bench.models.place import check_graphs
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import DecodeShape, first_block_passes, prefill_passes
-from dlm_bench.samplers.state import DecodeState
-from dlm_bench.timing.clocks import Work, laps_of
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
 from dlm_bench.timing.environment import environment, origins
+from dlm_bench.timing.exact import Decodes, time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.nvml import nvml_source
 from dlm_bench.timing.sampled import ANY_ERROR, Estimate, estimate
-from dlm_bench.timing.steady import drifting, outliers, warm_up
+from dlm_bench.timing.steady import drifting, outliers
 from dlm_bench.timing.telemetry import Telemetry, Watch
 
 MOST_NODES = 9
@@ -82,7 +81,7 @@ def measure(
     "sampled" times units of passes at up to `nodes` places along the schedule and integrates over
     it: `repeats` rounds, and more until the relative error is within `tolerance` or they have taken
     `max_seconds`. "auto" is exact if the decodes will take no longer than `max_seconds` together,
-    by a first look, else sampled; the record says which.
+    by a pilot run, else sampled; the record says which.
     On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it can be captured,
     "require" raises where it cannot, "off" launches every kernel from Python. Allocation, capture,
     seeking and the drawing of tokens are never timed. Where the model decides how many passes a
@@ -90,6 +89,57 @@ def measure(
     decided on the device, and nothing is read between them. Raises ConfigError for a value that is
     not allowed.
     """
+    check_settings(mode, warmup, repeats, nodes, tolerance, max_seconds)
+    device = model.head.weight.device
+    check_graphs(graphs, device.type)
+    shape = DecodeShape(length, prompt_len, batch)
+    sampler.check_shape_timed(shape)
+    reset_peak_memory(device)
+    sampler = sampler.scheduled_for(model, shape, seed)
+    state = sampler.prepare_shape(model, shape, seed)
+    steps = Steps(model, sampler, state, graphs)
+    record = Record(
+        **decode_fields(model, sampler, shape, state.plan),
+        mode=mode,
+        warmup=warmup,
+        repeats=repeats,
+        seed=seed,
+        environment=environment(device.type, device.index or 0)
+        | origins(model.config.backbone, sampler.name),
+    )
+    sample = partial(estimate, sampler, state, steps, most_nodes=nodes, most_seconds=max_seconds)
+
+    warmed: list[float] = []
+    if mode == "auto":
+        pilot = sample(warmup=warmup, repeats=1, tolerance=ANY_ERROR)
+        warmed = pilot.warmup_seconds
+        whole = (warmup + repeats) * (pilot.seconds[0] + sum(pilot.prefill_seconds))
+        record.mode = "exact" if whole <= max_seconds else "sampled"
+    watch = watch_of(device)
+    times: Decodes | Estimate
+    if record.mode == "exact":
+        times = time_decodes(sampler, state, steps, warmup, repeats, watch)
+        record.warmup_seconds = times.warmup_seconds
+        state.check_unmasked()
+    else:
+        warmup = 0 if warmed else warmup
+        times = sample(warmup=warmup, repeats=repeats, tolerance=tolerance, watch=watch)
+        record.passes, record.error_estimate = times.passes, times.relative_error
+        record.warmup_seconds = [*warmed, *times.warmup_seconds]
+    record.seconds, record.prefill_seconds = times.seconds, times.prefill_seconds
+    record.first_block_seconds = times.first_block_seconds
+    record.graphs = steps.report()
+    record.peak_memory_bytes = peak_memory(device)
+    telemetry = telemetry_of(watch, record)
+    record.telemetry = telemetry.model_dump()
+    record.flags = flags_of(record.seconds, telemetry)
+    return record
+
+
+def check_settings(
+    mode: str, warmup: int, repeats: int, nodes: int, tolerance: float, max_seconds: float
+) -> None:
+    """Raise ConfigError for a setting of `measure` that is not allowed."""
     if mode not in get_args(Mode):
         raise unknown("mode", mode, get_args(Mode))
     check_int("warmup", warmup, minimum=0, maximum=MOST_RUNS)
@@ -97,127 +147,41 @@ def measure(
     check_int("nodes", nodes, minimum=2, maximum=MOST_RUNS)
     check_number("tolerance", tolerance, maximum=ANY_ERROR, above=True)
     check_number("max_seconds", max_seconds, maximum=LONGEST_WAIT, above=True)
-    device = model.head.weight.device
-    check_graphs(graphs, device.type)
-    reset_peak_memory(device)
-    shape = DecodeShape(length, prompt_len, batch)
-    sampler.check_shape_timed(shape)
-    sampler = sampler.scheduled_for(model, shape, seed)
-    state = sampler.prepare_shape(model, shape, seed)
-    steps = Steps(model, sampler, state, graphs)
-    timed = state.plan[prefill_passes(state.plan) :]
-    record = Record(
-        point=point_of(model, sampler, shape),
-        status="ok",
-        mode=mode,
-        warmup=warmup,
-        repeats=repeats,
-        seed=seed,
-        nfe=len(timed),
-        decoding_passes=sum(step.masked > 0 for step in timed),
-        query_tokens=sum(p.query_len for p in timed),
-        timed_tokens=batch * sum(p.reveal for p in timed),
-        parameters=count_parameters(model),
-        model=asdict(model.config),
-        checkpoint=model.checkpoint,
-        kernels=model.kernels.named(),
-        environment=environment(device.type, device.index or 0)
-        | origins(model.config.backbone, sampler.name),
-    )
-    watch = watch_of(device)
 
-    def sample(warmup: int, repeats: int, tolerance: float, watch: Watch | None) -> Estimate:
-        return estimate(
-            sampler,
-            state,
-            steps,
-            warmup=warmup,
-            repeats=repeats,
-            most_nodes=nodes,
-            tolerance=tolerance,
-            most_seconds=max_seconds,
-            watch=watch,
-        )
 
-    warmed: list[float] = []
-    if mode == "auto":
-        look = sample(warmup, 1, ANY_ERROR, None)
-        warmed = look.warmup_seconds
-        whole = (warmup + repeats) * (look.seconds[0] + sum(look.prefill_seconds))
-        record.mode = "exact" if whole <= max_seconds else "sampled"
-    if record.mode == "exact":
-        times: Decodes | Estimate = time_decodes(sampler, state, steps, warmup, repeats, watch)
-        record.warmup_seconds = times.warmup_seconds
-        state.check_unmasked()
-    else:
-        times = sample(0 if warmed else warmup, repeats, tolerance, watch)
-        record.passes, record.error_estimate = times.passes, times.relative_error
-        record.warmup_seconds = [*warmed, *times.warmup_seconds]
-    record.seconds, record.prefill_seconds = times.seconds, times.prefill_seconds
-    record.first_block_seconds = times.first_block_seconds
-    record.graphs = steps.report()
-    record.peak_memory_bytes = peak_memory(device)
+def decode_fields(
+    model: Model, sampler: Sampler, shape: DecodeShape, plan: list[PlannedPass]
+) -> dict[str, Any]:
+    """The fields of a record that say what is decoded: the point, its passes, the model."""
+    timed = plan[prefill_passes(plan) :]
+    return {
+        "point": point_of(model, sampler, shape),
+        "status": "ok",
+        "nfe": len(timed),
+        "decoding_passes": sum(step.masked > 0 for step in timed),
+        "query_tokens": sum(step.query_len for step in timed),
+        "timed_tokens": shape.batch * sum(step.reveal for step in timed),
+        "parameters": count_parameters(model),
+        "model": asdict(model.config),
+        "checkpoint": model.checkpoint,
+        "kernels": model.kernels.named(),
+    }
+
+
+def telemetry_of(watch: Watch, record: Record) -> Telemetry:
+    """The telemetry of timed repeats, without energy where a prefill pass ran among them, at a
+    power of its own."""
     telemetry = watch.telemetry(record.seconds, record.tokens)
-    if record.prefill_seconds:
-        # The prefill ran among what was watched, at a power of its own.
-        told = "no energy: the prefill's cannot be told apart"
-        note = "; ".join(filter(None, [telemetry.note, told]))
-        nothing = {"energy_joules": None, "tokens_per_joule": None, "note": note}
-        telemetry = telemetry.model_copy(update=nothing)
-    record.telemetry = telemetry.model_dump()
-    record.flags = flags_of(record.seconds, telemetry)
-    return record
-
-
-class Decodes(NamedTuple):
-    """Seconds of each timed whole decode without its prefill pass, and of each warm-up one with it;
-    of each prefill pass, if there is one; and until the first block was there."""
-
-    seconds: list[float]
-    warmup_seconds: list[float]
-    prefill_seconds: list[float]
-    first_block_seconds: list[float]
-
-
-def time_decodes(
-    sampler: Sampler,
-    state: DecodeState,
-    steps: Steps,
-    warmup: int,
-    repeats: int,
-    watch: AbstractContextManager[object] | None = None,
-) -> Decodes:
-    """Time whole decodes; `watch` is entered around the timed ones, not around the warm-up."""
-    kinds = [planned.kind for planned in state.plan]
-    steps.prepare(kinds)
-    prefill, first_block = prefill_passes(state.plan), first_block_passes(state.plan)
-
-    def run(kinds: list[str]) -> Work:
-        def work() -> None:
-            for kind in kinds:
-                steps(kind)
-
-        return work
-
-    works = [run(kinds[:prefill]), run(kinds[prefill:first_block]), run(kinds[first_block:])]
-
-    def decode() -> list[float]:
-        sampler.seek(state, 0)
-        return laps_of(works, state.tokens.device)
-
-    warm = warm_up(lambda: sum(decode()), warmup)
-    with watch or nullcontext():
-        laps = [decode() for _ in range(repeats)]
-    return Decodes(
-        seconds=[begin + rest for _, begin, rest in laps],
-        warmup_seconds=warm,
-        prefill_seconds=[first for first, *_ in laps] if prefill else [],
-        first_block_seconds=[first + begin if prefill else begin for first, begin, _ in laps],
-    )
+    if not record.prefill_seconds:
+        return telemetry
+    reason = "no energy: the prefill's cannot be told apart"
+    note = "; ".join(filter(None, [telemetry.note, reason]))
+    nothing = {"energy_joules": None, "tokens_per_joule": None, "note": note}
+    return telemetry.model_copy(update=nothing)
 
 
 def watch_of(device: torch.device) -> Watch:
-    """What watches the hardware beside a run on this device."""
+    """The watch of the hardware beside a run on this device."""
     if device.type == "cuda":
         source = nvml_source(torch.cuda.get_device_properties(device))
         return Watch(None, source) if isinstance(source, str) else Watch(source)
@@ -227,7 +191,7 @@ def watch_of(device: torch.device) -> Watch:
 
 
 def flags_of(seconds: list[float], telemetry: Telemetry) -> list[Flag]:
-    """What makes these repeats less sure (see Record)."""
+    """The flags of what makes these repeats less sure (see Record)."""
     if len(seconds) > MOST_JUDGED:
         # The rules are for so many; of hundreds of rounds some are always far off.
         seconds = [fmean(part) for part in np.array_split(seconds, MOST_JUDGED)]

@@ -12,9 +12,11 @@ import torch
 
 from dlm_bench import ConfigError, build_model, build_sampler, measure
 from dlm_bench.results.record import Record
-from dlm_bench.timing import clocks
-from dlm_bench.timing import measure as runner
-from dlm_bench.timing.measure import flags_of, time_decodes, watch_of
+from dlm_bench.timing import clocks, exact
+from dlm_bench.timing import measure as timing
+from dlm_bench.timing.exact import time_decodes
+from dlm_bench.timing.graphs import Steps
+from dlm_bench.timing.measure import flags_of, watch_of
 from dlm_bench.timing.telemetry import Telemetry
 
 STEADY = [1.0, 1.01, 0.99, 1.005, 0.995]
@@ -49,7 +51,7 @@ def decodes(monkeypatch, seconds, warmup, repeats):
         events.append("run")
         return [0.0, left.pop(0), 0.0]
 
-    monkeypatch.setattr(runner, "laps_of", laps_of)
+    monkeypatch.setattr(exact, "laps_of", laps_of)
 
     @contextmanager
     def watch():
@@ -58,7 +60,7 @@ def decodes(monkeypatch, seconds, warmup, repeats):
         events.append("exit")
 
     state = sampler.prepare(model, 16)
-    steps = runner.Steps(model, sampler, state)
+    steps = Steps(model, sampler, state)
     return time_decodes(sampler, state, steps, warmup, repeats, watch()), events
 
 
@@ -80,13 +82,13 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0
-        step = runner.Steps.__call__
+        step = Steps.__call__
 
         def timed(steps, kind):
             step(steps, kind)
             self.now += 10**9 + 10**8 * steps._state.shapes[kind][0]
 
-        monkeypatch.setattr(runner.Steps, "__call__", timed)
+        monkeypatch.setattr(Steps, "__call__", timed)
         monkeypatch.setattr(clocks.time, "perf_counter_ns", lambda: self.now)
 
 
@@ -141,7 +143,7 @@ def test_nothing_can_be_timed_of_the_one_token_that_a_prefill_decodes():
 @pytest.mark.parametrize("mode", ["exact", "sampled"])
 def test_a_record_keeps_warm_up_telemetry_and_flags_as_json(mode, monkeypatch):
     seen = []
-    monkeypatch.setattr(runner, "flags_of", lambda *told: seen.append(told) or ["drifting"])
+    monkeypatch.setattr(timing, "flags_of", lambda *told: seen.append(told) or ["drifting"])
     record = measure(
         build_model("diffutran", "tiny"),
         build_sampler("block-cache"),
@@ -197,7 +199,7 @@ def test_a_run_next_to_busy_processes_is_contended():
 def test_a_gpu_is_asked_by_its_properties_or_says_why_not(monkeypatch):
     device, asked = torch.device("cuda", 1), []
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: f"of {device}")
-    monkeypatch.setattr(runner, "nvml_source", lambda told: asked.append(told) or "no luck")
+    monkeypatch.setattr(timing, "nvml_source", lambda told: asked.append(told) or "no luck")
     assert watch_of(device).telemetry([1.0], 1) == Telemetry(note="no luck")
     assert asked == ["of cuda:1"]
 
