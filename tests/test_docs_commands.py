@@ -72,8 +72,8 @@ def place(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("docs")
     (folder / "results").mkdir()
-    for name in ("results/mine.jsonl", "results/quick.jsonl", "baseline.jsonl"):
-        shutil.copy(RECORDS, folder / name)
+    for name in ("results/mine", "results/quick", "results/base", "results/head", "baseline"):
+        shutil.copy(RECORDS, folder / f"{name}.jsonl")
     shutil.copytree(RECORDS.parent, folder / "results" / "cpu")
     (folder / "mine.toml").write_text(SWEEP)
     model = dlm_bench.build_model("diffumamba", "tiny", dtype=torch.float32)
