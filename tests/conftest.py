@@ -24,6 +24,12 @@ STARTERS = {"process", "slurm", "browser"}
 _running: list[pytest.Item] = []
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files of tests/cli anew"
+    )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     _running.append(item)

@@ -1,8 +1,10 @@
 """A sampler's options are options of `run`, and a mistake names what was meant."""
 
 import dataclasses
+import json
 
 import pytest
+import torch
 
 from dlm_bench.cli import main
 from dlm_bench.results.store import read_records
@@ -90,3 +92,51 @@ def test_accepting_by_confidence_with_random_weights_is_warned_of_in_one_line(ru
     (line,) = err.splitlines()
     assert line.startswith("dlm-bench: warning: accept=threshold on random weights")
     assert not run("full")[2]
+
+
+def test_options_have_the_names_of_other_harnesses_too(run):
+    names = ["--output-len", "24", "--input-len", "4", "--batch-size", "2", "-r", "3", "-w", "1"]
+    code, record, _ = run("full", *names)
+    assert code == 0
+    assert (record.point.length, record.point.prompt_len, record.point.batch) == (24, 4, 2)
+    assert (record.repeats, record.warmup) == (3, 1)
+
+
+AUTO = ["run", "diffutran", "full", "--size", "tiny", "-L", "8", "-r", "1", "-w", "0"]
+
+
+def test_the_device_is_chosen_and_said_in_the_first_line(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(AUTO) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "device: cpu; no CUDA device is here"
+    assert not err
+    assert main([*AUTO, "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "device: cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU is here")
+def test_a_gpu_is_preferred_where_there_is_one(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert main(AUTO) == 2
+    assert "device: 'cuda' is not here" in capsys.readouterr().err
+
+
+def test_json_is_alone_on_standard_output(capsys):
+    assert main([*AUTO, "--device", "cpu", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["status"] == "ok"
+    assert err == "device: cpu\n"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_quiet_leaves_results_and_errors(before, capsys):
+    unsure = [*AUTO, "--device", "cpu", "-o", "accept=threshold"]
+    assert main(unsure) == 0
+    assert "warning: accept=threshold on random weights" in capsys.readouterr().err
+    assert main(["--quiet", *unsure] if before else [*unsure, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("point ")
+    assert not err
+    assert main([*AUTO, "--device", "cpu", "--quiet", "--unmask", "coin"]) == 2
+    assert "unmask: 'coin' is not known" in capsys.readouterr().err

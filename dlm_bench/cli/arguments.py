@@ -53,6 +53,16 @@ class Parser(argparse.ArgumentParser):
             )
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help with the metavar once for all names of an option, as from Python 3.13 on."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
 Commands = argparse._SubParsersAction
 
 
@@ -65,7 +75,7 @@ def add_command(
         help=help,
         description=description,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     return parser
 

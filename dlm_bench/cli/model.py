@@ -11,25 +11,32 @@ if TYPE_CHECKING:
     from dlm_bench.plugins.api import Model
 
 
-def find_device(args: argparse.Namespace, *, for_programs: bool = False) -> "Place":
-    """Return the device of --device, with auto resolved in `args`, and say which it is.
+def find_device(args: argparse.Namespace) -> "Place":
+    """Return the device of --device, with auto resolved in `args`."""
+    from dlm_bench.models.place import find_place
+
+    if args.device == "auto":
+        import torch
+
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+        args.device_is_auto = True
+    return find_place(args.device)
+
+
+def print_device(args: argparse.Namespace, place: "Place", *, for_programs: bool = False) -> None:
+    """Print the device, once the arguments are known to be right.
 
     The line goes to standard error where standard output is for programs, or with --quiet.
     """
-    import torch
+    name = why = ""
+    if place.type == "cuda":
+        import torch
 
-    from dlm_bench.models.place import find_place
-
-    why = ""
-    if args.device == "auto":
-        here = torch.cuda.is_available()
-        args.device = "cuda" if here else "cpu"
-        why = "; --device cpu is the other choice" if here else "; no CUDA device is here"
-    place = find_place(args.device)
+        name = f", {torch.cuda.get_device_name(place.index)}"
+    if "device_is_auto" in args:
+        why = "; no CUDA device is here" if place.type == "cpu" else "; --device cpu for the CPU"
     stream = sys.stderr if for_programs or "quiet" in args else sys.stdout
-    name = f", {torch.cuda.get_device_name(place.index)}" if place.type == "cuda" else ""
     print(f"device: {place}{name}{why}", file=stream)
-    return place
 
 
 def load_model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Model":

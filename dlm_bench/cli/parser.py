@@ -16,7 +16,7 @@ from dlm_bench.cli import (
     trace,
 )
 from dlm_bench.cli import list as list_names
-from dlm_bench.cli.arguments import Parser
+from dlm_bench.cli.arguments import HelpFormatter, Parser
 from dlm_bench.errors import did_you_mean
 
 EXAMPLES = """\
@@ -71,7 +71,7 @@ def build_parser() -> Parser:
         prog="dlm-bench",
         description="A throughput benchmark for diffusion language models.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--version",

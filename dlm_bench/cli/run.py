@@ -18,7 +18,7 @@ from dlm_bench.cli.arguments import (
     sampler_options,
     warn_of_random_acceptance,
 )
-from dlm_bench.cli.model import find_device, load_model
+from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import PointError, first_line, is_out_of_memory, seconds_of, share_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.timing.measure import measure
 
     sampler = build_sampler(args.sampler, **sampler_options(args))
-    device = find_device(args, for_programs=args.json)
+    device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.
     sampler.check_timed(args.length, args.prompt_len)
@@ -145,6 +145,7 @@ def _measure(args: argparse.Namespace) -> int:
     if args.output:
         check_writable(args.output)
     forced = forced_kernels(args)
+    print_device(args, device, for_programs=args.json)
     model = load_model(args, dtype, forced)
     if not sampler.known and not model.checkpoint:
         warn_of_random_acceptance(str(sampler.options()["accept"]))

@@ -37,7 +37,7 @@ def add(subparsers: Commands) -> None:
         subparsers,
         "sweep",
         "measure the points of a TOML file",
-        "Measure every point of a sweep file and append a record of each to a results file.",
+        "Measure every point of a sweep file and append the records to a results file.",
         EXAMPLE,
     )
     parser.add_argument(

@@ -17,7 +17,7 @@ from dlm_bench.cli.arguments import (
     sampler_options,
     warn_of_random_acceptance,
 )
-from dlm_bench.cli.model import find_device, load_model
+from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import DEFAULT_SIZE
 from dlm_bench.samplers.denoising import RULE_OPTIONS
@@ -34,9 +34,9 @@ def add(subparsers: Commands) -> None:
         subparsers,
         "trace",
         "record how many tokens each pass accepts",
-        "Decode once by confidence and record how many tokens each pass accepts, block by\n"
-        "block. The sampler option trace=FILE, in a sweep too, replays the counts with any\n"
-        "weights; a longer decode starts again from the trace's first block.",
+        "Decode once by confidence and record how many tokens each pass accepts, block\n"
+        "by block. The sampler option trace=FILE, in a sweep too, replays the counts with\n"
+        "any weights; a longer decode starts again from the trace's first block.",
         EXAMPLE,
     )
     parser.add_argument("backbone", help="decode with this denoiser (see dlm-bench list)")
@@ -99,6 +99,7 @@ def trace(args: argparse.Namespace) -> int:
     sampler.check_backbone(args.backbone, args.length, args.prompt_len)
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
+    print_device(args, device)
     model = load_model(args, dtype, forced_kernels(args))
     if not model.checkpoint:
         warn_of_random_acceptance(rule)
