@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 class DlmBenchError(Exception):
-    """Base of every error that the command line shows as one line with exit code 2."""
+    """Base of the errors shown by the command line as a line, with exit code 2."""
 
 
 class ConfigError(DlmBenchError):
@@ -27,7 +27,7 @@ class PointError(DlmBenchError):
 
 
 class ResultsError(DlmBenchError):
-    """A results file is missing, unreadable, or lacks what was asked of it."""
+    """A missing or unreadable results file, or a file without the wanted records."""
 
 
 class TornLineWarning(UserWarning):

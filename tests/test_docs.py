@@ -69,13 +69,35 @@ def test_the_readme_is_short():
     assert len(read("README.md").splitlines()) < 150
 
 
-def test_the_readme_runs_as_python(tmp_path, monkeypatch):
-    (code,) = blocks(read("README.md"), "python")
-    code = code.replace('"small"', '"tiny"').replace("256", "32").replace(", 1024", ", 32")
-    monkeypatch.chdir(ROOT)
+def scripts():
+    """The Python of each page that imports what it needs; plug-ins have tests of their own."""
+    return [
+        pytest.param(code, id=f"{name}-{number}")
+        for name in NAMES
+        for number, code in enumerate(blocks(read(name), "python"))
+        if "import dlm_bench\n" in code
+    ]
+
+
+@pytest.mark.parametrize("code", scripts())
+def test_python_on_a_page_runs(code, tmp_path, monkeypatch):
+    """At reduced size."""
+    for large, reduced in (('"small"', '"tiny"'), ("256, seed", "32, seed"), (" 1024", " 64")):
+        code = code.replace(large, reduced)
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["tokens"].shape == (1, 32)
+    exec(compile(code.replace("state, 100", "state, 3"), "page", "exec"), names)
+    if "tokens = sampler" in code:
+        assert names["tokens"].shape == (1, 32)
+
+
+def test_the_readme_shows_the_contract():
+    (code,) = blocks(read("README.md"), "python")
+    shown = ("build_model", "build_sampler", "measure", "fit_latency", "load_results")
+    assert [name for name in shown if f"dlm_bench.{name}(" not in code] == []
+    for name in ("schedule", "forward_passes", "query_tokens", "decode"):
+        assert f".{name}" in code
 
 
 @pytest.mark.parametrize("name", ["docs/paper.md", "docs/architecture.md"])

@@ -33,11 +33,11 @@ class Terms(NamedTuple):
 class LatencyFit:
     """A fitted latency law, for lengths L in tokens and times in seconds.
 
-    `quadratic` (s/token²), `linear` (s/token) and `constant` (s) are >= 0. `r2` is the R² of the
-    unweighted values (repeats of a length averaged): the longest lengths dominate it, although
-    the fit itself weighs relative errors. `intervals` maps each coefficient to its 95 % bootstrap
-    interval (low, high); it is (0, inf) where as many coefficients as lengths leave no error to
-    estimate from.
+    quadratic, linear, constant: s/token², s/token and s, all >= 0.
+    r2: R² of the unweighted values, repeats of a length averaged. The longest lengths dominate r2,
+        although the fit weighs relative errors.
+    intervals: for each coefficient the 95 % bootstrap interval (low, high); (0, inf) where as many
+        coefficients as lengths leave no error to estimate from.
     """
 
     quadratic: float
@@ -81,13 +81,13 @@ def fit_latency(
 ) -> LatencyFit:
     """Fit the latency law to measured passes by non-negative least squares of relative errors.
 
-    `lengths` (points,) are in tokens, `seconds` (points,) the time of one pass each. A length may
-    occur several times (repeats): its times are averaged first, because what a length deviates
-    from the law is the same in all its repeats, which are therefore no independent evidence.
-    `bootstrap` is the number of resamples behind the intervals, `seed` makes them repeatable.
+    lengths: tokens, (points,). Repeats of a length are averaged first: a deviation of that length
+        from the law is common to all of them, so they are no independent evidence.
+    seconds: the time of a pass, (points,).
+    bootstrap: resamples behind the intervals. seed: makes them repeatable.
 
-    Raises ConfigError if the arrays differ in size, hold a value that is not finite and positive,
-    or have fewer than 3 distinct lengths.
+    Raises ConfigError for arrays of different sizes, a value not finite and positive, or fewer than
+    3 distinct lengths.
     """
     # A 95 % interval from fewer than 40 resamples would end at its single most extreme ones.
     check_int("bootstrap", bootstrap, minimum=40)

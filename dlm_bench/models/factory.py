@@ -45,15 +45,18 @@ def build_model(
     kernels: Mapping[str, str] | None = None,
     random_weights: bool = False,
 ) -> Model:
-    """A backbone in inference mode: this project's or a package's with random weights, or the
-    model in a folder of Hugging Face's, "hf:FOLDER", with its own or random ones.
+    """Build a backbone in inference mode.
 
-    The size is "small" unless given, or what else there is. device="meta" builds the shapes alone,
-    in no memory. `layers` and `heads` override the size's, in this project's own backbones.
-    `kernels` insists on implementations by operation, as {"attention": "cudnn"} (see
-    `dlm_bench.kernels.choice`). A CUDA device becomes the current one. The weights depend on the
-    seed and on the kind of device. Raises ConfigError for an unknown backbone, size, dtype, device
-    or kernel, or one that is not there.
+    backbone: this project's or a package's, with random weights; or "hf:FOLDER", a local folder in
+        the format of Hugging Face, with the folder's weights, or random if `random_weights`.
+    size: "small" by default, or the default of the package.
+    device: "cpu", "cuda" or "meta" (shapes alone, without memory). CUDA becomes the current device.
+    dtype: a torch.dtype, or a name such as "bfloat16".
+    seed: of random weights, which depend on the kind of device, too.
+    layers, heads: override those of the size, in this project's backbones.
+    kernels: implementations to insist on, by operation, as {"attention": "cudnn"}.
+
+    Raises ConfigError for an unknown or missing backbone, size, dtype, device or kernel.
     """
     if backbone in BACKBONES and find("backbone", backbone, BACKBONES) is None:
         size = backbone_info(backbone).default_size if size is None else size

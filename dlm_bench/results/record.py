@@ -28,9 +28,12 @@ def _now() -> str:
 
 
 class Point(BaseModel):
-    """One thing to measure. `options` are the sampler's options, defaults included; `length` are
-    the tokens to generate of each sequence, after `prompt_len` that are given. Fields of a newer
-    version are kept: they tell points apart as options do."""
+    """A thing to measure.
+
+    options: those of the sampler, defaults included. length: tokens to generate of each sequence,
+    after a prompt of `prompt_len`. Fields of a newer version are kept, and separate points as
+    options do.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -80,32 +83,27 @@ class PassTiming(BaseModel):
 
 
 class Record(BaseModel):
-    """A measured point.
+    """A measured point. Every field, with unit and default, is in docs/records.md.
 
-    `seconds` holds the time of one whole decode per repeat, measured in exact mode and
-    integrated over the schedule in sampled mode. A pass that only puts a prompt into the caches is
-    not among it, nor in `nfe` and `query_tokens`: `prefill_seconds` holds its time per repeat,
-    empty where there is none, and `first_block_seconds` the time until the first block was there,
-    prefill pass included. `timed_tokens` are the tokens, of all sequences, that `seconds` decoded:
-    all but the first of each where the prefill pass gave that, never those of the prompt; None in
-    records of before there were prompts, for all. `nfe` counts all passes that `seconds` holds,
-    `decoding_passes` those of them that unmask tokens: all but commits. `error_estimate` is the
-    sampled mode's estimate of its own relative error. `checkpoint` is the digest of the file that
-    the weights come from, empty where they are random. `kernels` names the implementation of each
-    operation, `graphs` says of each role of pass whether it ran as a captured CUDA graph, and why
-    not. `telemetry` holds what the hardware reported (see timing.telemetry). `warmup_seconds` are
-    those of the warm-up runs, of decodes in exact mode and of the first unit of each line in
-    sampled mode; more than `warmup` of them where they still got faster.
+    seconds: each repeat's time of a whole decode without prefill; in sampled mode an integral over
+        the schedule. prefill_seconds: the prefill of each repeat, empty without a prefill.
+        first_block_seconds: time to the first block, prefill included.
+    timed_tokens: tokens of all sequences generated in `seconds`, never those of the prompt; without
+        the first of each where the prefill gave that token. None (all) in older records.
+    nfe: passes in `seconds`, commits included. decoding_passes: `nfe` without commits.
+    error_estimate: relative error of sampled timing.
+    checkpoint: digest of the weights' file, empty for random weights.
+    kernels: implementation of each operation. graphs: for each role of pass `captured`, or the
+        reason against a CUDA graph. telemetry: hardware sensors (see timing.telemetry).
+    warmup_seconds: the warmup runs, more than `warmup` where they still got faster.
+    settings: those asked for, where "auto" may be a mode; empty in older records.
+    flags: reasons to trust the numbers less; nothing is dropped for a flag.
+        throttled: heat, power or the board held the clocks down during the repeats.
+        drifting: repeats get slower, or faster, by more than they scatter.
+        outliers: some repeats lie far from the others.
+        contended: the threads of a CPU run had to wait for a CPU.
 
-    `settings` are those that were asked for, where "auto" may be a mode; empty in older records.
-
-    `flags` says what makes the numbers less sure; nothing is dropped for it:
-    throttled: heat, power or the board held the clocks down during the repeats.
-    drifting: the repeats get slower, or faster, one after the other by more than they scatter.
-    outliers: some repeats lie far from the others.
-    contended: the threads of a CPU run had to wait for a CPU, as something else was using it.
-
-    Fields and flags of a newer version are kept as they are.
+    Fields and flags of a newer version are kept.
     """
 
     model_config = ConfigDict(extra="allow")

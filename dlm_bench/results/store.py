@@ -31,12 +31,12 @@ MOST_SAID = 3  # lines of a file that are warned of one by one
 def append_record(
     path: str | os.PathLike[str], record: Record, wrote: Callable[[], object] = lambda: None
 ) -> None:
-    """Append one record to `path`, creating the file and its folder.
+    """Append a record to a file; create file and folder if needed.
 
-    The line goes out in a single write under an exclusive lock, so that sweeps may share a file,
-    and is synced before this returns. After the torn line of a killed writer it starts on a line
-    of its own, so that the torn one stays the only loss. `wrote` is called as soon as the record is
-    in the file, before the disk is waited for. Raises ResultsError if the file cannot be written.
+    The line is written in a single call under an exclusive lock, so that sweeps may share a file,
+    and synced before the return. After a torn line of a killed writer the record starts on a new
+    line. `wrote` is called as soon as the record is in the file, before the sync. Raises
+    ResultsError if the file cannot be written.
     """
     line = record.model_dump_json().encode() + b"\n"
     try:
@@ -115,12 +115,12 @@ def _unwritable(path: str | os.PathLike[str], error: OSError) -> ResultsError:
 
 
 def read_records(path: str | os.PathLike[str], *, strict: bool = False) -> list[Record]:
-    """Every whole record of a results file, in the order written.
+    """Read every whole record of a results file, in the order written.
 
-    Unknown fields are kept; records of a newer schema are read as far as they can be, with a
-    `NewerRecordWarning`. A line that is not a record is skipped with a `TornLineWarning` that names
-    it, a `LostPointWarning` if the line is whole. Raises `ResultsError` if the file cannot be read;
-    if `strict`, also for a line that is not a record.
+    Unknown fields are kept. Records of a newer schema are read as far as possible, with a
+    NewerRecordWarning. A line without a record is skipped with a TornLineWarning, or with a
+    LostPointWarning if the line is whole. Raises ResultsError if the file cannot be read, and
+    with `strict` for any line without a record.
     """
     return _records(path, _content(path), strict=strict)
 
@@ -263,13 +263,12 @@ def _looked_at(line: bytes) -> tuple[bool, int]:
 
 
 def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
-    """Records of one or more results files as a DataFrame, one row a record.
+    """Load the records of results files as a DataFrame, a row a record.
 
-    The sampler's options are columns of their own (NaN where a sampler lacks one), next to
-    `mean_seconds`, `tokens_per_second`, `ms_per_pass`, `tokens_per_pass`, `nfe_per_token` and
-    `seconds` (the list of repeats), and `mean_prefill_seconds` and `mean_first_block_seconds` (None
-    where there is no such time).
-    Raises `ResultsError` as `read_records` does.
+    Columns: the fields of Record and Point, the options of the sampler (NaN where a sampler has no
+    such option), `mean_seconds`, `mean_prefill_seconds`, `mean_first_block_seconds` (None without
+    such times), `tokens_per_second`, `ms_per_pass`, `tokens_per_pass`, `nfe_per_token`. Raises
+    ResultsError as `read_records` does.
     """
     return frame_of(record for path in paths for record in read_records(path))
 

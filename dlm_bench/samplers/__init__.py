@@ -19,10 +19,10 @@ SAMPLERS: dict[str, type[Sampler]] = {
 
 
 def build_sampler(name: str, /, **options: Any) -> Sampler:
-    """A sampler by name with its options; those not given take their defaults.
+    """Build a sampler by name, with options; the others take their defaults.
 
-    Raises ConfigError for an unknown sampler, an option it lacks, a value it does not allow, or an
-    option that would mean nothing beside the others.
+    Raises ConfigError for an unknown sampler or option, a value out of range, or an option without
+    a meaning beside the others.
     """
     kind, allowed = sampler_class(name), options_of(name)
     for option in options:

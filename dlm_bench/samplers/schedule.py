@@ -45,10 +45,10 @@ class DecodeShape:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """`count` forward evaluations in a row of `query_len` tokens over `context_len` cached ones.
+    """`count` forward evaluations in a row of `query_len` tokens over `context_len` cached tokens.
 
-    Passes of one kind have one shape: a kind is what a CUDA graph is captured for. What follows a
-    colon in a kind tells shapes of one role apart, as `denoise:17` for a last block of 17 tokens.
+    Passes of a kind have the same shape, as a CUDA graph is captured for each kind. The part after
+    a colon separates shapes of a role: `denoise:17` for a last block of 17 tokens.
     """
 
     kind: str
@@ -64,8 +64,10 @@ class Pass:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The run-length list of the passes of one decode of `length` tokens after `prompt_len` of a
-    prompt; the first of them may be a prefill pass over that."""
+    """The passes of a decode of `length` tokens after a prompt of `prompt_len`, run-length encoded.
+
+    The first pass may be a prefill over the prompt.
+    """
 
     length: int
     passes: tuple[Pass, ...]

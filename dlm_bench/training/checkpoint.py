@@ -66,10 +66,10 @@ def load_checkpoint(
     *,
     kernels: Mapping[str, str] | None = None,
 ) -> Denoiser:
-    """The model in a checkpoint, in inference mode; its `checkpoint` says which weights they are.
+    """Load the model of a checkpoint in inference mode; `model.checkpoint` is the file's digest.
 
-    `dtype`, `device` and `kernels` as in `build_model`. Raises ConfigError if the file is not a
-    checkpoint, or its tensors are not those of its configuration.
+    device, dtype, kernels: as in `build_model`. Raises ConfigError if the file is no checkpoint, or
+    the tensors do not fit the configuration.
     """
     config = checkpoint_config(path)
     place = parse_device(device)

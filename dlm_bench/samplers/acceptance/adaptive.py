@@ -56,8 +56,10 @@ def record_trace(
     seed: int = 0,
     prompt_len: int = 0,
 ) -> Trace:
-    """Decode `length` tokens after a random prompt and record what each pass accepted. Raises
-    ConfigError as `prepare` does."""
+    """Decode `length` tokens after a random prompt and record the tokens accepted by each pass.
+
+    Raises ConfigError as `Sampler.prepare` does.
+    """
     return trace_decode(model, sampler, DecodeShape(length, prompt_len, batch), seed)
 
 

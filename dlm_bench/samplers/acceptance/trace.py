@@ -107,7 +107,7 @@ def save_trace(trace: Trace, path: str | Path) -> None:
 
 
 def load_trace(path: str | Path) -> Trace:
-    """Read a trace. Raises ConfigError if there is none, or it is torn or of a newer schema."""
+    """Read a trace. Raises ConfigError if the file is missing, torn or of a newer schema."""
     try:
         text = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except (OSError, ValueError) as error:  # a path with a NUL
