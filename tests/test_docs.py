@@ -82,7 +82,7 @@ def scripts():
 @pytest.mark.parametrize("code", scripts())
 def test_python_on_a_page_runs(code, tmp_path, monkeypatch):
     """At reduced size."""
-    for large, reduced in (('"small"', '"tiny"'), ("256, seed", "32, seed"), (" 1024", " 64")):
+    for large, reduced in (('"small"', '"tiny"'), ("256, seed", "32, seed"), ("1024", "64")):
         code = code.replace(large, reduced)
     (tmp_path / "results").symlink_to(ROOT / "results")
     monkeypatch.chdir(tmp_path)
