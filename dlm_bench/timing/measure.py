@@ -69,25 +69,23 @@ def measure(
     graphs: Graphs = "auto",
     prompt_len: int = 0,
 ) -> Record:
-    """Time the decoding of `length` tokens of each of `batch` sequences, after a random prompt of
-    `prompt_len` tokens each.
+    """Time the decoding of `length` tokens of each of `batch` sequences after a random prompt.
 
-    A pass that only puts the prompt into the caches is timed apart, as is the time until the first
-    block is there; neither it nor the prompt's tokens count in the decode's seconds, passes and
-    tokens.
+    mode: "exact" runs whole decodes, `warmup` untimed and `repeats` timed (the paper's protocol: 3
+        and 5). "sampled" times units of passes at up to `nodes` places of the schedule and
+        integrates, in `repeats` rounds, and more until the relative error is within `tolerance` or
+        `max_seconds` are over. "auto" is exact if all decodes fit into `max_seconds` by a pilot
+        run, else sampled.
+    warmup: goes on while the decodes get faster, for at most as many again.
+    batch, prompt_len: sequences at once; tokens of the prompt of each.
+    seed: of prompts, orders and noise; sequence i uses seed + i.
+    graphs: on a GPU "auto" replays a CUDA graph for each kind of pass, where a capture works;
+        "require" raises where not; "off" launches every kernel from Python.
 
-    mode "exact" runs whole decodes, `warmup` untimed and `repeats` timed ones (the paper's
-    protocol: 3 and 5); the warm-up goes on while the runs get faster, for at most as many again.
-    "sampled" times units of passes at up to `nodes` places along the schedule and integrates over
-    it: `repeats` rounds, and more until the relative error is within `tolerance` or they have taken
-    `max_seconds`. "auto" is exact if the decodes will take no longer than `max_seconds` together,
-    by a pilot run, else sampled; the record says which.
-    On a GPU, `graphs` "auto" replays one CUDA graph per kind of pass where it can be captured,
-    "require" raises where it cannot, "off" launches every kernel from Python. Allocation, capture,
-    seeking and the drawing of tokens are never timed. Where the model decides how many passes a
-    decode takes, one runs first, untimed, and this one's passes are timed: what each accepts is
-    decided on the device, and nothing is read between them. Raises ConfigError for a value that is
-    not allowed.
+    Prefill and time to the first block are timed separately; prompt tokens do not count.
+    Allocation, capture, seeking and token drawing are never timed. Where the model decides the
+    number of passes, a first decode runs untimed, and the passes of that decode are timed, with no
+    host read between. Raises ConfigError for a value out of range.
     """
     check_settings(mode, warmup, repeats, nodes, tolerance, max_seconds)
     device = model.head.weight.device
