@@ -128,25 +128,27 @@ class Throughput:
         prompt_len: int = 0,
         device: str | None = None,
         dtype: str | None = None,
-        mode: "Mode" = "exact",
-        warmup: int = 3,
-        repeats: int = 5,
-        seed: int = 0,
-        graphs: "Graphs" = "auto",
+        mode: "Mode | None" = None,
+        warmup: int | None = None,
+        repeats: int | None = None,
+        seed: int | None = None,
+        graphs: "Graphs | None" = None,
         **options: Any,
     ) -> "Record":
         """Time a point and return its record; `options` are the sampler's.
 
         `backbone` and `size` are those of `dlm_bench.build_model`; `device` is that of --dlm-device
-        if it is not given, `dtype` float32 on a CPU and else bfloat16; mode, warmup, repeats and
-        graphs are those of `dlm_bench.measure`. Skips the test in a worker of pytest-xdist, beside
-        whose work no time means anything. Fails it in a line for a value that is not allowed.
+        if it is not given, `dtype` float32 on a CPU and else bfloat16; mode, warmup, repeats, seed
+        and graphs are those of `dlm_bench.measure`, with its defaults. Skips the test in a worker
+        of pytest-xdist, beside whose work no time means anything. Fails it in a line for a value
+        that is not allowed.
         """
         __tracebackhide__ = True
         if "PYTEST_XDIST_WORKER" in os.environ:
             pytest.skip("dlm-bench: workers of pytest-xdist would slow each other; use -n 0")
-        settings: dict[str, Any] = {"mode": mode, "warmup": warmup, "repeats": repeats}
-        settings |= {"batch": batch, "prompt_len": prompt_len, "seed": seed, "graphs": graphs}
+        given = {"mode": mode, "warmup": warmup, "repeats": repeats, "seed": seed, "graphs": graphs}
+        settings: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
+        settings |= {"batch": batch, "prompt_len": prompt_len}
         try:
             return self._measure(
                 (backbone, size, device, dtype), sampler, options, length, settings
@@ -168,13 +170,16 @@ class Throughput:
         from dlm_bench.samplers import build_sampler
         from dlm_bench.sweep.worker.jobs import release
         from dlm_bench.timing.measure import measure
+        from dlm_bench.timing.settings import DEFAULTS
 
         backbone, size, device, dtype = asked
         place = find_place(self._settings.device if device is None else device)
         dtype = default_dtype(place.type) if dtype is None else dtype
         built = build_sampler(sampler, **options)
         try:
-            model = self._load_model(backbone, size, str(place), dtype, settings["seed"])
+            model = self._load_model(
+                backbone, size, str(place), dtype, settings.get("seed", DEFAULTS.seed)
+            )
             record = measure(model, built, length, **settings)
         finally:
             release(place.type)

@@ -20,6 +20,7 @@ from dlm_bench.cli.arguments import (
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import PointError, first_line, is_out_of_memory, seconds_of, share_of
+from dlm_bench.timing.settings import DEFAULTS
 
 if TYPE_CHECKING:
     from dlm_bench.results.record import Record
@@ -65,7 +66,7 @@ def add(subparsers: Commands) -> None:
     add_device(parser)
     parser.add_argument(
         "--mode",
-        default="exact",
+        default=DEFAULTS.mode,
         help="time whole decodes (exact, default), a few passes and integrate (sampled), or exact "
         "where that takes at most --max-seconds (auto)",
     )
@@ -73,42 +74,46 @@ def add(subparsers: Commands) -> None:
         "-w",
         "--warmup",
         type=int,
-        default=3,
+        default=DEFAULTS.warmup,
         metavar="RUNS",
-        help="run this many decodes untimed first (default: 3)",
+        help="run this many decodes untimed first (default: %(default)s)",
     )
     parser.add_argument(
         "-r",
         "--repeats",
         type=int,
-        default=5,
+        default=DEFAULTS.repeats,
         metavar="RUNS",
-        help="time this many decodes (default: 5)",
+        help="time this many decodes (default: %(default)s)",
     )
     parser.add_argument(
         "--tolerance",
         type=partial(share_of, "--tolerance"),
-        default="1%",
+        default=f"{DEFAULTS.tolerance:.0%}",
         metavar="SHARE",
-        help="sampled mode: stop at this relative error, as 1%% or 0.01 (default: 1%%)",
+        help="sampled mode: stop at this relative error, as 1%% or 0.01 (default: %(default)s)",
     )
     parser.add_argument(
         "--max-seconds",
         type=partial(seconds_of, "--max-seconds"),
-        default="30s",
+        default=f"{DEFAULTS.max_seconds:g}s",
         metavar="TIME",
-        help="sampled mode: give up on --tolerance after this long, as 30s or 2m (default: 30s)",
+        help="sampled mode: give up on --tolerance after this long, as 30s or 2m (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--nodes",
         type=int,
-        default=9,
+        default=DEFAULTS.nodes,
         metavar="PASSES",
-        help="sampled mode: time at most this many passes of a kind (default: 9)",
+        help="sampled mode: time at most this many passes of a kind (default: %(default)s)",
     )
     add_cuda(parser)
     parser.add_argument(
-        "--seed", type=int, default=0, help="draw weights and tokens with this seed (default: 0)"
+        "--seed",
+        type=int,
+        default=DEFAULTS.seed,
+        help="draw weights and tokens with this seed (default: %(default)s)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE.jsonl", help="append the record to this results file"

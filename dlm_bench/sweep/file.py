@@ -30,6 +30,7 @@ from dlm_bench.errors import (
 )
 from dlm_bench.results.record import Graphs, Mode
 from dlm_bench.sweep.mistakes import Mistakes, line_numbers
+from dlm_bench.timing.settings import DEFAULTS
 
 SHIPPED = Path(__file__).parents[1] / "sweeps"
 
@@ -93,16 +94,18 @@ class File(BaseModel):
     lengths: Lengths
     device: str = "cpu"
     dtype: str | None = None
-    mode: Mode = "exact"
-    warmup: Annotated[int, Field(ge=0, le=MOST_RUNS)] = 3
-    repeats: Annotated[PositiveInt, Field(le=MOST_RUNS)] = 5
-    nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = 9
-    tolerance: Annotated[float, _read(share_of), Field(gt=0, le=1)] = 0.01
-    max_seconds: Annotated[float, _read(seconds_of), Field(gt=0, le=LONGEST_WAIT)] = 30.0
+    mode: Mode = DEFAULTS.mode
+    warmup: Annotated[int, Field(ge=0, le=MOST_RUNS)] = DEFAULTS.warmup
+    repeats: Annotated[PositiveInt, Field(le=MOST_RUNS)] = DEFAULTS.repeats
+    nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = DEFAULTS.nodes
+    tolerance: Annotated[float, _read(share_of), Field(gt=0, le=1)] = DEFAULTS.tolerance
+    max_seconds: Annotated[float, _read(seconds_of), Field(gt=0, le=LONGEST_WAIT)] = (
+        DEFAULTS.max_seconds
+    )
     batch: Batches = [1]
     prompt_len: Prompts = [0]
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
-    graphs: Graphs = "auto"
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = DEFAULTS.seed
+    graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}
     random_weights: bool = False
     timeout: Annotated[float, _read(seconds_of), Field(gt=0, allow_inf_nan=False)] | None = None

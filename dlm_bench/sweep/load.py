@@ -14,28 +14,31 @@ from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.sweep.expand import Expansion, pair_key
 from dlm_bench.sweep.file import File, find_sweep, read_file
 from dlm_bench.sweep.mistakes import Mistakes
+from dlm_bench.timing.settings import DEFAULTS
 
 # Settings that say how a model is built and not how it is measured.
 MODEL_SETTINGS = ("folders", "random_weights")
 
 
 class Measuring(BaseModel):
-    """How the points of a sweep are measured: the settings that a number depends on.
+    """How the points of a sweep are measured: all settings that a number depends on.
 
-    folders: where the models of Hugging Face's format are, by the name of the backbone;
+    Those of one measurement are explained in `MeasureSettings`.
+    kernels: the implementation of each operation that is not left to the program.
+    folders: where the models of Hugging Face's format are, by the name of the backbone.
     random_weights: they are built with random weights instead of their own.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    mode: Mode = "exact"
-    warmup: int = 3
-    repeats: int = 5
-    nodes: int = 9
-    tolerance: float = 0.01
-    max_seconds: float = 30.0
-    seed: int = 0
-    graphs: Graphs = "auto"
+    mode: Mode = DEFAULTS.mode
+    warmup: int = DEFAULTS.warmup
+    repeats: int = DEFAULTS.repeats
+    nodes: int = DEFAULTS.nodes
+    tolerance: float = DEFAULTS.tolerance
+    max_seconds: float = DEFAULTS.max_seconds
+    seed: int = DEFAULTS.seed
+    graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}
     folders: dict[str, str] = {}
     random_weights: bool = False

@@ -28,13 +28,11 @@ from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.nvml import nvml_source
 from dlm_bench.timing.sampled import ANY_ERROR, Estimate, estimate
+from dlm_bench.timing.settings import DEFAULTS
 from dlm_bench.timing.steady import drifting, outliers
 from dlm_bench.timing.telemetry import Telemetry, Watch
 
-MOST_NODES = 9
 MOST_JUDGED = 50  # repeats, or means of as many rounds in a row, that flags are judged by
-TOLERANCE = 0.01
-MOST_SECONDS = 30.0
 
 
 def point_of(model: Model, sampler: Sampler, shape: DecodeShape) -> Point:
@@ -58,15 +56,15 @@ def measure(
     model: Model,
     sampler: Sampler,
     length: int,
-    mode: Mode = "exact",
-    warmup: int = 3,
-    repeats: int = 5,
+    mode: Mode = DEFAULTS.mode,
+    warmup: int = DEFAULTS.warmup,
+    repeats: int = DEFAULTS.repeats,
     batch: int = 1,
-    seed: int = 0,
-    nodes: int = MOST_NODES,
-    tolerance: float = TOLERANCE,
-    max_seconds: float = MOST_SECONDS,
-    graphs: Graphs = "auto",
+    seed: int = DEFAULTS.seed,
+    nodes: int = DEFAULTS.nodes,
+    tolerance: float = DEFAULTS.tolerance,
+    max_seconds: float = DEFAULTS.max_seconds,
+    graphs: Graphs = DEFAULTS.graphs,
     prompt_len: int = 0,
 ) -> Record:
     """Time the decoding of `length` tokens of each of `batch` sequences after a random prompt.

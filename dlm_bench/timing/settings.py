@@ -1,0 +1,38 @@
+"""The settings of a measurement with their defaults, the paper's protocol.
+
+`measure`, sweep files, the command line and the pytest plugin read the defaults here. This module
+imports nothing: a parser needs it before anything is measured.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlm_bench.results.record import Graphs, Mode
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """Settings that the numbers of one point depend on.
+
+    mode: whole decodes, units of passes with integration, or by the time that decodes take.
+    warmup: untimed runs.
+    repeats: timed runs; in sampled mode the least number of rounds.
+    nodes: sampled mode: most places of the schedule that are timed, of each kind of pass.
+    tolerance: sampled mode: relative error to reach.
+    max_seconds: sampled mode: seconds after which `tolerance` is given up.
+    seed: of weights and tokens.
+    graphs: CUDA graphs.
+    """
+
+    mode: "Mode" = "exact"
+    warmup: int = 3
+    repeats: int = 5
+    nodes: int = 9
+    tolerance: float = 0.01
+    max_seconds: float = 30.0
+    seed: int = 0
+    graphs: "Graphs" = "auto"
+
+
+DEFAULTS = MeasureSettings()
