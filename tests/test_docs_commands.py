@@ -32,7 +32,7 @@ sampler = "full"
 ELSEWHERE = {
     r"--device cuda": "needs a GPU",
     r"--launcher": "needs several GPUs or Slurm: tests/launch",
-    r"^dlm-bench ab ": "measures two revisions: tests/test_ab_command.py",
+    r"^dlm-bench ab ": "measures two revisions: tests/cli/test_ab_command.py",
     r"hf:FOLDER": "needs a folder: tests/models/test_hugging_face.py",
     r"\b(aft|taper)\b": "needs the example's package: tests/test_plugins.py",
 }

@@ -13,7 +13,7 @@ from dlm_bench.results.store import read_records
 
 pytestmark = pytest.mark.process
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 SWEEP = """
 name = "test"

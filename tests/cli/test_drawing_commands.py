@@ -9,7 +9,7 @@ from dlm_bench.cost import roofline
 from dlm_bench.cost.roofline import Hardware
 from dlm_bench.figures import FIGURES
 
-QUICK = str(Path(__file__).parents[1] / "results" / "cpu" / "quick.jsonl")
+QUICK = str(Path(__file__).parents[2] / "results" / "cpu" / "quick.jsonl")
 SHEET = Hardware("measured", 1e12, 1e11, 1e12, source="a test", dtype="float32")
 
 
