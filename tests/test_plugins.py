@@ -420,3 +420,12 @@ def test_a_backbone_that_is_not_as_documented_is_refused_by_name(package, before
         build_model("theirs")
     assert "\n" not in str(caught.value)
     assert "someones 2.5" in str(caught.value)
+
+
+def test_the_former_name_of_a_models_description_warns():
+    from dlm_bench.plugins import api
+
+    with pytest.warns(DeprecationWarning, match="ModelInfo"):
+        assert api.Facts is api.ModelInfo
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = api.nothing

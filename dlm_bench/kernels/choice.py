@@ -1,4 +1,4 @@
-"""Which implementation of each operation a model runs with: chosen once, when it is built.
+"""The implementation of each operation that a model runs with: chosen once, when it is built.
 
 `torch` is the plain-PyTorch reference, which runs anywhere. On a GPU the others come first where
 they are there; `forced` names one to insist on.
@@ -43,7 +43,8 @@ class Kernels:
 
     attention: of a whole sequence, by SDPA's backends or flash-attn.
     cached_attention: of a block's queries over a cache whose length is on the device.
-    ssd: the scan of a whole sequence. conv: the convolution in front of it.
+    ssd: the scan of a whole sequence.
+    conv: the convolution in front of it.
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).
     lm_head: argmax and confidence without a (length, vocabulary) tensor.
@@ -172,7 +173,7 @@ def _missing(
     *,
     forced: bool,
 ) -> str | None:
-    """Why an implementation cannot run, None if it can.
+    """The reason why an implementation cannot run, None if it can.
 
     Shapes alone (`meta`) can be traced through any that is installed, but only when asked to; and
     Triton's interpreter runs its kernels on a CPU.

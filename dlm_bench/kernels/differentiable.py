@@ -1,4 +1,4 @@
-"""What autograd can go back through: the plain kernels that write over their inputs, without that.
+"""Forms that autograd can go back through of the plain kernels that write over their inputs.
 
 `ssd_scan` and `gated_rms_norm` hand over to these where something they are given requires a
 gradient. The convolution, adaLN, the rotary embedding and attention are differentiable as they are.

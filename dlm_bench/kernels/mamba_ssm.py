@@ -24,11 +24,12 @@ ADDRESSABLE = 1 << 31  # elements: mamba-ssm's kernels count them in int32
 
 
 class ScanResult(NamedTuple):
-    """What a scan leaves, each in scan order and the heads of direction 0 first.
+    """The result of a scan, in scan order and the heads of direction 0 first.
 
-    y: (batch, length, heads, headdim), D x added. chunk_states: the states before each chunk,
-    (batch, chunks, heads, headdim, d_state). dt: after softplus, (batch, heads, chunks, chunk)
-    float32, 0 beyond the end. final_state: (batch, heads, headdim, d_state) float32.
+    y: (batch, length, heads, headdim), D x added.
+    chunk_states: the states before each chunk, (batch, chunks, heads, headdim, d_state).
+    dt: after softplus, (batch, heads, chunks, chunk) float32, 0 beyond the end.
+    final_state: (batch, heads, headdim, d_state) float32.
     """
 
     y: Tensor
@@ -129,7 +130,7 @@ def _tune(
 
 
 def _addressable_rows(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, chunk: int) -> int:
-    """How many sequences of the batch one call may take: none of its offsets may overflow."""
+    """Number of sequences that one call may take without overflow of its offsets."""
     batch, length, heads, headdim = x.shape
     groups, d_state = B.shape[2:]
     chunks = -(-length // chunk)

@@ -34,7 +34,7 @@ def ssd_scan(
     initial_state: Tensor | None = None,
     at: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What the mixers call. Returns (y like x, the state after all tokens or the first `at`).
+    """Scan for the mixers. Returns (y like x, the state after all tokens or the first `at`).
 
     `at` is (1,) int64 on the device; `initial_state` None stands for zeros. Differentiable where
     `at` is None.

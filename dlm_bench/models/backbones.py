@@ -16,10 +16,12 @@ FOLDER = "hf:"  # what the name of a folder begins with
 class BackboneInfo:
     """A backbone before it is built.
 
-    name: as records have it. supports: which passes its models can run (`protocols.PASSES`).
-    package: the distribution and version it comes from, empty if it is this project's own or a
-    folder's. folder: its absolute path, empty if it is none. max_length: the most tokens of a
-    sequence, None if it is not known yet or there is no limit.
+    name: as in records.
+    supports: the passes that its models can run (`dlm_bench.plugins.api.PASSES`).
+    sizes: the names of its sizes.
+    package: distribution and version of a plug-in, else empty.
+    folder: absolute path of a folder, else empty.
+    max_length: the most tokens of a sequence; None if not known yet, or without a limit.
     """
 
     name: str
@@ -76,13 +78,14 @@ def backbone_info(backbone: str) -> BackboneInfo:
 
 
 def own_passes(backbone: str) -> tuple[str, ...]:
-    """Which passes a backbone of this project's can run."""
+    """The passes that a backbone of this project's can run."""
     denoiser = BACKBONES[backbone].denoiser
     return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")
 
 
 def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:
-    """What a package's entry point names. Raises ConfigError if that is no BackbonePlugin."""
+    """The announcement of a package's entry point. Raises ConfigError if that is no
+    BackbonePlugin."""
     found = entry_points.load(plugin)
     if not isinstance(found, BackbonePlugin):
         raise entry_points.refusal(
@@ -92,8 +95,9 @@ def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:
 
 
 def origin_of(backbone: BackboneInfo, random_weights: bool) -> str:
-    """What the numbers of a backbone depend on besides its name: empty for this project's own, a
-    plug-in's package, or what is in a folder. Raises ConfigError if a folder lacks the weights."""
+    """The origin of a backbone, on which its numbers depend besides its name: empty for this
+    project's own, a plug-in's package, or the content of a folder. Raises ConfigError if a
+    folder lacks the weights."""
     if not backbone.folder:
         return backbone.package
     from dlm_bench.models.hf.folder import read_folder

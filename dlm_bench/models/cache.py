@@ -1,4 +1,4 @@
-"""What the layers keep between passes, and where a pass stands relative to it."""
+"""The caches of the layers between passes, and the window of a pass relative to them."""
 
 from dataclasses import dataclass
 

@@ -10,10 +10,11 @@ FREQUENCIES = 256  # width of the sinusoidal embedding of t, as in DiT and MDLM
 
 @dataclass(frozen=True)
 class Backbone:
-    """What tells one architecture from another.
+    """An architecture.
 
-    `attention_every`: layer i is attention where i % attention_every == 0, else Mamba-2; 0 means
-    no attention. `denoiser`: bidirectional, with adaLN from the timestep; the others are causal.
+    attention_every: layer i is attention where i % attention_every == 0, else Mamba-2; 0 means
+        no attention.
+    denoiser: bidirectional, with adaLN from the timestep; the others are causal.
     """
 
     title: str
@@ -110,7 +111,7 @@ class ModelConfig:
         return 2 if self.denoiser else 1
 
     def is_attention(self, layer: int) -> bool:
-        """Whether this layer's mixer is attention (else Mamba-2)."""
+        """Tell if this layer's mixer is attention (else Mamba-2)."""
         return self.attention_every > 0 and layer % self.attention_every == 0
 
 

@@ -66,10 +66,10 @@ def build_model(
     for name, value in (("layers", layers), ("heads", heads)):
         if value is not None:
             raise ConfigError(f"{name}: {value!r} is not allowed with backbone {backbone!r}")
-    place, kind = parse_device(device), parse_dtype(dtype)
+    target, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)  # Triton launches on the current one
+    if target.type == "cuda":
+        torch.cuda.set_device(target)  # Triton launches on the current one
     found = backbone_info(backbone)
     size = found.default_size if size is None else size
     found.check_size(size)
@@ -77,9 +77,9 @@ def build_model(
         from dlm_bench.models.hf.model import build_hugging_face
 
         return build_hugging_face(
-            found.folder, place, kind, seed, random_weights=random_weights, kernels=kernels
+            found.folder, target, kind, seed, random_weights=random_weights, kernels=kernels
         )
-    return _build_plugin(backbone, size, place, kind, seed, kernels)
+    return _build_plugin(backbone, size, target, kind, seed, kernels)
 
 
 def _build_plugin(
@@ -121,11 +121,11 @@ def build_denoiser(
 ) -> Denoiser:
     """As `build_model`, of this project's own backbones only."""
     config = model_config(backbone, size, layers=layers, heads=heads)
-    place, kind = parse_device(device), parse_dtype(dtype)
+    target, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
-    model = empty_model(config, place, kind, kernels)
-    if place.type != "meta":
-        model.init_weights(torch.Generator(place).manual_seed(seed))
+    model = empty_model(config, target, kind, kernels)
+    if target.type != "meta":
+        model.init_weights(torch.Generator(target).manual_seed(seed))
     return model
 
 

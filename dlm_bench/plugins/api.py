@@ -1,9 +1,10 @@
-"""What a backbone of your own must offer, and how a package announces one (docs/plugins.md).
+"""The interface of a backbone of your own, and its announcement by a package (docs/plugins.md).
 
 A model is a `torch.nn.Module` with the members of `Model`. Samplers of your own subclass
 `dlm_bench.samplers.sampler.Sampler`.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -16,19 +17,20 @@ if TYPE_CHECKING:
 
     from dlm_bench.models.cache import Window
 
-# What a model can be asked for: named after the sampler that asks for no more than that, and the
-# pass over a whole prompt that block-cache and ar make before the others.
+# Capabilities of a model: named after the sampler that needs no more, and after the pass over a
+# whole prompt that block-cache and ar make before the others.
 PASSES = ("full", "fast-dllm", "block-cache", "ar", "prefill")
 HEAD_WIDTH = 16  # what the fused LM head needs the width of the hidden states to be a multiple of
 
 
-class Facts(Protocol):
-    """What samplers and records need to know of a model: a dataclass, which records keep whole.
+class ModelInfo(Protocol):
+    """The description of a model for samplers and records: a dataclass, which records keep whole.
 
-    backbone and size are the names that the model was asked for by. vocab_size counts MASK and all
-    other ids. mask_id is never decoded; a causal model, which has none, has vocab_size there.
-    bos_id is what an autoregressive decode starts from. A `max_length`, if there is one and it is
-    not None, is the most tokens of a sequence.
+    backbone, size: the names that the model was asked for by.
+    vocab_size: the number of ids, MASK among them.
+    mask_id: the id of MASK, never decoded; vocab_size in a causal model, which has no MASK.
+    bos_id: the first id of an autoregressive decode.
+    max_length: the most tokens of a sequence; optional, None stands for no limit.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -46,10 +48,10 @@ class Facts(Protocol):
 
 
 class Cache(Protocol):
-    """What one layer, or the whole model, keeps between passes, in static buffers."""
+    """The static buffers of one layer, or of the whole model, between passes."""
 
     def reset(self) -> None:
-        """Be as before the first token."""
+        """Return to the state before the first token."""
 
     def fill(self, generator: "torch.Generator") -> None:
         """Hold random numbers of the usual size, as if a decode were half done."""
@@ -76,13 +78,14 @@ class UsedKernels(Protocol):
 class Model(Protocol):
     """A model that samplers decode with.
 
-    supports: those of PASSES that it can run. kernels: `dlm_bench.kernels.choice.UnmaskKernels()`,
-    which building it by name replaces by what is best on the device. checkpoint: the digest of the
-    file that the weights come from, "" if they are random.
+    supports: those of PASSES that it can run.
+    kernels: `dlm_bench.kernels.choice.UnmaskKernels()`; `build_model` replaces it by the best
+        implementations on the device.
+    checkpoint: the digest of the file that the weights come from, "" if they are random.
     """
 
     @property
-    def config(self) -> Facts: ...
+    def config(self) -> ModelInfo: ...
     @property
     def head(self) -> Head: ...
     @property
@@ -172,9 +175,17 @@ def check_model(
     if getattr(model.head, "bias", None) is not None:
         raise refuse("has a bias in its head; it would not be read (docs/plugins.md)")
     if (head.device, head.dtype) != weight:
-        place, dtype = weight
-        raise refuse(f"is {head.dtype} on {head.device}; asked for was {dtype} on {place}")
+        device, dtype = weight
+        raise refuse(f"is {head.dtype} on {head.device}; asked for was {dtype} on {device}")
     if tuple(model.supports) != plugin.supports:
         raise refuse(f"supports {model.supports}; its package announces {plugin.supports}")
     if plugin.supports != ("full",) and not hasattr(model, "new_caches"):
         raise refuse(f"has no 'new_caches', and supports {', '.join(plugin.supports)}")
+
+
+def __getattr__(name: str) -> Any:
+    """Return what had another name, until version 0.2."""
+    if name != "Facts":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("dlm_bench.plugins.api.Facts is ModelInfo now", DeprecationWarning, stacklevel=2)
+    return ModelInfo

@@ -68,8 +68,8 @@ def load(plugin: Plugin) -> Any:
 
 def failure(plugin: Plugin, what: str, error: Exception) -> ConfigError:
     """The error for a plug-in whose own code raised one."""
-    told = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
-    return refusal(plugin, f"{what}: {told}")
+    reason = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+    return refusal(plugin, f"{what}: {reason}")
 
 
 def refusal(plugin: Plugin, why: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""What the samplers of denoisers share: which masked tokens a pass unmasks, and blocks."""
+"""The rules of unmasking and the blocks that the samplers of denoisers share."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -113,8 +113,8 @@ class AcceptingSampler(DenoisingSampler):
         return found | ({"trace": found["trace"].label} if "trace" in found else {})
 
     @property
-    def paced(self) -> bool:
-        """Whether tokens_per_step says how many tokens a pass unmasks."""
+    def fixed_rate(self) -> bool:
+        """True if a pass unmasks tokens_per_step tokens."""
         return self.accept == "fixed" and not self.trace
 
     @property
@@ -141,7 +141,7 @@ class AcceptingSampler(DenoisingSampler):
         """(tokens masked before, tokens to unmask) of each pass over block `number`."""
         if isinstance(self.trace, Trace):
             return remaining(self.trace.counts(number, block_len), block_len)
-        return reveals(block_len, self.tokens_per_step if self.paced else 1)
+        return reveals(block_len, self.tokens_per_step if self.fixed_rate else 1)
 
     def timestep(self, state: "DecodeState", tokens: "Tensor") -> "Tensor":
         """The network's t: as planned, (1, 1), or where the model decides what is masked, the
@@ -173,7 +173,7 @@ class BlockSampler(AcceptingSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("block_size", self.block_size)
-        if self.paced and self.tokens_per_step > self.block_size:
+        if self.fixed_rate and self.tokens_per_step > self.block_size:
             raise ConfigError(
                 f"tokens_per_step: {self.tokens_per_step} is not allowed; "
                 f"must be at most block_size ({self.block_size})"

@@ -1,4 +1,4 @@
-"""What all samplers share: the schedule of a plan, the buffers, seeking, and the decode loop.
+"""The base of all samplers: the schedule of a plan, the buffers, seeking, and the decode loop.
 
 The samplers' methods that execute a decode import torch themselves, as `step` in each sampler:
 their schedules need none, and the command line reads sweeps and predicts costs without the seconds
@@ -19,7 +19,7 @@ from dlm_bench.errors import (
 )
 from dlm_bench.models.backbones import backbone_info, check_length, own_passes
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.plugins.api import Cache, Facts, Model
+from dlm_bench.plugins.api import Cache, Model, ModelInfo
 from dlm_bench.samplers.schedule import (
     PREFILL,
     DecodeShape,
@@ -217,16 +217,16 @@ class Sampler(ABC):
             )
         step = state.plan[pass_index]
         state.index.fill_(pass_index)
-        state.table["as_planned"].fill_(pass_index > 0)
+        state.table["after_seek"].fill_(pass_index > 0)
         for generator, start in zip(state.generators, state.generators_start, strict=True):
             generator.set_state(start)
         state.tokens.fill_(state.config.mask_id)
         known_from_left = max(step.block_start, state.prompt_len)
-        state.tokens[:, :known_from_left] = state.filler[:, :known_from_left]
+        state.tokens[:, :known_from_left] = state.stand_ins[:, :known_from_left]
         block = slice(step.block_start, step.block_start + step.block_len)
         order = state.priority[:, block].argsort(dim=1, descending=True)
         known = order[:, : step.block_len - step.masked] + step.block_start
-        state.tokens.scatter_(1, known, state.filler.gather(1, known))
+        state.tokens.scatter_(1, known, state.stand_ins.gather(1, known))
         for cache in state.caches:
             if pass_index == 0:
                 cache.reset()
@@ -262,7 +262,7 @@ class Sampler(ABC):
             self.step(model, state, planned.kind)
 
 
-def check_prompt(prompt: object, batch: int, config: Facts, prompt_len: int = 0) -> None:
+def check_prompt(prompt: object, batch: int, config: ModelInfo, prompt_len: int = 0) -> None:
     """Raise ConfigError unless `prompt` is (batch, tokens) int64 of at least one id of the
     vocabulary, none of them MASK, as many as prompt_len if that is not 0."""
     import torch

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlm_bench.errors import PointError
-from dlm_bench.plugins.api import Cache, Facts
+from dlm_bench.plugins.api import Cache, ModelInfo
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
@@ -25,21 +25,22 @@ class DecodeState:
     noise_start: (batch,) int64 on the device, the seed of each sequence's noise in pass 0. On a GPU
         the kernel that needs noise draws it from that and the pass instead.
     tokens: (batch, length) int64, MASK where nothing is decoded yet.
-    filler: (batch, length) the prompt, and random token ids that stand for decoded ones after a
-        seek.
+    stand_ins: (batch, length) the prompt, and random token ids that stand in for decoded ones
+        after a seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
     index: (1,) int64 on the device, the next pass; each step adds one to it.
     table: what the passes need, (passes,) each, read at `index` on the device. Beside what was
         planned: `noise`, a number that no other pass with noise has, and that does not depend on
-        how many passes the blocks before took; `as_planned`, whether the pass unmasks what was
-        planned even if the model decides (after a seek the tokens are none of the model's).
+        how many passes the blocks before took; `after_seek`, true after a seek into the
+        decode, where the pass unmasks what was planned even if the model decides (the tokens are
+        none of the model's).
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     """
 
-    config: Facts
+    config: ModelInfo
     plan: list[PlannedPass]
     tokens: Tensor
-    filler: Tensor
+    stand_ins: Tensor
     priority: Tensor
     index: Tensor
     noise_start: Tensor
@@ -80,7 +81,7 @@ class DecodeState:
 
 
 def new_state(
-    config: Facts,
+    config: ModelInfo,
     plan: list[PlannedPass],
     shape: DecodeShape,
     seed: int,
@@ -93,31 +94,31 @@ def new_state(
     prompt_len, total = shape.prompt_len, shape.total
     seeds = range(seed, seed + shape.batch)
     generators = [torch.Generator(device).manual_seed(each) for each in seeds]
-    filler = torch.empty((shape.batch, total), dtype=torch.int64, device=device)
+    stand_ins = torch.empty((shape.batch, total), dtype=torch.int64, device=device)
     priority = torch.empty((shape.batch, total), device=device)
     # Real, distinct ids: neither what a decode starts from nor MASK.
     special = sorted(i for i in {config.bos_id, config.mask_id} if i < config.vocab_size)
     for row, generator in enumerate(generators):
         # The prompt's do not depend on `length`.
-        for part in (filler[row, :prompt_len], filler[row, prompt_len:]):
+        for part in (stand_ins[row, :prompt_len], stand_ins[row, prompt_len:]):
             part.random_(config.vocab_size - len(special), generator=generator)
         priority[row].uniform_(generator=generator)
     for each in special:
-        filler += filler >= each
+        stand_ins += stand_ins >= each
     if prompt is not None:
-        filler[:, :prompt_len] = prompt
-    tokens = torch.full_like(filler, config.mask_id)
-    tokens[:, :prompt_len] = filler[:, :prompt_len]
+        stand_ins[:, :prompt_len] = prompt
+    tokens = torch.full_like(stand_ins, config.mask_id)
+    tokens[:, :prompt_len] = stand_ins[:, :prompt_len]
     noise_start = [each * total % LARGEST_INDEX for each in seeds]
     columns = ("block_start", "reveal", "t")
     table = {c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns}
     table["noise"] = torch.tensor(_noise_numbers(plan), device=device)
-    table["as_planned"] = torch.zeros(len(plan), dtype=torch.bool, device=device)
+    table["after_seek"] = torch.zeros(len(plan), dtype=torch.bool, device=device)
     return DecodeState(
         config=config,
         plan=plan,
         tokens=tokens,
-        filler=filler,
+        stand_ins=stand_ins,
         priority=priority,
         index=torch.zeros(1, dtype=torch.int64, device=device),
         noise_start=torch.tensor(noise_start, device=device),

@@ -1,4 +1,4 @@
-"""Which masked tokens a pass unmasks, and to what; without a host sync."""
+"""Unmasking of the tokens that a pass is sure of, without a host sync."""
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def unmask(
         score = torch.where(masked, score.nan_to_num(0.0), -1.0)  # a NaN has no rank
         order = score.sort(dim=1, descending=True).values
     if accept is not None:
-        count = torch.where(state.now("as_planned"), count, accepted(order, *accept))
+        count = torch.where(state.now("after_seek"), count, accepted(order, *accept))
     predicted = tokens.view(batch, block_len)
     if fused:
         start, mask_id = state.now("block_start"), state.config.mask_id

@@ -133,7 +133,7 @@ def expected_load(
     from dlm_bench.cost.flops import pass_costs
     from dlm_bench.models.config import BACKBONES, model_config
     from dlm_bench.samplers import build_sampler
-    from dlm_bench.timing.units import first_nodes, lines, prefill_unit
+    from dlm_bench.timing.units import first_nodes, prefill_unit, strata
 
     sampler = build_sampler(point.sampler, **(point.options if options is None else options))
     plan = list(sampler.plan(point.length, point.prompt_len))
@@ -146,7 +146,7 @@ def expected_load(
     if measuring.mode == "exact":
         runs = measuring.warmup + measuring.repeats
         return runs * float(passes.sum()), runs * len(passes)
-    nodes = [line[at] for line in lines(plan) for at in first_nodes(line, measuring.nodes)]
+    nodes = [units[at] for units in strata(plan) for at in first_nodes(units, measuring.nodes)]
     prefill = prefill_unit(plan)
     nodes += [] if prefill is None else [prefill]
     once = sum(float(passes[unit.index : unit.index + unit.count].sum()) for unit in nodes)

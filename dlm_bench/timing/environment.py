@@ -1,4 +1,4 @@
-"""What a number depends on besides the code: hardware, driver, library versions, commit."""
+"""The environment of a measurement: hardware, driver, library versions, commit."""
 
 import os
 import platform

@@ -148,7 +148,7 @@ class _Package:
 
 
 def _is_package(zone: Path) -> bool:
-    """Whether a power zone is a whole package: not a part of one, nor the whole board (psys)."""
+    """Tell if a power zone is a whole package: not a part of one, nor the whole board (psys)."""
     return _text(zone / "name").startswith("package")
 
 

@@ -136,7 +136,7 @@ def _found(find: Callable[[str], Any], name: str) -> Any:
 
 
 def _why_no_board(nvml: Any, handle: Any) -> str:
-    """Why the sensors of a handle are not those of what runs on it; empty if they are."""
+    """The reason why the sensors of a handle are not those of the run; empty if they are."""
     asks_mode = getattr(nvml, "nvmlDeviceGetMigMode", None)
     if asks_mode is None:  # of before there were slices
         return ""

@@ -1,4 +1,4 @@
-"""How far off a mean of decodes may be, by what they scatter."""
+"""Confidence interval of the mean of autocorrelated repeats."""
 
 import math
 

@@ -24,9 +24,9 @@ from dlm_bench.timing.units import (
     Unit,
     first_nodes,
     interpolation_error,
-    lines,
     misses,
     prefill_unit,
+    strata,
     weights,
 )
 
@@ -43,9 +43,17 @@ ANY_ERROR = 1.0  # a tolerance that nothing is beyond
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of a whole decode without its prefill pass, one a round, how far off their mean may
-    be, relatively, and by how many seconds of that for the interpolation; and those of the prefill
-    pass, if there is one, and until the first block is there."""
+    """Seconds of a decode, estimated once a round.
+
+    seconds: of the whole decode of each round, its prefill pass excluded.
+    relative_error: half the 95 % interval of their mean plus the interpolation error, relative to
+        the mean; None of one round.
+    interpolated: the interpolation error in it, in seconds.
+    passes: seconds of one pass of each kind at each node.
+    warmup_seconds: of the warm-up runs of units.
+    prefill_seconds: of the prefill pass of each round, if there is one.
+    first_block_seconds: until the first block is unmasked, of each round.
+    """
 
     seconds: list[float]
     relative_error: float | None
@@ -70,29 +78,29 @@ def estimate(
 ) -> Estimate:
     """Time a decode by units of its passes.
 
-    `warmup` runs precede the first node of each line, until they have taken WARMUP_SECONDS, and at
-    most as many more where they still get faster; then all nodes run in turn, until it all has
+    `warmup` runs precede the first node of each stratum, until they have taken WARMUP_SECONDS, and
+    at most as many more where they still get faster; then all nodes run in turn, until it all has
     taken SETTLE_SECONDS, or half of `most_seconds` if that is less. A round then goes through all
     nodes, and its times make one estimate of the decode: a machine that drifts shows as a spread of
     the rounds.
     There are `repeats` rounds, and more until the relative error is within `tolerance` and they
-    have taken LEAST_SECONDS. A line that bends, as leaving a node out tells, gets more nodes there,
-    up to `most_nodes`, and the rounds before do not count any more. Once the rounds have taken
-    `most_seconds` there is no further one, but for a second of two or more.
+    have taken LEAST_SECONDS. A stratum that bends, as leaving a node out tells, gets more nodes
+    there, up to `most_nodes`, and the rounds before do not count any more. Once the rounds have
+    taken `most_seconds` there is no further one, but for a second of two or more.
     `watch` is entered around the rounds. A prefill pass is timed in each round, too.
 
     The relative error is that of a 95 % interval of the mean plus the interpolation's; None where
     there was one round.
     """
-    tables = [_Table(line, first_nodes(line, most_nodes)) for line in lines(state.plan)]
+    tables = [_Table(stratum, first_nodes(stratum, most_nodes)) for stratum in strata(state.plan)]
     prefill = prefill_unit(state.plan)
     timed = tables if prefill is None else [_Table([prefill], [0]), *tables]
     timer = _UnitTimer(sampler, state, steps)
     if warmup:
         for table in timed:
-            timer.warm_up(table.line[table.at[0]], warmup)
+            timer.warm_up(table.stratum[table.at[0]], warmup)
         timer.settle(
-            [table.line[node] for table in timed for node in table.at],
+            [table.stratum[node] for table in timed for node in table.at],
             min(SETTLE_SECONDS, most_seconds / 2),
         )
     with watch or nullcontext():
@@ -131,15 +139,15 @@ def estimate(
 
 
 class _Table:
-    """The times of one line: of each node, of each run of its passes, in each round."""
+    """The times of one stratum: of each node, of each run of its passes, in each round."""
 
-    def __init__(self, line: list[Unit], at: list[int]) -> None:
-        self.line = line
+    def __init__(self, stratum: list[Unit], at: list[int]) -> None:
+        self.stratum = stratum
         self._laps: dict[int, list[list[float]]] = {node: [] for node in at}
 
     @property
     def at(self) -> list[int]:
-        """The nodes, in the order of the line."""
+        """The nodes, in the order of the stratum."""
         return sorted(self._laps)
 
     @property
@@ -150,27 +158,27 @@ class _Table:
     def add_round(self, laps: Callable[[Unit], list[float]]) -> None:
         """Time all nodes once."""
         for node in self.at:
-            self._laps[node].append(laps(self.line[node]))
+            self._laps[node].append(laps(self.stratum[node]))
 
     def seconds(self, rounds: int) -> np.ndarray:
-        """Seconds of each node in each of the last rounds, (nodes, rounds), in the line's order."""
+        """Seconds of each node in each of the last rounds, (nodes, rounds), in order."""
         return np.array([[sum(laps) for laps in self._laps[node][-rounds:]] for node in self.at])
 
     def totals(self, rounds: int) -> np.ndarray:
-        """Seconds of all units of the line by each of the last rounds, (rounds,)."""
-        return weights(self.at, len(self.line)) @ self.seconds(rounds)
+        """Seconds of all units of the stratum by each of the last rounds, (rounds,)."""
+        return weights(self.at, len(self.stratum)) @ self.seconds(rounds)
 
     def until(self, stop: int, rounds: int) -> np.ndarray:
-        """Seconds of the line's passes before pass `stop`, the first block's end, by each of the
+        """Seconds of the stratum's passes before pass `stop`, the first block's end, by each of the
         last rounds, (rounds,).
 
-        A unit that goes on beyond it is the first of its line, and the first node stands for it: it
-        is that unit, or all units cost the same.
+        A unit that goes on beyond it is the first of its stratum, and the first node stands for it:
+        it is that unit, or all units cost the same.
         """
-        before = sum(unit.index + unit.count <= stop for unit in self.line)
+        before = sum(unit.index + unit.count <= stop for unit in self.stratum)
         if before:
             return weights(self.at, before) @ self.seconds(rounds)
-        unit = self.line[0]
+        unit = self.stratum[0]
         begins = unit.index + np.cumsum([0, *(run.count for run in unit.runs[:-1])])
         counts = np.array([run.count for run in unit.runs])
         share = np.clip(stop - begins, 0, counts) / counts
@@ -182,14 +190,14 @@ class _Table:
 
     def refine(self, most: int, rounds: int) -> bool:
         """Add nodes on both sides of the one that is farthest off its neighbours, if it is off by
-        more than noise and there is room for them; whether any was added."""
+        more than noise and there is room for them. Returns True if any was added."""
         at = self.at
         if len(at) < 3 or rounds < 2:
             return False
         missed = misses(at, self.seconds(rounds))  # (inner nodes, rounds)
         mean = np.abs(missed.mean(axis=1))
         noise = missed.std(axis=1, ddof=1) / math.sqrt(rounds)
-        clear = np.where(mean > CLEAR * noise, mean * weights(at, len(self.line))[1:-1], 0)
+        clear = np.where(mean > CLEAR * noise, mean * weights(at, len(self.stratum))[1:-1], 0)
         worst = int(clear.argmax())
         if clear[worst] == 0:
             return False
@@ -203,14 +211,15 @@ class _Table:
         """The seconds of one pass of each run of each node."""
         return [
             PassTiming(
-                kind=run.place.kind,
-                query_len=run.place.query_len,
-                context_len=run.place.context_len,
-                pass_index=self.line[node].index + sum(r.count for r in self.line[node].runs[:i]),
+                kind=run.first.kind,
+                query_len=run.first.query_len,
+                context_len=run.first.context_len,
+                pass_index=self.stratum[node].index
+                + sum(r.count for r in self.stratum[node].runs[:i]),
                 seconds=[laps[i] / run.count for laps in self._laps[node]],
             )
             for node in self.at
-            for i, run in enumerate(self.line[node].runs)
+            for i, run in enumerate(self.stratum[node].runs)
         ]
 
 
@@ -272,5 +281,5 @@ class _UnitTimer:
             return run
 
         self.sampler.seek(self.state, unit.index - len(before))
-        runs = [passes([run.place.kind] * run.count) for run in unit.runs]
+        runs = [passes([run.first.kind] * run.count) for run in unit.runs]
         return laps_of(runs, self.state.tokens.device, passes(before))

@@ -1,4 +1,4 @@
-"""Whether times are steady: still warming up, drifting over the repeats, or with outliers."""
+"""Steadiness of times: warm-up, drift over the repeats, outliers."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ OUTLIER_LEAST = 0.05  # a repeat closer than this to the median moves no mean by
 
 
 def warmed_up(seconds: Sequence[float]) -> bool:
-    """Whether the last run was not faster than all before it by more than FASTER.
+    """Tell if the last run was not faster than all before it by more than FASTER.
 
     Always true of fewer than three runs: the first one also loads and tunes, so that being
     faster than that one says nothing about the clocks.

@@ -1,4 +1,4 @@
-"""What the hardware does beside a timed run: clocks, power, heat, throttling, energy, waiting.
+"""Telemetry of the hardware beside a timed run: clocks, power, heat, throttling, energy, waiting.
 
 A thread samples a few sensors every 100 ms and gives up if samples take long; counters are read
 only before and after the timed region.
@@ -46,9 +46,10 @@ class Range(BaseModel):
 
 
 class Telemetry(BaseModel):
-    """What the hardware reported over the timed region; null is what it did not tell.
+    """Readings of the hardware over the timed region; null where there is none.
 
-    source: "nvml" of a GPU, "host" of a CPU. `note` says why there is less than there could be.
+    source: "nvml" of a GPU, "host" of a CPU.
+    note: the reason why there is less than there could be.
     region_seconds: the wall time of the timed region, with what lies between the repeats.
     throttle_reasons: all that held the clocks down, or set them, at any time in the region, by
         NVML's names in snake case; on a CPU "core_thermal" and "package_thermal".
@@ -84,12 +85,12 @@ class Telemetry(BaseModel):
 
     @property
     def throttled(self) -> bool:
-        """Whether the clocks were held down for a part of the region that counts."""
+        """True if the clocks were held down for a part of the region that counts."""
         return (self.throttled_share or 0.0) >= THROTTLED
 
     @property
     def contended(self) -> bool:
-        """Whether the threads of a CPU run waited for a CPU for a part that counts.
+        """True if the threads of a CPU run waited for a CPU for a part that counts.
 
         The kernel tells how long each thread was ready and not running. That is what slows a run
         down, whoever takes the CPU; a load average counts this process too, busy CPUs may be ones
@@ -114,10 +115,10 @@ class Source(Protocol):
     energy_update: float  # seconds between updates of the energy counter
 
     def has_sensors(self) -> bool:
-        """Whether there is anything to sample."""
+        """Tell if there is anything to sample."""
 
     def sample(self) -> Reading:
-        """What the sensors say now; called from a thread beside the run."""
+        """Read the sensors; called from a thread beside the run."""
 
     def joules(self) -> float | None:
         """The energy counter, None where there is none."""
@@ -126,7 +127,7 @@ class Source(Protocol):
         """Read the other counters, before the region."""
 
     def end(self, seconds: float) -> Reading:
-        """What the other counters say of the region of so many seconds."""
+        """Read the other counters, after the region of so many seconds."""
 
 
 class Watch:
@@ -193,7 +194,7 @@ class Watch:
         self._note, self._gave_up = f"sampling stopped: {reason}", True
 
     def telemetry(self, seconds: list[float], tokens: int) -> Telemetry:
-        """What was seen, for repeats of these seconds with so many tokens each."""
+        """Sum the samples up, for repeats of these seconds with so many tokens each."""
         if self._source is None or not self._seconds:
             return Telemetry(note=self._note, region_seconds=self._seconds or None)
         names = {name for sample in self._samples for name in sample.values}

@@ -1,14 +1,14 @@
-"""What the sampled mode times: a decode's plan cut into units, and units lined up.
+"""Units and strata of the sampled mode: parts of a decode's plan, and those of one shape.
 
-A unit is what a decode does with one block, from its first pass to its commit: its passes warm the
-caches for each other as in a decode. Where there are no blocks it is a single pass over the whole
-sequence, some blocks of one small pass each (the tokens of an autoregressive decode), or a part of
-a very long block. Units of one make form a line along which the
-cost changes smoothly: the context grows, the masked rows of the head get fewer. Some units of each
-line are timed, its nodes; the others are interpolated between them.
+A unit is the passes of one block, from the first to the commit: they warm the caches for each
+other as in a decode. Without blocks a unit is a single pass over the whole sequence, some blocks of
+one small pass each (the tokens of an autoregressive decode), or a part of a very long block. Units
+of one make form a stratum along which the cost changes smoothly: the context grows, the masked rows
+of the head get fewer. Some units of each stratum are timed, its nodes; the others are interpolated
+between them.
 
 Where the model, or a trace, decides how many passes each block takes, hardly two blocks are alike.
-Then units are single passes, and those of one role with about as many masked tokens form a line.
+Then units are single passes, and those of one role with about as many masked tokens form a stratum.
 """
 
 from collections.abc import Iterator
@@ -28,16 +28,20 @@ SHARES = 4  # parts of a block's tokens: passes with as many of them masked are 
 
 @dataclass(frozen=True)
 class Run:
-    """`count` consecutive passes of one kind, the first of which is `place`."""
+    """`count` consecutive passes of one kind, from pass `first` on."""
 
-    place: PlannedPass
+    first: PlannedPass
     count: int
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Consecutive passes, from pass `index` of the plan, in runs of one kind; `part` is which of
-    its block they are, if that is cut, or how much of the block is masked."""
+    """Consecutive passes of a plan.
+
+    index: the first pass.
+    runs: the passes, in runs of one kind.
+    part: number of the part, of a block that is cut; or the share of the block that is masked.
+    """
 
     index: int
     runs: tuple[Run, ...]
@@ -51,7 +55,7 @@ class Unit:
     @property
     def kinds(self) -> list[str]:
         """The kinds of its passes, one a run."""
-        return [run.place.kind for run in self.runs]
+        return [run.first.kind for run in self.runs]
 
 
 def units(plan: list[PlannedPass]) -> Iterator[Unit]:
@@ -59,9 +63,9 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
     first = prefill_passes(plan)
     decode = plan[first:]
     if _irregular(decode):
-        for number, place in enumerate(decode, first):
-            share = -(-SHARES * place.masked // place.block_len)
-            yield Unit(number, (Run(place, 1),), part=share)
+        for number, step in enumerate(decode, first):
+            share = -(-SHARES * step.masked // step.block_len)
+            yield Unit(number, (Run(step, 1),), part=share)
         return
     single = all(a.block_start != b.block_start for a, b in pairwise(decode))
     bundle = TOGETHER if single and max(step.query_len for step in decode) <= SMALL else 1
@@ -70,8 +74,8 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
         key=lambda item: item[0] // bundle if single else item[1].block_start,
     )
     for _, numbered in blocks:
-        places, steps = zip(*numbered, strict=True)
-        index = [first + place for place in places]
+        numbers, steps = zip(*numbered, strict=True)
+        index = [first + number for number in numbers]
         longest = 1 if len(steps) == len(decode) and not single else LONGEST_UNIT
         for part, start in enumerate(range(0, len(steps), longest)):
             runs = _runs(steps[start : start + longest])
@@ -79,7 +83,7 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
 
 
 def _irregular(plan: list[PlannedPass]) -> bool:
-    """Whether blocks are of too many makes for a line each."""
+    """Tell if blocks are of too many makes for a stratum each."""
     makes = set()
     for _, steps in groupby(plan, key=lambda step: step.block_start):
         runs = groupby(steps, key=lambda step: (role_of(step.kind), step.block_len))
@@ -99,30 +103,30 @@ def prefill_unit(plan: list[PlannedPass]) -> Unit | None:
     return Unit(0, _runs((plan[0],))) if prefill_passes(plan) else None
 
 
-def lines(plan: list[PlannedPass]) -> list[list[Unit]]:
+def strata(plan: list[PlannedPass]) -> list[list[Unit]]:
     """Units whose cost changes smoothly from one to the next, in order."""
     found: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units(plan):
-        roles = ((role_of(run.place.kind), run.count) for run in unit.runs)
-        make = (unit.runs[0].place.block_len, unit.part, *roles)
+        roles = ((role_of(run.first.kind), run.count) for run in unit.runs)
+        make = (unit.runs[0].first.block_len, unit.part, *roles)
         found.setdefault(make, []).append(unit)
     return list(found.values())
 
 
-def first_nodes(line: list[Unit], most: int) -> list[int]:
-    """Indices along a line of the units to begin with: its ends and the middle, or the middle
+def first_nodes(stratum: list[Unit], most: int) -> list[int]:
+    """Indices along a stratum of the units to begin with: its ends and the middle, or the middle
     alone where all units cost the same."""
     costs = {
-        tuple((r.place.query_len, r.place.context_len, r.place.masked) for r in unit.runs)
-        for unit in line
+        tuple((r.first.query_len, r.first.context_len, r.first.masked) for r in unit.runs)
+        for unit in stratum
     }
     if len(costs) == 1:
-        return [len(line) // 2]
-    return sorted({round(i) for i in np.linspace(0, len(line) - 1, min(most, 3))})
+        return [len(stratum) // 2]
+    return sorted({round(i) for i in np.linspace(0, len(stratum) - 1, min(most, 3))})
 
 
 def weights(at: list[int], length: int) -> np.ndarray:
-    """What each node counts for in the sum over the first `length` units of a line, interpolated
+    """The weight of each node in the sum over the first `length` units of a stratum, interpolated
     linearly between nodes."""
     if len(at) == 1:
         return np.array([float(length)])
@@ -131,7 +135,7 @@ def weights(at: list[int], length: int) -> np.ndarray:
 
 
 def misses(at: list[int], seconds: np.ndarray) -> np.ndarray:
-    """By how much each inner node is off the straight line between its neighbours; `seconds` is
+    """Distance of each inner node off the straight line between its neighbours; `seconds` is
     (nodes,) or (nodes, rounds), the result has two nodes less."""
     places = np.asarray(at, dtype=float)
     share = (places[1:-1] - places[:-2]) / (places[2:] - places[:-2])
@@ -140,13 +144,13 @@ def misses(at: list[int], seconds: np.ndarray) -> np.ndarray:
 
 
 def interpolation_error(at: list[int], seconds: np.ndarray) -> float:
-    """Seconds that linear interpolation may be off by in the sum over one line.
+    """Seconds that linear interpolation may be off by in the sum over one stratum.
 
     Each inner node is predicted from its neighbours (leave one out). For a smooth cost that misses
     by four times the largest error at the spacing in use, so by six times the mean one, which is
-    taken to hold for the whole line where at least three misses are of one sign. A kink or a step
-    can make the mean error half of the miss: that is what it is taken for else. Nothing is known
-    of it with two nodes, and there is none where every unit is a node.
+    taken to hold for the whole stratum where at least three misses are of one sign. A kink or a
+    step can make the mean error half of the miss: that is what it is taken for else. Nothing is
+    known of it with two nodes, and there is none where every unit is a node.
     """
     length = at[-1] - at[0] + 1
     if len(at) < 3 or len(at) == length:

@@ -72,11 +72,11 @@ def load_checkpoint(
     the tensors do not fit the configuration.
     """
     config = checkpoint_config(path)
-    place = parse_device(device)
-    if place.type == "meta":
+    target = parse_device(device)
+    if target.type == "meta":
         raise ConfigError("device: 'meta' has no weights to load; allowed: cpu, cuda")
-    model = empty_model(config, place, parse_dtype(dtype), kernels)
-    tensors = load_file(path, device=str(place))
+    model = empty_model(config, target, parse_dtype(dtype), kernels)
+    tensors = load_file(path, device=str(target))
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):

@@ -28,9 +28,9 @@ def antithetic_times(batch: int, generator: torch.Generator, epsilon: float = EP
     """One t in each of `batch` equal parts of [epsilon, 1], in random order (MDLM's low-discrepancy
     sampler): each is uniform alone, and together they cover the interval evenly. (batch,)."""
     check_number("epsilon", epsilon, 0.0, 1.0)
-    place = generator.device
-    inside = torch.rand(batch, generator=generator, device=place)
-    u = (torch.randperm(batch, generator=generator, device=place) + inside) / batch
+    device = generator.device
+    inside = torch.rand(batch, generator=generator, device=device)
+    u = (torch.randperm(batch, generator=generator, device=device) + inside) / batch
     return epsilon + (1 - epsilon) * u
 
 
@@ -87,9 +87,9 @@ def next_token_nll(model: Denoiser, x: Tensor) -> Tensor:
 def objective(
     model: Denoiser, x: Tensor, generator: torch.Generator, epsilon: float = EPSILON
 ) -> Tensor:
-    """What training minimises the mean of, (batch,) nats per token: the NELBO's estimate of a
-    denoiser, the negative log-likelihood of a causal model. Raises ConfigError for tokens that the
-    model has not, or MASK among them."""
+    """The loss of each sequence, (batch,) nats per token, whose mean training minimises: the
+    NELBO's estimate of a denoiser, the negative log-likelihood of a causal model. Raises
+    ConfigError for tokens that the model has not, or MASK among them."""
     if x.dim() != 2 or not x.numel():
         raise ConfigError(f"tokens: {tuple(x.shape)} is not allowed; must be (batch, length)")
     if int(x.min()) < 0 or int(x.max()) >= model.config.mask_id:

@@ -263,7 +263,7 @@ def test_the_tokenizers_mask_is_mask(saved, tmp_path):
 def test_ids_that_stand_for_decoded_ones_are_neither_mask_nor_beginning(saved):
     model = build_model(saved("bert").backbone)
     state = build_sampler("full").prepare(model, 40, batch=50)
-    assert set(state.filler.unique().tolist()) == set(range(97)) - {2, 96}
+    assert set(state.stand_ins.unique().tolist()) == set(range(97)) - {2, 96}
 
 
 @pytest.mark.parametrize("prompt_len", [0, 8])

@@ -27,7 +27,7 @@ def traced_state(model, sampler, length, batch=1, prompt_len=0):
     plan = list(sampler.plan(length, prompt_len))
     cpu = torch.device("cpu")
     state = new_state(model.config, plan, shape, 0, cpu, caches)
-    names = ("tokens", "filler", "priority", "index", "noise_start")
+    names = ("tokens", "stand_ins", "priority", "index", "noise_start")
     return replace(
         state,
         **{name: getattr(state, name).to("meta") for name in names},

@@ -1,4 +1,4 @@
-"""What the sampled mode times of a plan."""
+"""Units and strata of a plan, as the sampled mode times them."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from dlm_bench.timing.units import (
     TOGETHER,
     first_nodes,
     interpolation_error,
-    lines,
     misses,
     prefill_unit,
+    strata,
     units,
     weights,
 )
@@ -25,19 +25,19 @@ def test_units_are_the_plan_cut_up(name, length):
     for unit in units(plan):
         for run in unit.runs:
             place = len(covered)
-            assert plan[place] == run.place
-            assert {step.kind for step in plan[place : place + run.count]} == {run.place.kind}
+            assert plan[place] == run.first
+            assert {step.kind for step in plan[place : place + run.count]} == {run.first.kind}
             covered += range(place, place + run.count)
         assert unit.index + unit.count == len(covered)
     assert covered == list(range(len(plan)))
-    assert sum(unit.count for line in lines(plan) for unit in line) == len(plan)
+    assert sum(unit.count for stratum in strata(plan) for unit in stratum) == len(plan)
 
 
 def test_a_unit_is_a_block_with_its_refresh_or_commit():
     dual = next(iter(units(list(SAMPLERS["dual"].plan(512)))))
-    assert [(run.place.kind, run.count) for run in dual.runs] == [("refresh", 1), ("denoise", 3)]
+    assert [(run.first.kind, run.count) for run in dual.runs] == [("refresh", 1), ("denoise", 3)]
     separate = next(iter(units(list(SAMPLERS["separate"].plan(512)))))
-    assert [(run.place.kind, run.count) for run in separate.runs] == [("denoise", 4), ("commit", 1)]
+    assert [(run.first.kind, run.count) for run in separate.runs] == [("denoise", 4), ("commit", 1)]
 
 
 def test_a_unit_is_a_pass_where_there_is_one_block_and_some_tokens_of_an_autoregressive_decode():
@@ -45,12 +45,12 @@ def test_a_unit_is_a_pass_where_there_is_one_block_and_some_tokens_of_an_autoreg
     assert [unit.count for unit in units(list(SAMPLERS["ar"].plan(40)))] == [TOGETHER, TOGETHER, 8]
 
 
-def test_parts_of_a_long_block_are_lines_of_their_own():
+def test_parts_of_a_long_block_are_strata_of_their_own():
     # 128 passes a block and a commit: two parts of 64 passes, and one of the commit.
-    found = lines(list(SAMPLERS["long blocks"].plan(128 * 10)))
-    assert sorted(len(line) for line in found) == [9, 10, 10]
-    for line in found:
-        assert len({run.place.masked for unit in line for run in unit.runs[:1]}) == 1
+    found = strata(list(SAMPLERS["long blocks"].plan(128 * 10)))
+    assert sorted(len(stratum) for stratum in found) == [9, 10, 10]
+    for stratum in found:
+        assert len({run.first.masked for unit in stratum for run in unit.runs[:1]}) == 1
 
 
 def test_passes_over_a_whole_sequence_are_not_bundled():
@@ -58,24 +58,24 @@ def test_passes_over_a_whole_sequence_are_not_bundled():
     assert {unit.count for unit in units(list(SAMPLERS["p = B"].plan(512)))} == {TOGETHER}
 
 
-def test_blocks_that_are_not_like_the_others_are_a_line_of_their_own():
+def test_blocks_that_are_not_like_the_others_are_a_stratum_of_their_own():
     # The first one has no commit to carry, the last one is shorter.
-    found = [len(line) for line in lines(list(SAMPLERS["fused"].plan(32 * 10 + 5)))]
+    found = [len(stratum) for stratum in strata(list(SAMPLERS["fused"].plan(32 * 10 + 5)))]
     assert sorted(found) == [1, 1, 9]
 
 
 @pytest.mark.parametrize(("name", "roles"), [("fast-dllm", 2), ("block-cache", 2)])
 def test_blocks_of_many_makes_are_cut_into_passes(name, roles):
     plan = list(irregular(name, 40).plan(40 * 32))
-    found = lines(plan)
+    found = strata(plan)
     assert [unit.index for unit in units(plan)] == list(range(len(plan)))
-    # A line for each role and each quarter of the block that is masked, of one cost or nearly.
+    # A stratum for each role and each quarter of the block that is masked, of one cost or nearly.
     assert len(found) <= 4 * roles
-    for line in found:
-        assert len({role_of(run.place.kind) for unit in line for run in unit.runs}) == 1
-        masked = [unit.runs[0].place.masked for unit in line]
+    for stratum in found:
+        assert len({role_of(run.first.kind) for unit in stratum for run in unit.runs}) == 1
+        masked = [unit.runs[0].first.masked for unit in stratum]
         assert max(masked) - min(masked) < 32 / 4
-    assert sum(len(first_nodes(line, 9)) for line in found) < len(plan) / 10
+    assert sum(len(first_nodes(stratum, 9)) for stratum in found) < len(plan) / 10
 
 
 def test_blocks_of_few_makes_stay_whole():
@@ -84,9 +84,9 @@ def test_blocks_of_few_makes_stay_whole():
 
 
 def test_blocks_of_one_cost_are_timed_once_in_the_middle():
-    (line,) = lines(list(SAMPLERS["dual"].plan(512)))
-    assert first_nodes(line, 9) == [8]
-    growing = lines(list(SAMPLERS["ar"].plan(512)))[0]
+    (stratum,) = strata(list(SAMPLERS["dual"].plan(512)))
+    assert first_nodes(stratum, 9) == [8]
+    growing = strata(list(SAMPLERS["ar"].plan(512)))[0]
     assert first_nodes(growing, 9) == [0, 16, 31]
     assert first_nodes(growing, 2) == [0, 31]
 
@@ -146,7 +146,7 @@ def test_a_prefill_pass_is_no_part_of_the_units_of_the_decode(name):
     assert decode[0].index == first
     assert sum(unit.count for unit in decode) == len(plan) - first
     for unit in decode:
-        assert plan[unit.index] == unit.runs[0].place
+        assert plan[unit.index] == unit.runs[0].first
 
 
 def test_autoregressive_tokens_after_a_prompt_are_bundled_as_without_one():

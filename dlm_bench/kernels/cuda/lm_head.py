@@ -70,7 +70,7 @@ def _combine(
 
 
 def _tiles_of_a_program(blocks: int, tiles: int) -> int:
-    """How many vocabulary tiles a program takes: what ends soonest on SMS SMs, a block each."""
+    """Number of vocabulary tiles of a program that ends soonest on SMS SMs, a block each."""
     fill = 0.1  # the pipeline's filling, in units of a tile
     taken = range(1, min(tiles, 32) + 1)
     return min(taken, key=lambda n: triton.cdiv(blocks * triton.cdiv(tiles, n), SMS) * (n + fill))

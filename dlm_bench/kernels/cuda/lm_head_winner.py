@@ -18,7 +18,7 @@ def _exponential(bits):
 
 @triton.jit
 def finite_base(top):
-    """What exponentials are relative to: the largest logit, unless there was none at all."""
+    """The base of exponentials: the largest logit, or 0 if there was none at all."""
     return tl.where(top == NEVER, 0.0, top)
 
 

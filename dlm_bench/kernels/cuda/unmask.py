@@ -1,4 +1,4 @@
-"""Which masked tokens of a block a pass unmasks, in one launch."""
+"""Unmasking of a block's tokens in one launch."""
 
 import triton
 import triton.language as tl

@@ -11,7 +11,7 @@ class Layer(StaticLayer):
     """The keys and values of a layer, in static buffers.
 
     first: the pass under way is the first one, and attends to its own tokens alone. The model then
-    need not read the place on the device, nor mask what it would see of the buffers.
+    need not read the position on the device, nor mask what it would see of the buffers.
     """
 
     first = False
@@ -19,16 +19,16 @@ class Layer(StaticLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write these keys and values; what there is to attend to."""
+        """Write these keys and values; return those to attend to."""
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         return (key_states, value_states) if self.first else (keys, values)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """How many keys a pass attends to, and the place of the first one."""
+        """Number of keys that a pass attends to, and the position of the first one."""
         return (query_length, 0) if self.first else super().get_mask_sizes(query_length)
 
     def get_seq_length(self) -> Any:
-        """How many tokens there are before the pass, on the device unless it is the first."""
+        """Number of tokens before the pass, on the device unless the pass is the first."""
         return 0 if self.first else super().get_seq_length()
 
 

@@ -69,23 +69,23 @@ def read_folder(path: str | Path) -> Folder:
     """Read a folder's configuration. Raises ConfigError if there is none, `transformers` is not
     installed or does not know it, or the model is neither a masked LM nor a causal one whose cache
     is one of keys and values."""
-    place = Path(path).expanduser().resolve()
-    name = f"hf:{place.name}"
-    if not place.is_dir():
+    folder = Path(path).expanduser().resolve()
+    name = f"hf:{folder.name}"
+    if not folder.is_dir():
         raise ConfigError(f"backbone: {f'hf:{path}'!r}: no such folder")
     try:
-        text = (place / "config.json").read_bytes()
+        text = (folder / "config.json").read_bytes()
         content = json.loads(text)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else f"not valid JSON: {error}"
-        raise ConfigError(f"backbone: {name!r}: config.json in {str(place)!r}: {why}") from None
+        raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: {why}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"backbone: {name!r}: config.json in {str(place)!r}: must be an object")
+        raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: must be an object")
     with transformers_quiet(name):
         from transformers import AutoConfig
 
         _refuse_code(name, content)
-        config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind, model_class = _model_class(name, config)
     canonical = json.dumps(content, sort_keys=True).encode()
     longest = [_positions(config)]
@@ -93,7 +93,7 @@ def read_folder(path: str | Path) -> Folder:
         longest.append(_check_cache(name, config, model_class))
     limits = [limit for limit in longest if limit is not None]
     return Folder(
-        path=place,
+        path=folder,
         name=name,
         config=config,
         digest=hashlib.sha256(canonical).hexdigest()[:DIGITS],
@@ -153,7 +153,7 @@ def transformers_quiet(name: str) -> Iterator[None]:
 
 
 def _model_class(name: str, config: Any) -> tuple[str, Any]:
-    """Which passes the model supports, and its class."""
+    """The kind of passes that the model supports, and its class."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL,
     )

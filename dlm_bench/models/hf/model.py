@@ -31,8 +31,12 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "voca
 
 @dataclass(frozen=True)
 class HuggingFaceConfig:
-    """What records keep of a model: `architecture` is its class in `transformers`, `attention` the
-    implementation it attends by, `digest` that of config.json's content."""
+    """The description of a model that records keep.
+
+    architecture: the class in `transformers`.
+    attention: the implementation of attention.
+    digest: the digest of config.json's content.
+    """
 
     backbone: str
     size: str
@@ -182,7 +186,7 @@ def _network(
             torch.manual_seed(seed)
             network = folder.model_class._from_config(folder.config, dtype=dtype)
     else:
-        network, told = folder.model_class.from_pretrained(
+        network, loading = folder.model_class.from_pretrained(
             folder.path,
             config=folder.config,
             dtype=dtype,
@@ -192,11 +196,11 @@ def _network(
             output_loading_info=True,
         )
         for what in ("missing_keys", "mismatched_keys"):
-            if told[what]:
+            if loading[what]:
                 raise ConfigError(
                     f"backbone: {folder.name!r}: the weights do not fit "
                     f"{type(network).__name__}: {what.replace('_', ' ')} "
-                    f"{', '.join(map(str, sorted(told[what])[:3]))}"
+                    f"{', '.join(map(str, sorted(loading[what])[:3]))}"
                 )
     return network.to(device).eval().requires_grad_(False)
 
@@ -261,7 +265,7 @@ def _has_code(path: Path) -> bool:
 
 
 def _bos_id(config: Any, vocab_size: int) -> int:
-    """What a decode starts from: the beginning of text, or its end, or id 0."""
+    """The first id of a decode: the beginning of text, or its end, or id 0."""
     for name in ("bos_token_id", "eos_token_id"):
         found = getattr(config, name, None)
         found = found[0] if isinstance(found, list) and found else found
@@ -296,6 +300,6 @@ def _check(model: HuggingFaceModel, tokens: Tensor, logits: Tensor) -> None:
 
 
 def _without_cache(network: Any) -> dict[str, bool]:
-    """What to tell a network that would otherwise keep a cache of a whole sequence."""
+    """The arguments that keep a network from filling a cache of a whole sequence."""
     takes = inspect.signature(type(network).forward).parameters
     return {"use_cache": False} if "past_key_values" in takes else {}

@@ -1,4 +1,4 @@
-"""How many of a block's masked tokens a pass accepts, by how sure the network is of them.
+"""The number of a block's masked tokens that a pass accepts, by the network's confidence.
 
 The rules of Fast-dLLM (arXiv 2505.22618), as functions of tensors on the device: the number is
 never read by the host. The surest token is always accepted, so that a block of B tokens ends after

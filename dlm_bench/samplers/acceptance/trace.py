@@ -24,7 +24,7 @@ DIGITS = 12  # hexadecimal, of the digest in a label
 
 
 class Trace(BaseModel):
-    """What a decode of `length` tokens after a prompt by `sampler` with `options` accepted.
+    """The tokens accepted by each pass of a decode by `sampler` with `options`.
 
     accepted: for each block the tokens that each of its passes unmasked; of a `batch` their mean,
         so that an inner pass may have 0.
@@ -62,7 +62,7 @@ class Trace(BaseModel):
 
     @cached_property
     def label(self) -> str:
-        """What names it in records: whose it is, and the digest of all it says."""
+        """The name in records: the model, the rule, and the digest of the whole trace."""
         accept = self.options.get("accept", "fixed")
         value = f"-{self.options[str(accept)]}" if accept in self.options else ""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:DIGITS]
@@ -79,8 +79,8 @@ class Trace(BaseModel):
         return self.length / self.decoding_passes
 
     def counts(self, number: int, block_len: int) -> Iterator[int]:
-        """What each pass over block `number` of a decode accepts, if that block has `block_len`
-        tokens; together all of them.
+        """The tokens that each pass over block `number` of a decode accepts, if that block has
+        `block_len` tokens; together all of them.
 
         Beyond the trace's end its blocks come again. A block of another length goes on from its
         first pass, or ends where nothing is left.
