@@ -2,11 +2,14 @@
 
 import re
 import subprocess
+import tomllib
 
 import make_references
 import prose
 import pytest
 from support.pages import NAMES, ROOT, anchors, blocks
+
+import dlm_bench
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SOURCES = ("*.py", "*.toml", "*.md", "*.yml", "*.sh", "Makefile", ".ci/*")
@@ -114,6 +117,20 @@ def test_files_and_functions_are_where_a_page_says(name):
                 if not re.search(rf"(?:def|class) {part}\b", source):
                     wrong.append(function)
     assert wrong == []
+
+
+def test_the_version_is_the_same_everywhere():
+    version = dlm_bench.__version__
+    assert re.search(rf"^version: {re.escape(version)}$", read("CITATION.cff"), re.MULTILINE)
+    assert f"\n## {version}" in read("CHANGELOG.md")
+
+
+def test_the_package_is_typed_and_licensed():
+    project = tomllib.loads(read("pyproject.toml"))
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["dlm_bench"]
+    assert (ROOT / "dlm_bench" / "py.typed").exists()
+    assert project["project"]["license"] == "Apache-2.0"
+    assert "Apache License" in read("LICENSE").splitlines()[0]
 
 
 def test_prose_is_plain():
