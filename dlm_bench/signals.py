@@ -43,5 +43,5 @@ def terminable() -> Iterator[Interrupts]:
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
-    """The exit code of a command that a signal ended, as shells have it."""
+    """Return the exit code of a command that a signal ended, as shells have it."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)

@@ -223,7 +223,7 @@ def test_a_sweep_within_a_budget_measures_every_point(tmp_path, capsys):
 def test_a_dry_run_with_a_budget_predicts_the_time(tmp_path, capsys):
     assert main(["sweep", sweep_file(tmp_path), "--dry-run", "--budget", "10m"]) == 0
     out = capsys.readouterr().out
-    assert "without a budget, by one round of the shortest point of 1 lines" in out
+    assert "budget: 10.0 min; by a pilot run of 1 group" in out
     assert "the budget is 10.0 min" in out
 
 

@@ -177,8 +177,8 @@ def _add_each_sampler_option(parser: Parser) -> None:
 
 
 def sampler_options(args: argparse.Namespace) -> dict[str, Option]:
-    """The options of the sampler that were given. Raises ConfigError for a text that is none, and
-    for an option with two values."""
+    """Return the options of the sampler that were given. Raises ConfigError for a text that is
+    none, and for an option with two values."""
     found: dict[str, Option] = {}
     for name, value in map(_option_of, args.option):
         if name in found:
@@ -239,7 +239,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def forced_kernels(args: argparse.Namespace) -> dict[str, str]:
-    """The kernels that --attention and --kernel insist on, by operation."""
+    """Return the kernels that --attention and --kernel require, by operation."""
     forced: dict[str, str] = {}
     asked = [] if args.attention is None else [f"attention={args.attention}"]
     for text in asked + args.kernel:

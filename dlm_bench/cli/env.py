@@ -41,15 +41,15 @@ def env(args: argparse.Namespace) -> int:
     from dlm_bench.models.place import default_dtype
     from dlm_bench.timing.environment import environment
 
-    place = find_device(args)
+    target = find_device(args)
     device = parse_device(args.device)
     dtype = parse_dtype(default_dtype(device.type) if args.dtype is None else args.dtype)
     head_dim = model_config("diffutran", args.size).head_dim
     kernels = choose_kernels(device, dtype, head_dim, forced_kernels(args))
-    facts = environment(device.type, device.index or 0)
-    facts |= {f"kernel {operation}": name for operation, name in kernels.named().items()}
-    print_device(args, place)
-    width = max(map(len, facts))
-    for name, value in facts.items():
+    rows = environment(device.type, device.index or 0)
+    rows |= {f"kernel {operation}": name for operation, name in kernels.named().items()}
+    print_device(args, target)
+    width = max(map(len, rows))
+    for name, value in rows.items():
         print(f"{name:{width}} {value}")
     return 0

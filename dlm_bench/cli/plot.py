@@ -86,7 +86,7 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace, taken: Iterable[str]) -> dict[str, Any]:
-    """The options given, by the names of the figures' parameters, hardware as its sheet.
+    """Return the options given, by the names of the figures' parameters, hardware as its sheet.
 
     Raises ConfigError for one that none of the figures takes.
     """

@@ -52,8 +52,8 @@ def report(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Without the garbage collector: nearly all that a report makes lives until its end, and to
-    look at it again and again takes a fifth of the time."""
+    """Switch the garbage collector off: nearly all objects of a report live until its end, and
+    scanning them again and again takes a fifth of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -64,7 +64,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def _read(paths: list[Path]) -> "tuple[list[Record], list[str]]":
-    """The records of the files, and what is said of lines that are none; it is warned of too."""
+    """Return the records of the files, and the warnings about other lines, which are shown too."""
     from dlm_bench.results.store import read_records
 
     with warnings.catch_warnings(record=True) as caught:

@@ -159,8 +159,8 @@ def _measure(args: argparse.Namespace) -> int:
         for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
     }
     settings["graphs"] = "auto" if args.graphs is None else args.graphs
-    place = {"batch": args.batch, "prompt_len": args.prompt_len}
-    record = measure(model, sampler, args.length, **place, **settings)
+    shape = {"batch": args.batch, "prompt_len": args.prompt_len}
+    record = measure(model, sampler, args.length, **shape, **settings)
     # A sweep that asks for the same finds this record when it resumes.
     asked = settings | {"kernels": forced}
     if args.checkpoint is not None:  # no sweep asks for that

@@ -199,8 +199,8 @@ def _run_all(
     budget: float | None,
     places: "list[dict[str, str]]",
 ) -> "tuple[list[Record], KeyboardInterrupt | None]":
-    """The records found and those of what was still to do, and what interrupted it: in a worker at
-    each of these places, or in one if there are none."""
+    """Measure the points without a record, in a worker on each of these GPUs, or in one worker if
+    there are none; return all records, and the interrupt if one came."""
     from dlm_bench.cli.terminal import print_throughput
     from dlm_bench.sweep.progress import SweepProgress
     from dlm_bench.sweep.sharing import run_shared
@@ -242,7 +242,7 @@ def _way_to_run(
     budget: float | None,
     places: "list[dict[str, str]]",
 ) -> "Callable[[], Generator[Result, None, None]]":
-    """What measures the points that have no record among these, which get more."""
+    """Return the function that measures the points without a record among these, which grow."""
     from dlm_bench.sweep.budget import run_within
     from dlm_bench.sweep.launch.multi_gpu import run_on
 

@@ -23,7 +23,7 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     # The machine that submits may have neither the GPU nor the kernels that the jobs find.
     here = not on_slurm and device_is_here(args.file, args.device)
     sweep = load_sweep(args.file, here=here, **overrides)
-    hardware = _hardware(args)  # a mistake is told before anything is printed
+    hardware = _hardware(args)  # before anything is printed
     print_plan(sweep)
     if on_slurm:
         print("kernels, graphs and limits are checked by the jobs")
@@ -79,9 +79,9 @@ def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", bud
     from dlm_bench.sweep.budget import predict
     from dlm_bench.sweep.progress import duration
 
-    told = predict(executor, plan, found)
+    estimate = predict(executor, plan, found)
     print(
-        f"estimated time: {duration(told.least)} (all points are within the tolerance at once) to "
-        f"{duration(told.most)} (all take max_seconds); budget: {duration(budget)}; by a pilot run "
-        f"of {counted(told.lines, 'group')}"
+        f"estimated time: {duration(estimate.least)} (all points are within the tolerance at "
+        f"once) to {duration(estimate.most)} (all take max_seconds); budget: {duration(budget)}; "
+        f"by a pilot run of {counted(estimate.lines, 'group')}"
     )

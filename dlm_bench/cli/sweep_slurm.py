@@ -137,8 +137,8 @@ def _follow(
             try:
                 states = {j.number: j.state for j in jobs.live() if j.number in states}
                 counts = Counter(states.values())
-                told = [f"{count} {state.lower()}" for state, count in sorted(counts.items())]
-                progress.tell(f"jobs: {', '.join(told) or 'none left'}")
+                parts = [f"{count} {state.lower()}" for state, count in sorted(counts.items())]
+                progress.tell(f"jobs: {', '.join(parts) or 'none left'}")
             except SlurmError as error:  # its controller may be restarted while the jobs go on
                 progress.tell(str(error))
         # After the look at the jobs: what they wrote before their end is there now.

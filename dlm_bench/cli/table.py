@@ -86,7 +86,7 @@ def _table(args: argparse.Namespace, at: list[int]) -> "Table":
 
 
 def _lengths(args: argparse.Namespace) -> list[int]:
-    """The lengths of --at, none for all."""
+    """Return the lengths of --at; an empty list for all."""
     from dlm_bench.errors import ConfigError
 
     if args.at is None:

@@ -26,7 +26,7 @@ def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: in
 
 
 def print_record(record: Record) -> None:
-    """One measured point, a line a fact."""
+    """Print a measured point, a line for each quantity."""
     from dlm_bench.results.series import short_number
 
     point, mean = record.point, record.mean_seconds
@@ -35,7 +35,7 @@ def print_record(record: Record) -> None:
     how = f"{record.mode}, {record.warmup} warm-up, {counted(record.repeats, 'repeat')}"
     if record.error_estimate is not None:
         how += f", estimated error {record.error_estimate:.1%}"
-    facts = {
+    rows = {
         "point": point.describe(),
         "measured": f"{how}; {point.dtype} on {record.environment['hardware']}",
         "parameters": short_number(record.parameters or 0),
@@ -45,29 +45,29 @@ def print_record(record: Record) -> None:
     }
     prefill, first_block = map(mean_of, (record.prefill_seconds, record.first_block_seconds))
     if prefill is not None:
-        facts["prefill"] = f"{prefill:.4g} s, before the decode and not in it"
+        rows["prefill"] = f"{prefill:.4g} s, before the decode and not in it"
     if first_block is not None:
-        facts["first block"] = f"after {first_block:.4g} s"
+        rows["first block"] = f"after {first_block:.4g} s"
     if record.tokens_per_pass:
         each = f"{record.tokens_per_pass:.4g} tokens per pass"
-        facts["acceptance"] = f"{each}, {record.nfe_per_token:.4g} NFE per token"
+        rows["acceptance"] = f"{each}, {record.nfe_per_token:.4g} NFE per token"
     if record.peak_memory_bytes:
-        facts["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
-    told = record.telemetry
-    if told.get("energy_joules") and told.get("tokens_per_joule"):
-        energy = f"{told['energy_joules']:.4g} J for all repeats"
-        facts["energy"] = f"{energy}, {told['tokens_per_joule']:.4g} tokens/J"
+        rows["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
+    telemetry = record.telemetry
+    if telemetry.get("energy_joules") and telemetry.get("tokens_per_joule"):
+        energy = f"{telemetry['energy_joules']:.4g} J for all repeats"
+        rows["energy"] = f"{energy}, {telemetry['tokens_per_joule']:.4g} tokens/J"
     if not point.device.startswith("cpu"):  # which has no choice of either
-        facts["kernels"] = ", ".join(f"{op} {name}" for op, name in record.kernels.items())
-        facts["graphs"] = "; ".join(f"{role} {what}" for role, what in record.graphs.items())
+        rows["kernels"] = ", ".join(f"{op} {name}" for op, name in record.kernels.items())
+        rows["graphs"] = "; ".join(f"{role} {what}" for role, what in record.graphs.items())
     if record.flags:
-        facts["flags"] = ", ".join(record.flags)
-    for name, text in facts.items():
+        rows["flags"] = ", ".join(record.flags)
+    for name, text in rows.items():
         print(folded(f"{name:12} {text}", indent=13))
 
 
 def print_plan(sweep: Sweep) -> None:
-    """The points of a sweep with their NFE, none of them run."""
+    """Print the points of a sweep with their NFE; none of them runs."""
     from dlm_bench.samplers import build_sampler
     from dlm_bench.samplers.schedule import run_lengths
 
@@ -93,21 +93,21 @@ def print_plan(sweep: Sweep) -> None:
             ]
         )
     common = {
-        title: rows[0][place]
-        for place, title in enumerate(titles[:-2])
-        if title != "length" and len({row[place] for row in rows}) == 1
+        title: rows[0][column]
+        for column, title in enumerate(titles[:-2])
+        if title != "length" and len({row[column] for row in rows}) == 1
     }
-    kept = [place for place, title in enumerate(titles) if title not in common]
+    kept = [column for column, title in enumerate(titles) if title not in common]
     usual = {"prompt": "0", "batch": "1", "options": ""}
-    told = [f"{title} {text}" for title, text in common.items() if usual.get(title) != text]
-    print(f"{sweep.name}: {', '.join([*told, sweep.points[0].dtype, sweep.points[0].device])}")
-    cells = [[row[place] for place in kept] for row in (titles, *rows)]
-    _print_table(cells[0], cells[1:], sum(place < words for place in kept))
+    shared = [f"{title} {text}" for title, text in common.items() if usual.get(title) != text]
+    print(f"{sweep.name}: {', '.join([*shared, sweep.points[0].dtype, sweep.points[0].device])}")
+    cells = [[row[column] for column in kept] for row in (titles, *rows)]
+    _print_table(cells[0], cells[1:], sum(column < words for column in kept))
     print(f"{counted(len(sweep.points), 'point')}, {sweep.measuring.mode}; nothing is recorded")
 
 
 def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool) -> None:
-    """How much of a sweep its results file holds already."""
+    """Print how much of a sweep its results file holds already."""
     text = f"{len(found)} of {len(plan.sweep.points)} points found in {output}"
     failed = sum(record.status != "ok" for record in found.values())
     if failed:
@@ -117,7 +117,7 @@ def print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool)
 
 
 def print_throughput(records: Iterable[Record]) -> None:
-    """Tokens per second: a row for each line of the sweep, a column for each length."""
+    """Print tokens per second: a row for each series of the sweep, a column for each length."""
     from dlm_bench.analysis.tables import throughput_table
     from dlm_bench.results.series import labelled, lines
 
@@ -130,7 +130,7 @@ def print_throughput(records: Iterable[Record]) -> None:
 
 
 def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
-    """The latency law of each line, with 95 % intervals. Lines too short to fit are named; raises
+    """Print the latency law of each series, with 95 % intervals, and name those too short; raises
     ResultsError if all are, or if there is none of this sampler."""
     from dlm_bench.analysis.tables import fit_table
     from dlm_bench.results.series import check_sampler, labelled, lines
@@ -147,7 +147,7 @@ def print_fits(frame: "pandas.DataFrame", sampler: str | None = None) -> None:
 
 
 def print_names() -> None:
-    """Backbones with their parameter counts, samplers with their options and defaults."""
+    """Print backbones with their parameter counts, samplers with their options and defaults."""
     from dlm_bench.cost.flops import parameter_count
     from dlm_bench.figures import NAMES
     from dlm_bench.models.backbones import FOLDER, own_passes
@@ -182,7 +182,7 @@ def _options(kind: type["Sampler"]) -> str:
 
 
 def _print_plugins() -> None:
-    """What other packages announce, with the reason for what cannot be used of it."""
+    """Print the plug-ins of other packages, with the reason for those that cannot be used."""
     from dlm_bench import samplers
     from dlm_bench.models.backbones import backbone_info
     from dlm_bench.plugins.entry_points import announced
@@ -192,13 +192,13 @@ def _print_plugins() -> None:
         try:
             if plugin.kind == "backbone":
                 found = backbone_info(plugin.name)
-                facts = [" ".join(found.sizes), " ".join(found.supports)]
+                details = [" ".join(found.sizes), " ".join(found.supports)]
             else:
                 kind = samplers.sampler_class(plugin.name)
-                facts = [_options(kind), kind.needs]
+                details = [_options(kind), kind.needs]
         except ConfigError as error:
-            facts = [f"not usable: {error}", ""]
-        rows.append([plugin.kind, plugin.name, plugin.package, *facts])
+            details = [f"not usable: {error}", ""]
+        rows.append([plugin.kind, plugin.name, plugin.package, *details])
     if rows:
         _print_table(["plug-in", "name", "package", "sizes or options", "passes"], rows, words=5)
         print()

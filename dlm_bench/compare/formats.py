@@ -24,7 +24,7 @@ ICONS: dict[Verdict, str] = {
 
 
 def as_text(report: Report) -> str:
-    """A table with aligned columns, and the summary below it; as wide as the screen is at most."""
+    """Return a table with aligned columns, at most as wide as the screen, and its summary below."""
     titles, rows, words = [*HEADER], [[*_cells(each)] for each in report.points], [0, 1]
     if any(each.note for each in report.points):
         words.append(len(titles))
@@ -42,7 +42,7 @@ def as_text(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """For a comment on a pull request: what needs a look in a table, the rest folded away."""
+    """Return a comment for a pull request: points to look at in a table, the rest folded away."""
     icon = "🔴" if report.regressions else "🟢" if report.decided else "🟡"
     lines = [f"### {icon} dlm-bench: {report.conclusion}", "", f"{report.summary()}.", ""]
     lines += [f"> **Nothing decided:** {_markdown(report.advice)}", ""] if report.advice else []
@@ -79,8 +79,8 @@ def _markdown(text: str) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Everything, for programs. Intervals are [low, high] of head's time over base's, with null
-    for an end that is not known."""
+    """Return everything, for programs. Intervals are [low, high] of head's time over base's, with
+    null for an end that is not known."""
     points = [
         {
             "point": each.point.model_dump(),
@@ -113,8 +113,8 @@ def as_json(report: Report) -> str:
 
 
 def as_github(report: Report) -> str:
-    """Workflow commands, an annotation each: errors for regressions, warnings for missing points
-    and what to mistrust, notices of undecided points; then the text."""
+    """Return workflow commands, an annotation each: errors for regressions, warnings for missing
+    points and what to mistrust, notices of undecided points; then the text."""
     lines = [_annotation("warning", "warning", text) for text in report.warnings]
     if report.advice:
         lines.append(_annotation("warning", "nothing decided", report.advice))
@@ -137,7 +137,7 @@ def _escaped(text: str) -> str:
 
 
 def as_action_benchmark(report: Report) -> str:
-    """Head's speeds as benchmark-action/github-action-benchmark reads them, with its tool
+    """Return head's speeds as benchmark-action/github-action-benchmark reads them, with its tool
     `customBiggerIsBetter`: a list of name, unit, value, and text in range and extra."""
     entries = [
         {
@@ -171,7 +171,7 @@ def _cells(each: PointVerdict) -> tuple[str, ...]:
 
 
 def _change(comparison: Comparison | None) -> str:
-    """A comparison in words, e.g. `time +10.2 % [+8.1 %, +12.4 %]`."""
+    """Return a comparison in words, e.g. `time +10.2 % [+8.1 %, +12.4 %]`."""
     if comparison is None:
         return ""
     return f"time {_percent(comparison.ratio)} {_interval(comparison.own)}"

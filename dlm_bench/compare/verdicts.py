@@ -30,12 +30,12 @@ class PointVerdict:
 
     @property
     def base_speed(self) -> float | None:
-        """Base's tokens per second."""
+        """Return base's tokens per second."""
         return self._speed(self.base_seconds)
 
     @property
     def head_speed(self) -> float | None:
-        """Head's tokens per second."""
+        """Return head's tokens per second."""
         return self._speed(self.head_seconds)
 
     def _speed(self, seconds: float | None) -> float | None:
@@ -44,7 +44,7 @@ class PointVerdict:
 
 
 def tokens_of(records: Iterable[Record]) -> int | None:
-    """The tokens that a decode of these records' point generates while it is timed; None if none of
+    """Return the tokens that a timed decode of these records' point generates; None if none of
     them was measured."""
     return next((record.tokens for record in records if record.status == "ok"), None)
 
@@ -65,18 +65,18 @@ class Report:
 
     @property
     def regressions(self) -> list[PointVerdict]:
-        """The points for which a CI job fails."""
+        """Return the points for which a CI job fails."""
         return [each for each in self.points if each.verdict in REGRESSIONS]
 
     @property
     def decided(self) -> bool:
-        """True if a point's times were compared, or it fails on one side only; False if noise, a
-        missing side or failures of both leave all points open."""
+        """Return True if a point's times were compared, or it fails on one side only; False if
+        noise, a missing side or failures of both leave all points open."""
         return any(each.verdict not in OPEN for each in self.points)
 
     @property
     def conclusion(self) -> str:
-        """The whole in three words: regressions, or that none is proven, or nothing decided."""
+        """Return `N regressions`, `no regression proven` or `nothing decided`."""
         if self.regressions:
             count = len(self.regressions)
             return f"{count} regression{'s' * (count != 1)}"
@@ -84,7 +84,7 @@ class Report:
 
     @property
     def advice(self) -> str:
-        """One line on what to do where nothing was decided; empty where something was."""
+        """Return a line on what to do where nothing was decided; empty where something was."""
         if self.decided:
             return ""
         if self.points and all(each.verdict == "still failing" for each in self.points):
@@ -98,28 +98,28 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 if there is a regression, else 0."""
+        """Return 1 if there is a regression, else 0."""
         return 1 if self.regressions else 0
 
     @property
     def strict_exit_code(self) -> int:
-        """1 if there is a regression, 3 if a point is undecided or missing or nothing is decided at
-        all, else 0: a new point alone fails no comparison."""
+        """Return 1 if there is a regression, 3 if a point is undecided or missing or nothing is
+        decided at all, else 0: a new point alone fails no comparison."""
         unsettled = any(each.verdict in UNSETTLED for each in self.points)
         return self.exit_code or (3 if unsettled or not self.decided else 0)
 
     def counts(self) -> dict[Verdict, int]:
-        """How many points have each verdict that occurs, the worst first."""
+        """Count the points of each verdict that occurs, the worst first."""
         found = Counter(each.verdict for each in self.points)
         return {verdict: found[verdict] for verdict in get_args(Verdict) if found[verdict]}
 
     def summary(self) -> str:
-        """The whole in a few words, e.g. `1 slower, 9 same of 10 points (threshold 5 %)`."""
+        """Return the counts in words, e.g. `1 slower, 9 same of 10 points (threshold 5 %)`."""
         counted = ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items())
         points = f"{len(self.points)} point{'s' * (len(self.points) != 1)}"
         return f"{counted} of {points} (threshold {100 * self.threshold:g} %)"
 
 
 def _reach(comparison: Comparison) -> float:
-    """How far a comparison's own interval goes from its ratio, relative."""
+    """Return the relative distance from a comparison's ratio to the upper end of its interval."""
     return comparison.own.high / comparison.ratio - 1

@@ -100,7 +100,7 @@ def look() -> Iterator[None]:
 
 
 def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
-    """The colour of each backbone; a user's own backbones get the spare ones, by name."""
+    """Return the colour of each backbone; a user's own backbones get the spare ones, by name."""
     unknown = sorted(set(backbones) - set(BACKBONE_COLOURS))
     spare = {name: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, name in enumerate(unknown)}
     return BACKBONE_COLOURS | spare
@@ -125,8 +125,8 @@ def hollow(
 
 
 def length_axis(axes: Axes, lengths: list[int], most: int) -> None:
-    """A logarithmic x axis over `lengths` (or batches) with at most `most` ticks: powers of two,
-    from the longest down."""
+    """Make the x axis logarithmic over `lengths` (or batches) with at most `most` ticks: powers of
+    two, from the longest down."""
     low, high = min(lengths), max(lengths)
     margin = max(0.05 * math.log2(high / low), 0.3)
     axes.set_xscale("log", base=2)
@@ -142,7 +142,7 @@ def length_axis(axes: Axes, lengths: list[int], most: int) -> None:
 def value_axis(
     axis: Axis, low: float, high: float, tick: Callable[[float], str] = short_number
 ) -> None:
-    """Ticks of a logarithmic axis that spans low..high, the denser the fewer decades those are."""
+    """Set the ticks of a logarithmic axis from low to high, denser over fewer decades."""
     decades = math.log10(high / low)
     most = [(1.0, (1, 2, 3, 5, 7)), (1.7, (1, 2, 5)), (2.8, (1, 3)), (math.inf, (1,))]
     subs = next(subs for limit, subs in most if decades < limit)
@@ -156,7 +156,7 @@ def value_axis(
 def panels(
     count: int, height: float, extra: float, xlabel: str, ylabel: str
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels that share both axes: one column wide for one, else the page.
+    """Make a figure of `count` panels that share both axes: one column wide for one, else the page.
 
     `height` (inches) is that of a row of panels, `extra` what stands above and below them all.
     """
