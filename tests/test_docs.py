@@ -49,6 +49,13 @@ def test_every_page_that_the_code_names_exists():
     assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_that_a_page_names_exists(name):
+    named = re.findall(r"`((?:tests|bench|dlm_bench|examples|\.ci)/[\w/.-]+)`", read(name))
+    real = [path for path in named if not re.search("NAME|OPERATION", path)]
+    assert [path for path in real if not (ROOT / path).exists()] == []
+
+
 def test_every_page_is_in_the_index():
     listed = set(LINK.findall(read("docs/README.md")))
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
