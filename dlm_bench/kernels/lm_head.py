@@ -26,10 +26,10 @@ def predict(
     temperature 0 the token is the argmax; else a sample of softmax(logits / temperature) by the
     Gumbel-max trick. Its noise comes from `generators`, or in the fused kernel, which the host need
     not step, from `seed` (sequences,) int64 on the device: one of them for each sequence, of which
-    the rows are equally many, one sequence after the other. What a sequence draws does not depend
+    the rows are equally many, one sequence after the other. The draws of a sequence do not depend
     on the others. Returns tokens (rows,) int64 and probabilities (rows,) float32, those of
     softmax(logits) in float32. A row whose logits are not finite has token `mask_id` and
-    probability NaN, so that its place stays MASK and the decode can be told from a sound one.
+    probability NaN, so that its position stays MASK and the decode can be told from a sound one.
     """
     if backend == "triton":
         from dlm_bench.kernels.cuda.lm_head import predict_fused

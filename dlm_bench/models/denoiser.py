@@ -75,7 +75,7 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
         """Normal weights of gain 1, zero biases, gates around 1: every layer counts, so that the
-        untrained network's tokens depend on each other and on their places."""
+        untrained network's tokens depend on each other and on their positions."""
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.normal_(generator=generator)

@@ -99,7 +99,7 @@ class Steps:
             return f"a {self._state.tokens.device.type} has no CUDA graphs"
         if len(self._replays) >= MOST_GRAPHS:
             return f"this decode has more than {MOST_GRAPHS} kinds of pass"
-        first = next(i for i, place in enumerate(self._state.plan) if place.kind == kind)
+        first = next(i for i, step in enumerate(self._state.plan) if step.kind == kind)
 
         first_error: list[Exception] = []
 

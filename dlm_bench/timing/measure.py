@@ -21,6 +21,7 @@ from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
+from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.environment import environment, origins
 from dlm_bench.timing.exact import Decodes, time_decodes
 from dlm_bench.timing.graphs import Steps
@@ -28,7 +29,7 @@ from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.nvml import nvml_source
 from dlm_bench.timing.sampled import ANY_ERROR, Estimate, estimate
-from dlm_bench.timing.settings import DEFAULTS
+from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
 from dlm_bench.timing.steady import drifting, outliers
 from dlm_bench.timing.telemetry import Telemetry, Watch
 
@@ -51,7 +52,6 @@ def point_of(model: Model, sampler: Sampler, shape: DecodeShape) -> Point:
     )
 
 
-@torch.inference_mode()
 def measure(
     model: Model,
     sampler: Sampler,
@@ -85,33 +85,87 @@ def measure(
     number of passes, a first decode runs untimed, and the passes of that decode are timed, with no
     host read between. Raises ConfigError for a value out of range.
     """
-    check_settings(mode, warmup, repeats, nodes, tolerance, max_seconds)
-    device = model.head.weight.device
-    check_graphs(graphs, device.type)
-    shape = DecodeShape(length, prompt_len, batch)
-    sampler.check_shape_timed(shape)
-    reset_peak_memory(device)
-    sampler = sampler.scheduled_for(model, shape, seed)
-    state = sampler.prepare_shape(model, shape, seed)
-    steps = Steps(model, sampler, state, graphs)
-    record = Record(
-        **decode_fields(model, sampler, shape, state.plan),
+    settings = MeasureSettings(
         mode=mode,
         warmup=warmup,
         repeats=repeats,
+        nodes=nodes,
+        tolerance=tolerance,
+        max_seconds=max_seconds,
         seed=seed,
+        graphs=graphs,
+    )
+    check_settings(settings)
+    check_graphs(graphs, model.head.weight.device.type)
+    return measure_decode(model, sampler, DecodeShape(length, prompt_len, batch), settings)
+
+
+def check_settings(settings: MeasureSettings) -> None:
+    """Raise ConfigError for a setting out of range."""
+    if settings.mode not in get_args(Mode):
+        raise unknown("mode", settings.mode, get_args(Mode))
+    check_int("warmup", settings.warmup, minimum=0, maximum=MOST_RUNS)
+    check_int("repeats", settings.repeats, maximum=MOST_RUNS)
+    check_int("nodes", settings.nodes, minimum=2, maximum=MOST_RUNS)
+    check_number("tolerance", settings.tolerance, maximum=ANY_ERROR, above=True)
+    check_number("max_seconds", settings.max_seconds, maximum=LONGEST_WAIT, above=True)
+
+
+@torch.inference_mode()
+def measure_decode(
+    model: Model, sampler: Sampler, shape: DecodeShape, settings: MeasureSettings
+) -> Record:
+    """As `measure`, of a checked shape and checked settings: prepare, time, fill the record."""
+    device = model.head.weight.device
+    sampler.check_shape_timed(shape)
+    reset_peak_memory(device)
+    sampler = sampler.scheduled_for(model, shape, settings.seed)
+    state = sampler.prepare_shape(model, shape, settings.seed)
+    steps = Steps(model, sampler, state, settings.graphs)
+    record = Record(
+        **decode_fields(model, sampler, shape, state.plan),
+        mode=settings.mode,
+        warmup=settings.warmup,
+        repeats=settings.repeats,
+        seed=settings.seed,
         environment=environment(device.type, device.index or 0)
         | origins(model.config.backbone, sampler.name),
     )
-    sample = partial(estimate, sampler, state, steps, most_nodes=nodes, most_seconds=max_seconds)
+    watch = watch_of(device)
+    time_repeats(record, sampler, state, steps, settings, watch)
+    record.graphs = steps.report()
+    record.peak_memory_bytes = peak_memory(device)
+    telemetry = telemetry_of(watch, record)
+    record.telemetry = telemetry.model_dump()
+    record.flags = flags_of(record.seconds, telemetry)
+    return record
 
+
+def time_repeats(
+    record: Record,
+    sampler: Sampler,
+    state: DecodeState,
+    steps: Steps,
+    settings: MeasureSettings,
+    watch: Watch,
+) -> None:
+    """Time the decode in the mode of `settings`, by a pilot run where that is "auto", and put mode,
+    seconds and error into the record."""
+    warmup, repeats, tolerance = settings.warmup, settings.repeats, settings.tolerance
+    sample = partial(
+        estimate,
+        sampler,
+        state,
+        steps,
+        most_nodes=settings.nodes,
+        most_seconds=settings.max_seconds,
+    )
     warmed: list[float] = []
-    if mode == "auto":
+    if settings.mode == "auto":
         pilot = sample(warmup=warmup, repeats=1, tolerance=ANY_ERROR)
         warmed = pilot.warmup_seconds
         whole = (warmup + repeats) * (pilot.seconds[0] + sum(pilot.prefill_seconds))
-        record.mode = "exact" if whole <= max_seconds else "sampled"
-    watch = watch_of(device)
+        record.mode = "exact" if whole <= settings.max_seconds else "sampled"
     times: Decodes | Estimate
     if record.mode == "exact":
         times = time_decodes(sampler, state, steps, warmup, repeats, watch)
@@ -124,25 +178,6 @@ def measure(
         record.warmup_seconds = [*warmed, *times.warmup_seconds]
     record.seconds, record.prefill_seconds = times.seconds, times.prefill_seconds
     record.first_block_seconds = times.first_block_seconds
-    record.graphs = steps.report()
-    record.peak_memory_bytes = peak_memory(device)
-    telemetry = telemetry_of(watch, record)
-    record.telemetry = telemetry.model_dump()
-    record.flags = flags_of(record.seconds, telemetry)
-    return record
-
-
-def check_settings(
-    mode: str, warmup: int, repeats: int, nodes: int, tolerance: float, max_seconds: float
-) -> None:
-    """Raise ConfigError for a setting of `measure` that is not allowed."""
-    if mode not in get_args(Mode):
-        raise unknown("mode", mode, get_args(Mode))
-    check_int("warmup", warmup, minimum=0, maximum=MOST_RUNS)
-    check_int("repeats", repeats, maximum=MOST_RUNS)
-    check_int("nodes", nodes, minimum=2, maximum=MOST_RUNS)
-    check_number("tolerance", tolerance, maximum=ANY_ERROR, above=True)
-    check_number("max_seconds", max_seconds, maximum=LONGEST_WAIT, above=True)
 
 
 def decode_fields(

@@ -92,10 +92,9 @@ class Telemetry(BaseModel):
     def contended(self) -> bool:
         """True if the threads of a CPU run waited for a CPU for a part that counts.
 
-        The kernel tells how long each thread was ready and not running. That is what slows a run
-        down, whoever takes the CPU; a load average counts this process too, busy CPUs may be ones
-        that it does not need, and little CPU time of its own is also what threads have that wait
-        for each other.
+        The kernel tells how long each thread was ready and not running. This wait slows a run down,
+        whoever takes the CPU. Other signs mislead: a load average counts this process too, busy
+        CPUs may be spare, and threads have little CPU time also when they wait for each other.
         """
         return self.source == "host" and (self.waiting_threads or 0.0) > WAITING
 
@@ -109,7 +108,7 @@ class Reading:
 
 
 class Source(Protocol):
-    """The sensors and counters of a device. What cannot be read is left out; nothing raises."""
+    """The sensors and counters of a device. An unreadable value is left out; nothing raises."""
 
     name: str
     energy_update: float  # seconds between updates of the energy counter

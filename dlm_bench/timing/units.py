@@ -137,8 +137,8 @@ def weights(at: list[int], length: int) -> np.ndarray:
 def misses(at: list[int], seconds: np.ndarray) -> np.ndarray:
     """Distance of each inner node off the straight line between its neighbours; `seconds` is
     (nodes,) or (nodes, rounds), the result has two nodes less."""
-    places = np.asarray(at, dtype=float)
-    share = (places[1:-1] - places[:-2]) / (places[2:] - places[:-2])
+    nodes = np.asarray(at, dtype=float)
+    share = (nodes[1:-1] - nodes[:-2]) / (nodes[2:] - nodes[:-2])
     share = share.reshape(-1, *[1] * (seconds.ndim - 1))
     return seconds[1:-1] - (1 - share) * seconds[:-2] - share * seconds[2:]
 

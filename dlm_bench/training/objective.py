@@ -65,8 +65,8 @@ def nelbo(
 ) -> Tensor:
     """An estimate of each sequence's NELBO, (batch,) nats per token, by one t for each.
 
-    Unbiased for the mean over t in [epsilon, 1]. That stands for the mean over [0, 1], and is above
-    it where the integrand grows with t, as it does where more context helps.
+    Unbiased for the mean over t in [epsilon, 1], in the place of the mean over [0, 1]: too high
+    where the integrand grows with t, as happens where more context helps.
     """
     t = antithetic_times(len(x), generator, epsilon)
     z = diffuse(x, t, model.config.mask_id, generator)

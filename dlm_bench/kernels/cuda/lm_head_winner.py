@@ -63,9 +63,9 @@ def choose(
 ):
     """The winner of each row among ids start .. start + WIDTH: its key, its id and its logit.
 
-    logits (ROWS, WIDTH), top (ROWS,) their maximum. The key is what winners of several tiles are
-    compared by: the logit, or at a temperature the logit with Gumbel noise. That is drawn by the
-    seed of the row's sequence, which is `share` rows long, and the row's place in it.
+    logits (ROWS, WIDTH), top (ROWS,) their maximum. The winners of several tiles are compared by
+    key: the logit, or at a temperature the logit with Gumbel noise, drawn by the seed of the row's
+    sequence (`share` rows long) and the row's index there.
     """
     if SAMPLE:
         # The first to ring of clocks with exponential waits and rates exp(logit / temperature) is

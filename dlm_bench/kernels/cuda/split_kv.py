@@ -192,8 +192,8 @@ def attend_split_kv(
     v (batch, heads, length, head_dim), contiguous, in the dtype of q. start (1,) int64 on the
     device: the position of the first query. segments: one or two lengths, query_len together; the
     rows of a segment see the first start + (length up to its end) keys. start None: every row sees
-    all keys. What lies beyond the visible keys is not read, and the cost grows with them alone.
-    Returns (batch, query_len, heads, head_dim), contiguous, in the dtype of q.
+    all keys. Keys beyond the visible ones are not read, and the cost grows with the visible ones
+    alone. Returns (batch, query_len, heads, head_dim), contiguous, in the dtype of q.
     """
     batch, query_len, heads, head_dim = q.shape
     length, device = k.shape[2], q.device

@@ -289,13 +289,15 @@ def _check(model: HuggingFaceModel, tokens: Tensor, logits: Tensor) -> None:
     compare(model(tokens), "its logits are not those of its head's weight and bias")
     if "ar" in model.supports:
         caches = model.new_caches(1, tokens.shape[1])
-        places = torch.arange(tokens.shape[1], device=tokens.device)
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
         hidden = [
-            model(tokens[:, i : i + 1], None, Window(places[i : i + 1], (1,), advance=True), caches)
+            model(
+                tokens[:, i : i + 1], None, Window(positions[i : i + 1], (1,), advance=True), caches
+            )
             for i in range(tokens.shape[1])
         ]
         compare(torch.cat(hidden, dim=1), "its cache gives other logits than a whole pass")
-        window = Window(places[:1], (tokens.shape[1],), advance=True, first=True)
+        window = Window(positions[:1], (tokens.shape[1],), advance=True, first=True)
         compare(model(tokens, None, window, caches), "a pass that fills its cache gives other ones")
 
 
