@@ -5,7 +5,7 @@ SWEEP = {
     "name": "name of the sweep: letters, digits, `.`, `-`, `_`. The results file is results/NAME.jsonl by default",
     "size": "model size or sizes: `tiny`, `small`, `240m`, `0.5b`, `1.3b`, or the sizes of a plug-in",
     "lengths": "tokens to generate, a list",
-    "device": "`cpu`, `cuda` or `cuda:N`; `--device` overrides",
+    "device": "`auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`; `--device` overrides",
     "dtype": "`float32` or `bfloat16`. None: float32 on a CPU, bfloat16 on CUDA",
     "mode": "`exact`, `sampled` or `auto` ([timing.md](timing.md#modes)); `--mode` overrides",
     "warmup": "untimed decodes before the timed decodes",

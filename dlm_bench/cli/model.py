@@ -13,14 +13,12 @@ if TYPE_CHECKING:
 
 def find_device(args: argparse.Namespace) -> "Place":
     """Return the device of --device, with auto resolved in `args`."""
-    from dlm_bench.models.place import find_place
+    from dlm_bench.models.place import AUTO, find_place
 
-    if args.device == "auto":
-        import torch
-
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
-        args.device_is_auto = True
-    return find_place(args.device)
+    place = find_place(args.device)
+    args.device_is_auto = args.device == AUTO
+    args.device = str(place)
+    return place
 
 
 def print_device(args: argparse.Namespace, place: "Place", *, for_programs: bool = False) -> None:
@@ -33,7 +31,7 @@ def print_device(args: argparse.Namespace, place: "Place", *, for_programs: bool
         import torch
 
         name = f", {torch.cuda.get_device_name(place.index)}"
-    if "device_is_auto" in args:
+    if args.device_is_auto:
         why = "; no CUDA device is here" if place.type == "cpu" else "; --device cpu for the CPU"
     stream = sys.stderr if for_programs or "quiet" in args else sys.stdout
     print(f"device: {place}{name}{why}", file=stream)

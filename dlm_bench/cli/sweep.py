@@ -52,7 +52,9 @@ def add(subparsers: Commands) -> None:
         metavar="FILE.jsonl",
         help="append the records here (default: results/NAME.jsonl)",
     )
-    parser.add_argument("--device", help="run on this device (default: the file's)")
+    parser.add_argument(
+        "--device", help="run on auto, cpu, cuda or cuda:N instead (default: the file's)"
+    )
     parser.add_argument("--mode", help="time exact, sampled or auto (default: the file's)")
     parser.add_argument(
         "--budget",

@@ -9,7 +9,8 @@ from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.results.record import Graphs
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # the dtypes that models run in
-_DEVICES = ("cpu", "cuda", "cuda:N", "meta")
+AUTO = "auto"  # CUDA if there is a GPU, else the CPU
+_DEVICES = (AUTO, "cpu", "cuda", "cuda:N", "meta")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,14 @@ class Place:
 def find_place(device: str, *, here: bool = True) -> Place:
     """Return the device of this name, with the index as its tensors have it. Raises ConfigError if
     there is none of this name, or, unless here=False, none on this machine."""
+    if device == AUTO:
+        if not here:
+            raise ConfigError(
+                "device: 'auto' is chosen on the machine that measures; name cpu or cuda here"
+            )
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     found = re.fullmatch(r"(cpu|cuda|meta)(?::(\d{1,3}))?", device, re.ASCII)
     if found is None:
         raise unknown("device", device, _DEVICES)
