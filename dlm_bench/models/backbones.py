@@ -58,8 +58,9 @@ def check_length(backbone: str, length: int, longest: int | None, prompt_len: in
 
 
 def backbone_info(backbone: str) -> BackboneInfo:
-    """Look a backbone up. Raises ConfigError for an unknown one, one of several packages,
-    or a plug-in or folder that is not what it must be."""
+    """Look a backbone up. Raises ConfigError for an unknown backbone, a name of several packages,
+    or a faulty plug-in or folder.
+    """
     if backbone.startswith(FOLDER):
         from dlm_bench.models.hf.folder import read_folder
 

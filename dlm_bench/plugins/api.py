@@ -24,11 +24,11 @@ HEAD_WIDTH = 16  # what the fused LM head needs the width of the hidden states t
 
 
 class ModelInfo(Protocol):
-    """The description of a model for samplers and records: a dataclass, which records keep whole.
+    """The description of a model for samplers and records: a dataclass, kept whole in records.
 
     backbone, size: the names that the model was asked for by.
     vocab_size: the number of ids, MASK among them.
-    mask_id: the id of MASK, never decoded; vocab_size in a causal model, which has no MASK.
+    mask_id: the id of MASK, never decoded; vocab_size in a causal model, where MASK is missing.
     bos_id: the first id of an autoregressive decode.
     max_length: the most tokens of a sequence; optional, None stands for no limit.
     """
@@ -76,12 +76,12 @@ class UsedKernels(Protocol):
 
 
 class Model(Protocol):
-    """A model that samplers decode with.
+    """A model for samplers to decode with.
 
-    supports: those of PASSES that it can run.
-    kernels: `dlm_bench.kernels.choice.UnmaskKernels()`; `build_model` replaces it by the best
+    supports: the members of PASSES that the model can run.
+    kernels: `dlm_bench.kernels.choice.UnmaskKernels()`; `build_model` replaces this by the best
         implementations on the device.
-    checkpoint: the digest of the file that the weights come from, "" if they are random.
+    checkpoint: the digest of the weights' file, "" for random weights.
     """
 
     @property
@@ -113,14 +113,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class BackbonePlugin:
-    """A backbone as a package announces it: the object that its entry point names.
+    """A backbone as a package announces it, the object of its entry point.
 
-    build: build(size, device, dtype, seed) returns the model, with random weights that depend on
-        the seed; the device is a `torch.device` that is there, or `meta`, the dtype a
-        `torch.dtype`.
-    sizes: the names of the sizes there are; the first one is the default unless there is "small".
+    build: build(size, device, dtype, seed) returns the model, with random weights by the seed. The
+        device is an available `torch.device`, or `meta`; the dtype a `torch.dtype`.
+    sizes: the names of the sizes; the default is "small", or else the first name.
     supports: those of PASSES that the models can run.
-    Raises ConfigError for sizes or supports that are not such.
+    Raises ConfigError for other sizes or supports.
     """
 
     build: "Callable[[str, torch.device, torch.dtype, int], Model]"

@@ -17,7 +17,7 @@ GROUPS = {"backbone": "dlm_bench.backbones", "sampler": "dlm_bench.samplers"}
 
 @dataclass(frozen=True)
 class Plugin:
-    """A name that a package announces; `package` is its distribution with its version."""
+    """A name in a package's announcement; `package` is the distribution with its version."""
 
     kind: str
     name: str

@@ -41,9 +41,9 @@ def options_of(name: str) -> list[str]:
 
 
 def sampler_class(name: str) -> type[Sampler]:
-    """The class of a sampler, this project's or a package's, whose fields are its options.
+    """The class of a sampler, this project's or a package's, with the options as fields.
 
-    Raises ConfigError for an unknown one, or a plug-in that is not what it must be.
+    Raises ConfigError for an unknown sampler, or a faulty plug-in.
     """
     plugin = entry_points.find("sampler", name, SAMPLERS)
     if plugin is not None:

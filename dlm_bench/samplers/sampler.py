@@ -57,12 +57,12 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
-        """Run the next pass, which is of this kind, and its unmasking.
+        """Run the next pass, of this kind, and its unmasking.
 
-        Reads its place from the device's counter and moves that on: nothing on the host depends
-        on the decode, so that a step can be captured once per kind and replayed. (The plain
-        PyTorch kernels ask the device for a cache's length, an edge of a refresh and the masked
-        rows; those of the CUDA path do not.)
+        Reads the index of the pass from the device's counter and moves the counter on. Nothing on
+        the host depends on the decode, so a step can be captured once per kind and replayed. (The
+        plain PyTorch kernels ask the device for a cache's length, an edge of a refresh and the
+        masked rows; the kernels of the CUDA path do not.)
         """
 
     def options(self) -> dict[str, int | float | str]:

@@ -93,16 +93,16 @@ class Schedule:
 
 
 class PlannedPass(NamedTuple):
-    """One pass, and its unmasking. Built by keyword: the fields are numbers side by side.
+    """A single pass, and its unmasking. Built by keyword: the fields are numbers side by side.
 
-    kind: passes of one kind have one shape (see Pass).
-    query_len: tokens that go in.
-    context_len: cached tokens that they see.
+    kind: passes of a kind have the same shape (see Pass).
+    query_len: tokens through the network.
+    context_len: cached tokens in their sight.
     block_start: position of the block's first token, from the first token of the prompt.
     block_len: tokens of the block.
-    masked: tokens of the block that are MASK when the pass starts.
-    reveal: tokens that it unmasks.
-    t: the timestep that the network is given, not the paper's t = B/p.
+    masked: MASK tokens of the block when the pass starts.
+    reveal: tokens to unmask.
+    t: the timestep for the network, not the paper's t = B/p.
     """
 
     kind: str

@@ -17,23 +17,22 @@ LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
 class DecodeState:
     """A decode under way. Its sequences are `length` tokens long, `prompt_len` of them the prompt.
 
-    Sequence i of a decode with seed s draws all that is random as the only one of a decode with
-    seed s + i does.
+    Sequence i of a decode with seed s makes the same draws as a decode of a single sequence with
+    seed s + i.
 
-    generators: of each sequence, of the noise of a temperature above 0; a seek puts them back to
+    generators: of each sequence, for the noise of a temperature above 0; a seek puts them back to
         generators_start.
-    noise_start: (batch,) int64 on the device, the seed of each sequence's noise in pass 0. On a GPU
-        the kernel that needs noise draws it from that and the pass instead.
+    noise_start: (batch,) int64 on the device, the seed of each sequence's noise in pass 0, from
+        which the kernel on a GPU draws instead.
     tokens: (batch, length) int64, MASK where nothing is decoded yet.
-    stand_ins: (batch, length) the prompt, and random token ids that stand in for decoded ones
-        after a seek.
+    stand_ins: (batch, length) the prompt, and random token ids in the place of decoded ones after a
+        seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
-    index: (1,) int64 on the device, the next pass; each step adds one to it.
-    table: what the passes need, (passes,) each, read at `index` on the device. Beside what was
-        planned: `noise`, a number that no other pass with noise has, and that does not depend on
-        how many passes the blocks before took; `after_seek`, true after a seek into the
-        decode, where the pass unmasks what was planned even if the model decides (the tokens are
-        none of the model's).
+    index: (1,) int64 on the device, the next pass; each step adds 1.
+    table: the numbers of each pass, (passes,), read at `index` on the device: columns of the plan;
+        `noise`, unique to each pass with noise and independent of the number of passes of earlier
+        blocks; `after_seek`, true after a seek into the decode, where a pass unmasks the planned
+        number even if the model decides (the tokens are none of the model's).
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     """
 

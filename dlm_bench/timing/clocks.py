@@ -17,9 +17,9 @@ def seconds_of(work: Work, device: torch.device) -> float:
 
 
 def laps_of(works: Sequence[Work], device: torch.device, before: Work | None = None) -> list[float]:
-    """Run works one after the other, with nothing between them, and return the seconds of each.
+    """Run works in turn, with nothing between them, and return the seconds of each.
 
-    `before` runs first, untimed, so that they start with what it leaves in the caches.
+    `before` runs first, untimed, so that they start with its data in the caches.
     """
     if device.type == "cuda":
         marks = [torch.cuda.Event(enable_timing=True) for _ in range(len(works) + 1)]

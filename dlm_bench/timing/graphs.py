@@ -1,8 +1,8 @@
 """Run the passes of a decode by kind: replays of captured CUDA graphs, or the sampler's own step.
 
-A pass launches some hundred kernels that take microseconds each: launched one by one from Python
-they would cost more than they do. A graph is captured once per kind of pass, after warm-up, and
-replayed for every pass of that kind; what changes from pass to pass is on the device.
+A pass launches some hundred kernels of microseconds each: launched separately from Python they
+would cost more than they do. A graph is captured once per kind of pass, after warm-up, and
+replayed for every pass of that kind; all changes from pass to pass are on the device.
 """
 
 import gc
@@ -128,8 +128,9 @@ class Steps:
 
 
 class _CudaCapture:
-    """Captures graphs that share one memory pool: they replay one after the other, so that what
-    one of them works on may lie where another's did."""
+    """Captures graphs with a common memory pool: as they replay in turn, the buffers of several
+    graphs may overlap.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -94,9 +94,10 @@ class HostSource:
 class _Counters:
     """Counters that only ever grow.
 
-    cpus: jiffies that this process's CPUs were busy, and of these the ones a hypervisor took.
-    own: jiffies of this process. waits: nanoseconds that each of its threads was ready to run and
-    not running. throttled: times that each kind of throttling began on any of its CPUs.
+    cpus: jiffies of this process's CPUs: busy, and of these the share of a hypervisor.
+    own: jiffies of this process.
+    waits: nanoseconds of each thread, ready to run and not running.
+    throttled: times that each kind of throttling began on any of its CPUs.
     """
 
     def __init__(self, proc: Path, cpus: list[int], cpu_dirs: list[Path]) -> None:

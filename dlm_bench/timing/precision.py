@@ -17,9 +17,9 @@ def relative_error(totals: np.ndarray, interpolated: float) -> float | None:
 
 def half_interval(values: np.ndarray) -> float:
     """Half the 95 % interval of the mean of a series of two or more: Student's t, with the variance
-    of a mean of values that follow each other with their first autocorrelation.
+    of a mean of autocorrelated values by their first autocorrelation.
 
-    A drift that is slower than the series shows in it by a part only: no interval knows of it.
+    No interval knows of a drift slower than the series, which shows only in part.
     """
     from scipy.special import stdtrit  # here: exact timing does without
 

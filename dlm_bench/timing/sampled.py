@@ -78,19 +78,16 @@ def estimate(
 ) -> Estimate:
     """Time a decode by units of its passes.
 
-    `warmup` runs precede the first node of each stratum, until they have taken WARMUP_SECONDS, and
-    at most as many more where they still get faster; then all nodes run in turn, until it all has
-    taken SETTLE_SECONDS, or half of `most_seconds` if that is less. A round then goes through all
-    nodes, and its times make one estimate of the decode: a machine that drifts shows as a spread of
-    the rounds.
-    There are `repeats` rounds, and more until the relative error is within `tolerance` and they
-    have taken LEAST_SECONDS. A stratum that bends, as leaving a node out tells, gets more nodes
-    there, up to `most_nodes`, and the rounds before do not count any more. Once the rounds have
-    taken `most_seconds` there is no further one, but for a second of two or more.
-    `watch` is entered around the rounds. A prefill pass is timed in each round, too.
-
-    The relative error is that of a 95 % interval of the mean plus the interpolation's; None where
-    there was one round.
+    Warm-up: `warmup` runs of the first node of each stratum, until they have taken WARMUP_SECONDS,
+    and at most as many more while they still get faster. Then all nodes run in turn, until the
+    warm-up has taken SETTLE_SECONDS, or half of `most_seconds` if less.
+    Rounds: a round goes through all nodes, and its times make an estimate of the decode: a machine
+    with a drift shows as a spread of the rounds. There are `repeats` rounds, and more until the
+    relative error is within `tolerance` and they have taken LEAST_SECONDS, but none after
+    `most_seconds` beyond the second of two or more. `watch` is entered around the rounds, and a
+    prefill pass is timed in each, too.
+    Nodes: a bent stratum, as seen by leaving a node out, gets more nodes there, up to
+    `most_nodes`, and earlier rounds do not count any more.
     """
     tables = [_Table(stratum, first_nodes(stratum, most_nodes)) for stratum in strata(state.plan)]
     prefill = prefill_unit(state.plan)
@@ -172,8 +169,8 @@ class _Table:
         """Seconds of the stratum's passes before pass `stop`, the first block's end, by each of the
         last rounds, (rounds,).
 
-        A unit that goes on beyond it is the first of its stratum, and the first node stands for it:
-        it is that unit, or all units cost the same.
+        A unit beyond `stop` is the first of its stratum, and the first node stands for it: the same
+        unit, or a unit of the same cost.
         """
         before = sum(unit.index + unit.count <= stop for unit in self.stratum)
         if before:
@@ -189,8 +186,9 @@ class _Table:
         return interpolation_error(self.at, self.seconds(rounds).mean(axis=1))
 
     def refine(self, most: int, rounds: int) -> bool:
-        """Add nodes on both sides of the one that is farthest off its neighbours, if it is off by
-        more than noise and there is room for them. Returns True if any was added."""
+        """Add nodes on both sides of the node farthest off its neighbours, if the distance is more
+        than noise and there is room for them. Return True if any was added.
+        """
         at = self.at
         if len(at) < 3 or rounds < 2:
             return False
@@ -254,9 +252,10 @@ class _UnitTimer:
             self._run(unit)
 
     def laps(self, unit: Unit) -> list[float]:
-        """Seconds of each run of a unit from the state it would start in. A short unit is timed
-        right after the pass before it, so that the caches hold what they do in a decode; the
-        decode's first one after itself."""
+        """Seconds of each run of a unit from its starting state. A short unit is timed right after
+        the pass before, so that the caches hold the same as in a decode; the decode's first unit
+        after itself.
+        """
         new = unit.index not in self.short
         laps = []
         if new or unit.index == 0 or not self.short[unit.index]:

@@ -16,10 +16,10 @@ OUTLIER_LEAST = 0.05  # a repeat closer than this to the median moves no mean by
 
 
 def warmed_up(seconds: Sequence[float]) -> bool:
-    """Tell if the last run was not faster than all before it by more than FASTER.
+    """Tell if the last run was not faster than all before by more than FASTER.
 
-    Always true of fewer than three runs: the first one also loads and tunes, so that being
-    faster than that one says nothing about the clocks.
+    Always true of fewer than three runs: the first run also loads and tunes, so a faster second
+    run says nothing about the clocks.
     """
     return len(seconds) < 3 or seconds[-1] >= (1 - FASTER) * min(seconds[:-1])
 
@@ -31,11 +31,10 @@ def warm_up(
     most_seconds: float | None = None,
     extra_seconds: float = EXTRA_SECONDS,
 ) -> list[float]:
-    """Call `run`, which returns its seconds, until it is warm; returns what each run took.
+    """Call `run`, which returns its seconds, until it is warm; return the seconds of each run.
 
-    `runs` times, or until they have taken more than `most_seconds`. After all of them it goes on
-    while they are not `warmed_up`: at most as many runs again, and none that would likely take
-    the further ones beyond `extra_seconds` together.
+    `runs` times, or until they have taken more than `most_seconds`. Then more runs while they are
+    not `warmed_up`: at most as many again, and none beyond `extra_seconds` of these together.
     """
     taken: list[float] = []
     while len(taken) < runs:
@@ -51,12 +50,12 @@ def warm_up(
 
 def drifting(seconds: Sequence[float]) -> float | None:
     """The relative trend from the first repeat to the last, positive where they get slower; None
-    where the scatter explains it.
+    where the scatter explains the trend.
 
-    The trend is the Theil-Sen slope, which a single odd repeat does not move. It counts if the
-    Mann-Kendall test (Kendall's tau of the times against their order, exact without ties) gives
-    it a chance below DRIFT_LEVEL and it is over DRIFT_LEAST. Fewer than five repeats can not
-    reach that, and five do only if each is slower than the one before, or each faster.
+    The trend is the Theil-Sen slope, unmoved by a single odd repeat. It counts if the Mann-Kendall
+    test (Kendall's tau of the times against their order, exact without ties) gives a chance below
+    DRIFT_LEVEL and the trend is over DRIFT_LEAST. Fewer than five repeats cannot reach that level;
+    five do only if each is slower than the repeat before, or each faster.
     """
     times = np.asarray(seconds, dtype=float)
     if len(times) < 5 or np.ptp(times) == 0:

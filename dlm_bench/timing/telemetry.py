@@ -49,18 +49,18 @@ class Telemetry(BaseModel):
     """Readings of the hardware over the timed region; null where there is none.
 
     source: "nvml" of a GPU, "host" of a CPU.
-    note: the reason why there is less than there could be.
-    region_seconds: the wall time of the timed region, with what lies between the repeats.
-    throttle_reasons: all that held the clocks down, or set them, at any time in the region, by
-        NVML's names in snake case; on a CPU "core_thermal" and "package_thermal".
-    throttled_share: of the samples, those in which heat, power or the board held the clocks down;
-        on a CPU, whose counters only tell whether, 0 or 1.
-    energy_joules: of all repeats' decodes: the mean power over the region times their seconds. It
-        is the whole GPU's, or the CPU packages' with all that ran on them.
+    note: the reason for missing readings.
+    region_seconds: the wall time of the timed region, the gaps between the repeats included.
+    throttle_reasons: all reasons that held the clocks down, or set them, at any time in the region,
+        by NVML's names in snake case; on a CPU "core_thermal" and "package_thermal".
+    throttled_share: share of the samples in which heat, power or the board held the clocks down; on
+        a CPU, whose counters tell no more, 0 or 1.
+    energy_joules: energy of all repeats' decodes, the mean power over the region times their
+        seconds: of the whole GPU, or of the CPU packages with all that ran on them.
     load_1min, other_busy_cpus: the host's load average, and the mean number of this process's CPUs
         that were busy with anything else.
-    waiting_threads: the mean number of this process's threads that were ready to run and had no
-        CPU, plus that of the CPUs that a hypervisor took.
+    waiting_threads: the mean number of this process's threads that were ready to run without a CPU,
+        plus the mean number of CPUs taken by a hypervisor.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -144,13 +144,13 @@ def misses(at: list[int], seconds: np.ndarray) -> np.ndarray:
 
 
 def interpolation_error(at: list[int], seconds: np.ndarray) -> float:
-    """Seconds that linear interpolation may be off by in the sum over one stratum.
+    """Bound of the error of linear interpolation in the sum over a stratum, in seconds.
 
-    Each inner node is predicted from its neighbours (leave one out). For a smooth cost that misses
-    by four times the largest error at the spacing in use, so by six times the mean one, which is
-    taken to hold for the whole stratum where at least three misses are of one sign. A kink or a
-    step can make the mean error half of the miss: that is what it is taken for else. Nothing is
-    known of it with two nodes, and there is none where every unit is a node.
+    Each inner node is predicted from its neighbours (leave one out). A smooth cost misses by four
+    times the largest error at the spacing in use, so by six times the mean error, taken for the
+    whole stratum where at least three misses are of the same sign. A kink or a step can make the
+    mean error half of the miss, which is assumed otherwise. With two nodes nothing is known; where
+    every unit is a node there is no error.
     """
     length = at[-1] - at[0] + 1
     if len(at) < 3 or len(at) == length:

@@ -10,8 +10,8 @@ from transformers.cache_utils import Cache, StaticLayer
 class Layer(StaticLayer):
     """The keys and values of a layer, in static buffers.
 
-    first: the pass under way is the first one, and attends to its own tokens alone. The model then
-    need not read the position on the device, nor mask what it would see of the buffers.
+    first: the pass under way is the first, and attends to its own tokens alone. The model then need
+    not read the position on the device, nor mask the rest of the buffers.
     """
 
     first = False

@@ -24,12 +24,14 @@ LONG = 1 << 40  # tokens: longer than any sliding window
 class Folder:
     """A model's folder.
 
-    name: `hf:` and the folder's own name. config: the `transformers` configuration; digest: that
-    of its content. model_class: the class of `transformers` that it names or implies. supports:
-    ("full",) for a masked LM, or a causal one whose configuration says `is_causal: false`;
-    ("ar", "prefill") for a causal one. max_length: the most tokens of a sequence, by the
-    configuration, and for an autoregressive decode the shortest sliding window, None if there is no
-    limit.
+    name: `hf:` and the folder's own name.
+    config: the `transformers` configuration.
+    digest: the digest of the configuration's content.
+    model_class: the class of `transformers`, named or implied by the configuration.
+    supports: ("full",) for a masked LM, or a causal LM whose configuration says `is_causal: false`;
+        ("ar", "prefill") for a causal LM.
+    max_length: the most tokens of a sequence, by the configuration, and for an autoregressive
+        decode the shortest sliding window; None without a limit.
     """
 
     path: Path
@@ -66,9 +68,10 @@ def _digest(path: Path, size: int, modified: int) -> bytes:
 
 
 def read_folder(path: str | Path) -> Folder:
-    """Read a folder's configuration. Raises ConfigError if there is none, `transformers` is not
-    installed or does not know it, or the model is neither a masked LM nor a causal one whose cache
-    is one of keys and values."""
+    """Read a folder's configuration. Raises ConfigError if there is none, `transformers` is missing
+    or does not know the model, or the model is neither a masked LM nor a causal LM whose cache
+    holds keys and values.
+    """
     folder = Path(path).expanduser().resolve()
     name = f"hf:{folder.name}"
     if not folder.is_dir():
@@ -104,8 +107,9 @@ def read_folder(path: str | Path) -> Folder:
 
 
 def _refuse_code(name: str, content: dict[str, Any]) -> None:
-    """Raise ConfigError for a folder whose model is defined by code that it carries. A class of
-    `transformers` that the folder names beside its own code is built as that class."""
+    """Raise ConfigError for a folder whose model is defined by code inside. A class of
+    `transformers`, named beside such code, is built as that class.
+    """
     if not content.get("auto_map"):
         return
     import transformers
@@ -124,8 +128,9 @@ def _refuse_code(name: str, content: dict[str, Any]) -> None:
 
 @contextmanager
 def transformers_quiet(name: str) -> Iterator[None]:
-    """Use `transformers` without its messages and progress bars; what it raises, or that it is not
-    there, becomes one ConfigError about the backbone of this name."""
+    """Use `transformers` without its messages and progress bars. Its errors, and its absence,
+    become a ConfigError about the backbone of this name.
+    """
     try:
         from transformers.utils import logging
     except ImportError:

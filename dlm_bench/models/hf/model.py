@@ -52,11 +52,11 @@ class HuggingFaceConfig:
 
 
 class LinearHead(nn.Module):
-    """The weight that the LM head works with, made of a Linear layer's.
+    """The weight for the LM head, made of a Linear layer's.
 
-    A bias is a column more of the weight, and a one more in the hidden states; zeros fill both up
-    to a width that every kernel can take. The layer's own weight (an embedding's, where they are
-    tied) then lies inside the wider one, so that no number is stored twice.
+    A bias is a further column of the weight, with a 1 in the hidden states; zeros fill both up to a
+    width for every kernel. The layer's own weight (an embedding's, where they are tied) then lies
+    inside the wider weight, so no number is stored twice.
     """
 
     weight: Tensor
@@ -146,9 +146,10 @@ def build_hugging_face(
     random_weights: bool = False,
     kernels: Mapping[str, str] | None = None,
 ) -> HuggingFaceModel:
-    """The model in a folder, in inference mode: its weights, or random ones as `transformers` draws
-    them. Raises ConfigError for a folder that `read_folder` refuses, weights that are not those of
-    its configuration, or logits that are not what the model's own passes give."""
+    """The model in a folder, in inference mode: its weights, or random ones by `transformers`.
+    Raises ConfigError as `read_folder` does, and for weights of another configuration, or logits
+    that differ from those of the model's own passes.
+    """
     folder = read_folder(path)
     checkpoint = folder.weights_digest(random_weights)
     with transformers_quiet(folder.name):

@@ -19,10 +19,10 @@ def decode_until_done(
 ) -> list[tuple[int, ...]]:
     """Run a decode from its first pass, each block until none of its tokens is masked in any row.
 
-    The plan has the most passes that can be needed; those that are not are skipped. The host reads
-    one number a pass, the masked tokens left in the block. Returns for each block the tokens that
-    each pass accepted, the mean over the rows (of what is left, rounded up). Raises PointError for
-    tokens that the most passes leave MASK.
+    The plan has the most passes that can be needed; the others are skipped. The host reads a single
+    number a pass, the masked tokens left in the block. Returns for each block the tokens accepted
+    by each pass, the mean over the rows (of the tokens left, rounded up). Raises PointError for
+    tokens left MASK by the most passes.
     """
     plan, rows = state.plan, len(state.tokens)
     blocks: list[list[int]] = []

@@ -1,7 +1,7 @@
-"""A recorded acceptance: how many tokens each pass of a decode unmasked, block by block.
+"""A recorded acceptance: the number of tokens unmasked by each pass of a decode, block by block.
 
-It makes the passes of a decode known before it runs, so that what a trained model does can be timed
-with any weights, and at any length.
+With a trace the passes of a decode are known before it runs, so that the behaviour of a trained
+model can be timed with any weights, and at any length.
 """
 
 import codecs
