@@ -148,11 +148,9 @@ class Throughput:
             pytest.skip("dlm-bench: workers of pytest-xdist would slow each other; use -n 0")
         given = {"mode": mode, "warmup": warmup, "repeats": repeats, "seed": seed, "graphs": graphs}
         settings: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
-        settings |= {"batch": batch, "prompt_len": prompt_len}
+        shape = {"length": length, "prompt_len": prompt_len, "batch": batch}
         try:
-            return self._measure(
-                (backbone, size, device, dtype), sampler, options, length, settings
-            )
+            return self._measure((backbone, size, device, dtype), sampler, options, shape, settings)
         except DlmBenchError as error:
             failure = f"dlm-bench: {error}"
         pytest.fail(failure, pytrace=False)  # not in the handler: the error would be its context
@@ -162,25 +160,25 @@ class Throughput:
         asked: "tuple[str, str | None, str | None, str | None]",
         sampler: str,
         options: dict[str, Any],
-        length: int,
-        settings: dict[str, Any],
+        shape: dict[str, int],
+        given: dict[str, Any],
     ) -> "Record":
         from dlm_bench.models.place import default_dtype, find_place
         from dlm_bench.results.store import append_record
         from dlm_bench.samplers import build_sampler
+        from dlm_bench.samplers.schedule import DecodeShape
         from dlm_bench.sweep.worker.jobs import release
-        from dlm_bench.timing.measure import measure
-        from dlm_bench.timing.settings import DEFAULTS
+        from dlm_bench.timing.measure import measure_point
+        from dlm_bench.timing.settings import MeasureSettings
 
         backbone, size, device, dtype = asked
+        settings = MeasureSettings(**given)
         place = find_place(self._settings.device if device is None else device)
         dtype = default_dtype(place.type) if dtype is None else dtype
         built = build_sampler(sampler, **options)
         try:
-            model = self._load_model(
-                backbone, size, str(place), dtype, settings.get("seed", DEFAULTS.seed)
-            )
-            record = measure(model, built, length, **settings)
+            model = self._load_model(backbone, size, str(place), dtype, settings.seed)
+            record = measure_point(model, built, DecodeShape(**shape), settings)
         finally:
             release(place.type)
         if self._settings.save is not None:

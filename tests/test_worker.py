@@ -65,7 +65,7 @@ def test_what_a_point_raises_is_its_answer(monkeypatch, error, status, message):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(jobs, "measure", fail)
+    monkeypatch.setattr(jobs, "measure_point", fail)
     failure = jobs.JobServer().answer(job())["failure"]
     assert failure["status"] == status
     assert failure["message"].startswith(message)

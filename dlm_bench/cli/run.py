@@ -1,6 +1,7 @@
 """`run`: measure one point."""
 
 import argparse
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,14 +139,16 @@ def _measure(args: argparse.Namespace) -> int:
     from dlm_bench.results.identity import asked_of, identity
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.samplers import build_sampler
+    from dlm_bench.samplers.schedule import DecodeShape
     from dlm_bench.sweep.expand import origins_of
-    from dlm_bench.timing.measure import measure
+    from dlm_bench.timing.measure import measure_point
 
     sampler = build_sampler(args.sampler, **sampler_options(args))
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.
-    sampler.check_timed(args.length, args.prompt_len)
+    shape = DecodeShape(args.length, args.prompt_len, args.batch)
+    sampler.check_shape_timed(shape)
     sampler.check_backbone(args.backbone, args.length, args.prompt_len)
     if args.output:
         check_writable(args.output)
@@ -154,15 +157,12 @@ def _measure(args: argparse.Namespace) -> int:
     model = load_model(args, dtype, forced)
     if not sampler.known and not model.checkpoint:
         warn_of_random_acceptance(str(sampler.options()["accept"]))
-    settings = {
-        name: getattr(args, name)
-        for name in ("mode", "warmup", "repeats", "nodes", "tolerance", "max_seconds", "seed")
-    }
-    settings["graphs"] = "auto" if args.graphs is None else args.graphs
-    shape = {"batch": args.batch, "prompt_len": args.prompt_len}
-    record = measure(model, sampler, args.length, **shape, **settings)
+    names = asdict(DEFAULTS).keys()
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    settings = replace(DEFAULTS, **given)
+    record = measure_point(model, sampler, shape, settings)
     # A sweep that asks for the same finds this record when it resumes.
-    asked = settings | {"kernels": forced}
+    asked = asdict(settings) | {"kernels": forced}
     if args.checkpoint is not None:  # no sweep asks for that
         asked["checkpoint"] = model.checkpoint
     origin = origins_of(args.backbone, args.sampler, args.random_weights)

@@ -18,6 +18,7 @@ from dlm_bench.compare.statistics import (
 )
 from dlm_bench.compare.verdicts import PointVerdict, Report, tokens_of
 from dlm_bench.errors import ResultsError
+from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import read_records
 
@@ -117,7 +118,7 @@ def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
     points: tuple[dict[str, Record], dict[str, Record]] = ({}, {})
     for pair in pairs:
         for side, group in zip(points, pair, strict=True):
-            side |= {record.point.model_dump_json(): record for record in group}
+            side |= {point_key(record.point): record for record in group}
     for key in points[0].keys() & points[1].keys():
         before, after = points[0][key], points[1][key]
         for name in ("warmup", "seed"):

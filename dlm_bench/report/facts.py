@@ -8,6 +8,7 @@ from typing import Any
 
 from dlm_bench.analysis.tables import rate_text
 from dlm_bench.figures.flags import FLAGS
+from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Record
 from dlm_bench.results.table import Table
 
@@ -84,7 +85,7 @@ def flagged(points: Iterable[Record]) -> Table:
 
 
 def _point(record: Record) -> tuple[Any, ...]:
-    return (record.point.model_dump_json(), _hardware(record))
+    return (point_key(record.point), _hardware(record))
 
 
 def _hardware(record: Record) -> str:

@@ -42,6 +42,11 @@ def identity(
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
+def point_key(point: Point, *without: str) -> str:
+    """Return a key that equal points share, or points that differ only in the fields `without`."""
+    return point.model_dump_json(exclude=set(without))
+
+
 def asked_of(measuring: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of measuring that a number depends on: all but where folders lie and, of exact
     timing, how to sample."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -10,14 +11,14 @@ from pydantic import BaseModel, ConfigDict
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import SIZES, model_config
 from dlm_bench.models.place import Place, check_graphs, default_dtype, find_place, item_bytes
+from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.sweep.expand import Expansion, pair_key
 from dlm_bench.sweep.file import File, find_sweep, read_file
 from dlm_bench.sweep.mistakes import Mistakes
-from dlm_bench.timing.settings import DEFAULTS
+from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
 
-# Settings that say how a model is built and not how it is measured.
-MODEL_SETTINGS = ("folders", "random_weights")
+SETTINGS = fields(MeasureSettings)
 
 
 class Measuring(BaseModel):
@@ -42,6 +43,10 @@ class Measuring(BaseModel):
     kernels: dict[str, str] = {}
     folders: dict[str, str] = {}
     random_weights: bool = False
+
+    def of_a_point(self) -> MeasureSettings:
+        """Return the settings that `measure_point` takes."""
+        return MeasureSettings(**{each.name: getattr(self, each.name) for each in SETTINGS})
 
 
 class Sweep(BaseModel):
@@ -121,7 +126,7 @@ def load_sweep(
     mistakes.end()
     return Sweep(
         name=file.name,
-        points=list({point.model_dump_json(): point for point in expansion.points}.values()),
+        points=list({point_key(point): point for point in expansion.points}.values()),
         measuring=Measuring(
             **file.model_dump(include=set(Measuring.model_fields)), folders=expansion.folders
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dlm_bench.results.identity import asked_of
+from dlm_bench.results.identity import asked_of, point_key
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import ANY_HARDWARE, Plan
 from dlm_bench.version import __version__
@@ -33,7 +33,7 @@ def others_in(plan: Plan, records: Iterable[Record], found: Mapping[str, Record]
 
 
 def _anywhere(point: Point) -> str:
-    return point.model_copy(update={"dtype": "", "device": ""}).model_dump_json()
+    return point_key(point, "dtype", "device")
 
 
 def _differences(plan: Plan, point: Point, record: Record) -> str:

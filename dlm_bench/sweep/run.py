@@ -11,7 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from dlm_bench.errors import ConfigError, DlmBenchError
-from dlm_bench.results.identity import asked_of
+from dlm_bench.results.identity import asked_of, point_key
 from dlm_bench.results.record import Point, Record, Status
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.worker.messages import (
@@ -213,7 +213,7 @@ class Limits:
 
 def series_key(point: Point) -> str:
     """The key of a series: the points that differ in nothing but their length share it."""
-    return point.model_copy(update={"length": 1}).model_dump_json()
+    return point_key(point, "length")
 
 
 def _failed(

@@ -95,9 +95,7 @@ def measure(
         seed=seed,
         graphs=graphs,
     )
-    check_settings(settings)
-    check_graphs(graphs, model.head.weight.device.type)
-    return measure_decode(model, sampler, DecodeShape(length, prompt_len, batch), settings)
+    return measure_point(model, sampler, DecodeShape(length, prompt_len, batch), settings)
 
 
 def check_settings(settings: MeasureSettings) -> None:
@@ -112,11 +110,14 @@ def check_settings(settings: MeasureSettings) -> None:
 
 
 @torch.inference_mode()
-def measure_decode(
+def measure_point(
     model: Model, sampler: Sampler, shape: DecodeShape, settings: MeasureSettings
 ) -> Record:
-    """As `measure`, of a checked shape and checked settings: prepare, time, fill the record."""
+    """Time a decode of this shape, as `measure` does: prepare, time, fill the record. Raises
+    ConfigError."""
+    check_settings(settings)
     device = model.head.weight.device
+    check_graphs(settings.graphs, device.type)
     sampler.check_shape_timed(shape)
     reset_peak_memory(device)
     sampler = sampler.scheduled_for(model, shape, settings.seed)

@@ -3,7 +3,7 @@
 import pytest
 
 from dlm_bench.results import identity as module
-from dlm_bench.results.identity import identity
+from dlm_bench.results.identity import identity, point_key
 from dlm_bench.results.record import Point
 from dlm_bench.sweep.load import Measuring
 
@@ -82,3 +82,13 @@ def test_the_versions_of_the_code_and_of_the_schema_matter(monkeypatch):
     newer = of()
     monkeypatch.setattr(module, "SCHEMA_VERSION", 99)
     assert len({before, newer, of()}) == 3
+
+
+def test_points_share_a_key_if_they_differ_in_nothing_but_the_fields_left_out():
+    short, long = (
+        Point(backbone="diffutran", size="tiny", sampler="full", length=n) for n in (8, 9)
+    )
+    assert point_key(short) == point_key(short.model_copy())
+    assert point_key(short) != point_key(long)
+    assert point_key(short, "length") == point_key(long, "length")
+    assert point_key(short, "dtype", "device") != point_key(long, "dtype", "device")

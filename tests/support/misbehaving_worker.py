@@ -13,10 +13,11 @@ from dlm_bench.sweep.worker import server as worker
 
 WARNED, SEGFAULT, HANG, HUNGRY = 40, 64, 72, 88
 
-measured = jobs.measure
+measured = jobs.measure_point
 
 
-def measure(model, sampler, length, **settings):
+def measure_point(model, sampler, shape, settings):
+    length = shape.length
     if length == WARNED:
         warnings.warn("the weather is bad", stacklevel=2)
     elif length == SEGFAULT:
@@ -26,9 +27,9 @@ def measure(model, sampler, length, **settings):
         time.sleep(600)
     elif length == HUNGRY:
         torch.empty(1 << 30)  # 4 GiB, none of it touched
-    return measured(model, sampler, length, **settings)
+    return measured(model, sampler, shape, settings)
 
 
 if __name__ == "__main__":
-    jobs.measure = measure
+    jobs.measure_point = measure_point
     worker.main()

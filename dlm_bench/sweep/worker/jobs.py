@@ -18,7 +18,8 @@ from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.sweep.load import MODEL_SETTINGS, Measuring, with_trace_file
+from dlm_bench.samplers.schedule import DecodeShape
+from dlm_bench.sweep.load import Measuring, with_trace_file
 from dlm_bench.sweep.plan import make_plan
 from dlm_bench.sweep.worker.messages import (
     Failed,
@@ -30,7 +31,7 @@ from dlm_bench.sweep.worker.messages import (
     Refused,
     read_job,
 )
-from dlm_bench.timing.measure import measure
+from dlm_bench.timing.measure import measure, measure_point
 
 MIB = 1 << 20
 # Texts of the dynamic loader and of threads where a limit leaves no memory.
@@ -69,9 +70,8 @@ class JobServer:
             options = with_trace_file(point.options, job.traces)
             sampler = build_sampler(point.sampler, **options)
             check_trace(sampler, point)
-            settings = measuring.model_dump(exclude={"kernels", *MODEL_SETTINGS})
-            settings |= {"batch": point.batch, "prompt_len": point.prompt_len}
-            record = measure(model, sampler, point.length, **settings)
+            shape = DecodeShape(point.length, point.prompt_len, point.batch)
+            record = measure_point(model, sampler, shape, measuring.of_a_point())
         except Exception as error:  # the boundary: one point's failure is its own record
             limited = job.memory_limit is not None
             failure = Failure(**failure_of(error, limited), kernels=self._kernels)
