@@ -137,3 +137,8 @@ def test_save_leaves_the_figure_and_its_layout_as_they_were(frame, tmp_path):
     first = [path.read_bytes() for path in save(figure, tmp_path / "a")]
     assert figure.get_layout_engine() is engine
     assert [path.read_bytes() for path in save(figure, tmp_path / "b")] == first
+
+
+def test_lines_and_their_names_have_one_home():
+    names = {"lines", "grouped", "labelled", "shared_settings", "BACKBONE_NAMES", "SAMPLER_NAMES"}
+    assert not names & {*vars(theme)}, "they are those of results.series"
