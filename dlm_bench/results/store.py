@@ -49,8 +49,14 @@ def append_record(
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 line = b"\n" + line
-            _write_whole(fd, line, size)
-            wrote()
+            whole = False
+            try:
+                _write_whole(fd, line, size)
+                whole = True
+            finally:
+                # An interrupt comes most likely while the system writes: then the line is there.
+                if whole or os.fstat(fd).st_size > size:
+                    wrote()
             os.fsync(fd)
     except OSError as error:
         raise _unwritable(path, error) from None

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 
 import pytest
 from support.processes import quick_plan
@@ -87,17 +88,30 @@ def test_of_two_sweeps_that_found_a_point_one_improves_it(plan, output):
     assert not other.free_again(0)
 
 
-@pytest.mark.parametrize(("where", "appended"), [("locked", 0), ("os.fsync", 1)])
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def interrupted_after_it(fd, line, write=os.write):
+    write(fd, line)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("where", "how", "appended"),
+    [
+        ("locked", interrupted, 0),
+        ("os.write", interrupted, 0),
+        ("os.write", interrupted_after_it, 1),
+        ("os.fsync", interrupted, 1),
+    ],
+)
 def test_an_interrupt_counts_the_records_that_are_in_the_file(
-    plan, output, monkeypatch, where, appended
+    plan, output, monkeypatch, where, how, appended
 ):
     shared = Shared(plan, output, 0, Held())
     shared.free(0)
-
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(f"dlm_bench.results.store.{where}", interrupted)
+    monkeypatch.setattr(f"dlm_bench.results.store.{where}", how)
     with pytest.raises(KeyboardInterrupt):
         shared.append(0, measured(plan, 0))
     assert shared.appended == len(read_records(output)) == appended
