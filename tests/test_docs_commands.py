@@ -31,7 +31,7 @@ sampler = "full"
 # Not run here, for a reason; each is at least a command that parses.
 ELSEWHERE = {
     r"--device cuda": "needs a GPU",
-    r"--launcher": "needs several GPUs or Slurm: tests/launch",
+    r"--launcher": "needs several GPUs or Slurm: tests/sweep/launch",
     r"^dlm-bench ab ": "measures two revisions: tests/cli/test_ab_command.py",
     r"hf:FOLDER": "needs a folder: tests/models/test_hugging_face.py",
     r"\b(aft|taper)\b": "needs the example's package: tests/test_plugins.py",

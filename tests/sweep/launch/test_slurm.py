@@ -19,7 +19,7 @@ from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.slurm
 
-SCRIPT = str(Path(__file__).parents[2] / ".ci" / "slurm")
+SCRIPT = str(Path(__file__).parents[3] / ".ci" / "slurm")
 
 
 @pytest.fixture(scope="module")
