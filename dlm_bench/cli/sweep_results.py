@@ -1,4 +1,4 @@
-"""What the results file of a sweep holds before it runs, and what it came to."""
+"""The results file of a sweep before the first point, and the summary after the last."""
 
 import argparse
 import sys

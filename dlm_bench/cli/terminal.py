@@ -1,4 +1,4 @@
-"""What the commands print: tables, and one record."""
+"""Printers of the commands: tables, and one record."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

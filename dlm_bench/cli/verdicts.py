@@ -1,4 +1,4 @@
-"""What `compare` and `ab` share: their options and how a report of verdicts is printed."""
+"""Options and printing of verdicts, for `compare` and `ab`."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""What every figure shares: colours, markers, axes, captions, and saving.
+"""The look of every figure: colours, markers, axes, captions, and saving.
 
 Colours tell the backbones apart and markers with line styles the samplers, so a line can be read
 in greyscale and by a colour-blind reader. Sizes are those of the final print, in inches and points.

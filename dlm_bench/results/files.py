@@ -20,7 +20,7 @@ def replacing(
     """Give a new file to write, which takes the place of `path` when the block ends.
 
     Where the block raises, the old file stays and the new one is removed.
-    The file has the mode of the old one, or the umask's. What is no regular file, such as
+    The file has the mode of the old one, or the umask's. A path of another kind, such as
     /dev/stdout, is written in place. An OSError becomes an `error` of `what` and the path.
     """
     try:
