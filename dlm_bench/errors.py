@@ -1,4 +1,4 @@
-"""What a user can get wrong, each with a message that is fit to be shown as one line."""
+"""The mistakes of a user, each with a message that is fit to be shown as one line."""
 
 import difflib
 import math

@@ -109,7 +109,7 @@ def throughput(pytestconfig: pytest.Config) -> "Throughput":
 
 
 class Throughput:
-    """What the fixture is. Keeps the model for as long as points ask for the same one: another
+    """The `throughput` fixture. Keeps the model for as long as points ask for the same one: another
     beside it would count in their peak memory."""
 
     def __init__(self, settings: _Settings, baseline: "Baseline | None") -> None:

@@ -1,4 +1,4 @@
-"""What makes two measurements the same one: a hash for `sweep --resume` to find records by."""
+"""The identity of a measurement: a hash by which `sweep --resume` finds records."""
 
 import hashlib
 import json

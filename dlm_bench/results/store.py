@@ -194,14 +194,14 @@ def _records(
 
 
 def _is_other(content: bytes) -> bool:
-    """Whether none of several lines is a JSON object, which each line of a results file is but for
-    torn ones."""
+    """Recognise a file of several lines without any JSON object; each whole line of a results file
+    is one."""
     lines = [line for line in content.split(b"\n") if line.strip()]
     return len(lines) >= MOST_SAID and not any(_is_object(line) for line in lines)
 
 
 def _what_it_is(path: str | os.PathLike[str], content: bytes) -> str:
-    """What a file without a record is, and what to do."""
+    """Say what a file without a record is, and what to do."""
     try:
         found = tomllib.loads(content.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
@@ -214,7 +214,7 @@ def _what_it_is(path: str | os.PathLike[str], content: bytes) -> str:
 def _shortened(
     path: str | os.PathLike[str], skipped: list[tuple[str, bool]]
 ) -> Iterator[tuple[str, bool]]:
-    """What is said of the first skipped lines, and of the others together."""
+    """Yield the texts of the first skipped lines, and one for all others."""
     yield from skipped[:MOST_SAID]
     more = skipped[MOST_SAID:]
     if more:

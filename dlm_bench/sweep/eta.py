@@ -143,7 +143,7 @@ def _pooled(measured: list[_Measured]) -> _Measured:
 
 
 def _keys_of(point: Point) -> list[tuple[str, ...]]:
-    """What a point has in common with others, the most telling first."""
+    """Return keys that a point shares with others, the most telling first."""
     return [
         ("both", point.backbone, point.sampler),
         ("backbone", point.backbone),

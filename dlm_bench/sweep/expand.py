@@ -20,9 +20,9 @@ def pair_key(backbone: str, sampler: str) -> str:
 
 
 def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, str]:
-    """What a backbone and a sampler are, by these kinds, where they are not this project's own:
-    packages with their versions, or digests of what is in a folder. Raises ConfigError for a
-    backbone or sampler that is not there, or a folder without the weights."""
+    """Return the packages with their versions, or the digests of folders, that a backbone and a
+    sampler come from, where they are not this project's own. Raises ConfigError for a backbone or
+    sampler that is not there, or a folder without the weights."""
     from dlm_bench.samplers import SAMPLERS
 
     found = {

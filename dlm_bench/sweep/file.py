@@ -1,4 +1,4 @@
-"""What a sweep file may hold, and where in the file its mistakes are."""
+"""The keys of a sweep file, and the lines of its mistakes."""
 
 import re
 import tomllib

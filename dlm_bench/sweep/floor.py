@@ -1,4 +1,4 @@
-"""What the points of a sweep must cost on some hardware, before any of them is run."""
+"""The roofline of each point of a sweep on some hardware, before any of them is run."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ SETTINGS = fields(MeasureSettings)
 
 
 class Measuring(BaseModel):
-    """How the points of a sweep are measured: all settings that a number depends on.
+    """All settings of a sweep that a number depends on.
 
     Those of one measurement are explained in `MeasureSettings`.
     kernels: the implementation of each operation that is not left to the program.
@@ -68,11 +68,11 @@ class Sweep(BaseModel):
     traces: dict[str, str] = {}
 
     def options_of(self, point: Point) -> dict[str, int | float | str]:
-        """What the sampler of a point is built with."""
+        """Return the options that the sampler of a point is built with."""
         return with_trace_file(point.options, self.traces)
 
     def provenance_of(self, point: Point) -> dict[str, str]:
-        """What the point's backbone and sampler are, where they are not this project's own."""
+        """Return the origin of a point's backbone and sampler, if they are not this project's."""
         return self.origins.get(pair_key(point.backbone, point.sampler), {})
 
 
@@ -98,7 +98,7 @@ def load_sweep(
 ) -> Sweep:
     """Read and check a sweep file, given by its path or by the name of one that is shipped.
 
-    What is given here overrides the file's, and each of `kernels` the file's of the same operation.
+    Arguments override the keys of the file, and each of `kernels` the file's of the same operation.
     Traces and folders of models are named relative to `beside`, or else to the folder that the file
     is in. With here=False the sweep is one to predict: its device, and the kernels and limits that
     it asks for, need not be there.
@@ -138,8 +138,8 @@ def load_sweep(
 
 
 def device_is_here(path: str | Path, device: str | None = None) -> bool:
-    """Whether this machine has the GPU that a sweep file, or `device` instead, asks for, if it asks
-    for one. Raises ConfigError for a file that cannot be read."""
+    """Recognise a device that is here: False only for a GPU that a sweep file, or `device` instead,
+    asks for and this machine lacks. Raises ConfigError for a file that cannot be read."""
     asked = read_file(find_sweep(path), {})[0].device if device is None else device
     try:
         find_place(asked)

@@ -76,7 +76,7 @@ class Plan(BaseModel):
         return self.best_of(read_records(path) if Path(path).exists() else ())
 
     def best_of(self, records: Iterable[Record]) -> dict[str, Record]:
-        """What `found_in` says of a file that holds these records."""
+        """Return the records that `found_in` would find in a file of these."""
         wanted = set(self.identities())
         found: dict[str, Record] = {}
         for record in records:
@@ -115,7 +115,7 @@ def make_plan(path: str | Path, *, here: bool = True, **overrides: Any) -> Plan:
 def expected_work(
     point: Point, measuring: Measuring, options: Mapping[str, Any] | None = None
 ) -> float:
-    """What a point costs relative to the others of its backbone (see `expected_load`)."""
+    """Return the cost of a point relative to others of its backbone (see `expected_load`)."""
     return expected_load(point, measuring, options)[0]
 
 
@@ -155,5 +155,5 @@ def expected_load(
 
 
 def model_key(point: Point) -> ModelKey:
-    """What a worker builds once for all points that share it."""
+    """Return the key of the model that a worker builds once for all points that share it."""
     return point.backbone, point.size, point.dtype, point.device

@@ -19,9 +19,12 @@ from dlm_bench.sweep.plan import Plan
 
 
 class SweepProgress:
-    """How far a sweep is, on stderr: on a terminal a bar with the time left, the points under way
-    and the last result; else a line when a point starts and one when it ends. `workers` of them are
-    at it at once; a `budget` is the seconds that the sweep may take in all."""
+    """The progress of a sweep, on stderr.
+
+    On a terminal a bar with the time left, the points under way and the last result; else a line
+    when a point starts and one when it ends. workers: that measure at once. budget:
+    seconds that the sweep may take in all.
+    """
 
     def __init__(
         self,

@@ -91,8 +91,8 @@ def run_on(
 
 
 class _WorkerPool:
-    """What the threads share, one for each executor. A thread lives as long as its worker, which
-    the kernel would kill with it (PR_SET_PDEATHSIG is about threads)."""
+    """The state that the threads of all executors share. A thread lives as long as its worker, as
+    the kernel would kill the worker with it (PR_SET_PDEATHSIG is about threads)."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class _WorkerPool:
         return (skipped, 0.0) if skipped is not None else executor.measure(self._plan, index)
 
     def _may_leave(self, errors: int) -> bool:
-        """Whether a worker with this many errors in a row is to be given up, as others go on."""
+        """Decide if a worker with this many errors in a row is given up, as others go on."""
         if errors < GIVE_UP:
             return False
         with self._lock:
@@ -157,7 +157,7 @@ class _WorkerPool:
 
 
 def _may_be_the_gpu(record: Record) -> bool:
-    """Whether a point ended in a way that a broken GPU ends all: with the worker, or by an error of
+    """Recognise a point that ended as a broken GPU ends all: with the worker, or by an error of
     CUDA. Any other one is an answer about the point, which it would get on every GPU."""
     told = record.message
     return record.status == "error" and ("the worker" in told or "CUDA" in told)

@@ -106,7 +106,7 @@ class Jobs:
         return Job(job.job_id, "PENDING", name, task)
 
     def end_of(self, job: Job) -> str:
-        """How a job that is over ended, in a few words: Slurm's if it still knows, and the last of
+        """Say how a job ended, in a few words: Slurm's if it still knows, and the last of
         its log."""
         try:
             told = _ask("scontrol", "show", "job", job.number, "--oneliner")
@@ -136,9 +136,9 @@ def check_slurm() -> None:
 
 
 def slurm_options(texts: Sequence[str]) -> dict[str, Any]:
-    """What submitit is told for texts KEY=VALUE or KEY: the long options of sbatch, which checks
-    them itself, and `setup`, a shell command to run before. Raises ConfigError for what cannot be
-    one."""
+    """Return submitit's arguments for texts KEY=VALUE or KEY: the long options of sbatch, checked
+    by sbatch itself, and `setup`, a shell command to run before. Raises ConfigError for a text that
+    is neither."""
     flags: dict[str, Any] = {}
     setup: list[str] = []
     for text in texts:
@@ -190,8 +190,8 @@ def _without(names: Iterable[str]) -> Iterator[None]:
 
 
 def _ask(*command: str) -> str:
-    """What a command of Slurm's prints, of all jobs whatever the environment asks to be shown.
-    Raises SlurmError."""
+    """Return the output of a command of Slurm's, of all jobs whatever the environment asks to be
+    shown. Raises SlurmError."""
     environment = {name: v for name, v in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A part of a sweep that a job of a cluster does: what it is told, and what it then does."""
+"""A Slurm job: its serialised task and its entry point."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ from dlm_bench.sweep.sharing import Shared
 
 
 class Task(BaseModel):
-    """What a job is told.
+    """The part of a sweep that one job measures.
 
     sweep: the sweep file as it was when the job was submitted; overrides: of `load_sweep`; points:
     the identities, with the hardware left open, of those to measure; output: the results file;

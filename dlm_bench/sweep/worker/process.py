@@ -90,7 +90,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it is there to be asked."""
+        """True while the process runs."""
         return self._process.poll() is None
 
     def ask(self, job: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class WorkerProcess:
         return answer
 
     def _ended(self) -> WorkerFailure:
-        """What ended the worker, once it is over."""
+        """Find out what ended the worker, once it is over."""
         try:
             self._process.wait(POLL_SECONDS)  # it closed its pipe: let it end by itself
         except subprocess.TimeoutExpired:
@@ -197,7 +197,7 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _oom_kills() -> int | None:
-    """How many processes the kernel has killed for memory; None where it does not say."""
+    """Count the processes that the kernel has killed for memory; None where it does not say."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
