@@ -1,6 +1,6 @@
 """Full-sequence denoising: T = ceil(L / p) passes, each sees and may unmask all of L tokens.
 
-NFE = T.
+NFE = T. The division is `schedule.reveals`, which says how many tokens each pass unmasks.
 """
 
 from collections.abc import Iterator
