@@ -1,4 +1,4 @@
-"""How the threads of a CPU wait for each other."""
+"""The waiting of a CPU's threads for each other."""
 
 from collections.abc import MutableMapping
 

@@ -31,7 +31,7 @@ class Overtaking:
 
     @property
     def from_the_start(self) -> bool:
-        """Whether the rival is ahead at the first batch of both."""
+        """Return True if the rival is ahead at the first batch of both."""
         return self.batch == self.first
 
 

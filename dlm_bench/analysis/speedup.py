@@ -1,4 +1,4 @@
-"""How many times as fast as a reference backbone the others decode, length by length."""
+"""Speed-ups of backbones over a reference backbone, length by length."""
 
 import pandas as pd
 

@@ -96,7 +96,7 @@ def speedups_by_point(
 
 
 def point_key(line: Line, length: int) -> tuple[Any, ...]:
-    """What names a point of a line among all points."""
+    """Return the key of a point of a line among all points."""
     return _key({"backbone": line.backbone, "sampler": line.sampler} | line.settings, length)
 
 
@@ -193,7 +193,7 @@ def _heading(title: str, drawn: Sequence[Line]) -> str:
 
 
 def _legend(rows: Sequence[dict[str, Any]]) -> str:
-    """What the marks of these rows' numbers mean."""
+    """Explain the marks of these rows' numbers."""
     counts = Counter(flag for row in rows for flag in row["flags"])
     parts = ["± is half the 95 % interval"] if any(error_of(r) is not None for r in rows) else []
     flags = ", ".join(f"{count} {flag}" for flag, count in counts.most_common())

@@ -85,8 +85,8 @@ def paired(base: Iterable[Record], head: Iterable[Record]) -> list[tuple[Records
     Records are of one point if they asked for the same: the point, the warm-up and the seed. Not
     the mode, as a record has the one that "auto" came to, and a failed one "auto" itself; nor the
     repeats, of which more only tell more; nor the version and the hardware, which are in a
-    record's identity. What is left over is matched without dtype and device, so that a
-    change of these shows as what it is.
+    record's identity. The rest is matched without dtype and device, so that a
+    change of these shows as such.
     """
     before, after = _grouped(base), _grouped(head)
     pairs: dict[str, tuple[Records, Records]] = {}
@@ -114,7 +114,7 @@ def _without_place(record: Record) -> str:
 
 
 def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
-    """What may be behind it that two files have no common point."""
+    """Explain why two files have no point in common."""
     points: tuple[dict[str, Record], dict[str, Record]] = ({}, {})
     for pair in pairs:
         for side, group in zip(points, pair, strict=True):
@@ -129,7 +129,7 @@ def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
 
 
 def environment_differences(pairs: Iterable[tuple[Records, Records]]) -> dict[str, str]:
-    """What differs between the two sides of matched points, by name, e.g. `torch: 2.11 / 2.13`;
+    """Name the differences between the two sides of matched points, e.g. `torch: 2.11 / 2.13`;
     COMPARED left out."""
     found: dict[str, str] = {}
     for before, after in pairs:
@@ -213,8 +213,8 @@ def _notes(base: Records, head: Records) -> list[str]:
 
 
 def changes(base: Records, head: Records) -> list[str]:
-    """What ran another way on head than on base, of records that are ok: the mode, the kernels,
-    and what was captured as CUDA graphs."""
+    """List the differences of head from base in execution, of ok records: mode, kernels and
+    captured CUDA graphs."""
     modes = [_said({record.mode for record in records}) for records in (base, head)]
     found = [] if modes[0] == modes[1] else [f"mode {modes[1]}, was {modes[0]}"]
     one, other = base[-1].kernels, head[-1].kernels
@@ -229,13 +229,13 @@ def changes(base: Records, head: Records) -> list[str]:
 
 
 def estimated_spread(records: Records) -> float:
-    """What runs may differ by for their sampling alone, a standard deviation: half of the largest
-    error estimate, which is made for 95 %."""
+    """Return the standard deviation of runs by sampling alone: half of the largest error estimate,
+    which is made for 95 %."""
     return max((record.error_estimate or 0.0) for record in records) / 2
 
 
 def spread_notes(records: Records, run_spread: float) -> list[str]:
-    """That the estimated spread of these records counts, if it is more than the assumed."""
+    """Note the use of the sampling error instead of --run-spread, if the error is larger."""
     spread = estimated_spread(records)
     if spread <= run_spread:
         return []

@@ -1,4 +1,4 @@
-"""Whether head is slower than base: the ratio of their times, how sure it is, and a verdict.
+"""The comparison of head with base: ratio of the times, confidence interval, verdict.
 
 Times are compared on a log scale, on which a machine's noise is nearer to symmetric and a ratio is
 a difference. Every comparison has two intervals: its own, at 95 %, and the one that an alarm
@@ -65,9 +65,9 @@ def compare_times(
 
     A side's level is the median over its runs of their medians. Its variance is the bootstrap's of
     that median, in closed form, so that the answer is the same each time: over the repeats and,
-    because repeats of one process tell nothing of what the next one would show, over the runs. What
-    runs differ by is drawn towards `run_spread` (a relative standard deviation), which is all that
-    is known of a single one. The intervals are Student's t with Welch and Satterthwaite's degrees
+    because repeats of one process tell nothing of the next process, over the runs. The spread of
+    the runs is drawn towards `run_spread` (a relative standard deviation), the only knowledge
+    of a single run. The intervals are Student's t with Welch and Satterthwaite's degrees
     of freedom, since a percentile interval of five repeats is far too narrow; `alarm` is
     Bonferroni's for this many `comparisons`. Raises ConfigError for a side without times or with
     one that is not positive and finite.

@@ -42,7 +42,7 @@ ADVANCING = ("commit", "keep", "fused", "decode", PREFILL)  # roles that move th
 
 @dataclass(frozen=True)
 class Cost:
-    """What passes must compute and move: floats, or arrays (passes,) with one entry a pass.
+    """Work and traffic of passes: floats, or arrays (passes,) with an entry a pass.
 
     flops: of the matrix products, a multiply-add being 2.
     weight_bytes: each weight the pass uses, once.
@@ -72,9 +72,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Passes:
-    """What costs depend on of the passes of a plan, arrays (passes,): query and context tokens, the
-    block's start and length, the masked tokens in it and those unmasked, and which passes are
-    prefills, are refreshes, are fused, and move the Mamba state on."""
+    """Properties of a plan's passes that decide costs, arrays (passes,): query and context tokens,
+    the block's start and length, masked and unmasked tokens of the block, and the passes that
+    prefill, refresh, are fused, and move the Mamba state on."""
 
     query: Array
     context: Array
@@ -222,7 +222,7 @@ def decode_cost(
 
 
 def _layers(config: ModelConfig) -> tuple[int, int]:
-    """How many layers mix by attention and how many by Mamba."""
+    """Return the numbers of attention layers and of Mamba layers."""
     attention = sum(config.is_attention(layer) for layer in range(config.layers))
     return attention, config.layers - attention
 

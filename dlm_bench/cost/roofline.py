@@ -1,8 +1,8 @@
-"""The roofline (Williams et al. 2009): how fast a pass can be on given hardware, and how near a
-measured decode came.
+"""The roofline (Williams et al. 2009): the floor of a pass on given hardware, and the share of it
+that a measured decode reached.
 
 A pass takes at least max(FLOPs / peak, bytes / bandwidth), with what `dlm_bench.cost.flops`
-counts: as if arithmetic and memory overlapped perfectly. That is a floor. Launches, elementwise
+counts: as if arithmetic and memory overlapped perfectly: a floor. Launches, elementwise
 work, activations, and clocks that fall under load come on top, and kernels that run one after the
 other, each bound by one of the two, do not overlap. It can be beaten only where weights and caches
 stay in a last-level cache from pass to pass, as small models do on CPUs, or where the peak is a
@@ -159,7 +159,7 @@ def fits(
     batch: int = 1,
     prompt_len: int = 0,
 ) -> bool:
-    """Whether weights and caches, in the precision of its peak, are within the memory."""
+    """Return True if weights and caches, in the precision of the peak, are within the memory."""
     caches = cache_bytes(config, sampler, length, batch, hardware.dtype, prompt_len)
     return parameter_bytes(config, hardware.dtype) + caches <= hardware.memory
 
@@ -189,7 +189,7 @@ class Utilisation:
 
 
 def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Utilisation:
-    """How much of the hardware a measured decode used.
+    """Return the share of the hardware's peak that a measured decode used.
 
     `measured` is a Record or a row of `load_results`. Raises ConfigError if nothing was timed, if
     the record does not say its model, or one that is none of this project's, if its sampler is
@@ -218,7 +218,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
 
 
 def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
-    """What utilisation needs of a record or of a row, whose options are columns of their own."""
+    """Extract the input of `utilisation` from a record or a row with options as columns."""
     if isinstance(measured, Record):
         row: Mapping[str, Any] = measured.point.model_dump() | measured.point.options
         seconds, model = measured.mean_seconds, measured.model

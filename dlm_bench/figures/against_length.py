@@ -1,5 +1,5 @@
-"""What most figures are: a quantity against sequence length (or batch), a line for each backbone
-and sampler, a panel for each machine and each p."""
+"""A quantity against sequence length (or batch): a line for each backbone and sampler, a panel for
+each machine and each p."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is drawn: the label of its axis, and for the caption what it is and what bars span
+    """A drawn quantity: the label of the axis, and for the caption its name and the span of bars
     (no bars where that is empty). `level` is where a grey line marks the value of a reference;
     `tick` writes a value at its axis. It is drawn against the column `along`."""
 
@@ -169,7 +169,7 @@ def facets(drawn: list[Line]) -> dict[str, list[Line]]:
 
 
 def _values(drawn: Iterable[Line], name: str) -> list[Any]:
-    """What a setting is among the lines that have it."""
+    """Return the values of a setting among the lines that have one."""
     return sorted({line.settings[name] for line in drawn if name in line.settings})
 
 
@@ -212,8 +212,8 @@ def _scale(panels: list[Axes], named: list[Line], quantity: Quantity) -> None:
 
 
 def measurement(drawn: Sequence[Line], bars: str) -> str:
-    """How the points of lines were measured, for the caption; `bars` is what those of whole
-    decodes span, empty where there are none."""
+    """Describe the timing of the points of lines, for the caption; `bars` is the span of those of
+    whole decodes, empty where there are none."""
     modes = {row["mode"] for line in drawn for row in line.rows}
     repeats = sorted({len(row["seconds"]) for line in drawn for row in line.rows})
     if not repeats:

@@ -49,7 +49,7 @@ def _named(drawn: list[Line]) -> list[Line]:
 
 
 def told_of(found: Iterable[Overtaking], several: bool) -> str:
-    """What happens at which batch, a sentence for each autoregressive line and length."""
+    """Say the batch of each crossover, a sentence for each autoregressive line and length."""
     texts: dict[tuple[str, int], list[str]] = {}
     for each in found:
         length = each.line.settings["length"]

@@ -54,7 +54,7 @@ def bounds_of(asked: Iterable[Line], hardware: Hardware, lengths: Iterable[int])
 
 
 def _rows(line: Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
-    """What `draw` and the scales need of a line's bound at these lengths."""
+    """Return the input of `draw` and of the scales for a line's bound at these lengths."""
     from dlm_bench.cost.roofline import sampler_of
     from dlm_bench.models.config import model_config, stated_config
 

@@ -34,7 +34,7 @@ def ring(axes: Axes, line: Line, value: str, colour: str, along: str = "length")
 
 
 def told(drawn: list[Line]) -> str:
-    """What the rings mean, for the caption: the flags of the points drawn, and on how many."""
+    """Explain the rings for the caption: the flags of the points drawn, each with a count."""
     counts = Counter(flag for line in drawn for row in line.rows for flag in row["flags"])
     known = [flag for flag in FLAGS if counts[flag]]
     parts = [f"{counts[flag]} {flag} ({FLAGS[flag]})" for flag in known]

@@ -156,7 +156,7 @@ def _number(value: float) -> str:
 
 
 def _legend(modes: set[str]) -> list[Line2D]:
-    """What the marks stand for; measured and fit are grey here, of the backbone's colour above."""
+    """Draw the key of the marks; measured and fit are grey here, of the backbone's colour above."""
     measured = Line2D([], [], color=theme.GREY, marker="o", linestyle="none", label="measured")
     points = [measured] if "exact" in modes else []
     points += [legend.sampled_handle()] if "sampled" in modes else []

@@ -59,7 +59,7 @@ def variant_handles(styles: dict[str, theme.LineStyle]) -> list[Line2D]:
 
 
 def sampled_handle() -> Line2D:
-    """What a hollow marker stands for."""
+    """Return the legend's entry of a hollow marker."""
     sampled = Line2D([], [], color=theme.GREY, marker="o", linestyle="none")
     sampled.set(markerfacecolor="white", label="sampled timing")
     return sampled

@@ -1,4 +1,4 @@
-"""What a figure could show and does not: named, never left out in silence."""
+"""Series that a figure lacks: named, never left out in silence."""
 
 import warnings
 from collections.abc import Iterable

@@ -77,7 +77,7 @@ def _chosen(frame: pd.DataFrame, ways: tuple[Way, ...]) -> pd.DataFrame:
 
 
 def _missing(drawn: list[Line], ways: tuple[Way, ...]) -> list[str]:
-    """What the paper shows and no line is of: whole ps in a word, and ways of decoding."""
+    """Name the lines of the paper without records: whole ps in a word, and ways of decoding."""
     there = {(line.backbone, line.sampler, line.settings.get(P)) for line in drawn}
     texts = [] if (*AR, None) in there else [_named(AR)]
     for step in STEPS:

@@ -1,4 +1,4 @@
-"""How many times as fast as DiffuTran each line decodes, against sequence length."""
+"""The speed-up of each line over DiffuTran, against sequence length."""
 
 from dataclasses import replace
 
@@ -28,8 +28,8 @@ def draw_speedup(frame: pd.DataFrame) -> Figure:
 
     A line is compared with DiffuTran under the same sampler with the same options, and of the same
     size, batch, dtype and machine: what the backbone alone makes of it (see
-    `dlm_bench.analysis.speedup`). What has no such counterpart, as autoregressive lines, is named
-    by a NotDrawnWarning. A point is ringed for its own flags and for DiffuTran's. Raises
+    `dlm_bench.analysis.speedup`). Lines without such a counterpart, as autoregressive ones, are
+    named by a NotDrawnWarning. A point is ringed for its own flags and for DiffuTran's. Raises
     ResultsError if nothing is left.
     """
     identity = [*identity_columns(frame), "length"] if len(frame) else []
@@ -66,5 +66,5 @@ def _with_flags_of_reference(lines: list[Line], alike: list[str]) -> list[Line]:
 
 
 def _key(row: Row, identity: list[str]) -> tuple[object, ...]:
-    """What a point is, with None for what it lacks: NaN equals nothing."""
+    """Return the key of a point, None for each missing value: NaN equals nothing."""
     return tuple(None if pd.isna(row[name]) else row[name] for name in identity)

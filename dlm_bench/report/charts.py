@@ -44,7 +44,7 @@ class Look:
 
 
 def draw(facets: Facets, look: Look, values: dict[int, Values]) -> dict[str, Any]:
-    """What the page's script needs: Bokeh's document in JSON, the facet of each of its lines, and
+    """The input of the page's script: Bokeh's document in JSON, the facet of each of its lines, and
     the figures: each has its quantity's name, the id of its root, and for each facet the bounds
     and ticks of its axes (None where the facet has no value). Quantities without any have none."""
     drawn = [line for members in facets for line in members]

@@ -1,5 +1,4 @@
-"""What the report tells beside the numbers: where they come from, and which points failed or are
-less sure."""
+"""The report beside the numbers: environments, and points that failed or are less sure."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ class Failures:
 
 
 def environments(records: Iterable[Record]) -> Table:
-    """What the numbers depend on: a row a fact, a column for each environment there is, with the
+    """Tabulate the environments: a row a fact, a column for each environment, with the
     records that come from it. Kernels and graphs are those of its records, all of them."""
     found: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:

@@ -30,7 +30,7 @@ HIDDEN = ("device", "hardware", P)  # settings that a facet's title says
 
 @dataclass(frozen=True)
 class Study:
-    """What the figures and tables are made of; without lines where no record is ok."""
+    """The records behind the figures and tables; without lines where no record is ok."""
 
     lines: Sequence[Line]
     values: dict[int, Values]

@@ -49,7 +49,7 @@ _TOOLTIP = """
 
 @dataclass(frozen=True)
 class Columns:
-    """What the figures share: a row a point and a row a line, and which of them are shown."""
+    """The data shared by the figures: a row a point, a row a line, and the visible ones."""
 
     points: ColumnDataSource
     lines: ColumnDataSource

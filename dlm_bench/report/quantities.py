@@ -1,4 +1,4 @@
-"""What the report draws against length: each quantity, its values, and the facts of a point."""
+"""The quantities that the report draws against length, their values, and the facts of a point."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ Values = dict[str, Spread]
 
 
 def bars_of(drawn: Iterable[Line]) -> dict[str, str]:
-    """What the bars of each quantity are for these lines, a sentence by its name."""
+    """Describe the bars of each quantity for these lines, a sentence by name."""
     modes = {row["mode"] for line in drawn for row in line.rows}
     texts = {quantity.name: quantity.bars for quantity in QUANTITIES if quantity.bars}
     if modes == {"sampled"}:
@@ -117,7 +117,7 @@ def values_of(drawn: Iterable[Line], ratios: dict[tuple[Any, ...], Spread]) -> d
 
 
 def facts_of(row: Row, values: Values) -> str:
-    """What is known of a point, a line a fact, in the report's own words."""
+    """List the facts of a point, a line a fact, in the report's own words."""
     rate = values["throughput"]
     lines = [
         f"{row['length']:,} tokens, {row['nfe']:,.0f} passes of {row['ms_per_pass']:.4g} ms",
@@ -165,6 +165,6 @@ def _roofline(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
 
 
 def _plan_of(row: Row) -> tuple[int, str, str]:
-    """What the passes of a row depend on, to sort by."""
+    """Return the settings that decide the passes of a row, to sort by."""
     options = [row.get(name) for name in ("tokens_per_step", "block_size", "commit", "cache")]
     return row["length"], row["sampler"], str(options)

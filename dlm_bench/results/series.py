@@ -85,8 +85,7 @@ def check_sampler(frame: "pandas.DataFrame", sampler: str | None) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """What a figure draws as one line: the records that differ in nothing but what it is drawn
-    against, their length as a rule.
+    """A series: the records that differ only in the axis of a figure, as a rule their length.
 
     `settings` holds the sampler's options, size, batch, prompt, dtype, device and hardware (of a
     line against batch the length and no batch); `rows` one record a length, ascending (the last one
@@ -165,8 +164,8 @@ def setting_text(name: str, value: Any) -> str:
 
 
 def shared_settings(drawn: list[Line]) -> str:
-    """What all lines have in common, for the caption: hardware, dtype, size, p, B, batch, and the
-    prompt if there is one."""
+    """Name the settings common to all lines, for the caption: hardware, dtype, size, p, B, batch,
+    and the prompt if there is one."""
     texts = []
     names = ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size")
     for name in (*names, "length", "batch", "prompt_len"):

@@ -80,7 +80,7 @@ def _checked(name: str, place: Path, label: str) -> Checkout:
 
 
 def _git(where: Path, *arguments: str) -> str:
-    """What git prints; RevisionError with its last line if it fails."""
+    """Return the output of git; raise RevisionError with the last line if git fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(where), *arguments], capture_output=True, text=True, check=False

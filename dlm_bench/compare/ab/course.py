@@ -25,7 +25,7 @@ NAMES = ("base", "head")
 
 
 class Measurable(Protocol):
-    """What `run_ab` asks of a side (see `dlm_bench.compare.ab.sides.Side`)."""
+    """The interface of a side for `run_ab` (see `dlm_bench.compare.ab.sides.Side`)."""
 
     def begin(self) -> None: ...
     def ready(self) -> None: ...
@@ -35,7 +35,7 @@ class Measurable(Protocol):
 
 
 class Pace:
-    """What rounds take, how many turns one has, and how many repeats a visit."""
+    """The seconds of a round, the turns of a round and the repeats of a visit."""
 
     def __init__(self, points: int, budget: float) -> None:
         self.start = 0.0  # seconds until the workers are there and warm
@@ -50,7 +50,7 @@ class Pace:
         return max(1, min(MOST_TURNS, round(seconds / cost))) if cost else 1
 
     def round_seconds(self, points: Sequence[int]) -> float:
-        """What a round of these points takes."""
+        """Return the seconds of a round of these points."""
         return self.start + self.turns(points) * sum(self.costs[point] for point in points)
 
     def learn(self, point: int, decodes: Sequence[float], seconds: float) -> None:
@@ -63,9 +63,9 @@ class Pace:
 
 @dataclass
 class Course:
-    """How it went: rounds and seconds taken, what each point settled to, each side's records (one
-    a round and point), and by side and point the seconds of each round's
-    fastest decode and the failures."""
+    """State of an A/B run: rounds and seconds so far, the verdict of each point, the records of
+    each side (one a round and point), and by side and point the seconds of each round's fastest
+    decode and the failures."""
 
     contest: Contest
     pace: Pace

@@ -67,7 +67,7 @@ def match(base: Sequence[Point], head: Sequence[Point]) -> Matched:
 
 
 def difference(base: Point, head: Point) -> str:
-    """What differs between two points, e.g. `not the same point: length 64 / 96 (base / head)`."""
+    """Name the difference of two points: `not the same point: length 64 / 96 (base / head)`."""
     sides = [point.model_dump() for point in (base, head)]
     one, other = (side | side.pop("options") for side in sides)
     told = [
