@@ -1,6 +1,5 @@
 """The two sides of `dlm-bench ab`: each a checkout, and the worker that runs it."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +19,6 @@ from dlm_bench.sweep.worker.messages import (
     read_answer,
 )
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
-
-# Threads that spin while they wait slow each other down on a machine with other work, the other
-# side's worker among it (docs/sweeps.md); a setting of the user's goes before.
-QUIET = {"OMP_WAIT_POLICY": "passive"}
-
 
 # A visit takes as many rounds as it was told to where passes are sampled. It has no warm-up: the
 # worker is warm, and of its decodes the slow ones do not count.
@@ -59,8 +53,7 @@ class Side:
     def begin(self) -> None:
         """Let a fresh worker start, in the place of the one there is."""
         self.stop()
-        variables = {name: os.environ.get(name, value) for name, value in QUIET.items()}
-        self._worker = WorkerProcess(self._command, self.checkout.folder, variables, wait=False)
+        self._worker = WorkerProcess(self._command, self.checkout.folder, wait=False)
 
     def ready(self) -> None:
         """Wait for the worker's start. Raises RevisionError if it does not start."""

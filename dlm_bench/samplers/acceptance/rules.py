@@ -36,18 +36,22 @@ def by_factor(scores: Tensor, factor: float) -> Tensor:
 
     So c_n > 1 - factor / (n + 1), a bound that rises with n as c_n falls: n is how many satisfy it.
     """
-    n = torch.arange(1, scores.shape[1] + 1, device=scores.device)
-    bound = 1 - factor / (n + 1)
+    bound = _factor_bound(scores, factor)
     return (scores > bound + bound.abs() * TIE).sum(dim=1)
 
 
 def by_released_factor(scores: Tensor, factor: float) -> Tensor:
     """`by_factor` as the code that Fast-dLLM released has it: c_n may be at its bound, and the last
     masked token is taken too where it alone fails."""
-    n = torch.arange(1, scores.shape[1] + 1, device=scores.device)
-    bound = 1 - factor / (n + 1)
+    bound = _factor_bound(scores, factor)
     count = (scores >= bound - bound.abs() * TIE).sum(dim=1).clamp(min=1)
     return count + (count == _masked(scores) - 1)
+
+
+def _factor_bound(scores: Tensor, factor: float) -> Tensor:
+    """1 - factor / (n + 1) for n = 1, 2, ..., (n,)."""
+    n = torch.arange(1, scores.shape[1] + 1, device=scores.device)
+    return 1 - factor / (n + 1)
 
 
 RULES = {
