@@ -34,7 +34,7 @@ ELSEWHERE = {
     r"--launcher": "needs several GPUs or Slurm: tests/sweep/launch",
     r"^dlm-bench ab ": "measures two revisions: tests/cli/test_ab_command.py",
     r"hf:FOLDER": "needs a folder: tests/models/test_hugging_face.py",
-    r"\b(aft|taper)\b": "needs the example's package: tests/test_plugins.py",
+    r"\b(aft|taper)\b": "needs the example's package: tests/plugins/test_example_package.py",
 }
 PRINTED = sorted({command for name in NAMES for command in commands((ROOT / name).read_text())})
 OURS = [command for command in PRINTED if command.startswith("dlm-bench ")]

@@ -28,6 +28,16 @@ def test_what_is_no_test_lies_in_support():
     assert [path for path in others if path.parts[0] != "support"] == []
 
 
+def test_tests_lie_where_what_they_test_lies():
+    """At the top: tests of files at the top of the package, and of the repository as a whole."""
+    package = {path.stem for path in (ROOT / "dlm_bench").iterdir()}
+    whole = {"docs", "docs_commands", "imports", "public", "suite", "workflow"}
+    top = {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+    assert top - package - whole == set()
+    folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/test_*.py")}
+    assert folders - package - {"bench", "cuda_path", "gpu", "interpreter"} == set()
+
+
 def test_make_runs_a_test_of_any_markers_once():
     """As far as they run without a GPU; of Triton's interpreter, where that is asked for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())

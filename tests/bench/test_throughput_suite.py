@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SUITE = ROOT / "bench" / "test_throughput.py"
 ONE = "small-diffutran-block-cache-separate-commit"
 

@@ -10,7 +10,7 @@ from pass_floors import floors
 from dlm_bench.cost.roofline import HARDWARE, Hardware
 from dlm_bench.results.store import load_results
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LAPTOP = Hardware("laptop", 1e11, 1e10, 16e9, "made up", dtype="float32")
 
 

@@ -1,4 +1,4 @@
-"""The course of `dlm-bench ab` between two sides that are not there, on a clock of their own."""
+"""The rounds of `dlm-bench ab` between two sides that are not there, on a clock of their own."""
 
 from collections import Counter
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from compare_power import Round, main, simulated, slower_commit
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 POINTS = 4
 
 
