@@ -3,7 +3,9 @@ roofline's floor for its FLOPs and bytes.
 
     python bench/kernel_floors.py [--output kernels.jsonl]
 
-On a CPU it checks the errors alone, and the times mean nothing:
+A line of the output is a case: its status (ok, wrong or raised), the reason, and the kernels that
+it ran. A fault that leaves the process without a working GPU, or a capture that fails, makes a new
+process go on with the next case. On a CPU the errors alone are checked, and the times mean nothing:
 
     TRITON_INTERPRET=1 python bench/kernel_floors.py --size tiny --sequence 48 --contexts 16 64
 """
@@ -13,87 +15,176 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from kernel_cases import GROUPS, Bench, Case
-from torch import Tensor
+from kernel_case import BATCH, LARGEST_ERROR, Bench, Case
+from kernel_cases import GROUPS
 
-from dlm_bench.cost.roofline import Hardware, measure_hardware
+from dlm_bench.cost.hardware import Hardware
+from dlm_bench.cost.roofline import measure_hardware
+from dlm_bench.errors import first_line
 from dlm_bench.models.config import model_config
 from dlm_bench.models.factory import parse_device
 from dlm_bench.timing.clocks import seconds_of
 
-# Relative, of one operation: in bfloat16 of rounded inputs and outputs, in float32 of the sums.
-LARGEST_ERROR = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
+LONG_SECONDS = 5e-3  # of a graph; a batch of calls need not take longer
+
+Group = Callable[[Bench], Iterator[Case]]
 
 
-def seconds(run: Callable[[], Tensor], device: torch.device) -> float:
-    """Median seconds with cold caches on a GPU, as a graph: a few kernels take less time than it
-    takes Python to launch them."""
-    if device.type == "cpu":
-        return seconds_of(run, device)
-    from triton.testing import do_bench
-
-    stream, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
-    timed: Callable[[], object] = graph.replay
-    try:
-        with torch.cuda.graph(graph):
-            run()
-    except RuntimeError:  # the plain ones ask the device for values
-        torch.cuda.set_stream(stream)
-        timed = run
-    return do_bench(timed, warmup=20, rep=80, return_mode="median") / 1e3
+class CaptureFailed(Exception):
+    """A capture that failed, after which the process cannot be trusted."""
 
 
 @torch.inference_mode()
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--size", default="1.3b")
-    parser.add_argument("--sequence", type=int, default=16384)
-    parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 8192, 32768, 131072])
-    parser.add_argument("--output", type=Path, help="append a JSON line a case")
-    parser.add_argument("--group", type=int, default=0, help="begin with this group of operations")
-    parser.add_argument("--failures", type=int, default=0, help="how many there were before it")
-    args = parser.parse_args()
+    args = parser().parse_args()
     device = parse_device(args.device)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     config = model_config("diffumamba", args.size)
     bench = Bench(device, dtype, config, args.sequence, tuple(args.contexts))
-    hardware = measure_hardware(args.device)
-    print(f"{hardware.peak / 1e12:.0f} TFLOP/s, {hardware.bandwidth / 1e12:.2f} TB/s measured")
+    hardware = ceilings(args.ceilings, args.device)
+    print(f"{hardware.peak / 1e12:.0f} TFLOP/s, {hardware.bandwidth / 1e12:.2f} TB/s")
     print(f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}")
     torch.manual_seed(0)
     failures = args.failures
-    for cases in GROUPS[args.group :]:
-        for case in cases(bench):
-            try:
-                row = measure_case(case, bench.device, hardware)
-            except Exception as error:  # the others are worth knowing all the same
-                failures += 1
-                print(f"{case.operation} {case.implementation} {case.size}: {error!r}", flush=True)
-                if _is_broken(bench.device):
-                    _go_on_after(cases)
-                continue
-            if not row["relative_error"] < LARGEST_ERROR[bench.dtype]:  # nor NaN
-                failures += 1
-                print(f"wrong: {case.operation} {case.implementation} {case.size}", flush=True)
-            over = row["seconds"] / row["floor_seconds"]
-            print(
-                f"{case.operation:27}{case.implementation:24}{case.size:24}"
-                f"{row['relative_error']:9.1e}{row['seconds'] * 1e6:10.1f}{over:9.2f}",
-                flush=True,
-            )
-            if args.output:
-                with args.output.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+    for group, number, row, broken in measured_rows(bench, hardware, GROUPS, args.group, args.case):
+        failures += row["status"] != "ok"
+        print(line_of(row), flush=True)
+        if args.output:
+            with args.output.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        if broken:
+            go_on_after(group, number, failures)
     return 1 if failures else 0
 
 
-def _is_broken(device: torch.device) -> bool:
-    """Whether a kernel's fault left the process without a working GPU."""
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    found.add_argument("--size", default="1.3b")
+    found.add_argument("--sequence", type=int, default=16384)
+    found.add_argument("--contexts", type=int, nargs="+", default=[1024, 8192, 32768, 131072])
+    found.add_argument("--output", type=Path, help="append a JSON line a case")
+    found.add_argument("--ceilings", type=Path, help="the JSON of library_speeds.py, if measured")
+    found.add_argument("--group", type=int, default=0, help="begin with this group of operations")
+    found.add_argument("--case", type=int, default=0, help="and with this case of the group")
+    found.add_argument("--failures", type=int, default=0, help="how many there were before it")
+    return found
+
+
+def ceilings(path: Path | None, device: str) -> Hardware:
+    """The hardware's limits from a file that has them, else by a calibration."""
+    if path is not None and path.exists():
+        return Hardware(**json.loads(path.read_text()))
+    return measure_hardware(device)
+
+
+def measured_rows(
+    bench: Bench, hardware: Hardware, groups: tuple[Group, ...], group: int = 0, case: int = 0
+) -> Iterator[tuple[int, int, dict[str, Any], bool]]:
+    """Measure the cases from one on; a case, or a group whose next case cannot be made, that raises
+    does not keep the others from being measured.
+
+    Yields the numbers of group and case, the row, and True if the process can measure no more.
+    """
+    for at in range(group, len(groups)):
+        cases = iter(groups[at](bench))
+        for number in range(10**9):
+            try:
+                made = next(cases, None)
+            except Exception as error:
+                name = groups[at].__name__.removesuffix("_cases")
+                row = raised_row({"operation": name, "implementation": "", "size": ""}, {}, error)
+                # Without its generator the group has no next case: beyond any number.
+                yield at, 10**9, row, is_broken(bench.device)
+                break
+            if made is None:
+                break
+            if at == group and number < case:
+                continue
+            yield at, number, *measured_row(made, bench, hardware)
+
+
+def measured_row(case: Case, bench: Bench, hardware: Hardware) -> tuple[dict[str, Any], bool]:
+    """Run a case against its references and the clock: its row, and True if the process can measure
+    no more."""
+    facts = {
+        "operation": case.operation,
+        "implementation": case.implementation,
+        "size": case.size,
+    }
+    floor = max(case.flops / hardware.peak, case.bytes / hardware.bandwidth)
+    try:
+        bounds = {
+            name: check.scale * LARGEST_ERROR[bench.dtype] for name, check in case.checks.items()
+        }
+        errors = {name: check.error() for name, check in case.checks.items()}
+        wrong = [
+            f"{name}: error {errors[name]:.1e}, allowed {bound:.0e}"
+            for name, bound in bounds.items()
+            if not errors[name] < bound  # nor NaN
+        ]
+        row = facts | {
+            "status": "wrong" if wrong else "ok",
+            "message": "; ".join(wrong),
+            "kernels": case.kernels,
+            "errors": errors,
+            "seconds": seconds(case, floor, bench.device),
+            "floor_seconds": floor,
+        }
+    except CaptureFailed as error:
+        return raised_row(facts, case.kernels, error.__cause__ or error, "capture: "), True
+    except Exception as error:
+        return raised_row(facts, case.kernels, error), is_broken(bench.device)
+    return row, False
+
+
+def raised_row(
+    facts: dict[str, Any], kernels: dict[str, str], error: BaseException, what: str = ""
+) -> dict[str, Any]:
+    """The row of a case that raised an error."""
+    message = f"{what}{type(error).__name__}: {first_line(error)}"
+    return facts | {"status": "raised", "message": message, "kernels": kernels}
+
+
+def seconds(case: Case, floor: float, device: torch.device) -> float:
+    """Median seconds of a run. On a GPU a graph holds up to BATCH runs, on one set of operands and
+    then another: launching a few kernels takes longer than running them, as does starting a graph.
+    Raises CaptureFailed."""
+    if device.type == "cpu":
+        return seconds_of(case.runs[0], device)
+    from triton.testing import do_bench
+
+    case.runs[0]()  # compiles and tunes
+    calls = max(1, min(BATCH, int(LONG_SECONDS / max(floor, 1e-9)))) if case.capturable else 1
+    runs = list(islice(cycle(case.runs), calls))
+    timed = captured(runs) if case.capturable else runs[0]
+    return do_bench(timed, warmup=20, rep=80, return_mode="median") / 1e3 / calls
+
+
+def captured(runs: list[Callable[[], Any]]) -> Callable[[], object]:
+    """A replay of these runs in turn. Raises CaptureFailed."""
+    graph = torch.cuda.CUDAGraph()
+    first: list[Exception] = []
+    try:
+        with torch.cuda.graph(graph):
+            try:
+                for run in runs:
+                    run()
+            except Exception as error:
+                first.append(error)
+                raise
+    except Exception as error:  # ending a capture that an error broke raises another one
+        raise CaptureFailed("a capture failed") from (first[0] if first else error)
+    return graph.replay
+
+
+def is_broken(device: torch.device) -> bool:
+    """Tell if a kernel's fault left the process without a working GPU."""
     try:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -102,24 +193,22 @@ def _is_broken(device: torch.device) -> bool:
     return False
 
 
-def _go_on_after(cases: Callable[[Bench], Iterator[Case]]) -> NoReturn:
-    """Begin a new process with the next group of operations."""
-    arguments = [*sys.argv, "--group", str(GROUPS.index(cases) + 1), "--failures", "1"]
+def go_on_after(group: int, case: int, failures: int) -> None:
+    """Begin a new process with the next case."""
+    options = {"--group": group, "--case": case + 1, "--failures": failures}
+    arguments = [text for name, value in options.items() for text in (name, str(value))]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *arguments])
+    os.execv(sys.executable, [sys.executable, *sys.argv, *arguments])
 
 
-def measure_case(case: Case, device: torch.device, hardware: Hardware) -> dict[str, Any]:
-    """Run a case against its reference and the clock."""
-    got, expected = (case.check or case.run)().double(), case.reference().double()
-    return {
-        "operation": case.operation,
-        "implementation": case.implementation,
-        "size": case.size,
-        "relative_error": ((got - expected).norm() / expected.norm()).item(),
-        "seconds": seconds(case.run, device),
-        "floor_seconds": max(case.flops / hardware.peak, case.bytes / hardware.bandwidth),
-    }
+def line_of(row: dict[str, Any]) -> str:
+    """A row of the table, or what failed."""
+    what = f"{row['operation']:27}{row['implementation']:24}{row['size']:24}"
+    if row["status"] == "raised":
+        return f"{what} raised {row['message']}"
+    over = row["seconds"] / row["floor_seconds"]
+    wrong = f"  wrong: {row['message']}" if row["status"] == "wrong" else ""
+    return f"{what}{max(row['errors'].values()):9.1e}{row['seconds'] * 1e6:10.1f}{over:9.2f}{wrong}"
 
 
 if __name__ == "__main__":
