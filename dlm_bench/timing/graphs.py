@@ -7,7 +7,7 @@ replayed for every pass of that kind; all changes from pass to pass are on the d
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 
@@ -17,15 +17,13 @@ from dlm_bench.results.record import Graphs
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import role_of
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.timing.clocks import seconds_of
+from dlm_bench.timing.capture import WAITS, BrokenCaptureError, Capture, CudaCapture, Replay
+from dlm_bench.timing.clocks import timed
 
 CAPTURED = "captured"
 WARMUP_STEPS = 2  # before a capture: one autotunes and loads modules, one runs without either
 LONG_SECONDS = 0.5  # of a step, with which there is no other: it would take as long as measuring
 MOST_GRAPHS = 64  # a graph of a large model holds megabytes of launch parameters
-
-Replay = Callable[[], None]
-Capture = Callable[[Replay], Replay]
 
 
 class Steps:
@@ -51,7 +49,7 @@ class Steps:
         device = state.tokens.device
         self._capture = capture
         if capture is None and device.type == "cuda":
-            self._capture = _CudaCapture(device)
+            self._capture = CudaCapture(device)
 
     def __call__(self, kind: str) -> None:
         replay = self._replays.get(kind)
@@ -95,53 +93,38 @@ class Steps:
         """Capture a kind. Returns why it could not be, None if it was."""
         if self._graphs == "off":
             return "graphs are off"
-        if self._capture is None:
+        capture = self._capture
+        if capture is None:
             return f"a {self._state.tokens.device.type} has no CUDA graphs"
         if len(self._replays) >= MOST_GRAPHS:
             return f"this decode has more than {MOST_GRAPHS} kinds of pass"
         first = next(i for i, step in enumerate(self._state.plan) if step.kind == kind)
 
-        first_error: list[Exception] = []
-
         def step() -> None:
-            try:
-                self._sampler.step(self._model, self._state, kind)
-            except Exception as error:
-                first_error.append(error)
-                raise
+            self._sampler.step(self._model, self._state, kind)
 
-        for _ in range(WARMUP_STEPS):
+        def rehearsed() -> None:
+            with capture.rehearsal():
+                step()
+
+        for number in range(WARMUP_STEPS):
+            last = number == WARMUP_STEPS - 1
             self._sampler.seek(self._state, first)
-            if seconds_of(step, self._state.tokens.device) > LONG_SECONDS:
+            try:
+                laps = timed([rehearsed if last else step], self._state.tokens.device)
+            except RuntimeError as error:
+                if last and WAITS in str(error):
+                    return f"the host waits for the device in it ({first_line(error)})"
+                raise
+            # The time of a host that compiles, or waits, is not the pass's.
+            if laps.seconds[0] - laps.queued > LONG_SECONDS:
                 self.warm.add(kind)
                 break
         self._sampler.seek(self._state, first)
         try:
-            self._replays[kind] = self._capture(step)
-        except Exception as error:  # what an operation raises that cannot be captured is its own
-            # Ending a capture that an error broke raises another one.
-            cause = first_error[0] if first_error else error
-            if isinstance(cause, torch.OutOfMemoryError):
-                raise cause from None
-            return first_line(cause) or type(cause).__name__
-        return None
-
-
-class _CudaCapture:
-    """Captures graphs with a common memory pool: as they replay in turn, the buffers of several
-    graphs may overlap.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def __call__(self, step: Replay) -> Replay:
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
-        try:
-            with torch.cuda.graph(graph, pool=self._pool):
-                step()
-        except Exception:
-            torch.cuda.set_stream(stream)  # a broken capture leaves its own
+            self._replays[kind] = capture(step)
+        except (torch.OutOfMemoryError, BrokenCaptureError):
             raise
-        return graph.replay
+        except Exception as error:  # whatever cannot be captured raises its own
+            return first_line(error) or type(error).__name__
+        return None
