@@ -29,10 +29,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dlm_bench.compare.ab.checkouts import checkouts
-from dlm_bench.compare.ab.course import Course, Pace, run_ab
-from dlm_bench.compare.ab.report import matched_points
+from dlm_bench.compare.ab.comparison import matched_points
+from dlm_bench.compare.ab.rounds import ABRun, RoundPlanner, run_ab
 from dlm_bench.compare.ab.sides import Side
-from dlm_bench.compare.sequential import Contest, round_ratio
+from dlm_bench.compare.sequential import SequentialTest, round_ratio
 
 SWEEP = Path(__file__).parent / "sweeps" / "ci.toml"
 BUDGET = 300.0  # seconds of an ab run
@@ -111,28 +111,28 @@ def sides_of(head: str, here: Path) -> Iterator[tuple[Side, Side]]:
 
 def play(
     head: str, kind: str, budget: float, keep: Callable[[Round], None], *, settle: bool, here: Path
-) -> tuple[Course, list[Round]]:
+) -> tuple[ABRun, list[Round]]:
     """One real run of HEAD against `head`, with its rounds."""
     rounds: list[Round] = []
     before = [0.0, 0]
 
-    def after_round(course: Course) -> None:
-        newest = [course.records[which][int(before[1]) :] for which in (0, 1)]
-        spent, before[0] = course.seconds - before[0], course.seconds
-        before[1] = len(course.records[0])
+    def after_round(run: ABRun) -> None:
+        newest = [run.records[which][int(before[1]) :] for which in (0, 1)]
+        spent, before[0] = run.seconds - before[0], run.seconds
+        before[1] = len(run.records[0])
         ratios: list[float | None] = [None] * len(points)
         for base, other in zip(*newest, strict=True):
             ratios[points.index(other.point)] = round_ratio(base.seconds, other.seconds)
-        made = Round(kind, spent, course.pace.start, list(course.pace.costs), ratios)
+        made = Round(kind, spent, run.planner.start, list(run.planner.costs), ratios)
         rounds.append(made)
         keep(made)
-        print(f"{kind}: round {course.rounds}, {course.seconds:.0f} s", flush=True)
+        print(f"{kind}: round {run.rounds}, {run.seconds:.0f} s", flush=True)
 
     with sides_of(head, here) as sides:
         matched = matched_points(sides, SWEEP)
         points = list(matched.points)
-        course = run_ab(sides, matched.pairs, budget=budget, settle=settle, after_round=after_round)
-    return course, rounds
+        run = run_ab(sides, matched.pairs, budget=budget, settle=settle, after_round=after_round)
+    return run, rounds
 
 
 def measure(minutes: float, output: Path, here: Path) -> tuple[list[Round], list[Run]]:
@@ -162,10 +162,10 @@ def measure(minutes: float, output: Path, here: Path) -> tuple[list[Round], list
             return noise, runs
         revision = slower_commit(slowdown / share, here) if slowdown else head
         kind = f"{slowdown:.0%} slower" if slowdown else "no change"
-        course, _ = play(revision, kind, budget, keep, settle=True, here=here)
-        comparisons = course.contest.comparisons
+        run, _ = play(revision, kind, budget, keep, settle=True, here=here)
+        comparisons = run.test.changes
         made = Run(
-            kind, slowdown, budget, course.seconds, course.rounds, list(course.contest.verdicts),
+            kind, slowdown, budget, run.seconds, run.rounds, list(run.test.verdicts),
             [found.ratio if found else None for found in comparisons],
         )  # fmt: skip
         runs.append(made)
@@ -174,33 +174,33 @@ def measure(minutes: float, output: Path, here: Path) -> tuple[list[Round], list
 
 def simulated(
     noise: Sequence[Round], slowdown: float, budget: float, draw: random.Random
-) -> tuple[Contest, int, float]:
-    """One simulated run with one point slowed down; the contest, that point, and its seconds."""
+) -> tuple[SequentialTest, int, float]:
+    """One simulated run with one point slowed down; the test, that point, and its seconds."""
     count = len(noise[0].ratios)
     slow = draw.randrange(count)
-    contest, pace = Contest(count), Pace(count, budget)
+    test, planner = SequentialTest(count), RoundPlanner(count, budget)
     elapsed = 0.0
     piece: list[tuple[int, Round]] = []
     first = True
-    while contest.undecided:
+    while test.undecided:
         if not piece:
             start, sign = draw.randrange(len(noise)), draw.choice((-1, 1))
             piece = [(sign, noise[(start + i) % len(noise)]) for i in range(PIECE)]
         sign, made = piece.pop(0)
-        pace.start, pace.costs = made.start, made.costs
-        cost = pace.round_seconds(contest.undecided)
+        planner.start, planner.costs = made.start, made.costs
+        cost = planner.round_seconds(test.undecided)
         if not first and elapsed + cost > budget:
             break
         first = False
         elapsed += cost
         ratios = {}
-        for point in contest.undecided:
+        for point in test.undecided:
             ratio = made.ratios[point]
             if ratio is not None:
                 ratios[point] = sign * ratio + (math.log1p(slowdown) if point == slow else 0.0)
-        contest.add(ratios, elapsed / budget)
-    contest.look(1.0)
-    return contest, slow, min(elapsed, budget)
+        test.add(ratios, elapsed / budget)
+    test.analyse(1.0)
+    return test, slow, min(elapsed, budget)
 
 
 def print_real(runs: Sequence[Run]) -> None:
@@ -241,11 +241,11 @@ def print_simulated(noise: Sequence[Round], runs: int, seed: int) -> None:
             found = false = undecided = 0
             took = []
             for _ in range(runs):
-                contest, slow, seconds = simulated(noise, slowdown, budget, draw)
-                slower = [i for i, each in enumerate(contest.verdicts) if each == "slower"]
+                test, slow, seconds = simulated(noise, slowdown, budget, draw)
+                slower = [i for i, each in enumerate(test.verdicts) if each == "slower"]
                 found += bool(slowdown) and slow in slower
                 false += any(point != slow or not slowdown for point in slower)
-                undecided += len(contest.undecided)
+                undecided += len(test.undecided)
                 took.append(seconds)
             power = f"{found / runs:.1%}" if slowdown else "-"
             print(

@@ -201,7 +201,7 @@ class Throughput:
             )
         if self._baseline is None:
             return None
-        from dlm_bench.compare.baseline import judge, said
+        from dlm_bench.compare.baseline import judge, line_of
 
         try:
             judged = judge(
@@ -212,15 +212,15 @@ class Throughput:
             )
         except ResultsError as error:
             self._cannot_tell(f"{record.point.describe()}: {error}")
-        if judged.comparison is None:
+        if judged.change is None:
             failed = f": {judged.note}" if judged.note else ""
             self._cannot_tell(
                 f"{record.point.describe()}: no time of it in {self._baseline.path}{failed}"
             )
-        self.lines.append(said(judged))
+        self.lines.append(line_of(judged))
         if judged.verdict == "slower":
             pytest.fail(
-                f"dlm-bench: {said(judged)}; threshold {100 * self._settings.threshold:g} %, "
+                f"dlm-bench: {line_of(judged)}; threshold {100 * self._settings.threshold:g} %, "
                 f"baseline {self._baseline.path}",
                 pytrace=False,
             )

@@ -274,8 +274,8 @@ def test_points_of_a_model_share_it(session, pytester, monkeypatch):
 def test_all_points_of_the_baseline_count_as_compared():
     """Bonferroni: the more points a session may check, the surer each alarm has to be."""
     records = (a_record(),)
-    one, many = (judge(a_record(1.2), Baseline("b", records, n)).comparison for n in (1, 1000))
-    assert one.own == many.own
+    one, many = (judge(a_record(1.2), Baseline("b", records, n)).change for n in (1, 1000))
+    assert one.interval == many.interval
     assert many.alarm.low < one.alarm.low
 
 

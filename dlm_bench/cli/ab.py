@@ -11,7 +11,7 @@ from dlm_bench.cli.verdicts import add_verdicts, check_format, print_report
 from dlm_bench.errors import seconds_of
 
 if TYPE_CHECKING:
-    from dlm_bench.compare.ab.course import Course
+    from dlm_bench.compare.ab.rounds import ABRun
 
 EXAMPLE = "dlm-bench ab ci --base origin/main --budget 5m"
 
@@ -60,8 +60,8 @@ def ab(args: argparse.Namespace) -> int:
     threshold, budget = args.threshold, args.budget
     check_format(args.format)
     from dlm_bench.compare.ab.checkouts import checkouts
-    from dlm_bench.compare.ab.course import run_ab
-    from dlm_bench.compare.ab.report import matched_points, report_of
+    from dlm_bench.compare.ab.comparison import comparison_of, matched_points
+    from dlm_bench.compare.ab.rounds import run_ab
     from dlm_bench.compare.ab.sides import Side
     from dlm_bench.results.store import append_record, check_writable
     from dlm_bench.sweep.file import find_sweep
@@ -72,15 +72,15 @@ def ab(args: argparse.Namespace) -> int:
 
     kept = [0, 0]
 
-    def after_round(course: "Course") -> None:
+    def after_round(run: "ABRun") -> None:
         for which, output in enumerate(outputs):
-            for record in course.records[which][kept[which] :]:
+            for record in run.records[which][kept[which] :]:
                 append_record(output, record)
-            kept[which] = len(course.records[which])
-        open_points = len(course.contest.undecided)
+            kept[which] = len(run.records[which])
+        open_points = len(run.test.undecided)
         print(
-            f"round {course.rounds}: {open_points} of {len(course.contest.verdicts)} points "
-            f"undecided after {course.seconds:.0f} of {budget:.0f} s",
+            f"round {run.rounds}: {open_points} of {len(run.test.verdicts)} points "
+            f"undecided after {run.seconds:.0f} of {budget:.0f} s",
             file=sys.stderr,
         )
 
@@ -88,8 +88,8 @@ def ab(args: argparse.Namespace) -> int:
         sweep = find_sweep(args.sweep)
         sides = Side(both[0]), Side(both[1])
         matched = matched_points(sides, sweep)
-        course = run_ab(
+        run = run_ab(
             sides, matched.pairs, budget=budget, threshold=threshold, after_round=after_round
         )
-        report = report_of(course, matched, both, threshold)
+        report = comparison_of(run, matched, both, threshold)
     return print_report(report, args)

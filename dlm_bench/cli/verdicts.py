@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dlm_bench.errors import ResultsError, share_of, unknown
 
 if TYPE_CHECKING:
-    from dlm_bench.compare.verdicts import Report
+    from dlm_bench.compare.verdicts import Comparison
 
 
 def add_verdicts(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_verdicts(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def print_report(report: "Report", args: argparse.Namespace) -> int:
+def print_report(report: "Comparison", args: argparse.Namespace) -> int:
     """Print a report in the format asked for and return the exit code."""
     from dlm_bench.compare.formats import FORMATS, as_markdown
     from dlm_bench.results.files import append_text

@@ -1,14 +1,14 @@
-"""One new record judged against a stored baseline: what the pytest plugin asserts."""
+"""A new record judged against a stored baseline: the assertion of the pytest plugin."""
 
 import os
 from dataclasses import dataclass
 from statistics import median
 
 from dlm_bench.compare.match import (
-    TOLD,
-    changes,
+    MINOR_DIFFERENCES,
     environment_differences,
     estimated_spread,
+    execution_changes,
     paired,
     spread_notes,
 )
@@ -21,8 +21,7 @@ from dlm_bench.results.store import read_records
 
 @dataclass(frozen=True)
 class Baseline:
-    """The records of a results file that new ones are judged against; `points` is how many points
-    they are of, all of which a test session is taken to compare."""
+    """The records of a results file to judge new ones against, and the number of their points."""
 
     path: str
     records: tuple[Record, ...]
@@ -30,8 +29,8 @@ class Baseline:
 
 
 def read_baseline(path: str | os.PathLike[str]) -> Baseline:
-    """The baseline in a results file. Raises ResultsError for one that cannot be read, is damaged,
-    empty or of a newer schema."""
+    """Read a baseline. Raises ResultsError for a file that is unreadable, damaged, empty or of a
+    newer schema."""
     records = read_records(path, strict=True)
     if not records:
         raise ResultsError(f"results file {str(path)!r}: holds no record")
@@ -45,15 +44,15 @@ def judge(
     threshold: float = THRESHOLD,
     run_spread: float = RUN_SPREAD,
 ) -> PointVerdict:
-    """Judge a measured record as `dlm-bench compare` would, with one run of it.
+    """Judge a measured record as `dlm-bench compare` would, with a single run.
 
-    All points of the baseline count as compared, so that a session has few false alarms however
-    many of them it checks. The verdict is "new" where the baseline has no record of the point and
-    "fixed" where none of them is ok. Raises ResultsError if the environments differ.
+    All points of the baseline count as compared: a session has few false alarms however many points
+    are checked. The verdict is "new" for a point without a record in the baseline, and "fixed" for
+    a point without an ok record. Raises ResultsError if the environments differ.
     """
     pair = next(pair for pair in paired(baseline.records, [record]) if pair[1])
     differences = environment_differences([pair])
-    refused = [text for name, text in differences.items() if name not in TOLD]
+    refused = [text for name, text in differences.items() if name not in MINOR_DIFFERENCES]
     if refused:
         raise ResultsError(
             f"{baseline.path} was measured in another environment (baseline / here): "
@@ -73,7 +72,7 @@ def judge(
         comparisons=baseline.points,
         run_spread=max(run_spread, estimated_spread([*measured, record])),
     )
-    notes = [*record.flags, *changes(measured, [record])]
+    notes = [*record.flags, *execution_changes(measured, [record])]
     notes += spread_notes([*measured, record], run_spread)
     return PointVerdict(
         record.point,
@@ -86,12 +85,14 @@ def judge(
     )
 
 
-def said(judged: PointVerdict) -> str:
-    """A verdict in a line: the point, its times and the change of them."""
+def line_of(judged: PointVerdict) -> str:
+    """Return a verdict as a line: the point, both times and their change."""
     text = f"{judged.point.describe()}: {judged.verdict}"
-    change, before, after = judged.comparison, judged.base_seconds, judged.head_seconds
+    change, before, after = judged.change, judged.base_seconds, judged.head_seconds
     if change is not None and before is not None and after is not None:
-        ratio, low, high = (f"{100 * (value - 1):+.1f} %" for value in (change.ratio, *change.own))
+        ratio, low, high = (
+            f"{100 * (value - 1):+.1f} %" for value in (change.ratio, *change.interval)
+        )
         text += f", {1e3 * before:.4g} ms -> {1e3 * after:.4g} ms a decode, {ratio}"
         text += f" (95 %: {low} to {high})"
     return f"{text} [{judged.note}]" if judged.note else text

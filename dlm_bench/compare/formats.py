@@ -4,15 +4,15 @@ import json
 import math
 from collections.abc import Callable, Sequence
 
-from dlm_bench.compare.statistics import Comparison, Interval, Verdict
-from dlm_bench.compare.verdicts import PointVerdict, Report
+from dlm_bench.compare.statistics import Interval, TimeRatio, Verdict
+from dlm_bench.compare.verdicts import Comparison, PointVerdict
 from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import folded, in_colour, screen_width, shown
 
 HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time", "95 % interval")
-WILD = 2  # an interval from half to twice the time says nothing
-MOST_TIMES = 10  # a time that is more times base's than this is not worth its digits
-QUIET: tuple[Verdict, ...] = ("same",)
+MEANINGLESS_FACTOR = 2  # an interval from half to twice the time says nothing
+MAX_SHOWN_RATIO = 10  # a larger ratio is not worth the digits
+UNCHANGED: tuple[Verdict, ...] = ("same",)
 ICONS: dict[Verdict, str] = {
     "slower": "🔴",
     "newly failing": "🔴",
@@ -23,8 +23,8 @@ ICONS: dict[Verdict, str] = {
 }
 
 
-def as_text(report: Report) -> str:
-    """Return a table with aligned columns, at most as wide as the screen, and its summary below."""
+def as_text(report: Comparison) -> str:
+    """Return a table with aligned columns, at most as wide as the screen, and the summary below."""
     titles, rows, words = [*HEADER], [[*_cells(each)] for each in report.points], [0, 1]
     if any(each.note for each in report.points):
         words.append(len(titles))
@@ -41,15 +41,15 @@ def as_text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def as_markdown(report: Report) -> str:
-    """Return a comment for a pull request: points to look at in a table, the rest folded away."""
+def as_markdown(report: Comparison) -> str:
+    """Return a comment for a pull request: notable points in a table, the rest folded away."""
     icon = "🔴" if report.regressions else "🟢" if report.decided else "🟡"
     lines = [f"### {icon} dlm-bench: {report.conclusion}", "", f"{report.summary()}.", ""]
     lines += [f"> **Nothing decided:** {_markdown(report.advice)}", ""] if report.advice else []
     lines += [f"> **Warning:** {_markdown(text)}" for text in report.warnings]
     lines += [""] if report.warnings else []
-    loud = [each for each in report.points if each.verdict not in QUIET]
-    rest = [each for each in report.points if each.verdict in QUIET]
+    loud = [each for each in report.points if each.verdict not in UNCHANGED]
+    rest = [each for each in report.points if each.verdict in UNCHANGED]
     lines += _markdown_table(loud)
     if rest:
         count = f"{len(rest)} point{'s' * (len(rest) != 1)}"
@@ -72,15 +72,15 @@ def _markdown_table(points: Sequence[PointVerdict]) -> list[str]:
 
 
 def _markdown(text: str) -> str:
-    """Text that stays in its cell and is no markup."""
+    """Escape markup, and keep the text in a single cell."""
     for mark, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("`", "'")):
         text = text.replace(mark, written)
     return " ".join(text.split())
 
 
-def as_json(report: Report) -> str:
-    """Return everything, for programs. Intervals are [low, high] of head's time over base's, with
-    null for an end that is not known."""
+def as_json(report: Comparison) -> str:
+    """Return everything, for programs. Intervals are [low, high] of head's time over base's; null
+    stands for an unknown end."""
     points = [
         {
             "point": each.point.model_dump(),
@@ -91,7 +91,7 @@ def as_json(report: Report) -> str:
             "base_tokens_per_second": each.base_speed,
             "head_tokens_per_second": each.head_speed,
             "note": each.note,
-            **_numbers(each.comparison),
+            **_numbers(each.change),
         }
         for each in report.points
     ]
@@ -112,9 +112,9 @@ def as_json(report: Report) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def as_github(report: Report) -> str:
-    """Return workflow commands, an annotation each: errors for regressions, warnings for missing
-    points and what to mistrust, notices of undecided points; then the text."""
+def as_github(report: Comparison) -> str:
+    """Return workflow commands, then the text: an error for each regression, a warning for each
+    missing point and each doubt, a notice for each undecided point."""
     lines = [_annotation("warning", "warning", text) for text in report.warnings]
     if report.advice:
         lines.append(_annotation("warning", "nothing decided", report.advice))
@@ -122,7 +122,7 @@ def as_github(report: Report) -> str:
         level = {"missing": "warning", "undecided": "notice"}.get(each.verdict)
         level = "error" if each in report.regressions else level
         if level is not None:
-            what = [each.point.describe(), _change(each.comparison), each.note]
+            what = [each.point.describe(), _change(each.change), each.note]
             lines.append(_annotation(level, each.verdict, ": ".join(filter(None, what))))
     return "\n".join([*lines, as_text(report)])
 
@@ -136,15 +136,15 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def as_action_benchmark(report: Report) -> str:
-    """Return head's speeds as benchmark-action/github-action-benchmark reads them, with its tool
+def as_action_benchmark(report: Comparison) -> str:
+    """Return head's speeds for benchmark-action/github-action-benchmark, tool
     `customBiggerIsBetter`: a list of name, unit, value, and text in range and extra."""
     entries = [
         {
             "name": f"{each.point.describe()} {each.point.dtype} {each.point.device}",
             "unit": "tokens/s",
             "value": each.head_speed,
-            "range": _change(each.comparison) or "not compared",
+            "range": _change(each.change) or "not compared",
             "extra": f"{each.verdict}; {each.note}" if each.note else each.verdict,
         }
         for each in report.points
@@ -153,7 +153,7 @@ def as_action_benchmark(report: Report) -> str:
     return json.dumps(entries, indent=2, ensure_ascii=False)
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {
+FORMATS: dict[str, Callable[[Comparison], str]] = {
     "text": as_text,
     "markdown": as_markdown,
     "json": as_json,
@@ -164,36 +164,36 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 
 def _cells(each: PointVerdict) -> tuple[str, ...]:
     speeds = (f"{speed:,.1f}" if speed else "-" for speed in (each.base_speed, each.head_speed))
-    change, interval = "-", "-"
-    if each.comparison is not None:
-        change, interval = _percent(each.comparison.ratio), _interval(each.comparison.own)
-    return (each.verdict, each.point.describe(), *speeds, change, interval)
+    shown_change, interval = "-", "-"
+    if each.change is not None:
+        shown_change, interval = _percent(each.change.ratio), _interval(each.change.interval)
+    return (each.verdict, each.point.describe(), *speeds, shown_change, interval)
 
 
-def _change(comparison: Comparison | None) -> str:
-    """Return a comparison in words, e.g. `time +10.2 % [+8.1 %, +12.4 %]`."""
-    if comparison is None:
+def _change(change: TimeRatio | None) -> str:
+    """Return a change in words, e.g. `time +10.2 % [+8.1 %, +12.4 %]`."""
+    if change is None:
         return ""
-    return f"time {_percent(comparison.ratio)} {_interval(comparison.own)}"
+    return f"time {_percent(change.ratio)} {_interval(change.interval)}"
 
 
 def _percent(ratio: float) -> str:
-    if ratio >= MOST_TIMES:
-        return f"over {MOST_TIMES} times" if math.isfinite(ratio) else "?"
+    if ratio >= MAX_SHOWN_RATIO:
+        return f"over {MAX_SHOWN_RATIO} times" if math.isfinite(ratio) else "?"
     return f"{100 * (ratio - 1):+.1f} %"
 
 
 def _interval(interval: Interval) -> str:
-    if interval.low <= 1 / WILD and interval.high >= WILD:
+    if interval.low <= 1 / MEANINGLESS_FACTOR and interval.high >= MEANINGLESS_FACTOR:
         return "the noise leaves everything open"
     return f"[{_percent(interval.low)}, {_percent(interval.high)}]"
 
 
-def _numbers(comparison: Comparison | None) -> dict[str, object]:
-    if comparison is None:
+def _numbers(change: TimeRatio | None) -> dict[str, object]:
+    if change is None:
         return {"ratio": None, "interval_95": None, "interval_alarm": None}
-    own, alarm = ([_finite(end) for end in ends] for ends in (comparison.own, comparison.alarm))
-    return {"ratio": comparison.ratio, "interval_95": own, "interval_alarm": alarm}
+    plain, alarm = ([_finite(end) for end in ends] for ends in (change.interval, change.alarm))
+    return {"ratio": change.ratio, "interval_95": plain, "interval_alarm": alarm}
 
 
 def _finite(value: float) -> float | None:

@@ -16,14 +16,15 @@ from dlm_bench.compare.statistics import (
     compare_times,
     verdict_of,
 )
-from dlm_bench.compare.verdicts import PointVerdict, Report, tokens_of
+from dlm_bench.compare.verdicts import Comparison, PointVerdict, tokens_of
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import read_records
 
-COMPARED = {"commit", "dlm-bench", "plugins"}  # what a comparison is about
-TOLD = {"platform", "python", "cpu"}  # seldom matters (on a CPU `hardware` names it too)
+EXPECTED_DIFFERENCES = {"commit", "dlm-bench", "plugins"}  # the subject of a comparison
+# Seldom of consequence; on a CPU `hardware` names the CPU too.
+MINOR_DIFFERENCES = {"platform", "python", "cpu"}
 
 Records = Sequence[Record]
 
@@ -35,27 +36,27 @@ def compare_files(
     threshold: float = THRESHOLD,
     run_spread: float = RUN_SPREAD,
     allow_different_environment: bool = False,
-) -> Report:
+) -> Comparison:
     """Compare two results files.
 
-    Raises ResultsError for one that is damaged, empty or of a newer schema, for two without a
+    Raises ResultsError for a file that is damaged, empty or of a newer schema, for files without a
     common point, and for different environments unless they are allowed.
     """
     pairs = paired(_whole(base), _whole(head))
     if not any(before and after for before, after in pairs):
         raise ResultsError(f"no point of {str(base)!r} is in {str(head)!r}{_why_none(pairs)}")
     differences = environment_differences(pairs)
-    told = [text for name, text in differences.items() if name in TOLD]
-    refused = [text for name, text in differences.items() if name not in TOLD]
+    minor = [text for name, text in differences.items() if name in MINOR_DIFFERENCES]
+    refused = [text for name, text in differences.items() if name not in MINOR_DIFFERENCES]
     if refused and not allow_different_environment:
         raise ResultsError(
             f"the environments differ: {'; '.join(refused)} (base / head); such times say nothing "
             "about the code. --allow-different-environment compares them all the same"
         )
     warnings = [f"DIFFERENT ENVIRONMENTS (base / head): {'; '.join(refused)}"] if refused else []
-    warnings += [f"not the same on both sides (base / head): {text}" for text in told]
+    warnings += [f"not the same on both sides (base / head): {text}" for text in minor]
     comparable = sum(bool(_ok(before) and _ok(after)) for before, after in pairs)
-    return Report(
+    return Comparison(
         base=str(base),
         head=str(head),
         threshold=threshold,
@@ -80,13 +81,13 @@ def _whole(path: str | Path) -> list[Record]:
 
 
 def paired(base: Iterable[Record], head: Iterable[Record]) -> list[tuple[Records, Records]]:
-    """The records of each point on both sides, in the order of base, then head's own points.
+    """Return the records of each point on both sides, in the order of base, then head's further
+    points.
 
-    Records are of one point if they asked for the same: the point, the warm-up and the seed. Not
-    the mode, as a record has the one that "auto" came to, and a failed one "auto" itself; nor the
-    repeats, of which more only tell more; nor the version and the hardware, which are in a
-    record's identity. The rest is matched without dtype and device, so that a
-    change of these shows as such.
+    Records are of the same point if they asked for the same point, warm-up and seed. The mode is
+    left out: "auto" becomes "exact" or "sampled", and stays "auto" in a failure. So are the
+    repeats, as more of them only tell more, and the version and the hardware. The rest is matched
+    without dtype and device, so a change of these becomes visible.
     """
     before, after = _grouped(base), _grouped(head)
     pairs: dict[str, tuple[Records, Records]] = {}
@@ -129,30 +130,30 @@ def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
 
 
 def environment_differences(pairs: Iterable[tuple[Records, Records]]) -> dict[str, str]:
-    """Name the differences between the two sides of matched points, e.g. `torch: 2.11 / 2.13`;
-    COMPARED left out."""
+    """Name the differences between the sides of matched points, e.g. `torch: 2.11 / 2.13`, without
+    EXPECTED_DIFFERENCES."""
     found: dict[str, str] = {}
     for before, after in pairs:
-        facts = [_facts(before), _facts(after)]
-        if not all(facts):
+        environments = [_environment_of(before), _environment_of(after)]
+        if not all(environments):
             continue
-        for name in (facts[0] | facts[1]).keys() - COMPARED:
-            one, other = (side.get(name, {"none"}) for side in facts)
+        for name in (environments[0] | environments[1]).keys() - EXPECTED_DIFFERENCES:
+            one, other = (side.get(name, {"none"}) for side in environments)
             if one != other:
-                found[name] = f"{name} {_said(one)} / {_said(other)}"
+                found[name] = f"{name} {_joined(one)} / {_joined(other)}"
     return dict(sorted(found.items()))
 
 
-def _facts(records: Records) -> dict[str, set[str]]:
-    facts: dict[str, set[str]] = {}
+def _environment_of(records: Records) -> dict[str, set[str]]:
+    environment: dict[str, set[str]] = {}
     for record in records:
         place = {"dtype": record.point.dtype, "device": record.point.device}
         for name, value in (record.environment | place).items():
-            facts.setdefault(name, set()).add(str(value))
-    return facts
+            environment.setdefault(name, set()).add(str(value))
+    return environment
 
 
-def _said(values: set[str]) -> str:
+def _joined(values: set[str]) -> str:
     return " and ".join(sorted(values))
 
 
@@ -209,13 +210,12 @@ def _notes(base: Records, head: Records) -> list[str]:
         failed = len(records) - len(_ok(records))
         if failed:
             notes.append(f"{failed} of {len(records)} runs of {name} failed")
-    return notes + changes(_ok(base), _ok(head))
+    return notes + execution_changes(_ok(base), _ok(head))
 
 
-def changes(base: Records, head: Records) -> list[str]:
-    """List the differences of head from base in execution, of ok records: mode, kernels and
-    captured CUDA graphs."""
-    modes = [_said({record.mode for record in records}) for records in (base, head)]
+def execution_changes(base: Records, head: Records) -> list[str]:
+    """List head's differences in execution, of ok records: mode, kernels and captured graphs."""
+    modes = [_joined({record.mode for record in records}) for records in (base, head)]
     found = [] if modes[0] == modes[1] else [f"mode {modes[1]}, was {modes[0]}"]
     one, other = base[-1].kernels, head[-1].kernels
     for operation in sorted(one.keys() & other.keys()):
@@ -230,7 +230,7 @@ def changes(base: Records, head: Records) -> list[str]:
 
 def estimated_spread(records: Records) -> float:
     """Return the standard deviation of runs by sampling alone: half of the largest error estimate,
-    which is made for 95 %."""
+    a 95 % bound."""
     return max((record.error_estimate or 0.0) for record in records) / 2
 
 

@@ -1,8 +1,8 @@
-"""Variances of a few values each, made surer by what they have in common.
+"""Empirical-Bayes shrinkage of variances with few values each.
 
-Smyth (2004), "Linear models and empirical Bayes methods": the true variances are taken to scatter
-around a common one, by as much as the estimates scatter more than chance lets them. Each estimate
-is drawn towards the common one, and has the degrees of freedom of both.
+Smyth (2004), "Linear models and empirical Bayes methods": the true variances scatter around a
+common variance, by as much as the estimates scatter beyond chance. Each estimate is drawn towards
+the common variance, and gets the degrees of freedom of both.
 """
 
 import math
@@ -11,24 +11,24 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import digamma, polygamma
 
-FEWEST = 3  # variances, of which a scatter can be told
-MOST_FREEDOM = 20.0  # that the common variance may add; few estimates may agree by chance
-LEAST = 1e-14  # a variance of nothing has no logarithm
+MIN_VARIANCES = 3  # with a scatter of their own
+MAX_ADDED_FREEDOM = 20.0  # few estimates may agree by chance
+MIN_VARIANCE = 1e-14  # zero has no logarithm
 
 
-def moderated(estimates: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
-    """The moderated variances and their degrees of freedom, of estimates with theirs (1 or more).
+def shrunk_variances(estimates: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """Shrink variances with these degrees of freedom (1 or more); return both.
 
     Fewer than three are returned as they are.
     """
-    if len(estimates) < FEWEST:
+    if len(estimates) < MIN_VARIANCES:
         return [(variance, float(freedom)) for variance, freedom in estimates]
-    variances = np.maximum([variance for variance, _ in estimates], LEAST)
+    variances = np.maximum([variance for variance, _ in estimates], MIN_VARIANCE)
     freedoms = np.array([freedom for _, freedom in estimates], dtype=float)
     half = freedoms / 2
     logs = np.log(variances) - digamma(half) + np.log(half)
     beyond_chance = float(logs.var(ddof=1) - polygamma(1, half).mean())
-    added = MOST_FREEDOM
+    added = MAX_ADDED_FREEDOM
     if beyond_chance > 0:
         added = min(added, 2 * _inverse_trigamma(beyond_chance))
     common = math.exp(logs.mean() + digamma(added / 2) - math.log(added / 2))
@@ -38,8 +38,8 @@ def moderated(estimates: Sequence[tuple[float, int]]) -> list[tuple[float, float
 
 
 def _inverse_trigamma(value: float) -> float:
-    """x > 0 with trigamma(x) = value, by Newton's method on 1 / trigamma, which is nearly linear
-    and from this start converges from below."""
+    """Return x > 0 with trigamma(x) = value, by Newton's method on 1 / trigamma: nearly linear, so
+    the steps from this start converge from below."""
     x = 0.5 + 1 / value
     for _ in range(50):
         trigamma = float(polygamma(1, x))

@@ -1,8 +1,8 @@
 """The comparison of head with base: ratio of the times, confidence interval, verdict.
 
-Times are compared on a log scale, on which a machine's noise is nearer to symmetric and a ratio is
-a difference. Every comparison has two intervals: its own, at 95 %, and the one that an alarm
-needs, so wide that all comparisons together rarely raise a false one.
+Times are compared on a log scale: noise is nearer to symmetric there, and a ratio is a difference.
+A comparison has two intervals: a plain 95 % interval, and a wider interval for alarms, so all
+comparisons together rarely raise a false alarm.
 """
 
 import math
@@ -20,10 +20,10 @@ from dlm_bench.errors import ConfigError
 
 THRESHOLD = 0.05  # the slowdown that must not pass
 FALSE_ALARMS = 0.002  # chance that any of the points is called slower where nothing changed
-OWN = 0.05  # chance that a comparison's own interval misses
-RUN_SPREAD = 0.02  # assumed: what single runs of the same code differ by
+INTERVAL_ERROR = 0.05  # chance that the plain interval misses the truth
+RUN_SPREAD = 0.02  # assumed standard deviation of runs of the same code
 FAILURES = 2  # of a point on one side: the first may be an accident
-ASSUMED_FREEDOM = 6  # degrees of freedom that this assumption is worth, next to those of the runs
+ASSUMED_FREEDOM = 6  # degrees of freedom of this assumption, next to those of the runs
 
 Runs = Sequence[Sequence[float]]
 Verdict = Literal[
@@ -41,15 +41,15 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Head's time over base's: above 1 where head is slower.
+class TimeRatio:
+    """Head's time over base's, above 1 for a slower head.
 
-    `own` is its 95 % interval; `alarm` the wider one, that accounts for all other points (and for
-    looking repeatedly, in `dlm-bench ab`).
+    interval: at 95 %.
+    alarm: the wider interval, for all points together (and repeated analyses, in `dlm-bench ab`).
     """
 
     ratio: float
-    own: Interval
+    interval: Interval
     alarm: Interval
 
 
@@ -60,60 +60,60 @@ def compare_times(
     comparisons: int = 1,
     false_alarms: float = FALSE_ALARMS,
     run_spread: float = RUN_SPREAD,
-) -> Comparison:
+) -> TimeRatio:
     """Compare two sides of times in seconds, each a list of runs (processes) of repeats.
 
-    A side's level is the median over its runs of their medians. Its variance is the bootstrap's of
-    that median, in closed form, so that the answer is the same each time: over the repeats and,
-    because repeats of one process tell nothing of the next process, over the runs. The spread of
-    the runs is drawn towards `run_spread` (a relative standard deviation), the only knowledge
-    of a single run. The intervals are Student's t with Welch and Satterthwaite's degrees
-    of freedom, since a percentile interval of five repeats is far too narrow; `alarm` is
-    Bonferroni's for this many `comparisons`. Raises ConfigError for a side without times or with
-    one that is not positive and finite.
+    A side's level is the median over the runs of their medians. The variance is the bootstrap's of
+    this median, in closed form, so the answer is always the same: over the repeats, and over the
+    runs, as repeats of a process tell nothing of the next process. The spread of the runs is drawn
+    towards `run_spread` (a relative standard deviation), the only knowledge about a single run. The
+    intervals are Student's t with Welch and Satterthwaite's degrees of freedom, since a percentile
+    interval of five repeats is far too narrow; `alarm` is Bonferroni's for this many `comparisons`.
+    Raises ConfigError for a side without times, or with a time that is not positive and finite.
     """
     before, after = _side("base", base, run_spread), _side("head", head, run_spread)
     variance = before.variance + after.variance
     parts = [*before.parts, *after.parts]
-    return around(
+    return time_ratio(
         after.level - before.level,
         math.sqrt(variance),
         _freedom(variance, parts),
         false_alarms / comparisons,
-        OWN / 2,
+        INTERVAL_ERROR / 2,
     )
 
 
-def around(
-    log_ratio: float, error: float, freedom: float, alarm_tail: float, own_tail: float
-) -> Comparison:
-    """The comparison of a log ratio with this standard error, given the chance that each interval
-    may leave beyond each of its ends."""
-    own, alarm = (interval(log_ratio, error, freedom, tail) for tail in (own_tail, alarm_tail))
-    return Comparison(math.exp(log_ratio), own, alarm)
+def time_ratio(
+    log_ratio: float, error: float, freedom: float, alarm_tail: float, interval_tail: float
+) -> TimeRatio:
+    """Return a log ratio with this standard error as a TimeRatio; a tail is the chance beyond each
+    end of an interval."""
+    interval, alarm = (
+        interval_of(log_ratio, error, freedom, tail) for tail in (interval_tail, alarm_tail)
+    )
+    return TimeRatio(math.exp(log_ratio), interval, alarm)
 
 
-def interval(log_ratio: float, error: float, freedom: float, tail: float) -> Interval:
-    """The interval of a ratio that leaves this chance beyond each of its ends."""
+def interval_of(log_ratio: float, error: float, freedom: float, tail: float) -> Interval:
+    """Return the interval of a ratio with this chance beyond each end."""
     reach = _reach(error, freedom, tail)
     return Interval(_exp(log_ratio - reach), _exp(log_ratio + reach))
 
 
-def verdict_of(comparison: Comparison, threshold: float = THRESHOLD) -> Verdict:
-    """slower, faster, same or undecided.
+def verdict_of(comparison: TimeRatio, threshold: float = THRESHOLD) -> Verdict:
+    """Return slower, faster, same or undecided.
 
-    `threshold` (0.05: 5 %) is the slowdown that must not pass; halfway to it lies the line that
-    the estimate must cross. slower: beyond that line, and the whole `alarm` interval above 1.
-    same: not beyond it, and the whole `own` interval closer to 1 than the threshold. An interval
-    that is narrow enough always decides.
+    `threshold` (0.05: 5 %) is the slowdown that must not pass; the estimate must cross half of it.
+    slower: beyond the half, and the whole `alarm` interval above 1. same: within the half, and the
+    whole `interval` closer to 1 than the threshold. A narrow interval always decides.
     """
-    line, limit = 1 + threshold / 2, 1 + threshold
-    if comparison.ratio > line and comparison.alarm.low > 1:
+    half, limit = 1 + threshold / 2, 1 + threshold
+    if comparison.ratio > half and comparison.alarm.low > 1:
         return "slower"
-    if comparison.ratio < 1 / line and comparison.alarm.high < 1:
+    if comparison.ratio < 1 / half and comparison.alarm.high < 1:
         return "faster"
-    near = 1 / line <= comparison.ratio <= line
-    if near and comparison.own.low > 1 / limit and comparison.own.high < limit:
+    near = 1 / half <= comparison.ratio <= half
+    if near and comparison.interval.low > 1 / limit and comparison.interval.high < limit:
         return "same"
     return "undecided"
 
@@ -146,9 +146,12 @@ def _side(name: str, runs: Runs, run_spread: float) -> _Side:
 
 
 def median_variance(values: NDArray[np.float64]) -> float:
-    """The variance of the median of these values over all bootstrap samples of them (Maritz and
-    Jarrett, 1978): an order statistic is the median of a sample with the weight of a beta
-    distribution over its share of the ranks."""
+    """Return the variance of the median over all bootstrap samples of these values (Maritz and
+    Jarrett, 1978).
+
+    An order statistic is the median of a sample with the weight of a beta distribution over the
+    corresponding share of the ranks.
+    """
     weights, ordered = _weights(len(values)), np.sort(values)
     mean = float(weights @ ordered)
     return float(weights @ (ordered - mean) ** 2)
@@ -161,7 +164,7 @@ def _weights(count: int) -> NDArray[np.float64]:
 
 
 def _freedom(variance: float, parts: list[tuple[float, int]]) -> float:
-    """Welch and Satterthwaite's degrees of freedom; infinite where nothing was estimated."""
+    """Return Welch and Satterthwaite's degrees of freedom; infinite if nothing was estimated."""
     doubt = sum(part**2 / freedom for part, freedom in parts)
     return variance**2 / doubt if doubt else math.inf
 

@@ -1,4 +1,4 @@
-"""The verdicts of a comparison of two sides, point by point, and what they come to."""
+"""The verdicts of a comparison of two sides, point by point, and the conclusion."""
 
 import math
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import get_args
 
-from dlm_bench.compare.statistics import REGRESSIONS, Comparison, Verdict
+from dlm_bench.compare.statistics import REGRESSIONS, TimeRatio, Verdict
 from dlm_bench.results.record import Point, Record
 
 UNSETTLED: tuple[Verdict, ...] = ("undecided", "missing")  # verdicts that --strict fails for
@@ -16,15 +16,19 @@ OPEN = (*UNSETTLED, "new", "still failing")  # verdicts that say nothing about s
 
 @dataclass(frozen=True)
 class PointVerdict:
-    """One point: seconds of a decode on each side (None where it has none), how they compare
-    (None where they cannot be), and in `note` what else there is to know. `tokens` are those that a
-    decode's seconds generated, of all sequences; None for all that the point asks for."""
+    """The verdict of a point.
+
+    base_seconds, head_seconds: of a decode; None for a side without any.
+    change: head's time over base's; None if they cannot be compared.
+    note: anything else to know.
+    tokens: generated in a decode, by all sequences; None for the number that the point asks for.
+    """
 
     point: Point
     verdict: Verdict
     base_seconds: float | None = None
     head_seconds: float | None = None
-    comparison: Comparison | None = None
+    change: TimeRatio | None = None
     note: str = ""
     tokens: int | None = None
 
@@ -44,16 +48,19 @@ class PointVerdict:
 
 
 def tokens_of(records: Iterable[Record]) -> int | None:
-    """Return the tokens that a timed decode of these records' point generates; None if none of
-    them was measured."""
+    """Return the tokens that a timed decode of these records' point generates; None without an ok
+    record."""
     return next((record.tokens for record in records if record.status == "ok"), None)
 
 
 @dataclass(frozen=True)
-class Report:
-    """All points of a comparison. `base` and `head` say what was compared, `threshold` is that of
-    the verdicts (0.05: 5 %), `how` a line on how it was measured, `warnings` what to mistrust,
-    `remedy` what to do where the noise decides nothing."""
+class Comparison:
+    """All points of a comparison.
+
+    base, head: names of the sides. threshold: of the verdicts (0.05: 5 %).
+    how: a line about the measurement. warnings: reasons for doubt.
+    remedy: advice for noise that decides nothing.
+    """
 
     base: str
     head: str
@@ -70,8 +77,8 @@ class Report:
 
     @property
     def decided(self) -> bool:
-        """Return True if a point's times were compared, or it fails on one side only; False if
-        noise, a missing side or failures of both leave all points open."""
+        """Return True if a point's times were compared, or a point fails on a single side only;
+        False if noise, a missing side or failures of both leave all points open."""
         return any(each.verdict not in OPEN for each in self.points)
 
     @property
@@ -84,12 +91,12 @@ class Report:
 
     @property
     def advice(self) -> str:
-        """Return a line on what to do where nothing was decided; empty where something was."""
+        """Return a line of advice if nothing was decided, else an empty string."""
         if self.decided:
             return ""
         if self.points and all(each.verdict == "still failing" for each in self.points):
             return "every point fails on both sides; run one by itself to see why"
-        reaches = [_reach(each.comparison) for each in self.points if each.comparison is not None]
+        reaches = [_reach(each.change) for each in self.points if each.change is not None]
         known = [reach for reach in reaches if math.isfinite(reach)]
         noise = "the noise is not known"
         if known:
@@ -109,7 +116,7 @@ class Report:
         return self.exit_code or (3 if unsettled or not self.decided else 0)
 
     def counts(self) -> dict[Verdict, int]:
-        """Count the points of each verdict that occurs, the worst first."""
+        """Count the points of each verdict, the worst first."""
         found = Counter(each.verdict for each in self.points)
         return {verdict: found[verdict] for verdict in get_args(Verdict) if found[verdict]}
 
@@ -120,6 +127,6 @@ class Report:
         return f"{counted} of {points} (threshold {100 * self.threshold:g} %)"
 
 
-def _reach(comparison: Comparison) -> float:
-    """Return the relative distance from a comparison's ratio to the upper end of its interval."""
-    return comparison.own.high / comparison.ratio - 1
+def _reach(change: TimeRatio) -> float:
+    """Return the relative distance from a ratio to the upper end of the interval."""
+    return change.interval.high / change.ratio - 1

@@ -24,17 +24,17 @@ def noise(spread, rounds=12, seed=0):
 def test_a_simulated_slowdown_is_found_and_only_at_its_point():
     draw = random.Random(0)
     for _ in range(20):
-        contest, slow, seconds = simulated(noise(0.01), 0.1, 300.0, draw)
-        assert [i for i, each in enumerate(contest.verdicts) if each == "slower"] == [slow]
+        test, slow, seconds = simulated(noise(0.01), 0.1, 300.0, draw)
+        assert [i for i, each in enumerate(test.verdicts) if each == "slower"] == [slow]
         assert 5 * 9 <= seconds <= 300
 
 
 def test_simulated_noise_alone_ends_in_the_budget_without_an_alarm():
     draw = random.Random(0)
     for _ in range(20):
-        contest, _, seconds = simulated(noise(0.2), 0.0, 120.0, draw)
+        test, _, seconds = simulated(noise(0.2), 0.0, 120.0, draw)
         assert seconds <= 120
-        assert "slower" not in contest.verdicts
+        assert "slower" not in test.verdicts
 
 
 def test_the_tables_are_printed_from_recorded_rounds(tmp_path, capsys, monkeypatch):

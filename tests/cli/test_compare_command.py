@@ -228,7 +228,7 @@ def test_a_wrong_option_is_one_line(compare, options, said):
 @pytest.mark.process
 def test_neither_comparing_nor_the_parent_of_ab_imports_torch():
     probe = (
-        "import sys, dlm_bench.compare.ab.report, dlm_bench.compare.ab.checkouts\n"
+        "import sys, dlm_bench.compare.ab.comparison, dlm_bench.compare.ab.checkouts\n"
         "import dlm_bench.compare.match, dlm_bench.compare.formats; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

@@ -6,24 +6,30 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from dlm_bench.compare.sequential import FEWEST, TRIM, Contest, middle_of, round_ratio
-from dlm_bench.compare.shrinkage import MOST_FREEDOM, moderated
-from dlm_bench.compare.statistics import Comparison, Interval
+from dlm_bench.compare.sequential import (
+    MIN_ROUNDS,
+    TRIMMED_SHARE,
+    SequentialTest,
+    round_ratio,
+    trimmed_mean,
+)
+from dlm_bench.compare.shrinkage import MAX_ADDED_FREEDOM, shrunk_variances
+from dlm_bench.compare.statistics import Interval, TimeRatio
 
 ROUNDS = 20  # that a budget has room for
 
 
 def played(noise, slowdowns, rounds=ROUNDS):
-    """A contest to its end; `noise` makes the log ratios of a round of all points."""
-    contest = Contest(len(slowdowns))
+    """A test to its end; `noise` makes the log ratios of a round of all points."""
+    test = SequentialTest(len(slowdowns))
     shift = np.log1p(slowdowns)
     for i in range(rounds):
-        if not contest.undecided:
+        if not test.undecided:
             break
         ratios = shift + noise(len(slowdowns))
-        contest.add({point: ratios[point] for point in contest.undecided}, (i + 1) / rounds)
-    contest.look(1.0)
-    return contest
+        test.add({point: ratios[point] for point in test.undecided}, (i + 1) / rounds)
+    test.analyse(1.0)
+    return test
 
 
 def quiet(random):
@@ -60,88 +66,88 @@ def test_a_slowdown_of_one_point_in_ten_is_found(kind, slowdown, share):
 def test_a_slowdown_at_the_threshold_is_seldom_called_the_same():
     noise = quiet(np.random.default_rng(2))
     wrong = sum(played(noise, [0.05]).verdicts[0] == "same" for _ in range(300))
-    assert wrong <= 15  # OWN / 2 allows 7.5
+    assert wrong <= 15  # INTERVAL_ERROR / 2 allows 7.5
 
 
 def test_points_without_a_change_are_settled_well_before_the_budget_is_spent():
-    contest = Contest(10)
+    test = SequentialTest(10)
     noise = quiet(np.random.default_rng(3))
     rounds = 0
-    while contest.undecided and rounds < ROUNDS:
+    while test.undecided and rounds < ROUNDS:
         rounds += 1
         ratios = noise(10)
-        contest.add({i: ratios[i] for i in contest.undecided}, rounds / ROUNDS)
-    assert set(contest.verdicts) == {"same"}
+        test.add({i: ratios[i] for i in test.undecided}, rounds / ROUNDS)
+    assert set(test.verdicts) == {"same"}
     assert rounds <= ROUNDS * 0.7
 
 
-def looks(monkeypatch, rounds, budget):
-    """The chances (alarm, own) of each look at four points that nothing ever settles."""
+def analyses(monkeypatch, rounds, budget):
+    """The chances (alarm, interval) of each analysis at four points that nothing ever settles."""
     spent = []
 
-    def watched(log_ratio, error, freedom, alarm_tail, own_tail):
-        spent.append((alarm_tail, own_tail))
-        return Comparison(1.0, Interval(0.5, 2.0), Interval(0.5, 2.0))
+    def watched(log_ratio, error, freedom, alarm_tail, interval_tail):
+        spent.append((alarm_tail, interval_tail))
+        return TimeRatio(1.0, Interval(0.5, 2.0), Interval(0.5, 2.0))
 
-    monkeypatch.setattr("dlm_bench.compare.sequential.around", watched)
-    contest = Contest(4, false_alarms=0.002)
+    monkeypatch.setattr("dlm_bench.compare.sequential.time_ratio", watched)
+    test = SequentialTest(4, false_alarms=0.002)
     for i in range(rounds):
-        contest.add(dict.fromkeys(range(4), 0.0), (i + 1) / budget)
-    contest.look(1.0)
+        test.add(dict.fromkeys(range(4), 0.0), (i + 1) / budget)
+    test.analyse(1.0)
     return [
         [sum(tails) for tails in zip(*spent[i : i + 4], strict=True)]
         for i in range(0, len(spent), 4)
     ]
 
 
-def test_all_looks_together_spend_the_chance_of_a_false_alarm_once(monkeypatch):
-    alarms, owns = zip(*looks(monkeypatch, rounds=29, budget=40), strict=True)
+def test_all_analyses_together_spend_the_chance_of_a_false_alarm_once(monkeypatch):
+    alarms, intervals = zip(*analyses(monkeypatch, rounds=29, budget=40), strict=True)
     assert sum(alarms) == pytest.approx(0.002)
-    assert sum(owns) == pytest.approx(4 * 0.025)
-    assert len(alarms) < 12, "each look costs"
+    assert sum(intervals) == pytest.approx(4 * 0.025)
+    assert len(alarms) < 12, "each analysis costs"
 
 
-def test_a_last_look_at_what_was_looked_at_spends_the_rest_on_it(monkeypatch):
-    *before, again, last = (alarm for alarm, _ in looks(monkeypatch, rounds=30, budget=40))
+def test_a_last_analysis_of_what_was_analysed_spends_the_rest_on_it(monkeypatch):
+    *before, again, last = (alarm for alarm, _ in analyses(monkeypatch, rounds=30, budget=40))
     assert last == pytest.approx(again + 0.002 * 10 / 40)
     assert sum(before) + last == pytest.approx(0.002)
 
 
 def test_the_interval_shown_is_the_plain_one_of_95_percent():
-    contest, random = Contest(1), np.random.default_rng(8)
+    test, random = SequentialTest(1), np.random.default_rng(8)
     rounds = 0.5 * random.standard_normal(6)
     for i, ratio in enumerate(rounds):
-        contest.add({0: float(ratio)}, (i + 1) / 100)
-    contest.look(0.99)
+        test.add({0: float(ratio)}, (i + 1) / 100)
+    test.analyse(0.99)
     reach = student_t.isf(0.025, 5) * rounds.std(ddof=1) / math.sqrt(6)
-    shown = contest.comparisons[0].own
+    shown = test.changes[0].interval
     assert math.log(shown.low) == pytest.approx(rounds.mean() - reach)
     assert math.log(shown.high) == pytest.approx(rounds.mean() + reach)
 
 
 def test_a_settled_point_is_not_looked_at_again():
-    contest = Contest(1)
-    for _ in range(FEWEST):
-        contest.add({0: 0.0}, 0.2)
-    assert contest.verdicts == ["same"]
+    test = SequentialTest(1)
+    for _ in range(MIN_ROUNDS):
+        test.add({0: 0.0}, 0.2)
+    assert test.verdicts == ["same"]
     for _ in range(10):
-        contest.add({0: 0.5}, 0.9)
-    assert contest.verdicts == ["same"]
+        test.add({0: 0.5}, 0.9)
+    assert test.verdicts == ["same"]
 
 
 def test_few_rounds_say_nothing():
-    contest = Contest(1)
-    for _ in range(FEWEST - 1):
-        contest.add({0: 0.5}, 0.2)
-    contest.look(1.0)
-    assert contest.verdicts == ["undecided"]
-    assert contest.comparisons == [None]
+    test = SequentialTest(1)
+    for _ in range(MIN_ROUNDS - 1):
+        test.add({0: 0.5}, 0.2)
+    test.analyse(1.0)
+    assert test.verdicts == ["undecided"]
+    assert test.changes == [None]
 
 
 def test_one_round_in_ten_at_either_end_may_be_anything():
     rounds = [0.10, 0.101, 0.099, 0.1, 0.1, 0.102, 0.098, 0.1, 0.9, -0.9]
-    assert TRIM == 0.1
-    found = middle_of(rounds)
+    assert TRIMMED_SHARE == 0.1
+    found = trimmed_mean(rounds)
     assert found.log_ratio == pytest.approx(0.1, abs=0.001)
     assert found.variance < 0.002**2
     assert found.freedom == 7
@@ -149,7 +155,7 @@ def test_one_round_in_ten_at_either_end_may_be_anything():
 
 def test_without_trimming_it_is_the_mean_with_its_variance():
     rounds = np.random.default_rng(4).standard_normal(9)
-    found = middle_of(rounds)
+    found = trimmed_mean(rounds)
     assert found.log_ratio == pytest.approx(rounds.mean())
     assert found.variance == pytest.approx(rounds.var(ddof=1))
     assert found.freedom == 8
@@ -166,11 +172,11 @@ def test_a_side_with_more_decodes_has_no_more_chances_at_a_fast_one():
 def test_variances_of_one_size_are_pooled_and_ones_of_their_own_are_kept():
     random = np.random.default_rng(5)
     alike = [(float(random.chisquare(5) / 5), 5) for _ in range(200)]
-    pooled = moderated(alike)
+    pooled = shrunk_variances(alike)
     assert np.ptp([variance for variance, _ in pooled]) < 0.5 * np.ptp([v for v, _ in alike])
-    assert {freedom for _, freedom in pooled} == {5 + MOST_FREEDOM}
+    assert {freedom for _, freedom in pooled} == {5 + MAX_ADDED_FREEDOM}
     apart = [(10.0**i, 200) for i in range(-1, 2)]
-    for (before, _), (after, freedom) in zip(apart, moderated(apart), strict=True):
+    for (before, _), (after, freedom) in zip(apart, shrunk_variances(apart), strict=True):
         assert after == pytest.approx(before, rel=0.05)
         assert freedom == pytest.approx(200, rel=0.05)
 
@@ -180,15 +186,15 @@ def test_the_common_variance_is_found_with_as_much_weight_as_it_deserves():
     random = np.random.default_rng(6)
     truths = 0.04 * 8 / random.chisquare(8, 3000)
     estimates = [(float(truth * random.chisquare(6) / 6), 6) for truth in truths]
-    (after, freedom), *_ = moderated(estimates)
+    (after, freedom), *_ = shrunk_variances(estimates)
     assert freedom == pytest.approx(6 + 8, abs=1)  # its standard error in 3000 is about 0.3
     assert after == pytest.approx((8 * 0.04 + 6 * estimates[0][0]) / 14, rel=0.05)
 
 
 def test_few_variances_are_left_alone_and_none_of_them_breaks_it():
-    assert moderated([]) == []
-    assert moderated([(0.5, 4), (0.1, 3)]) == [(0.5, 4.0), (0.1, 3.0)]
-    for variance, freedom in moderated([(0.0, 4)] * 10):
+    assert shrunk_variances([]) == []
+    assert shrunk_variances([(0.5, 4), (0.1, 3)]) == [(0.5, 4.0), (0.1, 3.0)]
+    for variance, freedom in shrunk_variances([(0.0, 4)] * 10):
         assert 0 <= variance < 1e-10
         assert freedom > 4
 
@@ -200,11 +206,11 @@ def test_moderated_intervals_hold_the_truth_as_often_as_they_say(scatter):
     for _ in range(300):
         spreads = np.exp(scatter * random.standard_normal(10))
         rounds = [spread * random.standard_normal(8) for spread in spreads]
-        middles = [middle_of(each) for each in rounds]
-        known = moderated([(each.variance, each.freedom) for each in middles])
-        for middle, (variance, freedom) in zip(middles, known, strict=True):
+        means = [trimmed_mean(each) for each in rounds]
+        known = shrunk_variances([(each.variance, each.freedom) for each in means])
+        for mean, (variance, freedom) in zip(means, known, strict=True):
             reach = student_t.isf(0.005, freedom) * math.sqrt(variance / 8)
-            missed += abs(middle.log_ratio) > reach
+            missed += abs(mean.log_ratio) > reach
             tries += 1
     # 1 % of 3000 are 30; five standard errors more are 57.
     assert 5 < missed < 57

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dlm_bench.compare.statistics import (
-    Comparison,
     Interval,
+    TimeRatio,
     compare_times,
     median_variance,
     verdict_of,
@@ -58,7 +58,7 @@ def test_more_runs_prove_more_and_go_from_the_assumed_spread_to_their_own():
         )
         side = [slowed(STEADY, drift) for drift in drifts]
         found = compare_times(side, side, run_spread=spread)
-        return found.own.high - found.own.low
+        return found.interval.high - found.interval.low
 
     for spread in (0.005, 0.02):
         widths = [width(runs, spread) for runs in (1, 2, 3, 5, 10, 30)]
@@ -75,14 +75,14 @@ def test_runs_of_one_repeat_each_can_be_compared():
 
 def test_more_comparisons_need_a_wider_interval_for_an_alarm_and_none_for_its_own():
     one, ten = (compared([STEADY], [STEADY], comparisons=n) for n in (1, 10))
-    assert ten.own == one.own
-    assert ten.alarm.low < one.alarm.low < one.own.low < 1 < one.own.high < one.alarm.high
+    assert ten.interval == one.interval
+    assert ten.alarm.low < one.alarm.low < one.interval.low < 1 < one.interval.high < one.alarm.high
 
 
 def test_a_single_repeat_of_a_single_run_leaves_everything_open():
     found = compare_times([[1.0]], [[2.0]])
     assert found.ratio == 2
-    assert found.own == (0, math.inf)
+    assert found.interval == (0, math.inf)
     assert verdict_of(found) == "undecided"
 
 
@@ -93,7 +93,7 @@ def test_times_that_are_none_are_refused(wrong):
 
 
 def verdict(ratio, own, alarm, threshold=0.05):
-    return verdict_of(Comparison(ratio, Interval(*own), Interval(*alarm)), threshold)
+    return verdict_of(TimeRatio(ratio, Interval(*own), Interval(*alarm)), threshold)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_own_interval_holds_the_truth_at_least_as_often_as_it_says(noise):
     for _ in range(400):
         base, head = noise(random, 5), 1.08 * noise(random, 5)
         found = compared([base], [head])
-        held += found.own.low < 1.08 < found.own.high
+        held += found.interval.low < 1.08 < found.interval.high
     assert held >= 0.93 * 400  # 95 % less two standard errors; five repeats make it about 98 %
 
 

@@ -1,1 +1,1 @@
-"""Two revisions measured alternately on one machine (`dlm-bench ab`)."""
+"""Two revisions, measured alternately on the same machine (`dlm-bench ab`)."""

@@ -1,18 +1,18 @@
-"""The two sides of `dlm-bench ab`: each a checkout, and the worker that runs it."""
+"""The two sides of `dlm-bench ab`: each a checkout with a worker."""
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
-from dlm_bench.results.record import Point, Record
+from dlm_bench.results.record import Point
 from dlm_bench.sweep.worker.messages import (
     Failed,
     Measured,
     MeasureJob,
     MessageError,
+    Outcome,
     PlanJob,
     Planned,
     Refused,
@@ -20,29 +20,13 @@ from dlm_bench.sweep.worker.messages import (
 )
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 
-# A visit takes as many rounds as it was told to where passes are sampled. It has no warm-up: the
-# worker is warm, and of its decodes the slow ones do not count.
-VISIT = {"warmup": 0, "tolerance": 1.0}
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One answer to a point: the record, and the seconds that the measuring took in all."""
-
-    record: Record
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a side gave no time for a point."""
-
-    status: str
-    message: str
+# Sampling takes as many rounds as asked for. No warm-up: the worker is warm, and slow decodes do
+# not count.
+MEASUREMENT_SETTINGS = {"warmup": 0, "tolerance": 1.0}
 
 
 class Side:
-    """A checkout with its worker, and its own reading of the sweep."""
+    """A checkout with a worker, and the sweep as this revision reads the file."""
 
     def __init__(self, checkout: Checkout, command: Sequence[str] = WORKER) -> None:
         self.checkout = checkout
@@ -51,12 +35,12 @@ class Side:
         self._sweep: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Let a fresh worker start, in the place of the one there is."""
+        """Start a fresh worker and stop the former, if there is any."""
         self.stop()
         self._worker = WorkerProcess(self._command, self.checkout.folder, wait=False)
 
     def ready(self) -> None:
-        """Wait for the worker's start. Raises RevisionError if it does not start."""
+        """Wait for the worker's start. Raises RevisionError if the start fails."""
         assert self._worker is not None
         try:
             self._worker.wait_until_ready()
@@ -64,14 +48,16 @@ class Side:
             raise self._error(f"cannot start measuring: {error}") from None
 
     def stop(self) -> None:
-        """End the worker, if there is one."""
+        """End the worker, if there is any."""
         if self._worker is not None:
             self._worker.stop()
         self._worker = None
 
     def plan(self, path: Path) -> list[Point]:
-        """The points that this revision makes of a sweep file. Raises RevisionError for a mistake
-        in it, or for an answer in a protocol that is not this one."""
+        """Read a sweep file with this revision.
+
+        Raises RevisionError for a mistake in the file, or for an answer in another protocol.
+        """
         assert self._worker is not None
         try:
             line = self._worker.ask(PlanJob(plan={"path": str(path)}).json_object())
@@ -88,14 +74,15 @@ class Side:
         return answer.plan.sweep.points
 
     def warm(self, points: Sequence[int], timeout: float) -> None:
-        """Decode once at each of these points, up to one that fails: its visit will say how."""
+        """Decode once at each of these points, up to the first failure; the measurement will report
+        this."""
         for index in points:
-            if isinstance(self.measure(index, 1, timeout), Failure):
+            if isinstance(self.measure(index, 1, timeout), Failed):
                 return
 
-    def measure(self, index: int, repeats: int, timeout: float) -> Visit | Failure:
-        """Measure its point number `index`. After a failure the worker is gone, and the next
-        measuring is done by a fresh one."""
+    def measure(self, index: int, repeats: int, timeout: float) -> Outcome:
+        """Measure the point with this index. After a failure the next measurement gets a fresh
+        worker."""
         if self._worker is None:
             self.begin()
             self.ready()
@@ -105,7 +92,7 @@ class Side:
             measuring = measuring | {"mode": "sampled"}
         job = MeasureJob(
             measure=self._sweep["points"][index],
-            measuring=measuring | VISIT | {"repeats": repeats},
+            measuring=measuring | MEASUREMENT_SETTINGS | {"repeats": repeats},
             memory_limit=self._sweep["memory_limit"],
             traces=self._sweep.get("traces", {}),
         )
@@ -116,15 +103,14 @@ class Side:
             raise self._error(f"its records are of another version ({error})") from None
         except WorkerFailure as error:
             self.stop()
-            return Failure(error.status, str(error))
+            return error.outcome
         for text in answer.warnings:
             warnings.warn(f"{self.checkout.name}: {text}", stacklevel=2)
         if isinstance(answer, Failed):
             self.stop()
-            return Failure(answer.failure.status, answer.failure.message)
-        if not isinstance(answer, Measured):
+        elif not isinstance(answer, Measured):
             raise self._error("speaks another protocol; it is too old or too new for ab")
-        return Visit(answer.record, answer.seconds)
+        return answer
 
     def _error(self, message: str) -> RevisionError:
         self.stop()

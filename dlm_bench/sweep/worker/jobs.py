@@ -6,7 +6,9 @@ import errno
 import gc
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from dlm_bench.sweep.worker.messages import (
     Failure,
     Measured,
     MeasureJob,
+    Outcome,
     PlanJob,
     Planned,
     Refused,
@@ -59,7 +62,7 @@ class JobServer:
         answer = _plan(job) if isinstance(job, PlanJob) else self._measure(job)
         return answer.json_object()
 
-    def _measure(self, job: MeasureJob) -> Measured | Failed:
+    def _measure(self, job: MeasureJob) -> Outcome:
         """Measure a point. An exception that it raises is its outcome."""
         point, measuring = Point(**job.measure), Measuring(**job.measuring)
         limit_memory(job.memory_limit)
@@ -74,8 +77,7 @@ class JobServer:
             record = measure_point(model, sampler, shape, measuring.of_a_point())
         except Exception as error:  # the boundary: one point's failure is its own record
             limited = job.memory_limit is not None
-            failure = Failure(**failure_of(error, limited), kernels=self._kernels)
-            return Failed(failure=failure)
+            return Failed(failure=failure_of(error, limited, self._kernels))
         finally:
             release(point.device)
         taken = time.perf_counter() - begin
@@ -168,14 +170,17 @@ def own_need() -> int | None:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:")), None)
 
 
-def failure_of(error: Exception, limited: bool = False) -> dict[str, Any]:
+def failure_of(
+    error: Exception, limited: bool = False, kernels: Mapping[str, str] = MappingProxyType({})
+) -> Failure:
     """Status and message of the record of a point that raised; `limited` if its memory was."""
     kind = "" if isinstance(error, PointError) else f"{type(error).__name__}: "
     message = f"{kind}{first_line(error)}"
     if limited and _is_of_a_limit(error) and not is_out_of_memory(error):
-        return {"status": "oom", "message": f"no memory left under the limit ({first_line(error)})"}
+        message = f"no memory left under the limit ({first_line(error)})"
+        return Failure(status="oom", message=message, kernels=dict(kernels))
     status: Status = "oom" if is_out_of_memory(error) else "error"
-    return {"status": status, "message": message}
+    return Failure(status=status, message=message, kernels=dict(kernels))
 
 
 def _is_of_a_limit(error: Exception) -> bool:

@@ -104,12 +104,14 @@ class Failure(BaseModel):
 
 
 class Failed(Answer):
-    """A point that raised, with what its record says."""
+    """A point without times."""
 
     failure: Failure
 
 
-_ANSWERS: dict[str, type[Planned | Refused | Measured | Failed]] = {
+Outcome = Measured | Failed  # of a point
+
+_ANSWERS: dict[str, type[Planned | Refused | Outcome]] = {
     "plan": Planned,
     "mistake": Refused,
     "record": Measured,
@@ -122,7 +124,7 @@ def read_job(line: Mapping[str, Any]) -> PlanJob | MeasureJob:
     return _read(PlanJob, line) if "plan" in line else _read(MeasureJob, line)
 
 
-def read_answer(line: Mapping[str, Any]) -> Planned | Refused | Measured | Failed:
+def read_answer(line: Mapping[str, Any]) -> Planned | Refused | Outcome:
     """Return the answer that a line of JSON holds. Raises MessageError."""
     for key, kind in _ANSWERS.items():
         if key in line:

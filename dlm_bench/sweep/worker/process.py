@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dlm_bench.results.record import Status
+from dlm_bench.sweep.worker.messages import Failed, Failure
 from dlm_bench.waiting import wait_passively
 
 PACKAGE = Path(__file__).resolve().parents[3]  # where the dlm_bench that runs here is
@@ -39,6 +40,11 @@ class WorkerFailure(Exception):
     def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def outcome(self) -> Failed:
+        """The outcome of the point that the worker was measuring."""
+        return Failed(failure=Failure(status=self.status, message=str(self)))
 
 
 class WorkerProcess:

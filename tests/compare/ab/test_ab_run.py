@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
-from dlm_bench.compare.ab.course import run_ab
-from dlm_bench.compare.ab.report import match, report_of
-from dlm_bench.compare.ab.sides import Failure, Visit
+from dlm_bench.compare.ab.comparison import comparison_of, match
+from dlm_bench.compare.ab.rounds import run_ab
 from dlm_bench.results.record import Point, Record
+from dlm_bench.sweep.worker.messages import Failed, Failure, Measured
 
 START = 4.0  # seconds of a worker's
 OVERHEAD = 0.01  # of a visit
@@ -59,10 +59,10 @@ class FakeSide:
         takes = self.seconds[index]
         if isinstance(takes, Failure):
             self.machine.now += 0.1
-            return takes
+            return Failed(failure=takes)
         if takes > timeout:
             self.machine.now += timeout
-            return Failure("timeout", "no result")
+            return Failed(failure=Failure(status="timeout", message="no result"))
         scatter = 1 + self.machine.noise * np.abs(self.machine.random.standard_normal(repeats))
         seconds = (takes * self.process * scatter).tolist()
         taken = sum(seconds) + OVERHEAD
@@ -76,21 +76,21 @@ class FakeSide:
             nfe=8,
             seconds=seconds,
         )
-        return Visit(record, taken)
+        return Measured(record=record, seconds=taken)
 
 
 def play(base, head, budget=300.0, noise=0.01, seed=0, **options):
     machine = Machine(noise, seed)
     sides = FakeSide(machine, "A", base), FakeSide(machine, "B", head)
-    course = run_ab(sides, PAIRS[: len(base)], budget=budget, clock=machine.clock, **options)
-    return course, machine, sides
+    run = run_ab(sides, PAIRS[: len(base)], budget=budget, clock=machine.clock, **options)
+    return run, machine, sides
 
 
 EVEN = [0.05, 0.05, 0.05]
 
 
 def test_a_point_is_visited_a_b_b_a_and_the_other_way_round_next():
-    course, machine, _ = play(EVEN, EVEN, settle=False, budget=30.0)
+    run, machine, _ = play(EVEN, EVEN, settle=False, budget=30.0)
     visits = [event for event in machine.log if event[1] != "begin"]
     rounds = "".join(name for name, _ in visits[:12])
     assert rounds == "ABBABAABABBA"
@@ -99,23 +99,23 @@ def test_a_point_is_visited_a_b_b_a_and_the_other_way_round_next():
     for i in range(0, len(visits), 4):
         assert "".join(name for name, _ in visits[i : i + 4]) in ("ABBA", "BAAB")
         firsts[visits[i]] += 1
-    assert course.rounds >= 3
+    assert run.rounds >= 3
     assert firsts["A", 0] > 0 < firsts["B", 0], "neither side is always first"
 
 
 def test_each_round_starts_fresh_workers_on_both_sides_and_none_is_left():
-    course, machine, sides = play(EVEN, EVEN)
+    run, machine, sides = play(EVEN, EVEN)
     starts = Counter(name for name, what in machine.log if what == "begin")
-    assert starts == {"A": course.rounds, "B": course.rounds}
+    assert starts == {"A": run.rounds, "B": run.rounds}
     assert not any(side.running for side in sides)
 
 
 def test_the_same_code_is_settled_early_and_a_slower_one_is_found():
-    course, _, _ = play(EVEN, EVEN)
-    assert course.contest.verdicts == ["same"] * 3
-    assert course.seconds < 150
-    course, _, _ = play(EVEN, [0.05, 0.0525, 0.045])
-    assert course.contest.verdicts == ["same", "slower", "faster"]
+    run, _, _ = play(EVEN, EVEN)
+    assert run.test.verdicts == ["same"] * 3
+    assert run.seconds < 150
+    run, _, _ = play(EVEN, [0.05, 0.0525, 0.045])
+    assert run.test.verdicts == ["same", "slower", "faster"]
 
 
 def test_settled_points_get_no_more_rounds():
@@ -125,22 +125,22 @@ def test_settled_points_get_no_more_rounds():
 
 
 def test_few_points_are_visited_more_often_between_two_starts():
-    course, machine, _ = play([0.05], [0.05])
+    run, machine, _ = play([0.05], [0.05])
     visits = sum(what == 0 for _, what in machine.log)
-    assert visits > 8 * (course.rounds - 1)
+    assert visits > 8 * (run.rounds - 1)
 
 
 def test_noise_that_never_ends_leaves_points_undecided_within_the_budget():
-    course, _, _ = play(EVEN, EVEN, noise=3.0, budget=60.0)
-    assert course.contest.verdicts.count("undecided") >= 2
-    assert 40 < course.seconds <= 60
+    run, _, _ = play(EVEN, EVEN, noise=3.0, budget=60.0)
+    assert run.test.verdicts.count("undecided") >= 2
+    assert 40 < run.seconds <= 60
 
 
 def test_a_budget_for_one_round_or_less_is_spent_on_one_round():
-    course, _, _ = play(EVEN, EVEN, budget=1.0)
-    assert course.rounds == 1
-    assert course.contest.verdicts == ["undecided"] * 3
-    (warning,) = report_of(course, match(POINTS, POINTS), BOTH, 0.05).warnings
+    run, _, _ = play(EVEN, EVEN, budget=1.0)
+    assert run.rounds == 1
+    assert run.test.verdicts == ["undecided"] * 3
+    (warning,) = comparison_of(run, match(POINTS, POINTS), BOTH, 0.05).warnings
     assert warning.startswith("the budget had room for 1 round, and a verdict needs 5")
 
 
@@ -148,18 +148,18 @@ def test_a_machine_that_slows_down_midway_does_not_exceed_the_budget_by_a_round(
     machine = Machine()
     sides = FakeSide(machine, "A", EVEN[:]), FakeSide(machine, "B", EVEN[:])
 
-    def slow_down(course):
-        if course.rounds == 2:
+    def slow_down(run):
+        if run.rounds == 2:
             for side in sides:
                 side.seconds[:] = [3.0] * 3
 
-    course = run_ab(
+    run = run_ab(
         sides, PAIRS, budget=20.0, clock=machine.clock, settle=False, after_round=slow_down
     )
-    assert course.seconds < 20 + 4 * 3 * 11
+    assert run.seconds < 20 + 4 * 3 * 11
 
 
-OOM = Failure("oom", "no room")
+OOM = Failure(status="oom", message="no room")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ OOM = Failure("oom", "no room")
     ],
 )
 def test_a_point_that_fails_twice_is_settled_and_the_others_go_on(base, head, expected):
-    course, machine, _ = play([base, 0.05], [head, 0.05])
-    assert course.contest.verdicts == [expected, "same"]
+    run, machine, _ = play([base, 0.05], [head, 0.05])
+    assert run.test.verdicts == [expected, "same"]
     tries = Counter(machine.log)
     for name, side in (("A", base), ("B", head)):
         if side is OOM:
@@ -184,27 +184,27 @@ def test_a_single_accident_is_none():
         def measure(self, index, repeats, timeout):
             if self.machine.log.count((self.name, index)) == 3:
                 self.machine.log.append((self.name, index))
-                return OOM
+                return Failed(failure=OOM)
             return super().measure(index, repeats, timeout)
 
     machine = Machine()
     sides = FakeSide(machine, "A", EVEN), Once(machine, "B", EVEN)
-    course = run_ab(sides, PAIRS, budget=300.0, clock=machine.clock)
-    assert course.contest.verdicts == ["same"] * 3
-    assert len(course.failures) == 3
+    run = run_ab(sides, PAIRS, budget=300.0, clock=machine.clock)
+    assert run.test.verdicts == ["same"] * 3
+    assert len(run.failures) == 3
 
 
 def test_a_head_that_hangs_is_given_up_and_fails():
-    course, _, _ = play([0.05], [1e9], budget=20.0)
-    assert course.contest.verdicts == ["newly failing"]
-    assert course.rounds == 1
+    run, _, _ = play([0.05], [1e9], budget=20.0)
+    assert run.test.verdicts == ["newly failing"]
+    assert run.rounds == 1
 
 
 def test_the_workers_are_stopped_when_it_is_interrupted():
     machine = Machine()
     sides = FakeSide(machine, "A", EVEN), FakeSide(machine, "B", EVEN)
 
-    def interrupt(course):
+    def interrupt(run):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -213,8 +213,8 @@ def test_the_workers_are_stopped_when_it_is_interrupted():
 
 
 def test_records_are_one_a_side_round_and_point_with_all_their_repeats():
-    course, _, _ = play(EVEN, EVEN)
-    for records in course.records:
+    run, _, _ = play(EVEN, EVEN)
+    for records in run.records:
         assert len(records) >= 3 * 5
         assert all(len(r.seconds) == r.repeats >= 4 and r.identity == "" for r in records)
 
@@ -222,29 +222,29 @@ def test_records_are_one_a_side_round_and_point_with_all_their_repeats():
 @pytest.mark.parametrize("seed", range(3))
 def test_with_nothing_changed_there_is_no_alarm_in_a_hundred(seed):
     alarms = sum(
-        "slower" in play(EVEN, EVEN, noise=0.1, seed=100 * seed + i)[0].contest.verdicts
+        "slower" in play(EVEN, EVEN, noise=0.1, seed=100 * seed + i)[0].test.verdicts
         for i in range(33)
     )
     assert alarms == 0  # FALSE_ALARMS lets one of these tests in five fail with another seed
 
 
 def test_the_report_names_both_sides_and_how_it_was_measured():
-    course, _, _ = play([0.05, 0.05, 0.05], [0.05, 0.055, OOM])
-    report = report_of(course, match(POINTS, POINTS), BOTH, 0.05)
+    run, _, _ = play([0.05, 0.05, 0.05], [0.05, 0.055, OOM])
+    report = comparison_of(run, match(POINTS, POINTS), BOTH, 0.05)
     assert report.exit_code == 1
     same, slower, failing = report.points
     assert (same.verdict, slower.verdict, failing.verdict) == ("same", "slower", "newly failing")
-    assert slower.comparison.ratio == pytest.approx(1.1, abs=0.02)
+    assert slower.change.ratio == pytest.approx(1.1, abs=0.02)
     assert slower.head_seconds == pytest.approx(0.055, rel=0.05)
     assert failing.note == "head oom: no room"
-    assert failing.comparison is None
+    assert failing.change is None
     assert (report.base, report.head) == ("main (aaaa)", "the working tree (bbbb)")
     assert "rounds of alternating fresh workers" in report.how
 
 
 def test_what_is_undecided_says_after_how_many_rounds():
-    course, _, _ = play(EVEN, EVEN, noise=3.0, budget=60.0)
-    report = report_of(course, match(POINTS, POINTS), BOTH, 0.05)
+    run, _, _ = play(EVEN, EVEN, noise=3.0, budget=60.0)
+    report = comparison_of(run, match(POINTS, POINTS), BOTH, 0.05)
     assert report.exit_code == 0
     notes = [each.note for each in report.points if each.verdict == "undecided"]
     assert all(note.endswith("rounds did not settle it") for note in notes)

@@ -111,9 +111,9 @@ def test_a_busy_worker_dies_with_its_parent():
 )
 def test_what_runs_into_a_memory_limit_is_out_of_memory_and_nothing_else(error):
     failure = jobs.failure_of(error, limited=True)
-    assert failure["status"] == "oom"
-    assert "ImportError" not in failure["message"]
-    assert jobs.failure_of(ImportError("no such module"))["status"] == "error"
+    assert failure.status == "oom"
+    assert "ImportError" not in failure.message
+    assert jobs.failure_of(ImportError("no such module")).status == "error"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_runs_into_a_memory_limit_is_out_of_memory_and_nothing_else(error):
     ],
 )
 def test_a_memory_limit_is_not_to_blame_for_other_errors(error):
-    assert jobs.failure_of(error, limited=True)["status"] == "error"
+    assert jobs.failure_of(error, limited=True).status == "error"
 
 
 def test_a_limit_below_what_a_worker_needs_is_a_mistake_of_the_sweep(monkeypatch, tmp_path):

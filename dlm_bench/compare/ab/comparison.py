@@ -1,4 +1,4 @@
-"""The points of `dlm-bench ab`, as both sides know them, and the report of how it went."""
+"""The points of `dlm-bench ab` as both sides know them, and the comparison of their times."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,18 +6,22 @@ from pathlib import Path
 from statistics import median
 
 from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
-from dlm_bench.compare.ab.course import NAMES, Course
+from dlm_bench.compare.ab.rounds import SIDES, ABRun
 from dlm_bench.compare.ab.sides import Side
-from dlm_bench.compare.sequential import FEWEST
-from dlm_bench.compare.verdicts import PointVerdict, Report, tokens_of
+from dlm_bench.compare.sequential import MIN_ROUNDS
+from dlm_bench.compare.verdicts import Comparison, PointVerdict, tokens_of
 from dlm_bench.results.record import Point
 
 
 @dataclass(frozen=True)
 class Matched:
-    """The points of both sides: `pairs` holds the numbers (in base, in head) of those to measure,
-    `points` what head calls them, `alone` those that only one side has, and `notes` what base
-    calls otherwise, by its place in `points`."""
+    """The points of both sides.
+
+    pairs: numbers (in base, in head) of the points to measure.
+    points: those points, as head has them.
+    alone: the points of a single side.
+    notes: differences of base's point, by the index in `points`.
+    """
 
     pairs: Sequence[tuple[int, int]]
     points: Sequence[Point]
@@ -40,9 +44,11 @@ def matched_points(sides: tuple[Side, Side], sweep: Path) -> Matched:
 
 
 def match(base: Sequence[Point], head: Sequence[Point]) -> Matched:
-    """Match the points that two revisions make of one file: in turn if they are as many (a
-    sampler may have got an option since), else those that are equal. Raises RevisionError if
-    there are none."""
+    """Match the points of two revisions: in turn if they are as many, else those that are equal.
+
+    A sampler may have got an option since base: its points differ, and their order stays. Raises
+    RevisionError without a common point.
+    """
     if len(base) == len(head):
         notes = {
             i: difference(*both)
@@ -78,53 +84,53 @@ def difference(base: Point, head: Point) -> str:
     return f"not the same point: {', '.join(told)} (base / head)"
 
 
-def report_of(
-    course: Course, matched: Matched, both: tuple[Checkout, Checkout], threshold: float
-) -> Report:
-    """The verdicts of a course, in the order of the sweep."""
+def comparison_of(
+    run: ABRun, matched: Matched, both: tuple[Checkout, Checkout], threshold: float
+) -> Comparison:
+    """Return the verdicts of a run, in the order of the sweep."""
     points = [
         PointVerdict(
             point,
-            course.contest.verdicts[i],
-            base_seconds=_middle(course.times.get((0, i))),
-            head_seconds=_middle(course.times.get((1, i))),
-            comparison=course.contest.comparisons[i],
-            note="; ".join(filter(None, [matched.notes.get(i, ""), _note(course, i)])),
-            tokens=tokens_of(record for record in course.records[1] if record.point == point),
+            run.test.verdicts[i],
+            base_seconds=_median(run.times.get((0, i))),
+            head_seconds=_median(run.times.get((1, i))),
+            change=run.test.changes[i],
+            note="; ".join(filter(None, [matched.notes.get(i, ""), _note(run, i)])),
+            tokens=tokens_of(record for record in run.records[1] if record.point == point),
         )
         for i, point in enumerate(matched.points)
     ]
-    return Report(
+    return Comparison(
         base=both[0].label,
         head=both[1].label,
         threshold=threshold,
         points=[*points, *matched.alone],
-        warnings=_warnings(course),
-        how=f"{course.rounds} rounds of alternating fresh workers in {course.seconds:.0f} s",
+        warnings=_warnings(run),
+        how=f"{run.rounds} rounds of alternating fresh workers in {run.seconds:.0f} s",
         remedy="raise --budget or --threshold, or take shorter or fewer points",
     )
 
 
-def _warnings(course: Course) -> list[str]:
-    if course.rounds >= FEWEST or not course.contest.undecided:
+def _warnings(run: ABRun) -> list[str]:
+    if run.rounds >= MIN_ROUNDS or not run.test.undecided:
         return []
     return [
-        f"the budget had room for {course.rounds} round{'s' * (course.rounds != 1)}, and a verdict "
-        f"needs {FEWEST}: raise it, or take shorter or fewer points"
+        f"the budget had room for {run.rounds} round{'s' * (run.rounds != 1)}, and a verdict "
+        f"needs {MIN_ROUNDS}: raise it, or take shorter or fewer points"
     ]
 
 
-def _middle(times: Sequence[float] | None) -> float | None:
+def _median(times: Sequence[float] | None) -> float | None:
     return median(times) if times else None
 
 
-def _note(course: Course, point: int) -> str:
+def _note(run: ABRun, point: int) -> str:
     notes = []
-    for which, name in enumerate(NAMES):
-        failures = course.failures.get((which, point), ())
+    for which, name in enumerate(SIDES):
+        failures = run.failures.get((which, point), ())
         if failures:
             notes.append(f"{name} {failures[-1].status}: {failures[-1].message}")
-    rounds = min(len(course.times.get((which, point), ())) for which in (0, 1))
-    if course.contest.verdicts[point] == "undecided" and not notes:
+    rounds = min(len(run.times.get((which, point), ())) for which in (0, 1))
+    if run.test.verdicts[point] == "undecided" and not notes:
         notes.append(f"{rounds} rounds did not settle it")
     return "; ".join(notes)
