@@ -4,7 +4,9 @@ This process keeps the records and no torch: whatever a point does to its worker
 context or life, the next one is not touched by it.
 """
 
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -25,6 +27,8 @@ from dlm_bench.sweep.worker.messages import (
     read_answer,
 )
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
+
+ALIKE = 2  # errors of a series: with as many equal ones a further point is not worth a worker
 
 
 class WorkerError(DlmBenchError):
@@ -110,7 +114,7 @@ class Executor:
         told the index of a point before it starts; `max_seconds` says what is given to `measure`;
         `wanted` is asked right before a point starts, and can have it left out.
         Once a point is out of memory or time, longer ones of the same series become records of
-        status `skipped`.
+        status `skipped`; so does the rest of a series after ALIKE equal errors in a row.
         """
         limits = Limits(found)
         done = {record.identity for record in found}
@@ -186,29 +190,62 @@ class Executor:
 
 
 class Limits:
-    """The shortest point of each series that was out of memory or time."""
+    """The failures that make further points of a series not worth trying: the shortest point that
+    was out of memory or time, and errors that are alike, with no measured point after them."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._shortest: dict[str, Record] = {}
+        self._errors: dict[str, list[Record]] = {}
         for record in records:
             self.note(record)
 
     def note(self, record: Record) -> None:
+        """Remember the outcome of a point."""
+        series = series_key(record.point)
         if record.status in ("oom", "timeout"):
-            before = self._shortest.setdefault(series_key(record.point), record)
+            before = self._shortest.setdefault(series, record)
             if record.point.length < before.point.length:
-                self._shortest[series_key(record.point)] = record
+                self._shortest[series] = record
+        elif record.status == "error":
+            self._errors.setdefault(series, []).append(record)
+        elif record.status == "ok":
+            self._errors.pop(series, None)
 
     def skip(self, plan: Plan, point: Point) -> Record | None:
         """The record of a point that is not worth trying, None if it is."""
-        failed = self._shortest.get(series_key(point))
+        series = series_key(point)
+        why = self._is_too_long(series, point) or self._ends_alike(series)
+        return None if why is None else skipped(plan, point, why)
+
+    def _is_too_long(self, series: str, point: Point) -> str | None:
+        failed = self._shortest.get(series)
         if failed is None or point.length <= failed.point.length:
             return None
         what = {"oom": "out of memory", "timeout": "out of time"}[failed.status]
-        why = f"not tried: {failed.point.describe()} was {what} ({failed.message})"
-        record = _failed(plan, point, "skipped", why)
-        record.identity = plan.identity_of(point)
-        return record
+        return f"{failed.point.describe()} was {what} ({failed.message})"
+
+    def _ends_alike(self, series: str) -> str | None:
+        errors = self._errors.get(series, [])
+        kinds = Counter(_kind_of_error(record) for record in errors)
+        for last in reversed(errors):
+            if (count := kinds[_kind_of_error(last)]) >= ALIKE:
+                return (
+                    f"{count} points of this series ended with the same error, the last of them "
+                    f"{last.point.describe()} ({last.message})"
+                )
+        return None
+
+
+def _kind_of_error(record: Record) -> str:
+    """The message without the numbers, such as lengths and addresses."""
+    return re.sub(r"0x[0-9a-fA-F]+|\d+", "#", record.message)
+
+
+def skipped(plan: Plan, point: Point, why: str) -> Record:
+    """Return the record of a point that is not tried, for this reason."""
+    record = _failed(plan, point, "skipped", f"not tried: {why}")
+    record.identity = plan.identity_of(point)
+    return record
 
 
 def series_key(point: Point) -> str:

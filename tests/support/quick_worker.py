@@ -15,6 +15,7 @@ SECONDS = 0.01
 HARDWARE = "imaginary"
 QUIT, KILLED, HANG, OUT_OF_MEMORY, BAD_ALLOC = 10_001, 10_002, 10_003, 10_004, 10_005
 GARBLED, CLOSED, SLOW = 10_006, 10_007, 10_008
+BROKEN = 30_000  # and beyond: one error, with the length in it
 
 
 def answer(job):
@@ -23,6 +24,9 @@ def answer(job):
         with path.with_suffix(".workers").open("a") as file:
             file.write(f"{os.getpid()}\n")
         plan = Plan.model_validate_json(path.read_text())
+        if (timeout := job["plan"].get("timeout")) is not None:
+            sweep = plan.sweep.model_copy(update={"timeout": timeout})
+            plan = plan.model_copy(update={"sweep": sweep})
         if not job["plan"].get("here", True):
             plan = plan.anywhere()
         return {"plan": plan.model_dump(mode="json")}
@@ -36,6 +40,8 @@ def answer(job):
         time.sleep(600)
     if point.length == OUT_OF_MEMORY:
         return {"failure": {"status": "oom", "message": "no room"}}
+    if point.length >= BROKEN:
+        return {"failure": {"status": "error", "message": f"no kernel for {point.length} tokens"}}
     if point.length == BAD_ALLOC:
         os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
         os.abort()

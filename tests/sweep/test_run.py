@@ -1,5 +1,6 @@
 """Sweeps in worker processes: what goes wrong with one point is that point's record alone."""
 
+import json
 import os
 import re
 import signal
@@ -150,6 +151,43 @@ def test_a_failure_found_by_a_resumed_sweep_skips_longer_points_too():
     assert (index, record.status) == (1, "skipped")
 
 
+def test_after_two_equal_errors_the_rest_of_a_series_is_skipped_and_says_why():
+    broken = [quick.BROKEN + n for n in (300, 200, 100)]
+    first, second, third, shorter = run_quick([*broken, 32])
+    assert [first.status, second.status] == ["error", "error"]
+    assert first.message != second.message, "but for the length, they are the same"
+    assert (
+        third.message
+        == shorter.message
+        == (
+            "not tried: 2 points of this series ended with the same error, the last of them "
+            f"{second.point.describe()} ({second.message})"
+        )
+    )
+    assert third.status == shorter.status == "skipped"
+
+
+def test_errors_that_differ_and_errors_before_a_measured_point_skip_nothing():
+    lengths = [quick.BROKEN, quick.QUIT, 32, quick.BROKEN + 1, 64]
+    statuses = [record.status for record in run_quick(lengths)]
+    assert statuses == ["error", "error", "ok", "error", "ok"]
+
+
+def test_errors_of_one_series_skip_nothing_of_another():
+    points = [("diffutran", quick.BROKEN), ("diffutran", quick.BROKEN + 1), ("diffumamba", 32)]
+    with Executor(QUICK) as executor:
+        records = [record for _, record, _ in executor.run(quick_plan(points))]
+    assert [record.status for record in records] == ["error", "error", "ok"]
+
+
+def test_errors_found_by_a_resumed_sweep_count():
+    plan = quick_plan([("diffutran", n) for n in (quick.BROKEN, quick.BROKEN + 1, 32)])
+    with Executor(QUICK) as executor:
+        found = [executor.measure(plan, index)[0] for index in (0, 1)]
+        ((index, record, _),) = executor.run(plan, found)
+    assert (index, record.status) == (2, "skipped")
+
+
 def test_one_worker_serves_the_consecutive_points_of_a_model(monkeypatch):
     started = []
 
@@ -222,6 +260,20 @@ def test_an_interrupt_ends_the_worker_and_keeps_what_is_written(tmp_path):
         f"dlm-bench: interrupted; {kept} records were appended to {output}"
     )
     assert all(gone(pid) for pid in workers_of(plan))
+
+
+def test_a_point_that_hangs_ends_with_the_timeout_of_the_command_line_and_the_next_is_measured(
+    tmp_path,
+):
+    plan, output = tmp_path / "plan.json", tmp_path / "r.jsonl"
+    points = [("diffutran", quick.HANG), ("diffutran", 32)]
+    plan.write_text(quick_plan(points).model_dump_json())
+    process = quick_sweep(plan, output, "--timeout", "2s")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 3, err
+    hung, good = map(json.loads, output.read_text().splitlines())
+    assert (hung["status"], good["status"]) == ("timeout", "ok")
+    assert hung["message"] == "no result within 2 s; its process was killed"
 
 
 def test_the_parent_never_imports_torch(tmp_path):

@@ -119,7 +119,9 @@ class _WorkerPool:
                 if record.status != "skipped":
                     errors = errors + 1 if _may_be_the_gpu(record) else 0
                 with self._lock:
-                    self._limits.note(record)
+                    # While there are others, an error of this GPU says nothing of the series.
+                    if self._workers == 1 or not _may_be_the_gpu(record):
+                        self._limits.note(record)
                     self._queue.done(index)
                 self.events.put((index, record, seconds))
         except BaseException as error:  # a fault of this program, for the thread that can show it

@@ -109,6 +109,20 @@ def test_the_last_place_goes_on_however_many_errors_there_are():
     assert [r.status for r in run(plan, workers=1)] == ["error"] * 5
 
 
+def test_equal_errors_skip_a_series_unless_they_may_be_one_gpus():
+    broken = [(A, quick.BROKEN + n) for n in range(6)]
+    statuses = Counter(r.status for r in run(quick_plan(broken), workers=2))
+    assert statuses["skipped"] >= 3, "each of two workers may be at one when the second error comes"
+    died = quick_plan([(A, quick.QUIT), (A, 20_000), (A, 20_001)])
+    script = (
+        "import os\nfrom dlm_bench.sweep.worker.server import serve\n"
+        "serve(lambda: lambda job: os._exit(5))\n"
+    )
+    fleet_of_broken = [Executor((sys.executable, "-c", script)) for _ in range(2)]
+    records = [record for _, record, _ in run_on(fleet_of_broken, died)]
+    assert [record.status for record in records] == ["error"] * 3
+
+
 def test_closing_a_run_ends_all_workers_at_once():
     plan = quick_plan([(A, 1), (B, quick.HANG), (C, quick.HANG)])
     executors = fleet(3)
