@@ -150,8 +150,9 @@ def print_names() -> None:
     """Print backbones with their parameter counts, samplers with their options and defaults."""
     from dlm_bench.cost.flops import parameter_count
     from dlm_bench.figures import NAMES
-    from dlm_bench.models.backbones import FOLDER, own_passes
+    from dlm_bench.models.backbones import FOLDER
     from dlm_bench.models.config import BACKBONES, SIZES, model_config
+    from dlm_bench.models.own import OWN, is_denoiser, own_passes
     from dlm_bench.samplers import SAMPLERS
     from dlm_bench.sweep.file import shipped
 
@@ -163,7 +164,7 @@ def print_names() -> None:
     _print_table(["backbone", *SIZES], rows)
     rows = []
     for name, kind in SAMPLERS.items():
-        fitting = [b for b in BACKBONES if kind.needs in own_passes(b)]
+        fitting = [b for b in OWN if kind.needs in own_passes(is_denoiser(b))]
         rows.append([name, " ".join(fitting), _options(kind)])
     print()
     _print_table(["sampler", "decodes with", "options and their defaults"], rows, words=3)

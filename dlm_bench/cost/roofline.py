@@ -26,7 +26,7 @@ from dlm_bench.cost.flops import (
 )
 from dlm_bench.cost.hardware import HARDWARE, Hardware
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.models.config import ModelConfig, stated_config
+from dlm_bench.models.config import ModelConfig, stated_model_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
@@ -201,7 +201,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     check_precision(facts["dtype"], hardware)
     if not facts["model"]:
         raise ConfigError("model: this record does not say what it is")
-    config, sampler = stated_config(facts["model"]), facts["sampler"]
+    config, sampler = stated_model_config(facts["model"]), facts["sampler"]
     costs = pass_costs(
         config,
         sampler,

@@ -56,13 +56,13 @@ def bounds_of(asked: Iterable[Line], hardware: Hardware, lengths: Iterable[int])
 def _rows(line: Line, hardware: Hardware, lengths: list[int]) -> list[dict[str, Any]]:
     """Return the input of `draw` and of the scales for a line's bound at these lengths."""
     from dlm_bench.cost.roofline import sampler_of
-    from dlm_bench.models.config import model_config, stated_config
+    from dlm_bench.models.config import model_config, stated_model_config
 
     models = [row["model"] for row in line.rows if row["model"]]
     try:
         sampler = sampler_of({"sampler": line.sampler} | line.settings)
         named = (line.backbone, line.settings["size"])
-        config = stated_config(models[0]) if models else model_config(*named)
+        config = stated_model_config(models[0]) if models else model_config(*named)
         place = int(line.settings["batch"]), int(line.settings["prompt_len"])
         speeds = [_speed(config, sampler, length, hardware, *place) for length in lengths]
     except ConfigError:

@@ -1,6 +1,7 @@
 """Attention of the query tokens of a pass, over themselves or over a cache.
 
-Shapes: q (batch, heads, query_len, head_dim); k and v (batch, heads, length, head_dim).
+Shapes: q (batch, heads, query_len, head_dim); k and v (batch, kv_heads, length, head_dim). Where
+kv_heads are fewer, heads / kv_heads consecutive heads of q share one (GQA, arXiv 2305.13245).
 """
 
 from typing import Any
@@ -31,9 +32,9 @@ def attend(
         q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
         return flash_attn_func(q, k, v, causal=causal).transpose(1, 2)
     if backend == "torch":
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return _sdpa(q, k, v, causal=causal)
     with sdpa_kernel(SDPA[backend]):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return _sdpa(q, k, v, causal=causal)
 
 
 def attend_cached(
@@ -53,7 +54,12 @@ def attend_cached(
     if backend == "varlen":
         return _attend_varlen(q, k, v, visible)
     n = int(visible)
-    return F.scaled_dot_product_attention(q, k[:, :, :n], v[:, :, :n])
+    return _sdpa(q, k[:, :, :n], v[:, :, :n])
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
 
 
 def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:

@@ -4,16 +4,26 @@ import torch
 from torch import Tensor
 
 
-def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angles at these positions, each (len, head_dim / 2) float32."""
-    index = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
-    angles = positions.float()[:, None] * 10000.0 ** (-index / head_dim)
+def rotary_rates(width: int, theta: float = 10000.0, device: torch.device | None = None) -> Tensor:
+    """Turn of pair i from one position to the next, theta^(-2i / width): (width / 2,) float32."""
+    index = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    return theta ** (-index / width)
+
+
+def rotary_angles(
+    positions: Tensor, width: int, rates: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angles at these positions, each (len, width / 2) float32, of
+    `rates` or else of the usual ones."""
+    rates = rotary_rates(width, device=positions.device) if rates is None else rates
+    angles = positions.float()[:, None] * rates
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn the pairs (x_i, x_{i + head_dim/2}) of x (batch, heads, len, head_dim)."""
+    """Turn the pairs (x_i, x_{i + w/2}) of the first w columns of x (batch, heads, len, head_dim),
+    w being twice the width of the angles."""
     cos, sin = angles
-    first, second = x.float().chunk(2, dim=-1)
-    turned = (first * cos - second * sin, first * sin + second * cos)
+    first, second, rest = x.float().tensor_split((cos.shape[-1], 2 * cos.shape[-1]), dim=-1)
+    turned = (first * cos - second * sin, first * sin + second * cos, rest)
     return torch.cat(turned, dim=-1).to(x.dtype)

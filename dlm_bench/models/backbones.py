@@ -4,7 +4,7 @@ Hugging Face."""
 from dataclasses import dataclass
 
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.models.config import BACKBONES, SIZES
+from dlm_bench.models.own import OWN, is_denoiser, own_passes, own_sizes
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import BackbonePlugin
 
@@ -68,20 +68,14 @@ def backbone_info(backbone: str) -> BackboneInfo:
         return BackboneInfo(
             folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length
         )
-    plugin = entry_points.find("backbone", backbone, BACKBONES)
+    plugin = entry_points.find("backbone", backbone, OWN)
     if plugin is not None:
         found = loaded(plugin)
         return BackboneInfo(backbone, found.supports, found.sizes, plugin.package)
-    if backbone not in BACKBONES:
+    if backbone not in OWN:
         others = (plugin.name for plugin in entry_points.announced("backbone"))
-        raise unknown("backbone", backbone, [*BACKBONES, *others, f"{FOLDER}FOLDER"])
-    return BackboneInfo(backbone, own_passes(backbone), tuple(SIZES))
-
-
-def own_passes(backbone: str) -> tuple[str, ...]:
-    """The passes that a backbone of this project's can run."""
-    denoiser = BACKBONES[backbone].denoiser
-    return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")
+        raise unknown("backbone", backbone, [*OWN, *others, f"{FOLDER}FOLDER"])
+    return BackboneInfo(backbone, own_passes(is_denoiser(backbone)), own_sizes(backbone))
 
 
 def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,21 @@ class Window:
 
 
 class AttentionCache:
-    """Keys (after rotary) and values of every position: (batch, heads, length, head_dim).
+    """Keys (after rotary) and values of every position: (batch, kv_heads, length, head_dim).
 
     `angles` are the rotary embedding's of every position, the same in all layers.
     """
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: ModelConfig | TransformerConfig,
         batch: int,
         length: int,
         device: torch.device,
         dtype: torch.dtype,
         angles: tuple[Tensor, Tensor],
     ) -> None:
-        shape = (batch, config.heads, length, config.head_dim)
+        shape = (batch, config.kv_heads, length, config.head_dim)
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.angles = angles
@@ -73,6 +74,31 @@ class AttentionCache:
             self.k.normal_(generator=generator)
             self.v.normal_(generator=generator)
             self.filled = True
+
+
+class ShiftCache:
+    """The hidden state in front of the next window, (batch, 1, d_model): with a token shift it
+    predicts the window's first token."""
+
+    def __init__(self, batch: int, width: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.hidden = torch.zeros((batch, 1, width), device=device, dtype=dtype)
+
+    def update(self, hidden: Tensor, window: Window) -> None:
+        """Keep the hidden state of a pass, (batch, len, d_model), in front of the next window: at
+        the block's start (a refresh), or at the end of the segment that is committed."""
+        if window.edges is not None:
+            before = (window.edges[0] - 1).clamp(min=0)
+            self.hidden.copy_(hidden.index_select(1, before))
+        elif window.advance:
+            last = window.segments[0] - 1
+            self.hidden.copy_(hidden[:, last : last + 1])
+
+    def reset(self) -> None:
+        """Nothing to do: the first token of a sequence has nothing in front."""
+
+    def fill(self, generator: torch.Generator) -> None:
+        """A random hidden state: what a pass in mid-decode is timed on."""
+        self.hidden.normal_(generator=generator)
 
 
 class MambaCache:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 
@@ -79,6 +80,10 @@ class ModelConfig:
     expand: int = 2
     d_conv: int = 4
     time_dim: int = 128
+    # Its attention has neither biases nor norms of q and k.
+    qkv_bias: ClassVar[bool] = False
+    qk_norm: ClassVar[bool] = False
+    norm_eps: ClassVar[float] = 1e-5
 
     @property
     def mask_id(self) -> int:
@@ -94,6 +99,11 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.d_model // self.heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values: as many as of queries."""
+        return self.heads
 
     @property
     def d_inner(self) -> int:
@@ -150,7 +160,7 @@ def model_config(
     )
 
 
-def stated_config(stated: object) -> ModelConfig:
+def stated_model_config(stated: object) -> ModelConfig:
     """The configuration that a file or a record states by field. Raises ConfigError unless it is of
     a backbone of this project's, and states each field, and nothing else, by a value that a model
     can have."""

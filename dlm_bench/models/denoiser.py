@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from dlm_bench.kernels.adaln import choose_add_norm
 from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.rotary import rotary_angles
-from dlm_bench.models.backbones import own_passes
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.block import Block, Stream
 from dlm_bench.models.cache import AttentionCache, Cache, Window, new_caches
 from dlm_bench.models.config import FREQUENCIES, ModelConfig
+from dlm_bench.models.own import own_passes
 
 
 class TimestepEmbedding(nn.Module):
@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
     @property
     def supports(self) -> tuple[str, ...]:
         """The passes that it can run (`dlm_bench.plugins.api.PASSES`)."""
-        return own_passes(self.config.backbone)
+        return own_passes(self.config.denoiser)
 
     def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Cache]:
         """Empty caches on the model's device, in its dtype."""

@@ -1,16 +1,18 @@
 """Build a random-weight model: the real mathematics of a backbone, untrained."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
 import torch
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
 from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
 from dlm_bench.models.backbones import FOLDER, backbone_info, loaded
-from dlm_bench.models.config import BACKBONES, ModelConfig, model_config
+from dlm_bench.models.config import ModelConfig, model_config
 from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.own import OWN, Config, own_config
 from dlm_bench.models.place import ITEM_BYTES, find_place
+from dlm_bench.models.transformer import Transformer
 from dlm_bench.plugins.api import Model, check_model
 from dlm_bench.plugins.entry_points import failure, find
 
@@ -58,11 +60,10 @@ def build_model(
 
     Raises ConfigError for an unknown or missing backbone, size, dtype, device or kernel.
     """
-    if backbone in BACKBONES and find("backbone", backbone, BACKBONES) is None:
+    if backbone in OWN and find("backbone", backbone, OWN) is None:
         size = backbone_info(backbone).default_size if size is None else size
-        return build_denoiser(
-            backbone, size, device, dtype, seed, layers=layers, heads=heads, kernels=kernels
-        )
+        config = own_config(backbone, size, layers=layers, heads=heads)
+        return _drawn(config, device, dtype, seed, kernels)
     for name, value in (("layers", layers), ("heads", heads)):
         if value is not None:
             raise ConfigError(f"{name}: {value!r} is not allowed with backbone {backbone!r}")
@@ -91,7 +92,7 @@ def _build_plugin(
     kernels: Mapping[str, str] | None,
 ) -> Model:
     """A model of a package's backbone, checked to be one."""
-    plugin = find("backbone", backbone, BACKBONES)
+    plugin = find("backbone", backbone, OWN)
     assert plugin is not None
     announced = loaded(plugin)
     try:
@@ -119,8 +120,23 @@ def build_denoiser(
     heads: int | None = None,
     kernels: Mapping[str, str] | None = None,
 ) -> Denoiser:
-    """As `build_model`, of this project's own backbones only."""
+    """As `build_model`, of the paper's backbones only."""
     config = model_config(backbone, size, layers=layers, heads=heads)
+    return _drawn(config, device, dtype, seed, kernels)
+
+
+@overload
+def _drawn(config: ModelConfig, *where: Any) -> Denoiser: ...
+@overload
+def _drawn(config: Config, *where: Any) -> Denoiser | Transformer: ...
+def _drawn(
+    config: Config,
+    device: str | torch.device,
+    dtype: str | torch.dtype,
+    seed: int,
+    kernels: Mapping[str, str] | None,
+) -> Denoiser | Transformer:
+    """A model with random weights."""
     target, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
     model = empty_model(config, target, kind, kernels)
@@ -129,12 +145,26 @@ def build_denoiser(
     return model
 
 
+@overload
 def empty_model(
     config: ModelConfig,
     device: torch.device,
     dtype: torch.dtype,
     kernels: Mapping[str, str] | None = None,
-) -> Denoiser:
+) -> Denoiser: ...
+@overload
+def empty_model(
+    config: Config,
+    device: torch.device,
+    dtype: torch.dtype,
+    kernels: Mapping[str, str] | None = None,
+) -> Denoiser | Transformer: ...
+def empty_model(
+    config: Config,
+    device: torch.device,
+    dtype: torch.dtype,
+    kernels: Mapping[str, str] | None = None,
+) -> Denoiser | Transformer:
     """A model in inference mode whose weights are not set yet. A CUDA device becomes the current
     one. Raises ConfigError for a kernel that is not known or not there."""
     if device.type == "cuda":
@@ -145,11 +175,17 @@ def empty_model(
     try:
         # Born on meta, so that no memory is touched twice and nn's own initialisers cost nothing.
         with torch.device("meta"):
-            model = Denoiser(config, chosen)
+            model = (
+                Denoiser(config, chosen)
+                if isinstance(config, ModelConfig)
+                else Transformer(config, chosen)
+            )
     finally:
         torch.set_default_dtype(before)
     if device.type != "meta":
         model.to_empty(device=device)
+    if isinstance(model, Transformer):
+        model.tie()  # to_empty parts what is tied
     return model.eval().requires_grad_(False)
 
 

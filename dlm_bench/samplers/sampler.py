@@ -17,8 +17,8 @@ from dlm_bench.errors import (
     check_int,
     check_number,
 )
-from dlm_bench.models.backbones import backbone_info, check_length, own_passes
-from dlm_bench.models.config import BACKBONES
+from dlm_bench.models.backbones import backbone_info, check_length
+from dlm_bench.models.own import OWN, is_denoiser, own_passes
 from dlm_bench.plugins.api import Cache, Model, ModelInfo
 from dlm_bench.samplers.schedule import (
     PREFILL,
@@ -146,7 +146,7 @@ class Sampler(ABC):
             why = "it fills in masked tokens from both sides, and a causal model sees only the left"
         else:
             why = f"it needs the passes of {self.needs!r}; there are those of {', '.join(supports)}"
-        fitting = [name for name in BACKBONES if self.needs in own_passes(name)]
+        fitting = [name for name in OWN if self.needs in own_passes(is_denoiser(name))]
         return ConfigError(
             f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
             f"allowed: {', '.join(fitting)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown_option
 from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info, origin_of
-from dlm_bench.models.config import BACKBONES
+from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.sweep.file import File, Group, as_list
@@ -78,7 +78,7 @@ class Expansion:
         if there.folder and line.size is None:
             size = there.default_size  # the size of the others says nothing of a folder
         checks = [lambda: there.check_size(size), lambda: self._one_folder(there)]
-        if backbone not in BACKBONES and file.kernels:
+        if backbone not in OWN and file.kernels:
             from dlm_bench.kernels.choice import check_unmask_kernels
 
             checks.append(lambda: check_unmask_kernels(file.kernels))

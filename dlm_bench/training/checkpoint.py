@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.models.config import ModelConfig, stated_config
+from dlm_bench.models.config import ModelConfig, stated_model_config
 from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import empty_model, parse_device, parse_dtype
 from dlm_bench.results.files import replacing
@@ -52,7 +52,7 @@ def checkpoint_config(path: str | Path) -> ModelConfig:
             "dlm_bench.save_checkpoint writes it"
         )
     try:
-        return stated_config(json.loads(metadata[KEY]))
+        return stated_model_config(json.loads(metadata[KEY]))
     except json.JSONDecodeError:
         raise ConfigError(f"checkpoint {str(path)!r}: {KEY}: not valid JSON") from None
     except ConfigError as error:

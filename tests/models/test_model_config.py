@@ -89,7 +89,7 @@ def test_embedding_and_head_are_untied_and_hold_the_whole_vocabulary():
 def test_heads_override_changes_the_heads_and_no_weight():
     default, changed = meta("diffutran", "1.3b"), meta("diffutran", "1.3b", heads=32)
     assert default.config.heads == 24
-    assert changed.config.heads == changed.blocks[0].mixer.heads == 32
+    assert changed.config.heads == changed.blocks[0].mixer.config.heads == 32
     assert changed.config.head_dim == 60
     assert count_parameters(changed) == count_parameters(default)
 

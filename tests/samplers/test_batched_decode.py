@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.cases import CAUSAL, DENOISERS, samplers
+from support.cases import CAUSAL, DENOISERS, FIELD_CAUSAL, FIELD_DENOISERS, samplers
 from support.reference import lively_model
 
 from dlm_bench import ConfigError, build_sampler
@@ -32,7 +32,8 @@ def variants(name, prompt_len):
 @pytest.mark.parametrize("prompt_len", WAYS)
 @pytest.mark.parametrize(
     ("backbone", "name"),
-    [(b, n) for n in NAMES for b in (CAUSAL if n == "ar" else DENOISERS)],
+    [(b, n) for n in NAMES if n != "ar" for b in (*DENOISERS, *FIELD_DENOISERS)]
+    + [(b, "ar") for b in (*CAUSAL, *FIELD_CAUSAL)],
 )
 @torch.inference_mode()
 def test_each_sequence_is_that_of_a_decode_of_it_alone(backbone, name, prompt_len):

@@ -6,7 +6,7 @@ are identical after every pass.
 
 import pytest
 import torch
-from support.cases import CAUSAL, DENOISERS
+from support.cases import CAUSAL, DENOISERS, FIELD_CAUSAL, FIELD_DENOISERS
 from support.close import assert_close, relative_error
 from support.reference import (
     TOLERANCE,
@@ -17,6 +17,7 @@ from support.reference import (
 )
 
 from dlm_bench import build_sampler
+from dlm_bench.models.cache import ShiftCache
 
 # length, block_size, tokens_per_step, batch, unmask. Sequences of a batch differ only when they are
 # unmasked in random orders.
@@ -50,7 +51,7 @@ def compare(sampler, backbone, length, batch, **layers):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("name", "option"), BLOCK_SAMPLERS)
-@pytest.mark.parametrize("backbone", DENOISERS)
+@pytest.mark.parametrize("backbone", [*DENOISERS, *FIELD_DENOISERS])
 def test_block_samplers_decode_what_a_recomputation_decodes(backbone, name, option, shape):
     length, block_size, per_step, batch, rule = SHAPES[shape]
     sampler = build_sampler(
@@ -67,13 +68,13 @@ def test_block_samplers_decode_what_a_recomputation_decodes(backbone, name, opti
     ("length", "per_step", "batch", "rule"),
     [(22, 4, 1, "confidence"), (21, 4, 2, "random"), (5, 8, 1, "confidence"), (6, 1, 2, "random")],
 )
-@pytest.mark.parametrize("backbone", DENOISERS)
+@pytest.mark.parametrize("backbone", [*DENOISERS, *FIELD_DENOISERS])
 def test_full_decodes_what_a_plain_forward_pass_decodes(backbone, length, per_step, batch, rule):
     sampler = build_sampler("full", tokens_per_step=per_step, unmask=rule)
     compare(sampler, backbone, length, batch)
 
 
-@pytest.mark.parametrize("backbone", CAUSAL)
+@pytest.mark.parametrize("backbone", [*CAUSAL, *FIELD_CAUSAL])
 def test_autoregression_with_a_cache_decodes_what_whole_prefixes_decode(backbone):
     steps, state = compare(build_sampler("ar"), backbone, length=30, batch=1)
     assert len(state.tokens.unique()) >= 5
@@ -81,7 +82,7 @@ def test_autoregression_with_a_cache_decodes_what_whole_prefixes_decode(backbone
     assert (hidden.std(dim=1) > 100 * TOLERANCE * hidden.abs().max()).any()
 
 
-@pytest.mark.parametrize("backbone", CAUSAL)
+@pytest.mark.parametrize("backbone", [*CAUSAL, *FIELD_CAUSAL])
 def test_every_step_of_autoregression_is_a_row_of_one_causal_pass(backbone):
     model = lively_model(backbone)
     # Sampled, so that the two sequences differ and hold many tokens.
@@ -103,7 +104,7 @@ def test_deep_hybrids_mix_both_kinds_of_cache():
 
 
 @pytest.mark.parametrize("shape", ["nothing divides", "two sequences", "one pass a block"])
-@pytest.mark.parametrize("backbone", DENOISERS)
+@pytest.mark.parametrize("backbone", [*DENOISERS, *FIELD_DENOISERS])
 def test_separate_and_fused_commits_decode_the_same_and_leave_the_same_caches(backbone, shape):
     length, block_size, per_step, batch, rule = SHAPES[shape]
     model, states = lively_model(backbone), {}
@@ -118,14 +119,15 @@ def test_separate_and_fused_commits_decode_the_same_and_leave_the_same_caches(ba
         states[commit] = package_steps(sampler, model, length, batch)[1]
     assert torch.equal(states["separate"].tokens, states["fused"].tokens)
     left = {commit: list(buffers(state.caches)) for commit, state in states.items()}
-    assert len(left["separate"]) == 2 * model.config.layers
+    shift = getattr(model.config, "token_shift", False)
+    assert len(left["separate"]) == 2 * model.config.layers + shift
     for separate, fused in zip(left["separate"], left["fused"], strict=True):
         assert fused.abs().max() > 0
         # The same sums over inputs of another length: float32's rounding through three layers.
         assert_close(separate, fused, TOLERANCE)
 
 
-@pytest.mark.parametrize("backbone", DENOISERS)
+@pytest.mark.parametrize("backbone", [*DENOISERS, *FIELD_DENOISERS])
 def test_keeping_the_last_denoising_cache_is_another_decode(backbone):
     model, hidden = lively_model(backbone), {}
     for commit in ("separate", "none"):
@@ -137,4 +139,7 @@ def test_keeping_the_last_denoising_cache_is_another_decode(backbone):
 
 def buffers(caches):
     for cache in caches:
-        yield from (cache.k, cache.v) if hasattr(cache, "k") else (*cache.states, *cache.tails)
+        if isinstance(cache, ShiftCache):
+            yield cache.hidden
+        else:
+            yield from (cache.k, cache.v) if hasattr(cache, "k") else (*cache.states, *cache.tails)

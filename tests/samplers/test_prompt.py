@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.cases import CAUSAL, DENOISERS, samplers
+from support.cases import CAUSAL, DENOISERS, FIELD_CAUSAL, FIELD_DENOISERS, samplers
 from support.close import assert_close, relative_error
 from support.reference import (
     TOLERANCE,
@@ -26,7 +26,8 @@ PROMPTS = (1, 19)
 
 
 def pairs(names=tuple(NAMES)):
-    return [(b, n) for n in names for b in (CAUSAL if n == "ar" else DENOISERS)]
+    causal, denoisers = (*CAUSAL, *FIELD_CAUSAL), (*DENOISERS, *FIELD_DENOISERS)
+    return [(b, n) for n in names for b in (causal if n == "ar" else denoisers)]
 
 
 def compare(backbone, name, prompt_len, batch=2, before_pass=None):
@@ -98,7 +99,8 @@ def test_what_is_decoded_depends_on_the_prompt_and_does_not_contain_it(backbone,
     prompt = torch.arange(40).view(2, 20)
     tokens = sampler.decode(model, LENGTH, 2, prompt=prompt)
     assert tokens.shape == (2, LENGTH)
-    assert ((tokens >= 0) & (tokens < model.config.mask_id)).all()
+    ids = model.config.vocab_size
+    assert ((tokens >= 0) & (tokens < ids) & (tokens != model.config.mask_id)).all()
     assert torch.equal(tokens, sampler.decode(model, LENGTH, 2, prompt=prompt, prompt_len=20))
     # The first token of the prompt counts as well as the last.
     for place in (0, 19):

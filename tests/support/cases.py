@@ -5,6 +5,10 @@ from dlm_bench.samplers import build_sampler
 
 DENOISERS = tuple(name for name, backbone in BACKBONES.items() if backbone.denoiser)
 CAUSAL = tuple(name for name, backbone in BACKBONES.items() if not backbone.denoiser)
+# Of the field's backbones those that differ in more than size: heads without groups, a token shift
+# with biases, norms of q and k, YaRN, a tied head.
+FIELD_DENOISERS = ("llada", "dream", "sdar", "nemotron-ld", "open-dcoder")
+FIELD_CAUSAL = ("llama", "qwen2", "qwen3")
 # The kernels of the CUDA path that need no GPU to be interpreted or traced.
 FUSED = {
     "cached_attention": "triton",

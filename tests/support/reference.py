@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from dlm_bench import build_model
 from dlm_bench.models.attention import Attention
+from dlm_bench.models.transformer import Transformer
 from support.close import assert_close
 
 # Both sides are float32 and sum in different orders through three layers: 1.4e-5 of the largest
@@ -34,10 +35,11 @@ class Step(NamedTuple):
 def lively_model(backbone, size="tiny", layers=None):
     """A network in which no parameter is at a value that hides it (biases of 0, scales of 1), and
     whose attention is sharp enough that tokens depend on their places."""
-    model = build_model(backbone, size, layers=layers)
+    # Of seed 0 open-dcoder, whose head is tied, decodes two tokens.
+    model = build_model(backbone, size, layers=layers, seed=1 if backbone == "open-dcoder" else 0)
     generator = torch.Generator().manual_seed(5)
     for name, weight in model.named_parameters():
-        if "qkv" in name:
+        if "qkv.weight" in name:
             weight.mul_(3)
         elif weight.std() == 0 or "adaln.bias" in name:
             weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.3)
@@ -82,6 +84,11 @@ def network(model, tokens, times, mix):
     """Hidden states (batch, n, d_model) of tokens (batch, n), each at its own time (n,) (None in
     an autoregressive model); mix(layer, mixer, x) mixes the tokens."""
     x = model.embedding(tokens)
+    if isinstance(model, Transformer):
+        for layer, block in enumerate(model.blocks):
+            x = x + mix(layer, block.mixer, rms_norm(x, block.norm1, model.config))
+            x = x + gated_mlp(block, rms_norm(x, block.norm2, model.config))
+        return rms_norm(x, model.final_norm, model.config)
     if times is not None:
         embedded = model.time_embedding(torch.tensor(times)[None])  # (1, n, time_dim)
         vectors = model.adaln(F.silu(embedded)).split(model.config.d_model, dim=-1)
@@ -100,6 +107,23 @@ def network(model, tokens, times, mix):
     return x * (1 + scale) + shift
 
 
+def rms_norm(x, norm, config):
+    return x / torch.sqrt(x.square().mean(-1, keepdim=True) + config.norm_eps) * norm.weight
+
+
+def gated_mlp(block, x):
+    gate, up = (x @ block.gate_up.weight.t()).chunk(2, dim=-1)
+    return (gate / (1 + torch.exp(-gate)) * up) @ block.down.weight.t()
+
+
+def shifted(model, hidden, front=None):
+    """Hidden states (batch, n, d_model) that predict their tokens: with a token shift those one
+    place earlier, `front` (batch, 1, d_model) before the first, or else that one itself."""
+    if not getattr(model.config, "token_shift", False):
+        return hidden
+    return torch.cat((hidden[:, :1] if front is None else front, hidden[:, :-1]), dim=1)
+
+
 def mlp(block, x):
     x = block.up(x)
     cube = x + 0.044715 * x**3
@@ -112,28 +136,56 @@ def mixed(mixer, x, spans):
 
 
 def attention(mixer, x, spans):
-    """softmax(Q K^T / sqrt(head_dim)) V, where a token sees its span and those before it."""
-    batch, length, width = x.shape
-    head_dim = width // mixer.heads
+    """softmax(Q K^T / sqrt(head_dim)) V, where a token sees its span and those before it, and
+    consecutive heads of q share one of k and v."""
+    config = mixer.config
     span = torch.cat([torch.full((stop - start,), i) for i, (start, stop) in enumerate(spans)])
     visible = span[None, :] <= span[:, None]  # (query, key)
-    q, k, v = (
-        part.view(batch, length, mixer.heads, head_dim).transpose(1, 2)
-        for part in (x @ mixer.qkv.weight.t()).split(width, dim=-1)
+    columns = x @ mixer.qkv.weight.t()
+    if config.qkv_bias:
+        columns = columns + mixer.qkv.bias
+    heads = columns.unflatten(-1, (-1, config.head_dim)).unbind(dim=2)  # (batch, n, head_dim) each
+    shared = config.heads // config.kv_heads
+    out = []
+    for head in range(config.heads):
+        key = config.heads + head // shared
+        q, k, v = heads[head], heads[key], heads[key + config.kv_heads]
+        if config.qk_norm:
+            q, k = rms_norm(q, mixer.q_norm, config), rms_norm(k, mixer.k_norm, config)
+        q, k = rotary(q, config), rotary(k, config)
+        scores = q @ k.transpose(1, 2) / math.sqrt(config.head_dim)
+        out.append(torch.softmax(scores.masked_fill(~visible, -math.inf), dim=-1) @ v)
+    return torch.cat(out, dim=-1) @ mixer.out.weight.t()
+
+
+def rotary(x, config):
+    """Turn the pair (x_k, x_{k + w/2}) at position n by n rate_k, in the first w columns of x
+    (batch, n, head_dim)."""
+    width = getattr(config, "rotary_dim", config.head_dim)
+    rate = torch.tensor([rotary_rate(k, width, config) for k in range(width // 2)])
+    turn = torch.polar(torch.ones(()), torch.arange(x.shape[1])[:, None] * rate)
+    yarn = getattr(config, "yarn", None)
+    turned = (
+        torch.complex(*x[..., :width].chunk(2, dim=-1)) * turn * (yarn.attention if yarn else 1)
     )
-    q, k = rotary(q), rotary(k)
-    scores = (q @ k.transpose(2, 3) / math.sqrt(head_dim)).masked_fill(~visible, -math.inf)
-    heads = torch.softmax(scores, dim=-1) @ v
-    return heads.transpose(1, 2).reshape(batch, length, width) @ mixer.out.weight.t()
+    return torch.cat((turned.real, turned.imag, x[..., width:]), dim=-1)
 
 
-def rotary(x):
-    """Turn the pair (x_k, x_{k + head_dim/2}) at position n by n 10000^(-2k/head_dim)."""
-    length, head_dim = x.shape[2:]
-    rate = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
-    turn = torch.polar(torch.ones(()), torch.arange(length)[:, None] * rate)
-    turned = torch.complex(*x.chunk(2, dim=-1)) * turn
-    return torch.cat((turned.real, turned.imag), dim=-1)
+def rotary_rate(k, width, config):
+    """theta^(-2k/w); with YaRN (arXiv 2309.00071) divided by its factor where the pair turns less
+    than `slow` times within its length, and in part where less than `fast`."""
+    theta, yarn = getattr(config, "rope_theta", 10000.0), getattr(config, "yarn", None)
+    rate = theta ** (-2 * k / width)
+    if yarn is None:
+        return rate
+
+    def pair_of(turns):
+        return width / 2 * math.log(yarn.length / (2 * math.pi * turns), theta)
+
+    low, high = math.floor(pair_of(yarn.fast)), math.ceil(pair_of(yarn.slow))
+    low, high = max(low, 0), min(high, width - 1)
+    share = min(1, max(0, (k - low) / (high - low)))
+    return rate * (1 - share) + rate / yarn.factor * share
 
 
 def mamba(mixer, x, spans):
@@ -238,7 +290,7 @@ def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
     `witness` are the tokens of another decode after this pass (see most_confident)."""
     mask_id = model.config.mask_id
     logits = model.logits(hidden)
-    logits[..., mask_id] = -math.inf
+    logits[..., mask_id : mask_id + 1] = -math.inf  # a causal model may have none
     probabilities = torch.softmax(logits, dim=-1)
     for row in range(len(tokens)):
         score, token = {}, {}
@@ -305,6 +357,7 @@ def full_passes(sampler, model, tokens, first):
     for count in counts_of(sampler, tokens[:, first:], model.config.mask_id):
         times = [masked_fraction(model, tokens)] * length
         hidden = network(model, tokens, times, lambda _, mixer, x: mixed(mixer, x, [(0, length)]))
+        hidden = shifted(model, hidden)
         yield Evaluated(hidden, first, first, length - first, count)
 
 
@@ -331,6 +384,9 @@ def fast_dllm_passes(sampler, model, tokens, first):
                 mix = continued
             times = [masked_fraction(model, tokens)] * (rows.stop - rows.start)
             hidden = network(model, tokens[:, rows], times, mix)
+            if i == 0 and start:
+                front = hidden[:, start - 1 : start]
+            hidden = shifted(model, hidden, front if i and start else None)
             yield Evaluated(hidden, start - rows.start, start, stop - start, count)
 
 
@@ -342,11 +398,13 @@ def block_cache_passes(sampler, model, tokens, first):
     if first:
         before = [(0, first)]
         hidden = network(model, past, past_times, lambda _, mixer, x: mixed(mixer, x, before))
+        hidden = shifted(model, hidden)
         yield Evaluated(hidden, 0, 0, first, 0)
     for number, (start, stop) in enumerate(spans):
 
         def block_causal(inputs, times, visible=before + spans[: number + 1]):
-            return network(model, inputs, times, lambda _, mixer, x: mixed(mixer, x, visible))
+            hidden = network(model, inputs, times, lambda _, mixer, x: mixed(mixer, x, visible))
+            return shifted(model, hidden)
 
         counts = counts_of(sampler, tokens[:, start:stop], model.config.mask_id)
         for i, count in enumerate(counts):

@@ -1,0 +1,44 @@
+"""Residual addition and RMSNorm (arXiv 1910.07467) between two branches of a Transformer."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class AddRMSNorm(Protocol):
+    """The signature of `add_rms_norm`, in its plain and its fused form."""
+
+    def __call__(
+        self, x: Tensor, branch: Tensor | None, weight: Tensor, epsilon: float
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def choose_add_rms_norm(backend: str) -> AddRMSNorm:
+    """Return the form of `add_rms_norm` that a backend ("torch" or "triton") names."""
+    if backend == "torch":
+        return add_rms_norm
+    from dlm_bench.kernels.cuda.rms_norm import add_rms_norm as fused
+
+    return fused
+
+
+def add_rms_norm(
+    x: Tensor, branch: Tensor | None, weight: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """x' = x + branch, and x' / sqrt(mean(x'^2) + epsilon) * weight.
+
+    x, the residual stream, is float32 (batch, length, d_model) whatever the dtype of the rest, as
+    in `kernels.adaln.add_norm`; branch None leaves x as it is; weight (d_model,). May overwrite x.
+    Returns both, the second in the dtype of `weight`.
+    """
+    if branch is not None:
+        x = x + branch.float()
+    return x, rms_norm(x, weight, epsilon)
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """RMSNorm over the last dimension, in float32; in the dtype of `weight`."""
+    x = x.float()
+    scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+    return (x * scale * weight.float()).to(weight.dtype)

@@ -1,0 +1,63 @@
+"""The backbones of this project by name: the paper's, and those of the field."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
+
+from dlm_bench.errors import ConfigError, check_int, unknown
+from dlm_bench.models.config import BACKBONES, SIZES, ModelConfig, model_config, stated_model_config
+from dlm_bench.models.presets import TITLES, is_preset_denoiser, preset, preset_sizes
+from dlm_bench.models.transformer_config import TransformerConfig, Yarn
+
+OWN = (*BACKBONES, *TITLES)
+
+Config = ModelConfig | TransformerConfig
+
+
+def own_sizes(backbone: str) -> tuple[str, ...]:
+    """The names of a backbone's sizes."""
+    return tuple(SIZES) if backbone in BACKBONES else preset_sizes(backbone)
+
+
+def is_denoiser(backbone: str) -> bool:
+    """Tell a denoiser from a causal model."""
+    return BACKBONES[backbone].denoiser if backbone in BACKBONES else is_preset_denoiser(backbone)
+
+
+def own_passes(denoiser: bool) -> tuple[str, ...]:
+    """The passes that the models of a denoiser or of a causal backbone can run."""
+    return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")
+
+
+def own_config(
+    backbone: str, size: str, *, layers: int | None = None, heads: int | None = None
+) -> Config:
+    """The configuration of a backbone of this project's.
+
+    `layers` and `heads` override the size's; `heads` only in the paper's backbones. Raises
+    ConfigError for an unknown name or a number that is not allowed.
+    """
+    if backbone not in TITLES:
+        return model_config(backbone, size, layers=layers, heads=heads)
+    if heads is not None:
+        raise ConfigError(f"heads: {heads!r} is not allowed with backbone {backbone!r}")
+    config = preset(backbone, size)
+    return config if layers is None else replace(config, layers=check_int("layers", layers))
+
+
+def stated_config(stated: object) -> Config:
+    """The configuration that a file or a record states by field. Raises ConfigError unless it is of
+    a backbone of this project's, and states each field, and nothing else, by a value that a model
+    can have."""
+    backbone = stated.get("backbone") if isinstance(stated, Mapping) else None
+    if not isinstance(stated, Mapping) or backbone in BACKBONES:
+        return stated_model_config(stated)
+    if isinstance(backbone, str) and backbone not in TITLES and "kv_heads" not in stated:
+        raise unknown("backbone", backbone, OWN)
+    expected = {field.name for field in fields(TransformerConfig)}
+    needed = {field.name for field in fields(TransformerConfig) if field.default is MISSING}
+    if not needed <= stated.keys() <= expected:
+        raise ConfigError(f"must be a JSON object of {', '.join(sorted(expected))}")
+    yarn = stated.get("yarn")
+    if isinstance(yarn, Mapping):
+        stated = {**stated, "yarn": Yarn(**yarn)}
+    return TransformerConfig(**stated)
