@@ -65,6 +65,13 @@ def add(subparsers: Commands) -> None:
     )
     add_cuda(parser)
     parser.add_argument(
+        "--kernel-check",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="use no kernel that bench/kernel_floors.py found wrong, by this output of it: another "
+        "one stands in, or the points are skipped (default: trust all)",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print the points and their forward passes (NFE); measure nothing",
@@ -134,6 +141,8 @@ def sweep(args: argparse.Namespace) -> int:
     slurm = slurm_options(args.slurm)
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
     overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
+    if args.kernel_check is not None:
+        overrides["kernel_check"] = str(args.kernel_check.absolute())
     args.file = find_sweep(args.file)
     if args.dry_run:
         return dry_run(args, overrides)

@@ -4,17 +4,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.models.config import SIZES, model_config
+from dlm_bench.models.own import OWN, own_config, own_sizes
 from dlm_bench.models.place import Place, check_graphs, default_dtype, find_place, item_bytes
 from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.sweep.expand import Expansion, pair_key
 from dlm_bench.sweep.file import File, find_sweep, read_file
+from dlm_bench.sweep.kernel_check import Choice, Faults, read_faults, without
 from dlm_bench.sweep.mistakes import Mistakes
 from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
 
@@ -55,6 +57,8 @@ class Sweep(BaseModel):
     origins: what `origins_of` says of each backbone and sampler together, where it says something.
     timeout: seconds that a point may take; memory_limit: bytes that its process may use; None
     for no limit. traces: the file of each trace that points name by its label.
+    stand_ins, left_out: of operations whose kernel failed its check, the reason for another kernel,
+    or for points without a record (see `kernel_check`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,6 +70,8 @@ class Sweep(BaseModel):
     timeout: float | None = None
     memory_limit: int | None = None
     traces: dict[str, str] = {}
+    stand_ins: dict[str, str] = {}
+    left_out: dict[str, str] = {}
 
     def options_of(self, point: Point) -> dict[str, int | float | str]:
         """Return the options that the sampler of a point is built with."""
@@ -93,12 +99,14 @@ def load_sweep(
     timeout: float | None = None,
     memory_limit: str | None = None,
     kernels: Mapping[str, str] | None = None,
+    kernel_check: str | Path | None = None,
     beside: str | Path | None = None,
     here: bool = True,
 ) -> Sweep:
     """Read and check a sweep file, given by its path or by the name of one that is shipped.
 
     Arguments override the keys of the file, and each of `kernels` the file's of the same operation.
+    Kernels that failed in the file `kernel_check` are not used (see `kernel_check.without`).
     Traces and folders of models are named relative to `beside`, or else to the folder that the file
     is in. With here=False the sweep is one to predict: its device, and the kernels and limits that
     it asks for, need not be there.
@@ -117,7 +125,13 @@ def load_sweep(
     given = {name: value for name, value in instead.items() if value is not None}
     file, mistakes = read_file(path, given)
     file.kernels |= kernels or {}
-    _check_place(file, mistakes, here)
+    there = _check_place(file, mistakes, here)
+    choice = Choice(file.kernels, {}, {})
+    if kernel_check is not None:
+        faults = read_faults(kernel_check)
+        if there:
+            choice = _choose(file, faults)
+            file.kernels = choice.kernels
     beside = path.absolute().parent if beside is None else Path(beside)
     expansion = Expansion(file, beside, mistakes)
     for number, line in enumerate(file.lines):
@@ -134,6 +148,8 @@ def load_sweep(
         timeout=file.timeout,
         memory_limit=file.memory_limit,
         traces=expansion.traces,
+        stand_ins=choice.stand_ins,
+        left_out=choice.left_out,
     )
 
 
@@ -148,8 +164,9 @@ def device_is_here(path: str | Path, device: str | None = None) -> bool:
     return True
 
 
-def _check_place(file: File, mistakes: Mistakes, here: bool) -> None:
-    """Spell out a file's device and dtype, and note what it asks of them and they cannot do."""
+def _check_place(file: File, mistakes: Mistakes, here: bool) -> bool:
+    """Spell out a file's device and dtype, and note what it asks of them and they cannot do. Return
+    True if the device is here and can do all that."""
 
     def device() -> None:
         place = find_place(file.device, here=here)
@@ -163,9 +180,10 @@ def _check_place(file: File, mistakes: Mistakes, here: bool) -> None:
     place = find_place(file.device, here=False)
     if file.dtype is None or not mistakes.check(lambda: item_bytes(file.dtype or "")):
         file.dtype = default_dtype(place.type)
-    if here and there:
-        for check in (_check_graphs, _check_limit, _check_kernels):
-            mistakes.check(partial(check, file, place))
+    if not (here and there):
+        return False
+    checks = (_check_graphs, _check_limit, _check_kernels)
+    return not mistakes.any([partial(check, file, place) for check in checks])
 
 
 def _check_graphs(file: File, place: Place) -> None:
@@ -187,6 +205,22 @@ def _check_kernels(file: File, place: Place) -> None:
     from dlm_bench.models.factory import parse_device, parse_dtype
 
     device, dtype = parse_device(str(place)), parse_dtype(file.dtype or "")
-    sizes = {*file.size, *(size for line in file.lines for size in line.size or ())}
-    for size in sizes & SIZES.keys():
-        choose_kernels(device, dtype, model_config("diffutran", size).head_dim, file.kernels)
+    for head_dim in _head_dims(file):
+        choose_kernels(device, dtype, head_dim, file.kernels)
+
+
+def _choose(file: File, faults: Faults) -> Choice:
+    from dlm_bench.models.factory import parse_device, parse_dtype
+
+    device, dtype = parse_device(file.device), parse_dtype(file.dtype or "")
+    return without(faults, device, dtype, _head_dims(file), file.kernels)
+
+
+def _head_dims(file: File) -> set[int]:
+    """The widths of the heads of attention in this project's backbones."""
+    found = set()
+    for line in file.lines:
+        for backbone, size in product(line.backbone, line.size or file.size):
+            if backbone in OWN and size in own_sizes(backbone):
+                found.add(own_config(backbone, size).head_dim)
+    return found

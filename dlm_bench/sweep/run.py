@@ -15,6 +15,7 @@ from typing import Any, Self
 from dlm_bench.errors import ConfigError, DlmBenchError
 from dlm_bench.results.identity import asked_of, point_key
 from dlm_bench.results.record import Point, Record, Status
+from dlm_bench.sweep.kernel_check import why_left_out
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.worker.messages import (
     Failed,
@@ -140,6 +141,9 @@ class Executor:
         record, seconds = self._measure(plan, point, max_seconds)
         record.identity = plan.identity_of(point)
         record.settings = asked_of(plan.sweep.measuring.model_dump())
+        if plan.sweep.stand_ins:
+            used = [plan.sweep.stand_ins[each] for each in sorted(plan.sweep.stand_ins)]
+            record.environment = record.environment | {"kernel_check": "; ".join(used)}
         return record, seconds
 
     def _measure(self, plan: Plan, point: Point, max_seconds: float | None) -> tuple[Record, float]:
@@ -214,7 +218,11 @@ class Limits:
     def skip(self, plan: Plan, point: Point) -> Record | None:
         """The record of a point that is not worth trying, None if it is."""
         series = series_key(point)
-        why = self._is_too_long(series, point) or self._ends_alike(series)
+        why = (
+            why_left_out(plan.sweep.left_out, point)
+            or self._is_too_long(series, point)
+            or self._ends_alike(series)
+        )
         return None if why is None else skipped(plan, point, why)
 
     def _is_too_long(self, series: str, point: Point) -> str | None:

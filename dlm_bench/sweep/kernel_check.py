@@ -1,0 +1,149 @@
+"""A sweep without the kernels that failed a check of each operation by itself.
+
+`bench/kernel_floors.py` writes a JSON line a case: `status` (ok, wrong or raised), `message`,
+`size`, and `kernels`, the implementation of each operation in the case.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.models.config import BACKBONES
+from dlm_bench.models.own import OWN, is_denoiser
+from dlm_bench.results.record import Point
+
+if TYPE_CHECKING:
+    import torch
+
+# Operations whose plain form is no stand-in on a GPU: the host waits for the device in it, so that
+# no pass can be captured, or it is a listing of the paper.
+NEVER_PLAIN = {"cached_attention", "lm_head", "ssd", "conv"}
+
+Faults = dict[str, dict[str, str]]  # operation to implementation to what was wrong
+
+
+class Choice(NamedTuple):
+    """Kernels to insist on, the reason for each stand-in, and of each operation that is left
+    without an implementation."""
+
+    kernels: dict[str, str]
+    stand_ins: dict[str, str]
+    left_out: dict[str, str]
+
+
+def read_faults(path: str | Path) -> Faults:
+    """Return the implementations that failed in a file of the check. Raises ConfigError.
+
+    A case of several kernels is put down to those without a case that passed, or to all of them.
+    """
+    rows = list(_rows(Path(path)))
+    passed = {pair for row in rows if row["status"] == "ok" for pair in row["kernels"].items()}
+    faults: Faults = {}
+    for row in rows:
+        pairs = row["kernels"].items()
+        if row["status"] == "ok" or not pairs:
+            continue
+        for operation, name in (pairs if len(pairs) == 1 else pairs - passed) or pairs:
+            at = f" at {row['size']}" if row.get("size") else ""
+            text = f"{operation} {name!r} {_VERBS[row['status']]}{at}: {row.get('message', '')}"
+            faults.setdefault(operation, {}).setdefault(name, text)
+    return faults
+
+
+_VERBS = {"wrong": "gave wrong numbers", "raised": "raised an error"}
+
+
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not text"
+        raise ConfigError(f"kernel check {str(path)!r}: {why}") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            known = row["status"] in ("ok", *_VERBS) and isinstance(row["kernels"], dict)
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if known:
+            yield row
+        elif number < len(lines):  # the last line may be torn
+            raise ConfigError(
+                f"kernel check {str(path)!r}: line {number} is not a case of "
+                "bench/kernel_floors.py; name a file that its --output wrote"
+            )
+
+
+def without(
+    faults: Faults,
+    device: "torch.device",
+    dtype: "torch.dtype",
+    head_dims: Collection[int],
+    asked: Mapping[str, str],
+) -> Choice:
+    """Choose another implementation for each operation that would run a faulty one on this device.
+
+    An operation is left out where there is none, or where `asked` insists on the faulty one.
+    """
+    from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
+
+    def chosen(operation: str, kernels: Mapping[str, str]) -> set[str]:
+        return {
+            choose_kernels(device, dtype, head_dim, kernels).named()[operation]
+            for head_dim in head_dims
+        }
+
+    def is_there(operation: str, name: str, kernels: Mapping[str, str]) -> bool:
+        try:
+            return chosen(operation, {**kernels, operation: name}) == {name}
+        except ConfigError:
+            return False
+
+    choice = Choice(dict(asked), {}, {})
+    for operation, faulty in faults.items():
+        hit = (
+            chosen(operation, choice.kernels) & faulty.keys()
+            if operation in IMPLEMENTATIONS
+            else ()
+        )
+        if not hit:
+            continue
+        why = faulty[min(hit)]
+        never = {*faulty, *({"torch"} if operation in NEVER_PLAIN else ())}
+        others = [] if operation in asked else IMPLEMENTATIONS[operation]
+        others = [name for name in others if name not in never]
+        found = next((name for name in others if is_there(operation, name, choice.kernels)), None)
+        if found is None:
+            choice.left_out[operation] = why
+        else:
+            choice.kernels[operation] = found
+            choice.stand_ins[operation] = f"{found!r} stands in, as {why}"
+    return choice
+
+
+def operations_of(point: Point) -> set[str]:
+    """Return the operations that the passes of a point consist of."""
+    if point.backbone not in OWN:
+        return {"lm_head", "elementwise"}
+    used = {"lm_head", "elementwise", "mlp"}
+    paper = BACKBONES.get(point.backbone)
+    every = 1 if paper is None else paper.attention_every
+    known = point.sampler in ("full", "fast-dllm", "block-cache", "ar")
+    whole = not known or point.sampler in ("full", "fast-dllm") or point.prompt_len > 0
+    cached = not known or point.sampler != "full"
+    if every:
+        used |= {"attention"} if whole else set()
+        used |= {"cached_attention"} if cached else set()
+    if every != 1:
+        used |= {"ssd", "conv"} if whole else set()
+        if cached:
+            used.add("block_scan" if is_denoiser(point.backbone) else "step")
+    return used
+
+
+def why_left_out(left_out: Mapping[str, str], point: Point) -> str | None:
+    """Return the reason why a point is left out, None if it is not."""
+    reasons = [left_out[each] for each in sorted(operations_of(point) & left_out.keys())]
+    return f"in the kernel check {'; '.join(reasons)}" if reasons else None

@@ -1,0 +1,166 @@
+"""Sweeps without the kernels that failed a check of each operation by itself."""
+
+import json
+
+import pytest
+import torch
+from support.processes import QUICK, quick_plan
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.kernels import choice
+from dlm_bench.models.config import BACKBONES
+from dlm_bench.results.record import Point
+from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep import load
+from dlm_bench.sweep.kernel_check import operations_of, read_faults, without
+from dlm_bench.sweep.run import Executor
+
+CUDA = torch.device("cuda", 0)
+
+
+def case(status="ok", size="L=16", message="", **kernels):
+    return {"status": status, "size": size, "message": message, "kernels": kernels}
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Write a file of these cases."""
+
+    def write(*cases, end="\n"):
+        path = tmp_path / "kernels.jsonl"
+        path.write_text("\n".join(map(json.dumps, cases)) + end)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU and all packages but causal-conv1d, on which all attention runs."""
+    monkeypatch.setattr(
+        choice.importlib.util, "find_spec", lambda name: None if "conv1d" in name else name
+    )
+    monkeypatch.setattr(choice, "_sdpa_refuses", lambda name, *_: None)
+    monkeypatch.setattr(choice.mamba_ssm, "find", lambda: None)
+
+
+def chosen(path, **asked):
+    return without(read_faults(path), CUDA, torch.bfloat16, {80}, asked)
+
+
+def test_another_kernel_stands_in_for_a_wrong_one_and_the_reason_is_told(check, gpu):
+    path = check(case("wrong", attention="cudnn", message="output: error 3e-01, allowed 2e-02"))
+    found = chosen(path)
+    assert found.kernels == {"attention": "flash"}
+    assert found.stand_ins == {
+        "attention": "'flash' stands in, as attention 'cudnn' gave wrong numbers at L=16: "
+        "output: error 3e-01, allowed 2e-02"
+    }
+    assert not found.left_out
+
+
+def test_a_kernel_that_is_right_at_one_size_and_raised_at_another_is_not_used(check, gpu):
+    path = check(case(elementwise="triton"), case("raised", elementwise="triton", size="L=32"))
+    assert chosen(path).kernels == {"elementwise": "torch"}
+
+
+def test_a_faulty_kernel_that_is_not_chosen_changes_nothing(check, gpu):
+    assert chosen(check(case("wrong", attention="efficient"))) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("operation", ["lm_head", "conv", "ssd"])
+def test_the_plain_form_of_what_waits_or_of_a_scan_is_no_stand_in(check, gpu, operation):
+    name = choice.IMPLEMENTATIONS[operation][0]
+    found = chosen(check(case("raised", **{operation: name}, message="boom")))
+    assert found.kernels == {}
+    assert found.left_out == {operation: f"{operation} {name!r} raised an error at L=16: boom"}
+
+
+def test_a_kernel_that_is_insisted_on_has_no_stand_in(check, gpu):
+    found = chosen(check(case("wrong", attention="cudnn")), attention="cudnn")
+    assert found.kernels == {"attention": "cudnn"}
+    assert found.left_out.keys() == {"attention"}
+
+
+def test_a_case_of_several_kernels_is_put_down_to_those_that_passed_nowhere(check):
+    faulty, fine = {"ssd": "mamba-ssm", "conv": "triton"}, {"ssd": "mamba-ssm", "conv": "torch"}
+    assert read_faults(check(case("wrong", **faulty), case(**fine))).keys() == {"conv"}
+    assert read_faults(check(case("wrong", **faulty))).keys() == {"ssd", "conv"}
+    every = [case("wrong", **faulty), case(**fine), case(conv="triton")]
+    assert read_faults(check(*every)).keys() == {"ssd", "conv"}
+
+
+def test_a_torn_last_line_is_left_out_and_any_other_is_a_mistake(check, tmp_path):
+    wrong = case("wrong", attention="cudnn")
+    assert read_faults(check(wrong, end='\n{"status"')).keys() == {"attention"}
+    with pytest.raises(ConfigError, match="line 1 is not a case of bench"):
+        read_faults(check({"operation": "attention"}, wrong))
+    with pytest.raises(ConfigError, match=r"kernel check '.*none': No such file"):
+        read_faults(tmp_path / "none")
+
+
+def point(backbone, sampler, prompt_len=0):
+    options = build_sampler(sampler).options()
+    return Point(
+        backbone=backbone,
+        size="tiny",
+        sampler=sampler,
+        options=options,
+        length=32,
+        prompt_len=prompt_len,
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "operations"),
+    [
+        (("diffutran", "full"), {"attention"}),
+        (("diffutran", "block-cache"), {"cached_attention"}),
+        (("diffutran", "block-cache", 8), {"cached_attention", "attention"}),
+        (("diffumamba", "full"), {"ssd", "conv"}),
+        (("diffumamba", "block-cache"), {"block_scan"}),
+        (("diffumamba", "fast-dllm"), {"ssd", "conv", "block_scan"}),
+        (("ar-mamba", "ar"), {"step"}),
+        (("ar-transformer", "ar"), {"cached_attention"}),
+        (("llada", "full"), {"attention"}),
+        (
+            ("diffumamba-h", "fast-dllm"),
+            {"attention", "cached_attention", "ssd", "conv", "block_scan"},
+        ),
+    ],
+)
+def test_a_point_has_the_operations_of_its_passes(asked, operations):
+    assert operations_of(point(*asked)) == operations | {"lm_head", "elementwise", "mlp"}
+
+
+def test_points_of_other_packages_have_the_operations_that_are_not_their_own():
+    assert operations_of(point("hf:llada", "full")) == {"lm_head", "elementwise"}
+
+
+def test_a_sweep_file_is_read_with_the_choice(check, gpu, tmp_path, monkeypatch):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'name = "s"\nsize = "tiny"\nlengths = 8\ndtype = "bfloat16"\n'
+        "[[lines]]\nbackbone = " + json.dumps([*BACKBONES][:3]) + '\nsampler = "full"\n'
+    )
+    faults = check(case("wrong", attention="cudnn"), case("raised", ssd="mamba-ssm"))
+    on_a_cpu = load.load_sweep(path, kernel_check=faults)
+    assert (on_a_cpu.measuring.kernels, on_a_cpu.left_out) == ({}, {})
+    monkeypatch.setattr("dlm_bench.models.factory.parse_device", lambda name: CUDA)
+    sweep = load.load_sweep(path, kernel_check=faults)
+    assert sweep.measuring.kernels == {"attention": "flash"}
+    assert sweep.left_out.keys() == {"ssd"}
+
+
+@pytest.mark.process
+def test_records_tell_the_stand_in_and_the_reason_of_points_that_are_left_out():
+    plan = quick_plan([("diffumamba", 8), ("diffutran", 8)])
+    reasons = {"left_out": {"ssd": "ssd raised"}, "stand_ins": {"mlp": "'torch' stands in"}}
+    plan = plan.model_copy(update={"sweep": plan.sweep.model_copy(update=reasons)})
+    with Executor(QUICK) as executor:
+        left_out, measured = (record for _, record, _ in executor.run(plan))
+    assert left_out.status == "skipped"
+    assert left_out.message == "not tried: in the kernel check ssd raised"
+    assert left_out.identity == plan.identities()[0]
+    assert measured.status == "ok"
+    assert measured.environment["kernel_check"] == "'torch' stands in"
