@@ -65,7 +65,7 @@ left() { # what SECONDS are left of those that the check may take up to here
     echo $(($1 - SECONDS > 10 ? $1 - SECONDS : 10))
 }
 
-stage environment 20 python3 -m dlm_bench.cli env --device cuda
+stage environment 20 python3 -m dlm_bench env --device cuda
 stage kernels 90 python3 bench/kernel_floors.py --device cuda --output "$output/kernels.jsonl"
 # DiffuTran is to be compared on its fastest attention.
 attention=$(python3 - "$output/kernels.jsonl" <<'PYTHON'
@@ -81,10 +81,10 @@ PYTHON
 echo "fastest attention over a whole sequence: ${attention:-not measured, the default}"
 pytest=(python3 -m pytest -m gpu -p no:cacheprovider --tb=short -q)
 stage tests "$(left 185)" "${pytest[@]}" tests/gpu/test_models.py
-stage sweep "$(left 420)" python3 -m dlm_bench.cli sweep bench/sweeps/gpu_check.toml \
+stage sweep "$(left 420)" python3 -m dlm_bench sweep bench/sweeps/gpu_check.toml \
     ${attention:+--attention "$attention"} --output "$output/gpu-check.jsonl"
 stage floors 15 python3 bench/pass_floors.py "$output/gpu-check.jsonl"
-stage figures 40 python3 -m dlm_bench.cli plot "$output/gpu-check.jsonl" --output "$site/figures"
+stage figures 40 python3 -m dlm_bench plot "$output/gpu-check.jsonl" --output "$site/figures"
 tar -czf "$output/figures.tar.gz" -C "$site" figures
 stage float32 "$(left 470)" "${pytest[@]}" tests/gpu/test_float32.py
 

@@ -97,7 +97,7 @@ class Study:
         """Start one sweep that resumes."""
         arguments = ["sweep", str(self._sweep), "--resume", "--output", str(self.output)]
         own = [__file__, "--as-sweep", str(self.workers)]
-        command = ["-m", "dlm_bench.cli"] if self._torch else own
+        command = ["-m", "dlm_bench"] if self._torch else own
         return subprocess.Popen(
             [sys.executable, *command, *arguments],
             stdout=subprocess.DEVNULL,
@@ -122,7 +122,7 @@ class Study:
             # 0: it was done before the signal came.
             in_code = process.returncode in (0, EXIT_CODES[name]) and "Traceback" not in said
             # Python was still loading this script and what it imports.
-            before = process.returncode != 0 and "/cli/" not in said
+            before = process.returncode != 0 and "/dlm_bench/cli/" not in said
             assert in_code or before, f"SIG{name}: {process.returncode}, {said}"
         self.ends[name] += 1
 

@@ -3,44 +3,18 @@
 import argparse
 
 from dlm_bench.cli.arguments import (
-    Commands,
-    add_command,
-    add_device,
-    add_kernels,
     forced_kernels,
 )
 from dlm_bench.cli.model import find_device, print_device
-
-EXAMPLE = "dlm-bench env --device cuda"
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "env",
-        "show hardware, versions and kernels",
-        "Print hardware, library versions and the kernels that would be used.",
-        EXAMPLE,
-    )
-    add_device(parser)
-    parser.add_argument(
-        "--size",
-        default="1.3b",
-        help="choose the attention kernel for the head width of this size (default: %(default)s)",
-    )
-    add_kernels(parser)
-    parser.set_defaults(command=env)
+from dlm_bench.kernels.choice import choose_kernels
+from dlm_bench.models.config import model_config
+from dlm_bench.models.factory import parse_device, parse_dtype
+from dlm_bench.models.place import default_dtype
+from dlm_bench.timing.environment import environment
 
 
 def env(args: argparse.Namespace) -> int:
     """Print the environment of a record, and the kernels that a model would run with."""
-    from dlm_bench.kernels.choice import choose_kernels
-    from dlm_bench.models.config import model_config
-    from dlm_bench.models.factory import parse_device, parse_dtype
-    from dlm_bench.models.place import default_dtype
-    from dlm_bench.timing.environment import environment
-
     target = find_device(args)
     device = parse_device(args.device)
     dtype = parse_dtype(default_dtype(device.type) if args.dtype is None else args.dtype)

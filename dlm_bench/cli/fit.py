@@ -2,30 +2,29 @@
 
 import argparse
 
-from dlm_bench.cli.arguments import Commands, add_command, add_results
+import pandas
 
-EXAMPLE = "dlm-bench fit results/quick.jsonl --sampler full"
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "fit",
-        "fit the latency law to results",
-        "Fit the latency of a pass, a L^2 + b L + c with all coefficients >= 0, to each\n"
-        "series of results.",
-        EXAMPLE,
-    )
-    add_results(parser)
-    parser.add_argument("--sampler", metavar="NAME", help="fit this sampler only (default: all)")
-    parser.set_defaults(command=fit)
+from dlm_bench.analysis import tables
+from dlm_bench.cli.terminal import print_table
+from dlm_bench.errors import ResultsError
+from dlm_bench.results.series import check_sampler, labelled, lines
+from dlm_bench.results.store import load_results
+from dlm_bench.results.table import Table
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Fit the latency law to each line of the results and print it."""
-    from dlm_bench.cli.terminal import print_fits
-    from dlm_bench.results.store import load_results
-
-    print_fits(load_results(*args.results), args.sampler)
+    """Fit the latency law to each series of the results and print the coefficients."""
+    print_table(fit_table(load_results(*args.results), args.sampler))
     return 0
+
+
+def fit_table(frame: pandas.DataFrame, sampler: str | None = None) -> Table:
+    """Return the latency law of each series, or of those of a sampler, with 95 % intervals. Raises
+    ResultsError if there is none of this sampler, or all are too short."""
+    check_sampler(frame, sampler)
+    drawn = [line for line in lines(frame) if sampler in (None, line.sampler)]
+    table = tables.fit_table(labelled(drawn))
+    if not table.rows:
+        first = table.notes[0].replace(": not fitted", "", 1)
+        raise ResultsError(f"none of {len(drawn)} series can be fitted; {first}")
+    return table

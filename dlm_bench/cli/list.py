@@ -1,27 +1,65 @@
 """`list`: show backbones, sizes, samplers, options, figures and sweeps."""
 
 import argparse
+import dataclasses
 
-from dlm_bench.cli.arguments import Commands, add_command
-
-EXAMPLE = "dlm-bench list"
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "list",
-        "show backbones, sizes, samplers and options",
-        "List backbones, sizes, samplers, their options, figures and shipped sweeps.",
-        EXAMPLE,
-    )
-    parser.set_defaults(command=list)
+from dlm_bench import samplers
+from dlm_bench.cli.terminal import print_grid
+from dlm_bench.cost.flops import parameter_count
+from dlm_bench.errors import ConfigError
+from dlm_bench.figures import NAMES
+from dlm_bench.models.backbones import FOLDER, backbone_info
+from dlm_bench.models.config import BACKBONES, SIZES, model_config
+from dlm_bench.models.own import OWN, is_denoiser, own_passes
+from dlm_bench.plugins import entry_points
+from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.streams import folded
+from dlm_bench.sweep.file import shipped
 
 
 def list(args: argparse.Namespace) -> int:
-    """Print all backbones, sizes, samplers and options."""
-    from dlm_bench.cli.terminal import print_names
-
-    print_names()
+    """Print backbones with their parameter counts, samplers with their options and defaults."""
+    rows = []
+    for backbone in BACKBONES:
+        counts = (parameter_count(model_config(backbone, size)) for size in SIZES)
+        rows.append([backbone, *(f"{count / 1e6:,.1f}" for count in counts)])
+    print("Parameters (million)")
+    print_grid(["backbone", *SIZES], rows)
+    rows = []
+    for name, kind in samplers.SAMPLERS.items():
+        fitting = [b for b in OWN if kind.needs in own_passes(is_denoiser(b))]
+        rows.append([name, " ".join(fitting), _options(kind)])
+    print()
+    print_grid(["sampler", "decodes with", "options and their defaults"], rows, words=3)
+    print()
+    _print_plugins()
+    for line in (
+        f"{FOLDER}FOLDER is a backbone, too: a local model of Hugging Face's (docs/plugins.md)",
+        f"figures: {' '.join(NAMES)}",
+        f"sweeps: {' '.join(shipped())}",
+    ):
+        print(folded(line))
     return 0
+
+
+def _options(kind: type[Sampler]) -> str:
+    return " ".join(f"{field.name}={field.default}" for field in dataclasses.fields(kind))
+
+
+def _print_plugins() -> None:
+    """Print the plug-ins of other packages, with the reason for those that cannot be used."""
+    rows = []
+    for plugin in (*entry_points.announced("backbone"), *entry_points.announced("sampler")):
+        try:
+            if plugin.kind == "backbone":
+                found = backbone_info(plugin.name)
+                details = [" ".join(found.sizes), " ".join(found.supports)]
+            else:
+                kind = samplers.sampler_class(plugin.name)
+                details = [_options(kind), kind.needs]
+        except ConfigError as error:
+            details = [f"not usable: {error}", ""]
+        rows.append([plugin.kind, plugin.name, plugin.package, *details])
+    if rows:
+        print_grid(["plug-in", "name", "package", "sizes or options", "passes"], rows, words=5)
+        print()

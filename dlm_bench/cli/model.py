@@ -2,26 +2,23 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.models.factory import build_model
+from dlm_bench.models.place import AUTO, Place, find_place
+from dlm_bench.plugins.api import Model
+from dlm_bench.training.checkpoint import checkpoint_config, load_checkpoint
 
-if TYPE_CHECKING:
-    from dlm_bench.models.place import Place
-    from dlm_bench.plugins.api import Model
 
-
-def find_device(args: argparse.Namespace) -> "Place":
+def find_device(args: argparse.Namespace) -> Place:
     """Return the device of --device, with auto resolved in `args`."""
-    from dlm_bench.models.place import AUTO, find_place
-
     place = find_place(args.device)
     args.device_is_auto = args.device == AUTO
     args.device = str(place)
     return place
 
 
-def print_device(args: argparse.Namespace, place: "Place", *, for_programs: bool = False) -> None:
+def print_device(args: argparse.Namespace, place: Place, *, for_programs: bool = False) -> None:
     """Print the device, once the arguments are known to be right.
 
     The line goes to standard error where standard output is for programs, or with --quiet.
@@ -37,11 +34,8 @@ def print_device(args: argparse.Namespace, place: "Place", *, for_programs: bool
     print(f"device: {place}{name}{why}", file=stream)
 
 
-def load_model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> "Model":
+def load_model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> Model:
     """Return the model with random weights, or with those of --checkpoint if they fit."""
-    from dlm_bench.models.factory import build_model
-    from dlm_bench.training.checkpoint import checkpoint_config, load_checkpoint
-
     if args.checkpoint is None:
         return build_model(
             args.backbone,

@@ -4,64 +4,19 @@ import argparse
 import inspect
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from dlm_bench.cli.arguments import Commands, add_command, add_results
-
-EXAMPLE = "dlm-bench plot results/quick.jsonl --figure throughput --output plots/"
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "plot",
-        "draw figures of results",
-        "Draw the figures that the records allow, as PDF and PNG.",
-        EXAMPLE,
-    )
-    add_results(parser)
-    parser.add_argument(
-        "--figure",
-        default="all",
-        metavar="NAME",
-        help="draw this figure (see dlm-bench list; default: all)",
-    )
-    parser.add_argument(
-        "--sampler", metavar="NAME", help="latency figure: draw this sampler (default: full)"
-    )
-    parser.add_argument(
-        "--hardware",
-        metavar="NAME|measured",
-        help="roofline figure: divide by this hardware's roofline (default: from the records)",
-    )
-    parser.add_argument(
-        "--predict",
-        metavar="NAME|measured",
-        help="throughput, paper-full and paper-block figures: add this hardware's roofline bound",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("plots"),
-        metavar="DIR",
-        help="write the files to this folder (default: plots/)",
-    )
-    parser.set_defaults(command=plot)
+from dlm_bench.cost.roofline import find_hardware
+from dlm_bench.errors import ConfigError, ResultsError, unknown
+from dlm_bench.figures import FIGURES, NAMES, save
+from dlm_bench.results.series import check_sampler
+from dlm_bench.results.store import load_results
 
 
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures that the records allow, and name those that they do not."""
-    from dlm_bench.errors import ResultsError, unknown
-    from dlm_bench.figures import NAMES
-    from dlm_bench.results.series import check_sampler
-    from dlm_bench.results.store import load_results
-
     if args.figure not in (*NAMES, "all"):
         raise unknown("--figure", args.figure, (*NAMES, "all"))
-    from dlm_bench.figures import FIGURES, save
-
     chosen = {name: draw for name, draw in FIGURES.items() if args.figure in (name, "all")}
     taken = {name: inspect.signature(draw).parameters for name, draw in chosen.items()}
     options = _options(args, {option for parameters in taken.values() for option in parameters})
@@ -90,16 +45,12 @@ def _options(args: argparse.Namespace, taken: Iterable[str]) -> dict[str, Any]:
 
     Raises ConfigError for one that none of the figures takes.
     """
-    from dlm_bench.errors import ConfigError
-
     given = {name: getattr(args, name) for name in ("sampler", "hardware", "predict")}
     given = {name: value for name, value in given.items() if value is not None}
     for name in given.keys() - taken:
         raise ConfigError(f"--{name}: is not allowed with --figure {args.figure}")
     sheets: dict[str, Any] = {}
     for name in given.keys() & {"hardware", "predict"}:
-        from dlm_bench.cost.roofline import find_hardware
-
         # Calibrated once, so that all figures show the same.
         sheet = given[name]
         sheets[sheet] = sheets.get(sheet) or find_hardware(sheet)

@@ -6,42 +6,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dlm_bench.cli.arguments import Commands, add_command, add_results
-
-if TYPE_CHECKING:
-    from dlm_bench.results.record import Record
-
-EXAMPLE = "dlm-bench report results/quick.jsonl --output report.html"
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "report",
-        "write an HTML report of results",
-        "Write one self-contained HTML file: interactive figures, tables, environments,\n"
-        "and a list of failed, throttled or noisy points.",
-        EXAMPLE,
-    )
-    add_results(parser)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("report.html"),
-        metavar="FILE.html",
-        help="write this file (default: %(default)s)",
-    )
-    parser.set_defaults(command=report)
+from dlm_bench.report import build_report
+from dlm_bench.results.files import write_file
+from dlm_bench.results.record import Record
+from dlm_bench.results.store import read_records
 
 
 def report(args: argparse.Namespace) -> int:
     """Write the report of the results and print its path."""
-    from dlm_bench.report import build_report
-    from dlm_bench.results.files import write_file
-
     with _no_collector():
         records, skipped = _read(args.results)
         page = build_report(records, [str(path) for path in args.results], skipped)
@@ -63,10 +36,8 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read(paths: list[Path]) -> "tuple[list[Record], list[str]]":
+def _read(paths: list[Path]) -> tuple[list[Record], list[str]]:
     """Return the records of the files, and the warnings about other lines, which are shown too."""
-    from dlm_bench.results.store import read_records
-
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         records = [record for path in paths for record in read_records(path)]

@@ -2,125 +2,25 @@
 
 import argparse
 from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dlm_bench.cli.arguments import (
-    Commands,
-    add_command,
-    add_cuda,
-    add_device,
-    add_length,
-    add_prompt_len,
-    add_random_weights,
-    add_sampler_options,
     forced_kernels,
     sampler_options,
     warn_of_random_acceptance,
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
-from dlm_bench.errors import PointError, first_line, is_out_of_memory, seconds_of, share_of
+from dlm_bench.errors import PointError, counted, first_line, is_out_of_memory
+from dlm_bench.models.place import default_dtype
+from dlm_bench.results.identity import asked_of, identity
+from dlm_bench.results.record import Record, mean_of
+from dlm_bench.results.series import short_number
+from dlm_bench.results.store import append_record, check_writable
+from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers.schedule import DecodeShape
+from dlm_bench.streams import folded
+from dlm_bench.sweep.expand import origins_of
+from dlm_bench.timing.measure import measure_point
 from dlm_bench.timing.settings import DEFAULTS
-
-if TYPE_CHECKING:
-    from dlm_bench.results.record import Record
-
-EXAMPLE = """\
-dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled"""
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "run",
-        "measure one point",
-        "Measure the throughput of one backbone and sampler at one length.",
-        EXAMPLE,
-    )
-    parser.add_argument(
-        "backbone", help="decode with this backbone (see dlm-bench list), or hf:FOLDER"
-    )
-    parser.add_argument("sampler", help="decode with this sampler (see dlm-bench list)")
-    add_length(parser)
-    parser.add_argument(
-        "--size", help="build a model of this size (default: small, or the checkpoint's)"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="load trained weights, saved by dlm_bench.save_checkpoint (default: random weights)",
-    )
-    add_random_weights(parser)
-    add_sampler_options(parser)
-    parser.add_argument(
-        "--batch",
-        "--batch-size",
-        type=int,
-        default=1,
-        metavar="SEQUENCES",
-        help="decode this many sequences at once (default: 1)",
-    )
-    add_prompt_len(parser, "; prefill is timed separately")
-    add_device(parser)
-    parser.add_argument(
-        "--mode",
-        default=DEFAULTS.mode,
-        help="time whole decodes (exact, default), a few passes and integrate (sampled), or exact "
-        "where that takes at most --max-seconds (auto)",
-    )
-    parser.add_argument(
-        "-w",
-        "--warmup",
-        type=int,
-        default=DEFAULTS.warmup,
-        metavar="RUNS",
-        help="run this many decodes untimed first (default: %(default)s)",
-    )
-    parser.add_argument(
-        "-r",
-        "--repeats",
-        type=int,
-        default=DEFAULTS.repeats,
-        metavar="RUNS",
-        help="time this many decodes (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tolerance",
-        type=partial(share_of, "--tolerance"),
-        default=f"{DEFAULTS.tolerance:.0%}",
-        metavar="SHARE",
-        help="sampled mode: stop at this relative error, as 1%% or 0.01 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-seconds",
-        type=partial(seconds_of, "--max-seconds"),
-        default=f"{DEFAULTS.max_seconds:g}s",
-        metavar="TIME",
-        help="sampled mode: give up on --tolerance after this long, as 30s or 2m (default: "
-        "%(default)s)",
-    )
-    parser.add_argument(
-        "--nodes",
-        type=int,
-        default=DEFAULTS.nodes,
-        metavar="PASSES",
-        help="sampled mode: time at most this many passes of a kind (default: %(default)s)",
-    )
-    add_cuda(parser)
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=DEFAULTS.seed,
-        help="draw weights and tokens with this seed (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE.jsonl", help="append the record to this results file"
-    )
-    parser.add_argument("--json", action="store_true", help="print the record as JSON")
-    parser.set_defaults(command=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -135,14 +35,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from dlm_bench.models.place import default_dtype
-    from dlm_bench.results.identity import asked_of, identity
-    from dlm_bench.results.store import append_record, check_writable
-    from dlm_bench.samplers import build_sampler
-    from dlm_bench.samplers.schedule import DecodeShape
-    from dlm_bench.sweep.expand import origins_of
-    from dlm_bench.timing.measure import measure_point
-
     sampler = build_sampler(args.sampler, **sampler_options(args))
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
@@ -172,14 +64,47 @@ def _measure(args: argparse.Namespace) -> int:
         if args.output:
             append_record(args.output, record)
     finally:  # what was measured is shown even where it cannot be kept
-        _show(record, args.json)
+        if args.json:
+            print(record.model_dump_json())
+        else:
+            _print_record(record)
     return 0
 
 
-def _show(record: "Record", as_json: bool) -> None:
-    if as_json:
-        print(record.model_dump_json())
-    else:
-        from dlm_bench.cli.terminal import print_record
-
-        print_record(record)
+def _print_record(record: Record) -> None:
+    """Print a measured point, a line for each quantity."""
+    point, mean = record.point, record.mean_seconds
+    assert mean is not None  # run raises where nothing was timed
+    spread = (max(record.seconds) - min(record.seconds)) / mean
+    how = f"{record.mode}, {record.warmup} warm-up, {counted(record.repeats, 'repeat')}"
+    if record.error_estimate is not None:
+        how += f", estimated error {record.error_estimate:.1%}"
+    rows = {
+        "point": point.describe(),
+        "measured": f"{how}; {point.dtype} on {record.environment['hardware']}",
+        "parameters": short_number(record.parameters or 0),
+        "throughput": f"{record.tokens_per_second:,.1f} tokens/s",
+        "decode": f"{mean:.4g} s (spread of the repeats {spread:.1%})",
+        "passes": f"{record.nfe} of {record.ms_per_pass:.4g} ms on average",
+    }
+    prefill, first_block = map(mean_of, (record.prefill_seconds, record.first_block_seconds))
+    if prefill is not None:
+        rows["prefill"] = f"{prefill:.4g} s, before the decode and not in it"
+    if first_block is not None:
+        rows["first block"] = f"after {first_block:.4g} s"
+    if record.tokens_per_pass:
+        each = f"{record.tokens_per_pass:.4g} tokens per pass"
+        rows["acceptance"] = f"{each}, {record.nfe_per_token:.4g} NFE per token"
+    if record.peak_memory_bytes:
+        rows["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
+    telemetry = record.telemetry
+    if telemetry.get("energy_joules") and telemetry.get("tokens_per_joule"):
+        energy = f"{telemetry['energy_joules']:.4g} J for all repeats"
+        rows["energy"] = f"{energy}, {telemetry['tokens_per_joule']:.4g} tokens/J"
+    if not point.device.startswith("cpu"):  # which has no choice of either
+        rows["kernels"] = ", ".join(f"{op} {name}" for op, name in record.kernels.items())
+        rows["graphs"] = "; ".join(f"{role} {what}" for role, what in record.graphs.items())
+    if record.flags:
+        rows["flags"] = ", ".join(record.flags)
+    for name, text in rows.items():
+        print(folded(f"{name:12} {text}", indent=13))

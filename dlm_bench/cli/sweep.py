@@ -3,140 +3,39 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dlm_bench.cli.arguments import Commands, add_command, add_cuda, forced_kernels
+from dlm_bench.cli.arguments import forced_kernels
 from dlm_bench.cli.sweep_dry_run import check_budget, dry_run
-from dlm_bench.cli.sweep_results import conclude, find_records, warn_of_random_weights
+from dlm_bench.cli.sweep_results import (
+    conclude,
+    find_records,
+    print_throughput,
+    warn_of_random_weights,
+)
 from dlm_bench.cli.sweep_slurm import sweep_on_slurm
-from dlm_bench.errors import ConfigError, DlmBenchError, seconds_of, unknown
+from dlm_bench.errors import ConfigError, DlmBenchError, unknown
+from dlm_bench.results.claims import Claims
+from dlm_bench.results.record import Record
+from dlm_bench.results.store import check_writable, size_of
 from dlm_bench.signals import exit_code
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from dlm_bench.results.record import Record
-    from dlm_bench.sweep.plan import Plan
-    from dlm_bench.sweep.progress import SweepProgress
-    from dlm_bench.sweep.run import Executor
-    from dlm_bench.sweep.sharing import Result, Shared
-
+from dlm_bench.sweep.budget import run_within
+from dlm_bench.sweep.file import find_sweep
+from dlm_bench.sweep.launch.multi_gpu import gpu_places, run_on
+from dlm_bench.sweep.launch.slurm import slurm_options
+from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.progress import SweepProgress
+from dlm_bench.sweep.run import Executor
+from dlm_bench.sweep.sharing import Result, Shared, run_shared
 
 LAUNCHERS = ("local", "slurm")
 
 
-EXAMPLE = "dlm-bench sweep quick --output results/quick.jsonl --resume"
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "sweep",
-        "measure the points of a TOML file",
-        "Measure every point of a sweep file and append the records to a results file.",
-        EXAMPLE,
-    )
-    parser.add_argument(
-        "file",
-        type=Path,
-        metavar="FILE.toml",
-        help="measure the points of this file, or of a shipped sweep such as quick",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.jsonl",
-        help="append the records here (default: results/NAME.jsonl)",
-    )
-    parser.add_argument(
-        "--device", help="run on auto, cpu, cuda or cuda:N instead (default: the file's)"
-    )
-    parser.add_argument("--mode", help="time exact, sampled or auto (default: the file's)")
-    parser.add_argument(
-        "--budget",
-        type=partial(seconds_of, "--budget"),
-        metavar="TIME",
-        help="spend this long, as 10m, where the stated error is largest; with --dry-run, predict "
-        "the time that the sweep takes (default: no budget)",
-    )
-    add_cuda(parser)
-    parser.add_argument(
-        "--kernel-check",
-        type=Path,
-        metavar="FILE.jsonl",
-        help="use no kernel that bench/kernel_floors.py found wrong, by this output of it: another "
-        "one stands in, or the points are skipped (default: trust all)",
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the points and their forward passes (NFE); measure nothing",
-    )
-    parser.add_argument(
-        "--hardware",
-        metavar="NAME|measured",
-        help="with --dry-run: predict the time that the sweep takes on this GPU",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="measure only what the results file does not hold"
-    )
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="with --resume: measure failed points again"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=partial(seconds_of, "--timeout"),
-        metavar="TIME",
-        help="give a point up after this long, as 90s, 10m or 2h (default: the file's, or never)",
-    )
-    parser.add_argument(
-        "--memory-limit",
-        metavar="SIZE",
-        help="limit the memory of a point on a CPU, as 8GiB; Linux only (default: the file's)",
-    )
-    _add_launcher(parser)
-    parser.set_defaults(command=sweep)
-
-
-def _add_launcher(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("many GPUs")
-    group.add_argument(
-        "--launcher",
-        metavar="local|slurm",
-        help="measure on all visible GPUs at once (local), or in jobs of Slurm, at least one for "
-        "each model (slurm) (default: one worker here)",
-    )
-    group.add_argument(
-        "--slurm",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="pass a long option to sbatch, as partition=gpu, gpus-per-node=1 or time=8:00:00, or "
-        "run a command before the points, as setup=COMMAND; may be repeated",
-    )
-    group.add_argument(
-        "--points-per-job",
-        type=int,
-        metavar="POINTS",
-        help="slurm: measure at most this many points in a job (default: all of a model)",
-    )
-    group.add_argument("--no-wait", action="store_true", help="slurm: submit the jobs and return")
-
-
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
-    from dlm_bench.results.claims import Claims
-    from dlm_bench.results.store import check_writable, size_of
-    from dlm_bench.sweep.file import find_sweep
-    from dlm_bench.sweep.launch.multi_gpu import gpu_places
-    from dlm_bench.sweep.launch.slurm import slurm_options
-    from dlm_bench.sweep.run import Executor
-    from dlm_bench.sweep.sharing import Shared
-
     _check_together(args)
     slurm = slurm_options(args.slurm)
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
@@ -203,19 +102,15 @@ def _check_together(args: argparse.Namespace) -> None:
 
 
 def _run_all(
-    executor: "Executor",
-    plan: "Plan",
-    found: "list[Record]",
-    shared: "Shared",
+    executor: Executor,
+    plan: Plan,
+    found: list[Record],
+    shared: Shared,
     budget: float | None,
-    places: "list[dict[str, str]]",
-) -> "tuple[list[Record], KeyboardInterrupt | None]":
+    places: list[dict[str, str]],
+) -> tuple[list[Record], KeyboardInterrupt | None]:
     """Measure the points without a record, in a worker on each of these GPUs, or in one worker if
     there are none; return all records, and the interrupt if one came."""
-    from dlm_bench.cli.terminal import print_throughput
-    from dlm_bench.sweep.progress import SweepProgress
-    from dlm_bench.sweep.sharing import run_shared
-
     records = found[:]
     done = {record.identity for record in found}
 
@@ -245,18 +140,15 @@ def _run_all(
 
 
 def _way_to_run(
-    executor: "Executor",
-    plan: "Plan",
-    records: "list[Record]",
-    shared: "Shared",
-    progress: "SweepProgress",
+    executor: Executor,
+    plan: Plan,
+    records: list[Record],
+    shared: Shared,
+    progress: SweepProgress,
     budget: float | None,
-    places: "list[dict[str, str]]",
-) -> "Callable[[], Generator[Result, None, None]]":
+    places: list[dict[str, str]],
+) -> Callable[[], Generator[Result, None, None]]:
     """Return the function that measures the points without a record among these, which grow."""
-    from dlm_bench.sweep.budget import run_within
-    from dlm_bench.sweep.launch.multi_gpu import run_on
-
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU
         fleet = [executor.at(place) for place in places]
@@ -265,7 +157,7 @@ def _way_to_run(
         return partial(executor.run, plan, records, progress.begin, wanted=shared.free)
     begun = time.monotonic()
 
-    def within_budget() -> "Generator[Result, None, None]":
+    def within_budget() -> Generator[Result, None, None]:
         left = budget - (time.monotonic() - begun)
         return run_within(
             left,

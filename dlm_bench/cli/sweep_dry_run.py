@@ -2,29 +2,33 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlm_bench.cli.sweep_results import find_records
+from dlm_bench.cli.terminal import print_grid
+from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, counted
-
-if TYPE_CHECKING:
-    from dlm_bench.cost.hardware import Hardware
-    from dlm_bench.results.record import Record
-    from dlm_bench.sweep.plan import Plan
-    from dlm_bench.sweep.run import Executor
+from dlm_bench.results.record import ORDINARY, Record
+from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers.schedule import run_lengths
+from dlm_bench.sweep.budget import predict
+from dlm_bench.sweep.cost import sweep_seconds_text
+from dlm_bench.sweep.launch.task import parts_of
+from dlm_bench.sweep.load import Sweep, device_is_here, load_sweep
+from dlm_bench.sweep.plan import Plan, make_plan
+from dlm_bench.sweep.progress import duration
+from dlm_bench.sweep.run import Executor
 
 
 def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Print the points, and what is asked for besides."""
-    from dlm_bench.cli.terminal import print_plan
-    from dlm_bench.sweep.load import device_is_here, load_sweep
-
     on_slurm = args.launcher == "slurm"
     # The machine that submits may have neither the GPU nor the kernels that the jobs find.
     here = not on_slurm and device_is_here(args.file, args.device)
     sweep = load_sweep(args.file, here=here, **overrides)
-    hardware = _hardware(args)  # before anything is printed
-    print_plan(sweep)
+    # Before anything is printed.
+    hardware = None if args.hardware is None else find_hardware(args.hardware)
+    _print_plan(sweep)
     if on_slurm:
         print("kernels, graphs and limits are checked by the jobs")
     elif not here:
@@ -36,11 +40,7 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
         print("the memory limit was not checked: a worker says what it needs by itself")
     if not (on_slurm or args.resume or args.budget or hardware):
         return 0
-    from dlm_bench.sweep.launch.task import parts_of
-    from dlm_bench.sweep.plan import make_plan  # with torch, which takes seconds
-    from dlm_bench.sweep.run import Executor
-
-    plan = make_plan(args.file, here=here, **overrides)
+    plan = make_plan(args.file, here=here, **overrides)  # with torch, which takes seconds
     check_budget(args, plan)
     output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
     found = find_records(args, plan, output) if args.resume else {}
@@ -49,8 +49,6 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
         jobs = len(parts_of(plan, left, args.points_per_job))
         print(f"{counted(jobs, 'job')} for {counted(len(left), 'point')}")
     if hardware is not None:
-        from dlm_bench.sweep.cost import sweep_seconds_text
-
         print(sweep_seconds_text(plan.part(left), hardware))
     if args.budget is not None:
         if not here:
@@ -60,28 +58,54 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     return 0
 
 
-def _hardware(args: argparse.Namespace) -> "Hardware | None":
-    if args.hardware is None:
-        return None
-    from dlm_bench.cost.roofline import find_hardware
-
-    return find_hardware(args.hardware)
-
-
-def check_budget(args: argparse.Namespace, plan: "Plan") -> None:
+def check_budget(args: argparse.Namespace, plan: Plan) -> None:
     """Raise ConfigError for a budget of a sweep without sampling."""
     if args.budget is not None and plan.sweep.measuring.mode == "exact":
         raise ConfigError("--budget: is not allowed with mode 'exact'; only sampling can stop")
 
 
-def _predict(executor: "Executor", plan: "Plan", found: "dict[str, Record]", budget: float) -> None:
+def _predict(executor: Executor, plan: Plan, found: dict[str, Record], budget: float) -> None:
     """Measure each line of a sweep once and print what its points will take."""
-    from dlm_bench.sweep.budget import predict
-    from dlm_bench.sweep.progress import duration
-
     estimate = predict(executor, plan, found)
     print(
         f"estimated time: {duration(estimate.least)} (all points are within the tolerance at "
         f"once) to {duration(estimate.most)} (all take max_seconds); budget: {duration(budget)}; "
         f"by a pilot run of {counted(estimate.lines, 'group')}"
     )
+
+
+def _print_plan(sweep: Sweep) -> None:
+    """Print the points of a sweep with their NFE; none of them runs."""
+    titles = ["backbone", "size", "sampler", "options", "length", "prompt", "batch"]
+    titles += ["NFE", "token passes"]
+    words, rows = 4, []
+    for point in sweep.points:
+        sampler = build_sampler(point.sampler, **sweep.options_of(point))
+        passes = run_lengths(point.length, sampler.plan(point.length, point.prompt_len))
+        most = "" if sampler.known else "up to "
+        short = {"tokens_per_step": "p", "block_size": "B"}
+        options = (item for item in point.options.items() if item not in ORDINARY)
+        numbers = (point.length, point.prompt_len, point.batch)
+        rows.append(
+            [
+                point.backbone,
+                point.size,
+                point.sampler,
+                " ".join(f"{short.get(name, name)}={value}" for name, value in options),
+                *(f"{number:,}" for number in numbers),
+                f"{most}{passes.forward_passes:,}",
+                f"{most}{passes.query_tokens:,}",
+            ]
+        )
+    common = {
+        title: rows[0][column]
+        for column, title in enumerate(titles[:-2])
+        if title != "length" and len({row[column] for row in rows}) == 1
+    }
+    kept = [column for column, title in enumerate(titles) if title not in common]
+    usual = {"prompt": "0", "batch": "1", "options": ""}
+    shared = [f"{title} {text}" for title, text in common.items() if usual.get(title) != text]
+    print(f"{sweep.name}: {', '.join([*shared, sweep.points[0].dtype, sweep.points[0].device])}")
+    cells = [[row[column] for column in kept] for row in (titles, *rows)]
+    print_grid(cells[0], cells[1:], sum(column < words for column in kept))
+    print(f"{counted(len(sweep.points), 'point')}, {sweep.measuring.mode}; nothing is recorded")

@@ -3,23 +3,22 @@
 import argparse
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dlm_bench.cli.arguments import warn_of_random_acceptance
 from dlm_bench.errors import LostPointWarning, TornLineWarning, counted
+from dlm_bench.results.record import Record
+from dlm_bench.results.series import labelled, lines
+from dlm_bench.results.store import frame_of, read_records
+from dlm_bench.streams import screen_width
+from dlm_bench.sweep.load import Sweep
+from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.resume import others_in
 
-if TYPE_CHECKING:
-    from dlm_bench.results.record import Record
-    from dlm_bench.sweep.load import Sweep
-    from dlm_bench.sweep.plan import Plan
 
-
-def find_records(args: argparse.Namespace, plan: "Plan", output: Path) -> "dict[str, Record]":
+def find_records(args: argparse.Namespace, plan: Plan, output: Path) -> dict[str, Record]:
     """Return the records that count as done, after a line about what the results file holds."""
-    from dlm_bench.cli.terminal import print_found
-    from dlm_bench.sweep.resume import others_in
-
     records = _read(output) if output.is_file() else []
     found = plan.best_of(records)
     if not args.resume:
@@ -29,7 +28,7 @@ def find_records(args: argparse.Namespace, plan: "Plan", output: Path) -> "dict[
                 "measured again; --resume measures only what is not there"
             )
         return {}
-    print_found(plan, found, output, args.retry_failed)
+    _print_found(plan, found, output, args.retry_failed)
     for text in others_in(plan, records, found):
         print(text)
     if args.retry_failed:
@@ -37,11 +36,9 @@ def find_records(args: argparse.Namespace, plan: "Plan", output: Path) -> "dict[
     return found
 
 
-def _read(output: Path) -> "list[Record]":
+def _read(output: Path) -> list[Record]:
     """Return the records of a results file; a line that cannot be read costs nothing but its point,
     which is measured again."""
-    from dlm_bench.results.store import read_records
-
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         records = read_records(output)
@@ -53,7 +50,7 @@ def _read(output: Path) -> "list[Record]":
     return records
 
 
-def warn_of_random_weights(sweep: "Sweep") -> None:
+def warn_of_random_weights(sweep: Sweep) -> None:
     """Warn of points that accept by confidence with random weights."""
     measuring = sweep.measuring
     trained = set() if measuring.random_weights else measuring.folders.keys()
@@ -63,11 +60,9 @@ def warn_of_random_weights(sweep: "Sweep") -> None:
             return
 
 
-def conclude(plan: "Plan", records: "list[Record]", appended: int, output: Path) -> int:
+def conclude(plan: Plan, records: list[Record], appended: int, output: Path) -> int:
     """Print what a sweep came to, of which it appended this many records itself; 3 if a point has
     no ok record."""
-    from dlm_bench.cli.terminal import print_throughput
-
     print_throughput(records)
     print(f"{counted(appended, 'record')} appended to {output}")
     best = plan.best_of(records)
@@ -85,3 +80,26 @@ def conclude(plan: "Plan", records: "list[Record]", appended: int, output: Path)
             file=sys.stderr,
         )
     return 3 if len(ok) < len(best) else 0
+
+
+def _print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool) -> None:
+    """Print how much of a sweep its results file holds already."""
+    text = f"{len(found)} of {len(plan.sweep.points)} points found in {output}"
+    failed = sum(record.status != "ok" for record in found.values())
+    if failed:
+        what = "run again" if retry else "not run again without --retry-failed"
+        text += f"; {failed} of them failed or were skipped, and are {what}"
+    print(text)
+
+
+def print_throughput(records: Iterable[Record]) -> None:
+    """Print tokens per second: a row for each series of the sweep, a column for each length."""
+    # pandas and scipy, without which a sweep begins and stays.
+    from dlm_bench.analysis.tables import throughput_table
+
+    records = list(records)
+    if not any(record.status == "ok" for record in records):
+        print("no point could be measured")
+        return
+    table = throughput_table(labelled(lines(frame_of(records))))
+    print(table.render("text", screen_width()))

@@ -5,17 +5,18 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlm_bench.cli.sweep_results import conclude, find_records, warn_of_random_weights
 from dlm_bench.errors import counted
+from dlm_bench.results.record import Record
+from dlm_bench.results.store import check_writable, read_appended, size_of
 from dlm_bench.signals import exit_code
-
-if TYPE_CHECKING:
-    from dlm_bench.results.record import Record
-    from dlm_bench.sweep.launch.slurm import Job, Jobs
-    from dlm_bench.sweep.plan import Plan
-    from dlm_bench.sweep.progress import SweepProgress
+from dlm_bench.sweep.launch.slurm import Job, Jobs, SlurmError, check_slurm
+from dlm_bench.sweep.launch.task import Task, parts_of
+from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.progress import SweepProgress
+from dlm_bench.sweep.run import Executor
 
 FILE_SECONDS = 1.0  # between two looks at the results file
 JOBS_SECONDS = 10.0  # and at the jobs: Slurm's controller answers all of a cluster
@@ -26,11 +27,6 @@ def sweep_on_slurm(
 ) -> int:
     """Submit the points of a file that are neither found nor in the jobs of an earlier submission,
     and wait for all of them; 3 if any has no ok record."""
-    from dlm_bench.results.store import check_writable, size_of
-    from dlm_bench.sweep.launch.slurm import Jobs, check_slurm
-    from dlm_bench.sweep.launch.task import Task, parts_of
-    from dlm_bench.sweep.run import Executor
-
     check_slurm()
     with Executor() as executor:
         # The machine that submits may have neither the GPU nor the kernels that the jobs find.
@@ -71,16 +67,14 @@ def sweep_on_slurm(
 
 
 def _wait(
-    plan: "Plan",
-    jobs: "Jobs",
-    mine: "list[Job]",
-    found: "dict[str, Record]",
+    plan: Plan,
+    jobs: Jobs,
+    mine: list[Job],
+    found: dict[str, Record],
     output: Path,
     start: int,
 ) -> int:
     """Wait until every point of these jobs has a record or they are over, and tell how it went."""
-    from dlm_bench.sweep.progress import SweepProgress
-
     records = [*found.values()]
     wanted = {name for job in mine for name in job.task.points}
     lacking = wanted & set(plan.identities()) - set(found)
@@ -115,19 +109,16 @@ def _wait(
 
 
 def _follow(
-    plan: "Plan",
-    jobs: "Jobs",
-    mine: "list[Job]",
-    records: "list[Record]",
+    plan: Plan,
+    jobs: Jobs,
+    mine: list[Job],
+    records: list[Record],
     lacking: set[str],
     output: Path,
     read: int,
-    progress: "SweepProgress",
+    progress: SweepProgress,
 ) -> None:
     """Collect the records of the points that lack one, until none does or these jobs are over."""
-    from dlm_bench.results.store import read_appended
-    from dlm_bench.sweep.launch.slurm import SlurmError
-
     places = {name: index for index, name in enumerate(plan.identities())}
     states = {job.number: job.state for job in mine}
     looked = -JOBS_SECONDS

@@ -2,74 +2,28 @@
 
 import argparse
 import re
-import sys
-from typing import TYPE_CHECKING
 
-from dlm_bench.cli.arguments import Commands, add_command, add_results
-
-if TYPE_CHECKING:
-    from dlm_bench.results.table import Table
-
-TABLES = ("speedup", "throughput", "batch", "fit")
-EXAMPLE = "dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex"
-
-
-def add(subparsers: Commands) -> None:
-    """Add the grammar of this command."""
-    parser = add_command(
-        subparsers,
-        "table",
-        "print a table of results",
-        "Print the speedup over a backbone, the throughput by length or by batch, or the\n"
-        "fitted latency laws, with a row for each series.",
-        EXAMPLE,
-    )
-    parser.add_argument("table", metavar="|".join(TABLES), help="print this table")
-    add_results(parser)
-    parser.add_argument(
-        "--at",
-        metavar="LENGTH[,LENGTH...]",
-        help="show these lengths in tokens only; not for fit (default: all)",
-    )
-    parser.add_argument(
-        "--reference",
-        metavar="BACKBONE",
-        help="speedup: divide by the throughput of this backbone (default: diffutran)",
-    )
-    parser.add_argument(
-        "--format",
-        default="text",
-        help="print text (default), markdown, latex (booktabs) or csv",
-    )
-    parser.set_defaults(command=table)
+from dlm_bench.analysis import tables
+from dlm_bench.cli.fit import fit_table
+from dlm_bench.cli.parser.table import TABLES
+from dlm_bench.cli.terminal import print_table
+from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.results import series
+from dlm_bench.results.store import load_results
+from dlm_bench.results.table import FORMATS, Table
 
 
 def table(args: argparse.Namespace) -> int:
-    """Print a table; what was asked for and is not in it is named on stderr."""
-    from dlm_bench.errors import ResultsError, unknown
-    from dlm_bench.results.table import FORMATS
-
+    """Print a table, and on stderr what is missing from it."""
     if args.table not in TABLES:
         raise unknown("table", args.table, TABLES)
     if args.format not in FORMATS:
         raise unknown("format", args.format, FORMATS)
-    from dlm_bench.streams import screen_width
-
-    made = _table(args, _lengths(args))
-    if not made.rows:
-        raise ResultsError(made.notes[0])
-    print(made.render(args.format, screen_width()))
-    for note in made.notes:
-        print(f"dlm-bench: {note}", file=sys.stderr)
+    print_table(_table(args, _lengths(args)), args.format)
     return 0
 
 
-def _table(args: argparse.Namespace, at: list[int]) -> "Table":
-    from dlm_bench.analysis import tables
-    from dlm_bench.errors import ConfigError
-    from dlm_bench.results import series
-    from dlm_bench.results.store import load_results
-
+def _table(args: argparse.Namespace, at: list[int]) -> Table:
     if args.reference is not None and args.table != "speedup":
         raise ConfigError(f"--reference: is not allowed with table {args.table}")
     if at and args.table == "fit":
@@ -77,18 +31,16 @@ def _table(args: argparse.Namespace, at: list[int]) -> "Table":
     frame = load_results(*args.results)
     if args.table == "batch":
         return tables.batch_table(frame, at)
+    if args.table == "fit":
+        return fit_table(frame)
     lines = series.labelled(series.lines(frame))
     if args.table == "throughput":
         return tables.throughput_table(lines, at)
-    if args.table == "fit":
-        return tables.fit_table(lines)
     return tables.speedup_table(lines, frame, at, args.reference or tables.REFERENCE)
 
 
 def _lengths(args: argparse.Namespace) -> list[int]:
     """Return the lengths of --at; an empty list for all."""
-    from dlm_bench.errors import ConfigError
-
     if args.at is None:
         return []
     parts = args.at.split(",")

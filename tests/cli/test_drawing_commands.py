@@ -93,9 +93,14 @@ def test_a_fit_of_nothing_is_one_line_and_exit_code_2(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == (
-        "dlm-bench: none of 2 lines can be fitted; DiffuTran, full sequence: "
+        "dlm-bench: none of 2 series can be fitted; DiffuTran, full sequence: "
         "lengths: 2 distinct; the law needs at least 3\n"
     )
     path.write_text("".join(lines[:7]))
     assert main(["fit", str(path)]) == 0
-    assert "DiffuTran, Fast-dLLM: not fitted: lengths: 2 distinct" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "DiffuTran, full sequence" in printed.out
+    assert printed.err == (
+        "dlm-bench: DiffuTran, Fast-dLLM: not fitted: lengths: 2 distinct; "
+        "the law needs at least 3\n"
+    )

@@ -6,7 +6,7 @@ import signal
 import pytest
 from support.processes import quick_plan
 
-from dlm_bench.cli import main, sweep_slurm
+from dlm_bench.cli import dispatch, main, sweep_slurm
 from dlm_bench.signals import Terminated
 
 
@@ -24,7 +24,7 @@ def test_a_signal_is_one_line_whatever_a_library_makes_of_it(
                 raise
             raise kind("failed to import") from interrupt
 
-    monkeypatch.setattr("dlm_bench.cli._command", command)
+    monkeypatch.setattr(dispatch, "_command", command)
     before = signal.getsignal(signum)
     assert main(["env"]) == code
     assert capsys.readouterr().err == "dlm-bench: interrupted\n"
@@ -47,7 +47,7 @@ def test_a_signal_while_jobs_of_slurm_are_waited_for_has_the_exit_code_of_any(
 def test_an_ignored_interrupt_stays_ignored(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        monkeypatch.setattr("dlm_bench.cli._command", lambda _: os.kill(os.getpid(), 2) or 0)
+        monkeypatch.setattr(dispatch, "_command", lambda _: os.kill(os.getpid(), 2) or 0)
         assert main(["env"]) == 0
     finally:
         signal.signal(signal.SIGINT, before)

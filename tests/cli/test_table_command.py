@@ -111,7 +111,10 @@ def test_a_fit_of_no_line_is_a_mistake(tmp_path, capsys):
     path.write_text(record().model_dump_json())
     assert main(["table", "fit", str(path)]) == 2
     captured = capsys.readouterr()
-    assert "not fitted: lengths: 1 distinct; the law needs at least 3" in captured.err
+    assert captured.err == (
+        "dlm-bench: none of 1 series can be fitted; DiffuTran: lengths: 1 distinct; "
+        "the law needs at least 3\n"
+    )
     assert captured.out == ""
 
 

@@ -39,7 +39,7 @@ def finish(process):
 @pytest.fixture
 def sweep(monkeypatch, capsys):
     """Runs the command line here, with quick workers: its exit code, stdout and stderr."""
-    monkeypatch.setattr("dlm_bench.sweep.run.Executor", partial(Executor, QUICK))
+    monkeypatch.setattr("dlm_bench.cli.sweep.Executor", partial(Executor, QUICK))
 
     def run(path, output, *options):
         code = main(["sweep", str(path), "--output", str(output), *options])

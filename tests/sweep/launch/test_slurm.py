@@ -43,7 +43,7 @@ def slurm(tmp_path_factory):
 @pytest.fixture
 def sweep(slurm, tmp_path, monkeypatch, capfd):
     """Runs a sweep of these points, in quick workers, on Slurm: its exit code, stdout, stderr."""
-    monkeypatch.setattr("dlm_bench.sweep.run.Executor", partial(Executor, QUICK))
+    monkeypatch.setattr(sweep_slurm, "Executor", partial(Executor, QUICK))
     monkeypatch.setattr(sweep_slurm, "FILE_SECONDS", 0.1)
     monkeypatch.setattr(sweep_slurm, "JOBS_SECONDS", 0.3)
     plan, output = tmp_path / "plan.json", tmp_path / "r.jsonl"

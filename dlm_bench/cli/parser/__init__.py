@@ -1,8 +1,12 @@
-"""The parser of the command line, put together from the commands."""
+"""The parser of the command line, put together from those of the commands.
+
+Stands apart from the commands, which import torch, pandas or matplotlib: help waits for none.
+"""
 
 import argparse
+from collections.abc import Sequence
 
-from dlm_bench.cli import (
+from dlm_bench.cli.parser import (
     ab,
     compare,
     cost,
@@ -15,9 +19,10 @@ from dlm_bench.cli import (
     table,
     trace,
 )
-from dlm_bench.cli import list as list_names
-from dlm_bench.cli.arguments import HelpFormatter, Parser
+from dlm_bench.cli.parser import list as list_names
+from dlm_bench.cli.parser.base import HelpFormatter, Parser
 from dlm_bench.errors import did_you_mean
+from dlm_bench.version import __version__
 
 EXAMPLES = """\
 examples:
@@ -48,25 +53,26 @@ exit codes:
 """
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parse a command line. Ends with SystemExit after --help or a wrong usage."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line. Raises SystemExit after help or a wrong usage."""
     parser = build_parser()
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
-        of_command: Parser = getattr(args, "parser", parser)
+        of_command: Parser = args.parser
         options = [option.lstrip("-") for option in of_command._option_string_actions]
         hint = did_you_mean(unknown[0].partition("=")[0].lstrip("-"), options)
         hint = hint.replace(" '", " '--")
         if not hint and hasattr(args, "option"):
             hint = "; an option of a plug-in's sampler is -o NAME=VALUE"
         of_command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if args.command is None:
+        parser.print_help()
+        parser.exit()
     return args
 
 
 def build_parser() -> Parser:
     """Build the parser of all commands."""
-    from dlm_bench.version import __version__
-
     parser = Parser(
         prog="dlm-bench",
         description="A throughput benchmark for diffusion language models.",
@@ -82,12 +88,5 @@ def build_parser() -> Parser:
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
     for module in (run, sweep, trace, fit, plot, table, report, compare, ab, cost, env, list_names):
         module.add(subparsers)
-    for each in subparsers.choices.values():
-        each.set_defaults(parser=each)
-
-    def no_command(_: argparse.Namespace) -> int:
-        parser.print_help()
-        return 0
-
-    parser.set_defaults(command=no_command)
+    parser.set_defaults(command=None, parser=parser)
     return parser

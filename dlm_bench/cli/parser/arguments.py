@@ -1,0 +1,141 @@
+"""Arguments that several commands take."""
+
+import argparse
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+from dlm_bench.cli.parser.base import Parser
+from dlm_bench.errors import share_of
+from dlm_bench.samplers import SAMPLERS
+
+
+def add_length(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+    """Add the tokens to generate, which must be given where there is no default."""
+    parser.add_argument(
+        "-L",
+        "--length",
+        "--output-len",
+        type=int,
+        required=default is None,
+        metavar="TOKENS",
+        help="generate this many tokens a sequence"
+        + ("" if default is None else f" (default: {default})"),
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add where and in which precision passes run."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="run on auto (default: CUDA if there is a GPU, else the CPU), cpu, cuda or cuda:N",
+    )
+    parser.add_argument(
+        "--dtype",
+        help="run in float32, bfloat16 or float16 (default: float32 on a CPU, else bfloat16)",
+    )
+
+
+def add_cuda(parser: argparse.ArgumentParser) -> None:
+    """Add how passes run on a GPU."""
+    parser.add_argument(
+        "--graphs",
+        metavar="auto|require|off",
+        help="use CUDA graphs: capture the passes that can be (auto, default), fail where one "
+        "cannot (require), or use none (off)",
+    )
+    add_kernels(parser)
+
+
+def add_kernels(parser: argparse.ArgumentParser) -> None:
+    """Add the implementations that are required."""
+    parser.add_argument(
+        "--attention",
+        metavar="NAME",
+        help="require this attention kernel, as cudnn, flash or flash-attn (default: by hardware)",
+    )
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        default=[],
+        metavar="OPERATION=NAME",
+        help="require an implementation (see dlm-bench env); may be repeated",
+    )
+
+
+def add_random_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of random weights for the model of a folder."""
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="hf:FOLDER only: draw random weights instead of loading the folder's",
+    )
+
+
+def add_sampler_options(parser: Parser) -> None:
+    """Add the options of the samplers, which `sampler_options` reads: each by its name, and all as
+    `-o NAME=VALUE`."""
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set an option of the sampler, a plug-in's too, as commit=fused; may be repeated",
+    )
+    group = parser.add_argument_group("options of the sampler")
+    defaults: dict[str, dict[str, object]] = {}
+    for sampler, kind in SAMPLERS.items():
+        for field in dataclasses.fields(kind):
+            defaults.setdefault(field.name, {})[sampler] = field.default
+    for name, of in defaults.items():
+        flag = f"--{name.replace('_', '-')}"
+        if flag not in parser._option_string_actions:  # a command may have it as its own
+            default = next(iter(of.values()))
+            help = (
+                f"set {name} of {', '.join(of)}"
+                + f" (default: {'none' if default == '' else default})"
+            )
+            group.add_argument(flag, dest=f"sampler_{name}", metavar="VALUE", help=help)
+
+
+def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:
+    """Add the tokens of a prompt."""
+    parser.add_argument(
+        "--prompt-len",
+        "--input-len",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help=f"decode after a random prompt of this many tokens (default: 0){how}",
+    )
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Add the results files to read."""
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="RESULTS.jsonl", help="read these results files"
+    )
+
+
+def add_verdicts(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a comparison."""
+    parser.add_argument(
+        "--threshold",
+        type=partial(share_of, "--threshold"),
+        default="5%",
+        metavar="SHARE",
+        help="fail for a slowdown above this, as 5%% or 0.05 (default: 5%%)",
+    )
+    parser.add_argument(
+        "--format",
+        default="text",
+        help="print text (default), markdown, json, github or github-action-benchmark",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit with 3 if no regression is proven but a point is undecided or missing, or "
+        "nothing is decided",
+    )

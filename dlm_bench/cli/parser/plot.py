@@ -1,0 +1,46 @@
+"""Arguments of `plot`."""
+
+from pathlib import Path
+
+from dlm_bench.cli.parser.arguments import add_results
+from dlm_bench.cli.parser.base import Commands, add_command
+
+EXAMPLE = "dlm-bench plot results/quick.jsonl --figure throughput --output plots/"
+
+
+def add(subparsers: Commands) -> None:
+    """Add the parser of this command."""
+    parser = add_command(
+        subparsers,
+        "plot",
+        "draw figures of results",
+        "Draw the figures that the records allow, as PDF and PNG.",
+        EXAMPLE,
+    )
+    add_results(parser)
+    parser.add_argument(
+        "--figure",
+        default="all",
+        metavar="NAME",
+        help="draw this figure (see dlm-bench list; default: all)",
+    )
+    parser.add_argument(
+        "--sampler", metavar="NAME", help="latency figure: draw this sampler (default: full)"
+    )
+    parser.add_argument(
+        "--hardware",
+        metavar="NAME|measured",
+        help="roofline figure: divide by this hardware's roofline (default: from the records)",
+    )
+    parser.add_argument(
+        "--predict",
+        metavar="NAME|measured",
+        help="throughput, paper-full and paper-block figures: add this hardware's roofline bound",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("plots"),
+        metavar="DIR",
+        help="write the files to this folder (default: plots/)",
+    )

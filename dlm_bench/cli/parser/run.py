@@ -1,0 +1,111 @@
+"""Arguments of `run`."""
+
+from functools import partial
+from pathlib import Path
+
+from dlm_bench.cli.parser.arguments import (
+    add_cuda,
+    add_device,
+    add_length,
+    add_prompt_len,
+    add_random_weights,
+    add_sampler_options,
+)
+from dlm_bench.cli.parser.base import Commands, add_command
+from dlm_bench.errors import seconds_of, share_of
+from dlm_bench.timing.settings import DEFAULTS
+
+EXAMPLE = """\
+dlm-bench run diffumamba block-cache --size small --length 4096 --mode sampled"""
+
+
+def add(subparsers: Commands) -> None:
+    """Add the parser of this command."""
+    parser = add_command(
+        subparsers,
+        "run",
+        "measure one point",
+        "Measure the throughput of one backbone and sampler at one length.",
+        EXAMPLE,
+    )
+    parser.add_argument(
+        "backbone", help="decode with this backbone (see dlm-bench list), or hf:FOLDER"
+    )
+    parser.add_argument("sampler", help="decode with this sampler (see dlm-bench list)")
+    add_length(parser)
+    parser.add_argument(
+        "--size", help="build a model of this size (default: small, or the checkpoint's)"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="load trained weights, saved by dlm_bench.save_checkpoint (default: random weights)",
+    )
+    add_random_weights(parser)
+    add_sampler_options(parser)
+    parser.add_argument(
+        "--batch",
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="SEQUENCES",
+        help="decode this many sequences at once (default: 1)",
+    )
+    add_prompt_len(parser, "; prefill is timed separately")
+    add_device(parser)
+    parser.add_argument(
+        "--mode",
+        default=DEFAULTS.mode,
+        help="time whole decodes (exact, default), a few passes and integrate (sampled), or exact "
+        "where that takes at most --max-seconds (auto)",
+    )
+    parser.add_argument(
+        "-w",
+        "--warmup",
+        type=int,
+        default=DEFAULTS.warmup,
+        metavar="RUNS",
+        help="run this many decodes untimed first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-r",
+        "--repeats",
+        type=int,
+        default=DEFAULTS.repeats,
+        metavar="RUNS",
+        help="time this many decodes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=partial(share_of, "--tolerance"),
+        default=f"{DEFAULTS.tolerance:.0%}",
+        metavar="SHARE",
+        help="sampled mode: stop at this relative error, as 1%% or 0.01 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=partial(seconds_of, "--max-seconds"),
+        default=f"{DEFAULTS.max_seconds:g}s",
+        metavar="TIME",
+        help="sampled mode: give up on --tolerance after this long, as 30s or 2m (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        default=DEFAULTS.nodes,
+        metavar="PASSES",
+        help="sampled mode: time at most this many passes of a kind (default: %(default)s)",
+    )
+    add_cuda(parser)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=DEFAULTS.seed,
+        help="draw weights and tokens with this seed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.jsonl", help="append the record to this results file"
+    )
+    parser.add_argument("--json", action="store_true", help="print the record as JSON")

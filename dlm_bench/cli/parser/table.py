@@ -1,0 +1,38 @@
+"""Arguments of `table`."""
+
+from dlm_bench.cli.parser.arguments import add_results
+from dlm_bench.cli.parser.base import Commands, add_command
+
+TABLES = ("speedup", "throughput", "batch", "fit")
+
+
+EXAMPLE = "dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex"
+
+
+def add(subparsers: Commands) -> None:
+    """Add the parser of this command."""
+    parser = add_command(
+        subparsers,
+        "table",
+        "print a table of results",
+        "Print the speedup over a backbone, the throughput by length or by batch, or the\n"
+        "fitted latency laws, with a row for each series.",
+        EXAMPLE,
+    )
+    parser.add_argument("table", metavar="|".join(TABLES), help="print this table")
+    add_results(parser)
+    parser.add_argument(
+        "--at",
+        metavar="LENGTH[,LENGTH...]",
+        help="show these lengths in tokens only; not for fit (default: all)",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="BACKBONE",
+        help="speedup: divide by the throughput of this backbone (default: diffutran)",
+    )
+    parser.add_argument(
+        "--format",
+        default="text",
+        help="print text (default), markdown, latex (booktabs) or csv",
+    )

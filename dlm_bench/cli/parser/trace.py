@@ -1,0 +1,70 @@
+"""Arguments of `trace`."""
+
+from pathlib import Path
+
+from dlm_bench.cli.parser.arguments import (
+    add_device,
+    add_kernels,
+    add_length,
+    add_prompt_len,
+    add_random_weights,
+    add_sampler_options,
+)
+from dlm_bench.cli.parser.base import Commands, add_command
+from dlm_bench.models.backbones import DEFAULT_SIZE
+from dlm_bench.samplers.denoising import RULE_OPTIONS
+
+EXAMPLE = """\
+dlm-bench trace diffumamba block-cache -L 256 --threshold 0.9 \\
+    --checkpoint w.safetensors --output trace.json
+  dlm-bench run diffumamba block-cache -L 4096 --size 1.3b -o trace=trace.json"""
+
+
+def add(subparsers: Commands) -> None:
+    """Add the parser of this command."""
+    parser = add_command(
+        subparsers,
+        "trace",
+        "record how many tokens each pass accepts",
+        "Decode once by confidence and record how many tokens each pass accepts, block\n"
+        "by block. The sampler option trace=FILE, in a sweep too, replays the counts with\n"
+        "any weights; a longer decode starts again from the trace's first block.",
+        EXAMPLE,
+    )
+    parser.add_argument("backbone", help="decode with this denoiser (see dlm-bench list)")
+    parser.add_argument("sampler", help="decode with full, fast-dllm or block-cache")
+    add_length(parser)
+    parser.add_argument(
+        "--size",
+        help=f"build a model of this size (default: {DEFAULT_SIZE}, or the checkpoint's)",
+    )
+    add_random_weights(parser)
+    parser.add_argument(
+        "--accept",
+        choices=tuple(RULE_OPTIONS),
+        help="accept by this rule (default: threshold, or the rule whose value is given)",
+    )
+    parser.add_argument(
+        "--threshold", type=float, help="accept tokens at least this confident (default: 0.9)"
+    )
+    parser.add_argument(
+        "--factor",
+        type=float,
+        help="accept the n surest tokens with (n + 1)(1 - c_n) below this (default: 1.0)",
+    )
+    add_sampler_options(parser)
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="load trained weights (default: random weights)",
+    )
+    add_prompt_len(parser, ", drawn with --seed")
+    add_device(parser)
+    add_kernels(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="draw weights and noise with this seed (default: 0)"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE.json", help="write the trace here"
+    )
