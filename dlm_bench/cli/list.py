@@ -25,12 +25,12 @@ def list(args: argparse.Namespace) -> int:
         rows.append([backbone, *(f"{count / 1e6:,.1f}" for count in counts)])
     print("Parameters (million)")
     print_grid(["backbone", *SIZES], rows)
-    rows = []
-    for name, kind in samplers.SAMPLERS.items():
-        fitting = [b for b in OWN if kind.needs in own_passes(is_denoiser(b))]
-        rows.append([name, " ".join(fitting), _options(kind)])
+    kinds = samplers.SAMPLERS.items()
     print()
-    print_grid(["sampler", "decodes with", "options and their defaults"], rows, words=3)
+    print_grid(["sampler", "decodes with"], [[name, _backbones(kind)] for name, kind in kinds], 2)
+    print()
+    options = [[name, _options(kind)] for name, kind in kinds]
+    print_grid(["sampler", "options and their defaults"], options, words=2)
     print()
     _print_plugins()
     for line in (
@@ -40,6 +40,10 @@ def list(args: argparse.Namespace) -> int:
     ):
         print(folded(line))
     return 0
+
+
+def _backbones(kind: type[Sampler]) -> str:
+    return " ".join(b for b in OWN if kind.needs in own_passes(is_denoiser(b)))
 
 
 def _options(kind: type[Sampler]) -> str:
