@@ -116,7 +116,8 @@ STATUSES = {
     "oom": "memory ran out, or the memory limit was met",
     "error": "an exception, or the worker died; see `message`",
     "timeout": "no result within the timeout",
-    "skipped": "not tried, because a shorter length of the series ran out of memory or time",
+    "skipped": "not tried; `message` says why: a shorter length of the series ran out of memory or "
+    "time, two points of the series had the same error, or a kernel failed its check",
 }
 FLAGS = {
     "throttled": "NVML names a power cap, a thermal or another slowdown in 5 % of the samples; or a CPU's thermal counter moved",
