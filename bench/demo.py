@@ -12,7 +12,6 @@ import io
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -54,22 +53,11 @@ def has_gpu() -> bool:
 
 
 def draw(records: Path, folder: Path) -> Path | None:
-    """Draw the figures that the records allow; the path of the first, None if there is none."""
-    from dlm_bench.figures import FIGURES, NotDrawnWarning, save
-    from dlm_bench.results.store import load_results
-
-    frame = load_results(records)
-    first = None
-    for name, figure_of in FIGURES.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotDrawnWarning)
-                figure = figure_of(frame)
-        except ResultsError:
-            continue
-        _, png = save(figure, folder / name)
-        first = first or png
-    return first
+    """Draw the figures that the records allow; the path of the first PNG, None if there is none."""
+    with contextlib.redirect_stdout(io.StringIO()) as paths:
+        if dlm_bench(["plot", str(records), "--output", str(folder)]):
+            return None
+    return next(Path(path) for path in paths.getvalue().split("\n") if path.endswith(".png"))
 
 
 def told(records: Path) -> str:

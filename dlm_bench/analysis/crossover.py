@@ -10,22 +10,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlm_bench.results.series import SETTINGS, Line
+from dlm_bench.results.series import SETTINGS, Series
 
-AR = "ar"  # the sampler of the lines that overtake
+AR = "ar"  # the sampler of the series that overtake
 ALIKE = (*SETTINGS, "length")  # what must be the same on both sides
 
 
 @dataclass(frozen=True)
 class Overtaking:
-    """Where a `rival` line gets as fast as a `line`, both of tokens per second against batch.
+    """Where a `rival` series gets as fast as a `series`, both of tokens per second against batch.
 
     batch: None if it never does within the batches measured of both, the first of those if it is
     as fast from the start.
     """
 
-    line: Line
-    rival: Line
+    series: Series
+    rival: Series
     batch: float | None
     first: int
 
@@ -35,21 +35,21 @@ class Overtaking:
         return self.batch == self.first
 
 
-def overtaking_batch(line: Mapping[int, float], rival: Mapping[int, float]) -> float | None:
-    """The first batch at which a rival's speed reaches a line's; both are speeds by batch.
+def overtaking_batch(series: Mapping[int, float], rival: Mapping[int, float]) -> float | None:
+    """The first batch at which a rival's speed reaches a series's; both are speeds by batch.
 
     Between measured batches the logarithm of a speed is taken to be linear in the logarithm of the
     batch, and nothing is said of batches beyond those measured of both. None if the rival is slower
     at all of them, or if they have none in common.
     """
-    low, high = max(min(line), min(rival)), min(max(line), max(rival))
-    places = np.array(sorted(b for b in {*line, *rival} if low <= b <= high), dtype=float)
+    low, high = max(min(series), min(rival)), min(max(series), max(rival))
+    places = np.array(sorted(b for b in {*series, *rival} if low <= b <= high), dtype=float)
     if not len(places):
         return None
     at = np.log(places)
     own, other = (
         np.interp(at, np.log(sorted(speeds)), np.log([speeds[b] for b in sorted(speeds)]))
-        for speeds in (line, rival)
+        for speeds in (series, rival)
     )
     lead = other - own
     ahead = np.flatnonzero(lead >= 0)
@@ -62,20 +62,20 @@ def overtaking_batch(line: Mapping[int, float], rival: Mapping[int, float]) -> f
     return float(np.exp(at[place - 1] + share * (at[place] - at[place - 1])))
 
 
-def overtakings(drawn: "Iterable[Line]") -> list[Overtaking]:
-    """Where each autoregressive line against batch overtakes each other line of the same size,
+def overtakings(drawn: "Iterable[Series]") -> list[Overtaking]:
+    """Where each autoregressive series against batch overtakes each other series of the same size,
     prompt, length, dtype and machine. Lines with no batch in common are left out."""
     drawn = list(drawn)
     found = []
-    for line in (line for line in drawn if line.sampler != AR):
+    for series in (series for series in drawn if series.sampler != AR):
         for rival in (rival for rival in drawn if rival.sampler == AR):
-            if any(line.settings.get(name) != rival.settings.get(name) for name in ALIKE):
+            if any(series.settings.get(name) != rival.settings.get(name) for name in ALIKE):
                 continue
             own, other = (
                 {row["batch"]: row["tokens_per_second"] for row in each.rows}
-                for each in (line, rival)
+                for each in (series, rival)
             )
             first = max(min(own), min(other))
             if first <= min(max(own), max(other)):
-                found.append(Overtaking(line, rival, overtaking_batch(own, other), first))
+                found.append(Overtaking(series, rival, overtaking_batch(own, other), first))
     return found

@@ -13,13 +13,13 @@ from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.results.series import (
     BACKBONE_NAMES,
-    Line,
+    Series,
     Spread,
     labelled,
+    series_of,
     shared_settings,
     time_bounds,
 )
-from dlm_bench.results.series import lines as lines_of
 from dlm_bench.results.table import MISSING, Number, Table
 from dlm_bench.timing.precision import relative_error
 
@@ -34,44 +34,48 @@ _UNITS = {
 }
 
 
-def throughput_table(drawn: Sequence[Line], at: Sequence[int] = ()) -> Table:
-    """Tokens per second: a row a labelled line, a column a length (all there are unless `at`),
+def throughput_table(drawn: Sequence[Series], at: Sequence[int] = ()) -> Table:
+    """Tokens per second: a row a labelled series, a column a length (all there are unless `at`),
     bounded by the slowest and the fastest repeat.
 
     A length of `at` without records is left out and noted; raises ResultsError if that is all.
     """
     speeds = {
-        (place, row["length"]): _speed(row) for place, line in enumerate(drawn) for row in line.rows
+        (place, row["length"]): _speed(row)
+        for place, series in enumerate(drawn)
+        for row in series.rows
     }
-    table = _by_length("tokens/s", [line.label for line in drawn], speeds, at)
-    shown_rows = [row for line in drawn for row in line.rows if not at or row["length"] in at]
+    table = _by_length("tokens/s", [series.label for series in drawn], speeds, at)
+    shown_rows = [row for series in drawn for row in series.rows if not at or row["length"] in at]
     return replace(table, heading=_heading("Tokens/s", drawn), legend=_legend(shown_rows))
 
 
 def speedup_table(
-    drawn: Sequence[Line],
+    drawn: Sequence[Series],
     frame: "pandas.DataFrame",
     at: Sequence[int] = (),
     reference: str = REFERENCE,
 ) -> Table:
-    """Times as fast as the reference backbone under the same sampler: a row a labelled line, a
+    """Times as fast as the reference backbone under the same sampler: a row a labelled series, a
     column a length, bounded by the slowest repeat over the reference's fastest and the reverse.
 
-    Lines without a counterpart, such as autoregressive ones, have no row. Raises ResultsError if
+    Series without a counterpart, such as autoregressive ones, have no row. Raises ResultsError if
     none has one, and as `throughput_table` does.
     """
     found = speedups_by_point(frame, reference)
     labels: list[str] = []
     cells = {}
-    for line in drawn:
-        ratios = {row["length"]: found.get(point_key(line, row["length"])) for row in line.rows}
+    for series in drawn:
+        ratios = {row["length"]: found.get(point_key(series, row["length"])) for row in series.rows}
         known = {length: ratio for length, ratio in ratios.items() if ratio is not None}
         for length, ratio in known.items():
             number = Number(ratio.value, f"{ratio.value:.2f}", ratio.low, ratio.high)
             cells[len(labels), length] = number
-        labels += [line.label] if known else []
+        labels += [series.label] if known else []
     if not cells:
-        raise ResultsError(f"reference: no line has the counterpart of {reference!r} that it needs")
+        raise ResultsError(
+            f"reference: no series has the counterpart of {reference!r} that it needs"
+        )
     name = BACKBONE_NAMES.get(reference, reference)
     table = _by_length(f"times as fast as {name}", labels, cells, at)
     return replace(table, heading=_heading(f"Speed-up over {name}", drawn))
@@ -95,62 +99,62 @@ def speedups_by_point(
     }
 
 
-def point_key(line: Line, length: int) -> tuple[Any, ...]:
-    """Return the key of a point of a line among all points."""
-    return _key({"backbone": line.backbone, "sampler": line.sampler} | line.settings, length)
+def point_key(series: Series, length: int) -> tuple[Any, ...]:
+    """Return the key of a point of a series among all points."""
+    return _key({"backbone": series.backbone, "sampler": series.sampler} | series.settings, length)
 
 
-def fit_table(drawn: Sequence[Line]) -> Table:
-    """The latency law of each labelled line with 95 % intervals; those too short to fit are noted.
+def fit_table(drawn: Sequence[Series]) -> Table:
+    """The latency law of each labelled series with 95 % intervals; notes name series too short.
 
     R² is of the unweighted means; the last column is the length from which the quadratic term
     exceeds the linear one.
     """
     rows, notes = [], []
-    for line in drawn:
-        lengths = [row["length"] for row in line.rows]
+    for series in drawn:
+        lengths = [row["length"] for row in series.rows]
         try:
-            fit = fit_latency(lengths, [row["ms_per_pass"] / 1e3 for row in line.rows])
+            fit = fit_latency(lengths, [row["ms_per_pass"] / 1e3 for row in series.rows])
         except ConfigError as error:
-            notes.append(f"{line.label}: not fitted: {error}")
+            notes.append(f"{series.label}: not fitted: {error}")
             continue
         coefficients = [_coefficient(fit, name) for name in _UNITS]
-        rows.append([line.label, *coefficients, Number(fit.r2, f"{fit.r2:.4f}"), _crossover(fit)])
+        rows.append([series.label, *coefficients, Number(fit.r2, f"{fit.r2:.4f}"), _crossover(fit)])
     titles = ["ms per pass", *(title for title, _ in _UNITS.values()), "R²", "L² > L from"]
     heading = _heading("Latency per pass, with 95 % intervals", drawn)
     return Table(titles, rows, notes, heading)
 
 
 def batch_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
-    """Tokens per second of all sequences together: a row a line of one length, a column a batch,
-    and for each autoregressive line the batch at which it overtakes (see `analysis.overtake`).
+    """Tokens per second of all sequences together: a row a series of one length, a column a batch,
+    and for each autoregressive series the batch at which it overtakes (see `analysis.overtake`).
 
     A length of `at` without records is left out and noted; raises ResultsError if that is all.
     """
-    lines = lines_of(frame, along="batch")
-    there = sorted({line.settings["length"] for line in lines})
+    drawn = series_of(frame, along="batch")
+    there = sorted({series.settings["length"] for series in drawn})
     absent = [length for length in dict.fromkeys(at) if length not in there]
     if at and len(absent) == len(set(at)):
         asked = ", ".join(map(str, absent))
         raise ResultsError(f"length {asked}: not in the records; there are: {_listed(there)}")
-    lines = [line for line in lines if not at or line.settings["length"] in at]
-    labels = [line.label for line in labelled(lines)]
-    lines = labelled(lines, hidden={"length"})
-    batches = sorted({row["batch"] for line in lines for row in line.rows})
-    rivals = dict.fromkeys(line.label for line in lines if line.sampler == AR)
-    found = overtakings(lines)
+    drawn = [series for series in drawn if not at or series.settings["length"] in at]
+    labels = [series.label for series in labelled(drawn)]
+    drawn = labelled(drawn, hidden={"length"})
+    batches = sorted({row["batch"] for series in drawn for row in series.rows})
+    rivals = dict.fromkeys(series.label for series in drawn if series.sampler == AR)
+    found = overtakings(drawn)
     rows: list[list[Number | str]] = []
-    for label, line in zip(labels, lines, strict=True):
-        speeds = {row["batch"]: _speed(row) for row in line.rows}
-        where = {each.rival.label: _overtaking(each) for each in found if each.line is line}
+    for label, series in zip(labels, drawn, strict=True):
+        speeds = {row["batch"]: _speed(row) for row in series.rows}
+        where = {each.rival.label: _overtaking(each) for each in found if each.series is series}
         cells = (speeds.get(batch, MISSING) for batch in batches)
         rows.append([label, *cells, *(where.get(rival, MISSING) for rival in rivals)])
     titles: list[Number | str] = ["tokens/s at batch"]
     titles += [Number(batch, f"{batch:,}") for batch in batches]
     notes = [f"length {length}: not in the records" for length in absent]
     titles += [f"overtaken by {rival} at" for rival in rivals]
-    legend = _legend([row for line in lines for row in line.rows])
-    return Table(titles, rows, notes, _heading("Tokens/s of all sequences", lines), legend)
+    legend = _legend([row for series in drawn for row in series.rows])
+    return Table(titles, rows, notes, _heading("Tokens/s of all sequences", drawn), legend)
 
 
 def _overtaking(each: Overtaking) -> Number | str:
@@ -186,8 +190,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.1f}%"
 
 
-def _heading(title: str, drawn: Sequence[Line]) -> str:
-    """The title, and what is common to all lines: hardware, dtype, size, batch, prompt, ..."""
+def _heading(title: str, drawn: Sequence[Series]) -> str:
+    """The title, and what is common to all series: hardware, dtype, size, batch, prompt, ..."""
     common = shared_settings(list(drawn))
     return f"{title}: {common}" if common else title
 

@@ -7,7 +7,7 @@ import pandas
 from dlm_bench.analysis import tables
 from dlm_bench.cli.terminal import print_table
 from dlm_bench.errors import ResultsError
-from dlm_bench.results.series import check_sampler, labelled, lines
+from dlm_bench.results.series import check_sampler, labelled, series_of
 from dlm_bench.results.store import load_results
 from dlm_bench.results.table import Table
 
@@ -22,7 +22,7 @@ def fit_table(frame: pandas.DataFrame, sampler: str | None = None) -> Table:
     """Return the latency law of each series, or of those of a sampler, with 95 % intervals. Raises
     ResultsError if there is none of this sampler, or all are too short."""
     check_sampler(frame, sampler)
-    drawn = [line for line in lines(frame) if sampler in (None, line.sampler)]
+    drawn = [each for each in series_of(frame) if sampler in (None, each.sampler)]
     table = tables.fit_table(labelled(drawn))
     if not table.rows:
         first = table.notes[0].replace(": not fitted", "", 1)

@@ -3,40 +3,52 @@
 import argparse
 import inspect
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, ResultsError, unknown
-from dlm_bench.figures import FIGURES, NAMES, save
+from dlm_bench.figures import FIGURES, NAMES, NotDrawnWarning, save
 from dlm_bench.results.series import check_sampler
 from dlm_bench.results.store import load_results
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draw the figures that the records allow, and name those that they do not."""
+    """Draw the figures that the records allow, and say what is missing from the figures asked for.
+
+    Without `--figure` a figure is asked for by an option of this figure alone.
+    """
     if args.figure not in (*NAMES, "all"):
         raise unknown("--figure", args.figure, (*NAMES, "all"))
     chosen = {name: draw for name, draw in FIGURES.items() if args.figure in (name, "all")}
     taken = {name: inspect.signature(draw).parameters for name, draw in chosen.items()}
     options = _options(args, {option for parameters in taken.values() for option in parameters})
+    takers = [[name for name in chosen if option in taken[name]] for option in options]
     frame = load_results(*args.results)
     check_sampler(frame, args.sampler)
     problems, drawn = [], False
     for name, draw in chosen.items():
+        asked = args.figure == name or [name] in takers
         own = {option: value for option, value in options.items() if option in taken[name]}
         try:
-            figure = draw(frame, **own)
+            with warnings.catch_warnings():
+                if not asked:  # the caption names points left out
+                    warnings.simplefilter("ignore", NotDrawnWarning)
+                figure = draw(frame, **own)
         except ResultsError as error:
-            problems.append(f"figure {name!r}: {error}")
+            problems.append((asked, f"figure {name!r}: {error}"))
             continue
+        if args.caption:
+            figure.draw_caption()
         drawn = True
         for path in save(figure, args.output / name):
             print(path)
     if not drawn:
-        raise ResultsError(problems[0])
-    for problem in problems:
-        print(f"dlm-bench: not drawn: {problem}", file=sys.stderr)
+        raise ResultsError(problems[0][1])
+    for asked, problem in problems:
+        if asked:
+            print(f"dlm-bench: not drawn: {problem}", file=sys.stderr)
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from dlm_bench.cli.arguments import warn_of_random_acceptance
 from dlm_bench.errors import LostPointWarning, TornLineWarning, counted
 from dlm_bench.results.record import Record
-from dlm_bench.results.series import labelled, lines
+from dlm_bench.results.series import labelled, series_of
 from dlm_bench.results.store import frame_of, read_records
 from dlm_bench.streams import screen_width
 from dlm_bench.sweep.load import Sweep
@@ -101,5 +101,5 @@ def print_throughput(records: Iterable[Record]) -> None:
     if not any(record.status == "ok" for record in records):
         print("no point could be measured")
         return
-    table = throughput_table(labelled(lines(frame_of(records))))
+    table = throughput_table(labelled(series_of(frame_of(records))))
     print(table.render("text", screen_width()))

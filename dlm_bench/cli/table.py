@@ -8,7 +8,7 @@ from dlm_bench.cli.fit import fit_table
 from dlm_bench.cli.parser.table import TABLES
 from dlm_bench.cli.terminal import print_table
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.results import series
+from dlm_bench.results.series import labelled, series_of
 from dlm_bench.results.store import load_results
 from dlm_bench.results.table import FORMATS, Table
 
@@ -33,10 +33,10 @@ def _table(args: argparse.Namespace, at: list[int]) -> Table:
         return tables.batch_table(frame, at)
     if args.table == "fit":
         return fit_table(frame)
-    lines = series.labelled(series.lines(frame))
+    series = labelled(series_of(frame))
     if args.table == "throughput":
-        return tables.throughput_table(lines, at)
-    return tables.speedup_table(lines, frame, at, args.reference or tables.REFERENCE)
+        return tables.throughput_table(series, at)
+    return tables.speedup_table(series, frame, at, args.reference or tables.REFERENCE)
 
 
 def _lengths(args: argparse.Namespace) -> list[int]:

@@ -1,6 +1,7 @@
-"""The figures, by name: each draws a frame of `load_results` and returns a matplotlib Figure.
+"""The figures, by name: each draws a frame of `load_results` and returns a matplotlib Figure with a
+`caption`.
 
-Loaded on first use: their names, NAMES, do not wait for matplotlib.
+Loaded on first use: NAMES does not wait for matplotlib.
 """
 
 import importlib
@@ -9,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from matplotlib.figure import Figure
-
     from dlm_bench.figures.batch import draw_batch
+    from dlm_bench.figures.caption import CaptionedFigure
     from dlm_bench.figures.energy import draw_energy
     from dlm_bench.figures.latency import draw_latency
     from dlm_bench.figures.memory import draw_memory
     from dlm_bench.figures.missing import NotDrawnWarning
+    from dlm_bench.figures.output import save
     from dlm_bench.figures.paper import draw_paper_block, draw_paper_full
     from dlm_bench.figures.roofline import draw_roofline
     from dlm_bench.figures.speedup import draw_speedup
-    from dlm_bench.figures.theme import save
     from dlm_bench.figures.throughput import draw_throughput
 
-    FIGURES: dict[str, Callable[..., Figure]]
+    FIGURES: dict[str, Callable[..., CaptionedFigure]]
 
 # Each is drawn by the function `draw_NAME`. Beside the frame some take options: predict, hardware
 # or sampler (see each).
@@ -48,7 +48,7 @@ _HOMES = {
     "draw_roofline": "roofline",
     "draw_speedup": "speedup",
     "draw_throughput": "throughput",
-    "save": "theme",
+    "save": "output",
 }
 
 __all__ = [

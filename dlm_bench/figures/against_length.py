@@ -1,5 +1,5 @@
-"""A quantity against sequence length (or batch): a line for each backbone and sampler, a panel for
-each machine and each p."""
+"""A quantity against sequence length or batch: a series for each backbone and sampler, and a panel
+for each machine and each p."""
 
 import itertools
 import math
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import bound, flags, legend, theme
+from dlm_bench.figures import flags, legend, predicted, theme
+from dlm_bench.figures.caption import CaptionedFigure
 from dlm_bench.figures.missing import name_missing
+from dlm_bench.figures.palette import SeriesStyle, palette_of
 from dlm_bench.results.series import (
-    Line,
+    Series,
     identity_columns,
     labelled,
     shared_settings,
@@ -32,98 +33,108 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A drawn quantity: the label of the axis, and for the caption its name and the span of bars
-    (no bars where that is empty). `level` is where a grey line marks the value of a reference;
-    `tick` writes a value at its axis. It is drawn against the column `along`."""
+    """A quantity to draw.
+
+    label: title of the axis. explanation: sentence for the caption. bars: span of the bars, empty
+    without bars. level: a reference value, marked by a grey line. tick: text of a value on the
+    axis. along: column of the x axis.
+    """
 
     label: str
-    told: str = ""
+    explanation: str = ""
     bars: str = "slowest to fastest"
     level: float | None = None
     tick: Callable[[float], str] = short_number
     along: str = "length"
 
 
-def valued(line: Line, of: Callable[[Row], Spread | None]) -> Line:
-    """The line with `value`, `low` and `high` in its rows, without those that have None."""
-    found = [(row, of(row)) for row in line.rows]
-    return replace(line, rows=[row | spread._asdict() for row, spread in found if spread])
+def valued(series: Series, of: Callable[[Row], Spread | None]) -> Series:
+    """Return the series with `value`, `low` and `high` in each row, without rows of None."""
+    found = [(row, of(row)) for row in series.rows]
+    return replace(series, rows=[row | spread._asdict() for row, spread in found if spread])
 
 
 def over_repeats(row: Row, of: Callable[[float], float]) -> Spread:
-    """The spread of what a time of one decode means: of the mean time, and of its bounds."""
+    """Return a function of the seconds of a decode, at their mean and at their bounds."""
     low, high = sorted(of(seconds) for seconds in time_bounds(row))
     return Spread(of(row["mean_seconds"]), low, high)
 
 
-def draw_known(
+def draw_available(
     name: str,
     frame: pd.DataFrame,
-    lines: list[Line],
+    asked: list[Series],
     quantity: Quantity,
     of: Callable[[Row], Spread | None],
-    lack: str,
-) -> Figure:
-    """Draw the points of lines that a quantity is known of, and warn of the others, `lack` saying
-    why. Raises ResultsError if it is known of none."""
-    before = labelled(lines)
-    after = [valued(line, of) for line in before]
-    drawn = [line for line in after if line.rows]
+    reason: str,
+) -> CaptionedFigure:
+    """Draw the points with a value; warn of all others, and name them in the caption.
+
+    reason: an explanation of missing values. Raises ResultsError if no point has a value.
+    """
+    before = labelled(asked)
+    after = [valued(series, of) for series in before]
+    drawn = [series for series in after if series.rows]
     if not drawn:
-        points = sum(len(line.rows) for line in lines)
-        raise ResultsError(f"{lack}, for any of the {points} ok points")
+        points = sum(len(series.rows) for series in asked)
+        raise ResultsError(f"{reason}, for any of the {points} ok points")
     absent = _absent(before, after)
-    name_missing(name, [f"{absent} ({lack})"] if absent else [])
-    return draw_lines(frame, drawn, quantity)
+    missing = [f"{absent} ({reason})"] if absent else []
+    name_missing(name, missing)
+    return draw_series(frame, drawn, quantity, missing=missing)
 
 
-def _absent(before: list[Line], after: list[Line]) -> str:
-    """The points of lines that were left out, empty if none was."""
+def _absent(before: list[Series], after: list[Series]) -> str:
+    """Name the points without a value; an empty text if there are none."""
     gone: dict[tuple[int, ...], list[str]] = {}
-    for was, line in zip(before, after, strict=True):
-        there = {row["length"] for row in line.rows}
+    for was, series in zip(before, after, strict=True):
+        there = {row["length"] for row in series.rows}
         lengths = tuple(row["length"] for row in was.rows if row["length"] not in there)
         if lengths:
-            gone.setdefault(lengths if line.rows else (), []).append(was.label)
+            gone.setdefault(lengths if series.rows else (), []).append(was.label)
     texts = []
     for lengths, labels in gone.items():
-        named = "; ".join(labels) if len(labels) <= 4 else f"{len(labels)} lines"
+        named = "; ".join(labels) if len(labels) <= 4 else f"{len(labels)} series"
         texts.append(f"{named} at L = {', '.join(map(str, lengths))}" if lengths else named)
     return "; ".join(texts)
 
 
-def draw_lines(
+def draw_series(
     frame: pd.DataFrame,
-    measured: Sequence[Line],
+    measured: Sequence[Series],
     quantity: Quantity,
-    bounds: bound.Bounds | None = None,
-) -> Figure:
-    """Draw lines whose rows have `value`, `low` and `high`, on logarithmic axes.
+    bounds: predicted.Bounds | None = None,
+    missing: Sequence[str] = (),
+) -> CaptionedFigure:
+    """Draw series whose rows have `value`, `low` and `high`, on logarithmic axes.
 
-    Hollow markers are sampled timing, rings records with flags. Each machine and each tokens per
-    step (p) has a panel of its own, and of lines against batch each length; lines without p, as the
-    autoregressive ones and those of a threshold or a trace, are in all panels of their machine.
-    `bounds` are drawn under them, also those of lines that are not measured. `frame` is that of
-    `load_results`, whose failures the caption counts.
+    Hollow markers are sampled timing, rings records with flags. Each machine and each p has a
+    panel, and against batch each length. Series without p (autoregressive, threshold, trace) are in
+    all panels of their machine. frame: the frame of `load_results`, for the failures in the
+    caption. bounds: drawn under the series. missing: named in the caption.
     """
-    under = [] if bounds is None else bounds.lines
+    under = [] if bounds is None else bounds.series
     named = labelled([*measured, *under], hidden={P, "hardware", "device", "length"})
     drawn, under = named[: len(measured)], named[len(measured) :]
     members_of = facets(named)
-    colours = theme.backbone_colours(line.backbone for line in named)
-    styles = legend.variant_styles(named)
-    modes = {row["mode"] for line in drawn for row in line.rows}
+    palette = palette_of(named)
+    rows_drawn = [row for series in drawn for row in series.rows]
 
-    variants = legend.variant_handles(styles)
-    variants += [legend.sampled_handle()] if "sampled" in modes else []
-    variants += [bound.handle(bounds)] if bounds is not None and under else []
-    groups = legend.backbone_handles((line.backbone for line in named), colours), variants
+    variants = legend.variant_handles(palette.styles)
+    if any(row["mode"] == "sampled" for row in rows_drawn):
+        variants.append(legend.sampled_handle())
+    if any(row["flags"] for row in rows_drawn):
+        variants.append(flags.handle())
+    if bounds is not None and under:
+        variants.append(predicted.handle(bounds))
+    backbones = (series.backbone for series in named)
+    groups = legend.backbone_handles(backbones, palette.colours), variants
     longest = max(map(len, groups))
     rows = longest if len(members_of) == 1 else max(3, math.ceil(longest / 2))
     figure, panels = theme.panels(
         len(members_of),
-        height=2.1,
-        extra=0.3 + 0.14 * legend.text_lines(groups, rows),
+        height=2.0,
+        extra=0.1 + 0.14 * legend.text_lines(groups, rows),
         xlabel={"length": "sequence length (tokens)", "batch": "batch (sequences)"}[quantity.along],
         ylabel=quantity.label,
     )
@@ -131,26 +142,29 @@ def draw_lines(
         axes.set_title(title)
         if quantity.level is not None:
             axes.axhline(quantity.level, color=theme.GREY, linewidth=0.8, zorder=1.6)
-        for line in members:
-            colour, look = colours[line.backbone], styles[line.variant]
-            if line in under:
-                bound.draw(axes, line, colour, look.marker)
+        for series in members:
+            colour, style = palette.colour(series), palette.style(series)
+            if series in under:
+                predicted.draw(axes, series, colour, style.marker)
             else:
-                _draw_line(axes, line, colour, look, quantity)
+                _draw_curve(axes, series, colour, style, quantity)
     _scale(panels, named, quantity)
-    told = [quantity.told, measurement(drawn, quantity.bars)]
-    caption = " ".join([f"{shared_settings(named)}.", *filter(None, told)])
-    theme.caption(figure, caption + flags.told(drawn) + _failures(frame))
+    sentences = [f"{shared_settings(named)}.", quantity.explanation]
+    sentences += [measurement(drawn, quantity.bars), flags.explain(drawn)]
+    sentences += [_not_drawn(frame, missing)]
+    figure.caption = " ".join(filter(None, sentences))
     legend.draw_legend(figure, groups, rows)
     return figure
 
 
-def facets(drawn: list[Line]) -> dict[str, list[Line]]:
-    """The lines of each panel by its title, which says what sets it apart from other panels."""
-    machines: dict[str, list[Line]] = {}
-    for line in drawn:
-        named = [line.settings[name] for name in ("hardware", "device") if name in line.settings]
-        machines.setdefault(", ".join(named), []).append(line)
+def facets(drawn: list[Series]) -> dict[str, list[Series]]:
+    """Return the series of each panel by its title, the settings of this panel alone."""
+    machines: dict[str, list[Series]] = {}
+    for series in drawn:
+        named = [
+            series.settings[name] for name in ("hardware", "device") if name in series.settings
+        ]
+        machines.setdefault(", ".join(named), []).append(series)
     several_steps, several_lengths = (len(_values(drawn, name)) > 1 for name in (P, "length"))
     facets = {}
     for machine, members in machines.items():
@@ -160,26 +174,26 @@ def facets(drawn: list[Line]) -> dict[str, list[Line]]:
             title += [f"p = {step:g} tokens per step"] if several_steps and step else []
             title += [f"L = {length:,} tokens"] if several_lengths and length else []
             facets["\n".join(title)] = [
-                line
-                for line in members
-                if line.settings.get(P, step) == step
-                and line.settings.get("length", length) == length
+                series
+                for series in members
+                if series.settings.get(P, step) == step
+                and series.settings.get("length", length) == length
             ]
     return {title: members for title, members in facets.items() if members}
 
 
-def _values(drawn: Iterable[Line], name: str) -> list[Any]:
-    """Return the values of a setting among the lines that have one."""
-    return sorted({line.settings[name] for line in drawn if name in line.settings})
+def _values(drawn: Iterable[Series], name: str) -> list[Any]:
+    """Return the values of a setting."""
+    return sorted({series.settings[name] for series in drawn if name in series.settings})
 
 
-def _draw_line(
-    axes: Axes, line: Line, colour: str, look: theme.LineStyle, quantity: Quantity
+def _draw_curve(
+    axes: Axes, series: Series, colour: str, style: SeriesStyle, quantity: Quantity
 ) -> None:
-    """One line with its bars; sampled points are hollow."""
-    places = np.array([row[quantity.along] for row in line.rows])
+    """Draw a series with its bars; sampled points are hollow."""
+    places = np.array([row[quantity.along] for row in series.rows])
     values, low, high = (
-        np.array([row[name] for row in line.rows]) for name in ("value", "low", "high")
+        np.array([row[name] for row in series.rows]) for name in ("value", "low", "high")
     )
     # The mean of the seconds can lie an ulp outside a single repeat's value.
     spread = np.clip([values - low, high - values], 0, None)
@@ -188,20 +202,20 @@ def _draw_line(
         values,
         yerr=spread if quantity.bars else None,
         color=colour,
-        marker=look.marker,
-        linestyle=look.dashes,
+        marker=style.marker,
+        linestyle=style.dashes,
         elinewidth=0.8,
         capsize=1.5,
-        label=line.label,
+        label=series.label,
     )
-    theme.hollow(axes, line, "value", colour, look.marker, quantity.along)
-    flags.ring(axes, line, "value", colour, quantity.along)
+    theme.hollow(axes, series, "value", colour, style.marker, quantity.along)
+    flags.ring(axes, series, "value", colour, quantity.along)
 
 
-def _scale(panels: list[Axes], named: list[Line], quantity: Quantity) -> None:
-    """Logarithmic axes that hold every point of every panel, and the level of reference."""
-    places = [row[quantity.along] for line in named for row in line.rows]
-    values = [row[end] for line in named for row in line.rows for end in ("low", "high")]
+def _scale(panels: list[Axes], named: list[Series], quantity: Quantity) -> None:
+    """Scale the logarithmic axes for every point of every panel and the level."""
+    places = [row[quantity.along] for series in named for row in series.rows]
+    values = [row[end] for series in named for row in series.rows for end in ("low", "high")]
     values += [] if quantity.level is None else [quantity.level]
     theme.length_axis(panels[0], places, most=8 if len(panels) in (1, 2, 4) else 5)  # or narrow
     panels[0].set_yscale("log")
@@ -211,29 +225,30 @@ def _scale(panels: list[Axes], named: list[Line], quantity: Quantity) -> None:
     theme.value_axis(panels[0].yaxis, *panels[0].get_ylim(), quantity.tick)
 
 
-def measurement(drawn: Sequence[Line], bars: str) -> str:
-    """Describe the timing of the points of lines, for the caption; `bars` is the span of those of
-    whole decodes, empty where there are none."""
-    modes = {row["mode"] for line in drawn for row in line.rows}
-    repeats = sorted({len(row["seconds"]) for line in drawn for row in line.rows})
+def measurement(drawn: Sequence[Series], bars: str) -> str:
+    """Describe the timing of the points for the caption; `bars` is the span of those of whole
+    decodes, empty without bars."""
+    modes = {row["mode"] for series in drawn for row in series.rows}
+    repeats = sorted({len(row["seconds"]) for series in drawn for row in series.rows})
     if not repeats:
         return ""
     count = str(repeats[0]) if len(repeats) == 1 else f"{repeats[0]}-{repeats[-1]}"
-    what = {"exact": "decodes", "sampled": "rounds of sampled timing"}
-    told = " or ".join(what[mode] for mode in sorted(modes))
-    # What has no bars is no mean: one number of all decodes.
+    names = {"exact": "decodes", "sampled": "rounds of sampled timing"}
+    timed = " or ".join(names[mode] for mode in sorted(modes))
+    # A value without bars is no mean: one number of all decodes.
     if not bars:
-        return f"Over {count} {told}."
+        return f"Over {count} {timed}."
     if "sampled" in modes:
         bars = "stated error" if modes == {"sampled"} else f"{bars}; sampled: stated error"
-    return f"Mean of {count} {told}; bars: {bars}."
+    return f"Mean of {count} {timed}; bars: {bars}."
 
 
-def _failures(frame: pd.DataFrame) -> str:
-    """The points that were tried and never measured, for the caption: none is left out silently."""
+def _not_drawn(frame: pd.DataFrame, missing: Sequence[str]) -> str:
+    """Name points without a value and points never measured: no point is left out in silence."""
     point = [*identity_columns(frame), "length"]
     measured = frame["status"].eq("ok").groupby([frame[name] for name in point], dropna=False)
     failed = frame[~measured.transform("any")].drop_duplicates(point, keep="last")
     counts = failed["status"].value_counts()
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f" Not drawn: {told}." if told else ""
+    failures = ", ".join(f"{count} {status}" for status, count in counts.items())
+    texts = "; ".join(filter(None, [*missing, failures]))
+    return f"Not drawn: {texts}." if texts else ""

@@ -1,35 +1,35 @@
-"""Joules a generated token takes, against sequence length."""
+"""Joules per generated token against sequence length."""
 
 import math
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from dlm_bench.figures import theme
-from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
-from dlm_bench.results.series import lines
+from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_available
+from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.results.series import series_of
 
 ENERGY = Quantity(
     "energy per token (J)",
-    told="Energy of the whole GPU, or of the CPU's packages.",
+    explanation="Energy of the whole GPU, or of the CPU's packages.",
     bars="",
 )
 
 
-@theme.look()
-def draw_energy(frame: pd.DataFrame) -> Figure:
-    """Draw the energy of a generated token, from the telemetry of ok records, on the axes and with
-    the marks of `draw_throughput`.
+@theme.applied()
+def draw_energy(frame: pd.DataFrame) -> CaptionedFigure:
+    """Draw joules per generated token, from the telemetry of ok records, with the axes and marks of
+    `draw_throughput`.
 
-    Of all repeats together (see `dlm_bench.timing.telemetry`), so there are no bars. Points whose
-    records have no energy are named by a NotDrawnWarning. Raises ResultsError if none has any.
+    There are no bars: the energy is of all repeats together (see `dlm_bench.timing.telemetry`).
+    A NotDrawnWarning names points without energy. Raises ResultsError if there is none at all.
     """
-    lack = "no energy in the telemetry"
-    return draw_known("energy", frame, lines(frame), ENERGY, joules_per_token, lack)
+    reason = "no energy in the telemetry"
+    return draw_available("energy", frame, series_of(frame), ENERGY, joules_per_token, reason)
 
 
 def joules_per_token(row: Row) -> Spread | None:
-    """Joules of a generated token; None where the hardware did not tell, or told nothing."""
+    """Return joules per generated token; None without a valid sensor reading."""
     joules = row["telemetry"].get("energy_joules")
     if not isinstance(joules, int | float) or not 0 < joules < math.inf:
         return None

@@ -1,11 +1,13 @@
-"""Points whose records have flags: a ring around each, and what the rings mean."""
+"""Points with flags: a ring around each, and an explanation of the rings."""
 
 from collections import Counter
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
+from dlm_bench.figures import theme
 from dlm_bench.results.record import Flag
-from dlm_bench.results.series import Line
+from dlm_bench.results.series import Series
 
 FLAGS: dict[Flag | str, str] = {
     "throttled": "clocks held down",
@@ -15,9 +17,9 @@ FLAGS: dict[Flag | str, str] = {
 }
 
 
-def ring(axes: Axes, line: Line, value: str, colour: str, along: str = "length") -> None:
-    """Put a ring around the points of a line, drawn at `value`, whose records have flags."""
-    flagged = [row for row in line.rows if row["flags"]]
+def ring(axes: Axes, series: Series, value: str, colour: str, along: str = "length") -> None:
+    """Draw a ring around each flagged point of a series, at the column `value`."""
+    flagged = [row for row in series.rows if row["flags"]]
     if flagged:
         axes.plot(
             [row[along] for row in flagged],
@@ -33,10 +35,17 @@ def ring(axes: Axes, line: Line, value: str, colour: str, along: str = "length")
         )
 
 
-def told(drawn: list[Line]) -> str:
+def handle() -> Line2D:
+    """Return the legend entry of a ring."""
+    entry = Line2D([], [], color=theme.GREY, linestyle="none", marker="o", label="flagged")
+    entry.set(markersize=7.5, markerfacecolor="none", markeredgewidth=0.7)
+    return entry
+
+
+def explain(drawn: list[Series]) -> str:
     """Explain the rings for the caption: the flags of the points drawn, each with a count."""
-    counts = Counter(flag for line in drawn for row in line.rows for flag in row["flags"])
+    counts = Counter(flag for series in drawn for row in series.rows for flag in row["flags"])
     known = [flag for flag in FLAGS if counts[flag]]
     parts = [f"{counts[flag]} {flag} ({FLAGS[flag]})" for flag in known]
     parts += [f"{count} {flag}" for flag, count in counts.items() if flag not in FLAGS]
-    return f" Ringed: {', '.join(parts)}." if parts else ""
+    return f"Ringed: {', '.join(parts)}." if parts else ""

@@ -1,33 +1,33 @@
-"""The most memory that decoding took, against sequence length."""
+"""Peak memory of decoding against sequence length."""
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from dlm_bench.figures import theme
-from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_known
-from dlm_bench.results.series import lines
+from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_available
+from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.results.series import series_of
 
 GIB = 2**30
 MEMORY = Quantity(
     "peak memory (GiB)",
-    told="Peak of torch's allocations on a GPU, of the whole process on a CPU.",
+    explanation="Peak of torch's allocations on a GPU, of the whole process on a CPU.",
     bars="",
 )
 
 
-@theme.look()
-def draw_memory(frame: pd.DataFrame) -> Figure:
-    """Draw the peak memory of ok records, on the axes and with the marks of `draw_throughput`.
+@theme.applied()
+def draw_memory(frame: pd.DataFrame) -> CaptionedFigure:
+    """Draw the peak memory of ok records, with the axes and marks of `draw_throughput`.
 
-    Weights and caches included, and on a CPU the libraries' code (see `dlm_bench.timing.memory`).
-    Points whose records do not say are named by a NotDrawnWarning. Raises ResultsError if all are.
+    The peak includes weights, caches, and on a CPU the libraries (see `dlm_bench.timing.memory`).
+    A NotDrawnWarning names points without a peak. Raises ResultsError if there is none at all.
     """
-    lack = "no peak memory in the record"
-    return draw_known("memory", frame, lines(frame), MEMORY, peak, lack)
+    reason = "no peak memory in the record"
+    return draw_available("memory", frame, series_of(frame), MEMORY, peak, reason)
 
 
 def peak(row: Row) -> Spread | None:
-    """GiB at the peak; None where the system did not tell."""
+    """Return the peak in GiB; None without a reading of the system."""
     taken = row["peak_memory_bytes"]
     if pd.isna(taken) or not taken:
         return None

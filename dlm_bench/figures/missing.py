@@ -1,15 +1,15 @@
-"""Series that a figure lacks: named, never left out in silence."""
+"""Series missing from a figure: named, never left out in silence."""
 
 import warnings
 from collections.abc import Iterable
 
 
 class NotDrawnWarning(UserWarning):
-    """A figure lacks a part of what it is for; the message names the figure, the part and why."""
+    """A warning of parts missing from a figure: the figure, the parts and the reason."""
 
 
 def name_missing(figure: str, texts: Iterable[str]) -> None:
-    """Warn of what a figure lacks, if that is anything."""
-    told = "; ".join(texts)
-    if told:
-        warnings.warn(f"figure {figure!r}: not drawn: {told}", NotDrawnWarning, stacklevel=3)
+    """Warn of the parts missing from a figure, if any."""
+    missing = "; ".join(texts)
+    if missing:
+        warnings.warn(f"figure {figure!r}: not drawn: {missing}", NotDrawnWarning, stacklevel=3)

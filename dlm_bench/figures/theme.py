@@ -1,30 +1,21 @@
-"""The look of every figure: colours, markers, axes, captions, and saving.
+"""The theme of all figures: fonts, axes and panels. Sizes are in inches and points of the print."""
 
-Colours tell the backbones apart and markers with line styles the samplers, so a line can be read
-in greyscale and by a colour-blind reader. Sizes are those of the final print, in inches and points.
-"""
-
-import io
 import math
-import os
-import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from dlm_bench.results.files import write_file
-from dlm_bench.results.series import Line, short_number
+from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.results.series import Series, short_number
 
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column paper
 TEXT_WIDTH = 6.9  # inches: both columns
-SMALL = 6  # points: captions, equations
+SMALL = 6  # points: equations, captions
 GREY = "#555555"
 
 RC: dict[Any, Any] = {
@@ -54,63 +45,21 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "dlm-bench",  # the same identifiers in every run
 }
 
-# Paul Tol's high-contrast triple, whose lightness differs most among the three that share samplers,
-# with black and a light blue. Okabe-Ito's blue, vermilion and green are one grey on paper.
-BACKBONE_COLOURS = {
-    "diffutran": "#004488",
-    "diffumamba": "#BB5566",
-    "diffumamba-h": "#DDAA33",
-    "ar-transformer": "#000000",
-    "ar-mamba": "#66AABB",
-}
-_MORE_COLOURS = ["#228833", "#AA3377", "#999999", "#663333", "#88AA00"]
-
-
-class LineStyle(NamedTuple):
-    """Marker and dashes of a line, in matplotlib's notation."""
-
-    marker: str
-    dashes: tuple[float, tuple[float, ...]]
-
-
-SAMPLER_STYLES = {
-    "full": LineStyle("o", (0, ())),
-    "fast-dllm": LineStyle("s", (0, (4, 1.5))),
-    "block-cache": LineStyle("^", (0, (6, 1.2, 1.2, 1.2))),
-    "ar": LineStyle("D", (0, (1.2, 1.2))),
-}
-# Each with a period that a legend's handle holds, and another rhythm than those above.
-MORE_DASHES = [
-    (0.0, (9.0, 2.0)),
-    (0.0, (2.2, 1.6)),
-    (0.0, (6.0, 1.2, 1.2, 1.2, 1.2, 1.2)),
-    (0.0, (8.0, 1.2, 3.0, 1.2)),
-    (0.0, (3.0, 1.2, 1.2, 1.2)),
-]
-MORE_MARKERS = "vPX<>*ph8d"
-
 
 @contextmanager
-def look() -> Iterator[None]:
-    """Draw in the project's look, whatever the user's own matplotlibrc says."""
+def applied() -> Iterator[None]:
+    """Apply the theme, whatever the user's own matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
         yield
 
 
-def backbone_colours(backbones: Iterable[str]) -> dict[str, str]:
-    """Return the colour of each backbone; a user's own backbones get the spare ones, by name."""
-    unknown = sorted(set(backbones) - set(BACKBONE_COLOURS))
-    spare = {name: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, name in enumerate(unknown)}
-    return BACKBONE_COLOURS | spare
-
-
 def hollow(
-    axes: Axes, line: Line, value: str, colour: str, marker: str, along: str = "length"
+    axes: Axes, series: Series, value: str, colour: str, marker: str, along: str = "length"
 ) -> None:
-    """Draw the points of a line, at their `value`, hollow where their timing is sampled."""
-    sampled = [row for row in line.rows if row["mode"] == "sampled"]
+    """Draw the points of a series, at their `value`, hollow where their timing is sampled."""
+    sampled = [row for row in series.rows if row["mode"] == "sampled"]
     if sampled:
         axes.plot(
             [row[along] for row in sampled],
@@ -155,15 +104,16 @@ def value_axis(
 
 def panels(
     count: int, height: float, extra: float, xlabel: str, ylabel: str
-) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `count` panels that share both axes: one column wide for one, else the page.
+) -> tuple[CaptionedFigure, list[Axes]]:
+    """Make a figure of `count` panels with shared axes, a column wide for a single panel, else a
+    page.
 
-    `height` (inches) is that of a row of panels, `extra` what stands above and below them all.
+    height: inches of a row of panels. extra: inches for the legend.
     """
     columns = min(count, 2 if count in (2, 4) else 3)
     rows = math.ceil(count / columns)
     width = COLUMN_WIDTH if count == 1 else TEXT_WIDTH
-    figure = Figure(figsize=(width, rows * height + extra), layout="constrained")
+    figure = CaptionedFigure(figsize=(width, rows * height + extra), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[count:]:
         axes.remove()
@@ -174,35 +124,3 @@ def panels(
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel)
     return figure, list(grid.flat[:count])
-
-
-def caption(figure: Figure, text: str) -> None:
-    """Put `text` in small type above the panels, wrapped to the figure's width."""
-    characters = int(figure.get_figwidth() * 72 / (SMALL * 0.58))
-    wrapped = "\n".join(textwrap.wrap(text, characters))
-    figure.suptitle(wrapped, fontsize=SMALL, color=GREY, x=0.01, ha="left")
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
-    """Write `path`.pdf and `path`.png (300 dpi), the same bytes in every run; returns both paths.
-
-    Folders are created. Raises ResultsError if a file cannot be written.
-    """
-    base, engine = Path(path), figure.get_layout_engine()
-    options: dict[str, dict[str, Any]] = {
-        "pdf": {"metadata": {"CreationDate": None}},
-        "png": {"dpi": 300},
-    }
-    files = []
-    try:
-        for kind, more in options.items():
-            drawn = io.BytesIO()  # a full disk is then met by the writing, not within matplotlib
-            with look():
-                figure.savefig(drawn, format=kind, **more)
-            figure.set_layout_engine("none")  # the layout of the first file is that of both
-            files.append(base.with_name(f"{base.name}.{kind}"))
-            write_file(files[-1], drawn.getvalue(), "figure")
-    finally:  # the caller may go on with the figure
-        if engine is not None:
-            figure.set_layout_engine(engine)
-    return files

@@ -1,7 +1,6 @@
-"""Generated tokens per second against sequence length, one line per backbone and sampler."""
+"""Generated tokens per second against sequence length, a series per backbone and sampler."""
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.figures import theme
@@ -9,32 +8,32 @@ from dlm_bench.figures.against_length import (
     Quantity,
     Row,
     Spread,
-    draw_lines,
+    draw_series,
     over_repeats,
     valued,
 )
-from dlm_bench.figures.bound import bounds_of
-from dlm_bench.results.series import grouped, lines
+from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.figures.predicted import bounds_of
+from dlm_bench.results.series import grouped, series_of
 
 THROUGHPUT = Quantity("throughput (tokens/s)")
 
 
-@theme.look()
-def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> Figure:
+@theme.applied()
+def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> CaptionedFigure:
     """Draw tokens/s against length on logarithmic axes from the ok records of `load_results`.
 
-    Points are the mean over the repeats, bars their slowest and fastest repeat, hollow markers
-    sampled timing, rings records with flags. Each machine and each tokens per step (p) has a panel
-    of its own; lines without p, which are the autoregressive ones, are in all panels of their
-    machine. `predict` draws that hardware's roofline bound under each line, and of lines of which
-    no point could be measured. Raises ResultsError if there is nothing to draw.
+    Points are means over the repeats, bars the slowest and fastest repeat, hollow markers sampled
+    timing, rings records with flags. Each machine and each p has a panel; series without p are in
+    all panels of their machine. predict: hardware for a roofline bound under each series, series
+    without a measured point included. Raises ResultsError if there is nothing to draw.
     """
-    drawn = [valued(line, speed) for line in lines(frame)]
-    lengths = [row["length"] for line in drawn for row in line.rows]
+    drawn = [valued(series, speed) for series in series_of(frame)]
+    lengths = [row["length"] for series in drawn for row in series.rows]
     bounds = bounds_of(grouped(frame), predict, lengths) if predict else None
-    return draw_lines(frame, drawn, THROUGHPUT, bounds)
+    return draw_series(frame, drawn, THROUGHPUT, bounds)
 
 
 def speed(row: Row) -> Spread:
-    """Tokens per second of a record, and of its slowest and fastest repeat."""
+    """Return tokens per second of a record, with those of the slowest and fastest repeat."""
     return over_repeats(row, lambda seconds: row["timed_tokens"] / seconds)

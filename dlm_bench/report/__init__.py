@@ -1,4 +1,4 @@
-"""The report: a study's figures, tables and facts in one HTML file that needs no network."""
+"""The report: a study's figures, tables and environments in one HTML file without any network."""
 
 from dlm_bench.report.page import build_report
 

@@ -1,58 +1,40 @@
-"""The interactive figures: Bokeh's models of them, as the JSON that its script draws from.
+"""The interactive figures: Bokeh's models as JSON, the input of Bokeh's script.
 
-All figures share two tables of columns, one row a point and one a line, and one filter on each, so
-that a line is hidden in all of them at once. The facets (see `figures.against_length`) are shown by
-the same filters, one at a time, with bounds and ticks of their own.
+All figures share a table of points and a table of series, each with a filter, so a click hides a
+series everywhere. The same filters show a single facet (see `figures.against_length`), with bounds
+and ticks of the facet.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from bokeh.document import Document
 from bokeh.models import BooleanFilter, CDSView, ColumnDataSource
 
-from dlm_bench.figures import theme
+from dlm_bench.figures.palette import Palette
+from dlm_bench.report.markers import marker_of
 from dlm_bench.report.plots import WIDTH, Columns, add_glyphs, empty_plot
-from dlm_bench.report.quantities import QUANTITIES, Quantity, Values, facts_of
-from dlm_bench.results.series import Line
+from dlm_bench.report.quantities import QUANTITIES, Quantity, Values, details_of
+from dlm_bench.results.series import Series
 
-# Matplotlib's markers that Bokeh has under another name; of the spare ones, those it has at all.
-MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond"} | {
-    "v": "inverted_triangle",
-    "P": "plus",
-    "X": "square_x",
-    "<": "triangle_pin",
-    ">": "square_pin",
-    "*": "star",
-    "p": "circle_cross",
-    "h": "hex",
-    "8": "square_cross",
-    "d": "diamond_cross",
-}
-Facets = Sequence[Sequence[Line]]
+Facets = Sequence[Sequence[Series]]
 
 
-@dataclass(frozen=True)
-class Look:
-    """The colour of each backbone and the line style of each variant."""
+def draw(facets: Facets, palette: Palette, values: dict[int, Values]) -> dict[str, Any]:
+    """Return the input of the page's script.
 
-    colours: dict[str, str]
-    styles: dict[str, theme.LineStyle]
-
-
-def draw(facets: Facets, look: Look, values: dict[int, Values]) -> dict[str, Any]:
-    """The input of the page's script: Bokeh's document in JSON, the facet of each of its lines, and
-    the figures: each has its quantity's name, the id of its root, and for each facet the bounds
-    and ticks of its axes (None where the facet has no value). Quantities without any have none."""
-    drawn = [line for members in facets for line in members]
+    document: Bokeh's document. facet: the facet of each series. figures: for each quantity with
+    values the name, the id of the root, and for each facet the bounds and ticks of the axes (None
+    for a facet without a value).
+    """
+    drawn = [series for members in facets for series in members]
     columns = Columns(
-        points=ColumnDataSource(_points(drawn, look, values), name="points"),
-        lines=ColumnDataSource(_lines(drawn, look, values)),
+        points=ColumnDataSource(_points(drawn, palette, values), name="points"),
+        series=ColumnDataSource(_series(drawn, palette, values)),
         points_shown=CDSView(filter=BooleanFilter(name="points shown")),
-        lines_shown=CDSView(filter=BooleanFilter(name="lines shown")),
+        series_shown=CDSView(filter=BooleanFilter(name="series shown")),
     )
     plots, figures = [], []
     for quantity in QUANTITIES:
@@ -73,13 +55,13 @@ def draw(facets: Facets, look: Look, values: dict[int, Values]) -> dict[str, Any
 
 
 def _axes(
-    members: Sequence[Line], quantity: Quantity, values: dict[int, Values]
+    members: Sequence[Series], quantity: Quantity, values: dict[int, Values]
 ) -> dict[str, Any] | None:
-    """Bounds of both axes on logarithmic and on linear scales, and the ticks of the former."""
+    """Return the bounds of both axes on logarithmic and on linear scales, and logarithmic ticks."""
     found = [
         (row["length"], values[id(row)][quantity.name])
-        for line in members
-        for row in line.rows
+        for series in members
+        for row in series.rows
         if quantity.name in values[id(row)]
     ]
     if not found:
@@ -96,20 +78,20 @@ def _axes(
     }
 
 
-def _points(drawn: Sequence[Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
-    """The columns of all points."""
-    rows = [(place, line, row) for place, line in enumerate(drawn) for row in line.rows]
+def _points(drawn: Sequence[Series], palette: Palette, values: dict[int, Values]) -> dict[str, Any]:
+    """Return the columns of all points."""
+    rows = [(place, series, row) for place, series in enumerate(drawn) for row in series.rows]
     columns: dict[str, Any] = {
-        "line": [place for place, _, _ in rows],
+        "series": [place for place, _, _ in rows],
         "length": np.array([float(row["length"]) for _, _, row in rows]),
-        "label": [line.label for _, line, _ in rows],
-        "facts": [facts_of(row, values[id(row)]) for _, _, row in rows],
-        "colour": [look.colours[line.backbone] for _, line, _ in rows],
+        "label": [series.label for _, series, _ in rows],
+        "details": [details_of(row, values[id(row)]) for _, _, row in rows],
+        "colour": [palette.colour(series) for _, series, _ in rows],
         "fill": [
-            "#ffffff" if row["mode"] == "sampled" else look.colours[line.backbone]
-            for _, line, row in rows
+            "#ffffff" if row["mode"] == "sampled" else palette.colour(series)
+            for _, series, row in rows
         ],
-        "marker": [MARKERS.get(look.styles[line.variant].marker, "hex") for _, line, _ in rows],
+        "marker": [marker_of(palette.style(series)).bokeh for _, series, _ in rows],
         "ring": [float(bool(row["flags"])) for _, _, row in rows],
     }
     for quantity in QUANTITIES:
@@ -121,22 +103,22 @@ def _points(drawn: Sequence[Line], look: Look, values: dict[int, Values]) -> dic
     return columns
 
 
-def _lines(drawn: Sequence[Line], look: Look, values: dict[int, Values]) -> dict[str, Any]:
-    """The columns of all lines, with the points of each quantity in lists."""
+def _series(drawn: Sequence[Series], palette: Palette, values: dict[int, Values]) -> dict[str, Any]:
+    """Return the columns of all series, with the points of each quantity in lists."""
     columns: dict[str, list[Any]] = {
-        "colour": [look.colours[line.backbone] for line in drawn],
-        "dash": [[WIDTH * dash for dash in look.styles[line.variant].dashes[1]] for line in drawn],
+        "colour": [palette.colour(series) for series in drawn],
+        "dash": [[WIDTH * dash for dash in palette.style(series).dashes[1]] for series in drawn],
     }
     for quantity in QUANTITIES:
         name = quantity.name
-        known = [[row for row in line.rows if name in values[id(row)]] for line in drawn]
+        known = [[row for row in series.rows if name in values[id(row)]] for series in drawn]
         columns[f"{name} x"] = [[row["length"] for row in rows] for rows in known]
         columns[f"{name} y"] = [[values[id(row)][name].value for row in rows] for rows in known]
     return columns
 
 
 def _log(low: float, high: float) -> list[float]:
-    """Bounds with a margin, on a logarithmic axis."""
+    """Add a margin to the bounds of a logarithmic axis."""
     margin = max(1.12, (high / low) ** 0.06)
     return [low / margin, high * margin]
 
@@ -148,7 +130,7 @@ def _powers_of_two(low: float, high: float) -> list[float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis, the denser the fewer decades it spans."""
+    """Return the ticks of a logarithmic axis, denser over fewer decades."""
     decades = math.log10(high / low)
     steps: tuple[int, ...]
     steps = tuple(range(1, 10)) if decades < 0.8 else (1, 2, 5) if decades < 1.8 else (1, 3)

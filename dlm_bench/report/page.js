@@ -1,8 +1,8 @@
-// Draws the figures, hides lines, changes scales and facets. Bokeh does the rest.
+// Draws the figures, hides series, changes scales and facets. Bokeh does the rest.
 "use strict";
 (async () => {
   const drawn = JSON.parse(document.getElementById("drawn").textContent);
-  const hidden = new Set(); // lines that a click has hidden
+  const hidden = new Set(); // series that a click has hidden
   const linear = new Set(); // axes on a linear scale, such as "speedup x"
   let facet = 0;
 
@@ -11,12 +11,12 @@
   await Bokeh.embed.embed_items(
     { study: drawn.document }, [{ docid: "study", roots, root_ids: Object.keys(roots) }]);
   const study = Bokeh.documents.at(-1);
-  const line_of_point = Array.from(study.get_model_by_name("points").data.line);
+  const series_of_point = Array.from(study.get_model_by_name("points").data.series);
 
   function filter() {
-    const shown = drawn.facet.map((its, line) => its === facet && !hidden.has(line));
-    study.get_model_by_name("lines shown").booleans = shown;
-    study.get_model_by_name("points shown").booleans = line_of_point.map((line) => shown[line]);
+    const shown = drawn.facet.map((its, series) => its === facet && !hidden.has(series));
+    study.get_model_by_name("series shown").booleans = shown;
+    study.get_model_by_name("points shown").booleans = series_of_point.map((series) => shown[series]);
   }
 
   function scale(figure, axis) {
@@ -48,17 +48,17 @@
     filter();
   }
 
-  function toggle(line) {
-    const on = hidden.delete(line);
-    if (!on) hidden.add(line);
-    for (const each of document.querySelectorAll(`[data-line="${line}"]`))
+  function toggle(series) {
+    const on = hidden.delete(series);
+    if (!on) hidden.add(series);
+    for (const each of document.querySelectorAll(`[data-series="${series}"]`))
       each.setAttribute("aria-pressed", on);
     filter();
   }
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    if (button?.dataset.line) toggle(Number(button.dataset.line));
+    if (button?.dataset.series) toggle(Number(button.dataset.series));
     if (button?.dataset.figure) {
       const { figure, axis } = button.dataset;
       const key = `${figure} ${axis}`;

@@ -1,4 +1,4 @@
-"""The page: everything that is in the report, put into its HTML. All text is escaped there."""
+"""The page: the template filled with all parts of the report. The template escapes all text."""
 
 import json
 from collections import Counter
@@ -12,27 +12,32 @@ from markupsafe import Markup
 
 from dlm_bench.analysis import tables
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import P, facets
-from dlm_bench.figures.legend import variant_styles
-from dlm_bench.report import facts
+from dlm_bench.figures.palette import palette_of
+from dlm_bench.report import charts
+from dlm_bench.report import tables as report_tables
+from dlm_bench.report.markers import swatch
 from dlm_bench.report.quantities import QUANTITIES, Values, bars_of, values_of
-from dlm_bench.report.swatch import swatch
-from dlm_bench.results import series
 from dlm_bench.results.record import Record
-from dlm_bench.results.series import Line, labelled, shared_settings, short_number
+from dlm_bench.results.series import (
+    Series,
+    labelled,
+    series_of,
+    shared_settings,
+    short_number,
+)
 from dlm_bench.results.store import frame_of
 from dlm_bench.results.table import Table, shown
 from dlm_bench.version import __version__
 
-HIDDEN = ("device", "hardware", P)  # settings that a facet's title says
+HIDDEN = ("device", "hardware", P)  # settings in the title of a facet
 
 
 @dataclass(frozen=True)
 class Study:
-    """The records behind the figures and tables; without lines where no record is ok."""
+    """The records behind the figures and tables; without series if no record is ok."""
 
-    lines: Sequence[Line]
+    series: Sequence[Series]
     values: dict[int, Values]
     tables: Sequence[tuple[str, str, Table]]  # anchor, heading, table
 
@@ -40,15 +45,15 @@ class Study:
 def build_report(
     records: Sequence[Record], sources: Sequence[str], skipped: Sequence[str] = ()
 ) -> str:
-    """The report of these records as one HTML document, the same one in every run.
+    """Return the report of these records as an HTML document, the same in every run.
 
-    `sources` names their files, `skipped` says which lines of those are no records. Raises
-    ResultsError if there is no record at all.
+    sources: names of the files. skipped: lines of the files without a record. Raises ResultsError
+    if there is no record at all.
     """
     if not records:
         raise ResultsError(f"nothing to report: no record in {', '.join(sources)}")
-    study, points = _study(records), facts.standing(records)
-    drawn, told = _figures(study)
+    study, points = _study(records), report_tables.latest(records)
+    drawn, legends = _figures(study)
     there = {figure["name"] for figure in drawn["figures"]}
     environment = Environment(
         loader=PackageLoader("dlm_bench.report", "."), autoescape=True, undefined=StrictUndefined
@@ -59,79 +64,78 @@ def build_report(
         sources=sources,
         skipped=skipped,
         overview=_overview(records, points),
-        bars=bars_of(study.lines),
+        bars=bars_of(study.series),
         sampled=any(record.mode == "sampled" for record in points if record.status == "ok"),
         quantities=[quantity for quantity in QUANTITIES if quantity.name in there],
         missing=[quantity for quantity in QUANTITIES if quantity.name not in there],
-        facets=told,
-        caption=shared_settings(list(study.lines)) if study.lines else "",
+        facets=legends,
+        caption=shared_settings(list(study.series)) if study.series else "",
         tables=study.tables,
-        environments=facts.environments(records),
-        failures=facts.failures(points),
-        statuses=facts.STATUSES,
-        flagged=facts.flagged(points),
+        environments=report_tables.environments(records),
+        failures=report_tables.failures(points),
+        statuses=report_tables.STATUSES,
+        flagged=report_tables.flagged(points),
         css=_file("page.css"),
         script=_file("page.js"),
-        bokeh=_bokeh() if told else "",
+        bokeh=_bokeh() if legends else "",
         figures=_json(drawn),
     )
 
 
 def _study(records: Sequence[Record]) -> Study:
-    """Lines, values and tables of the ok records."""
+    """Return series, values and tables of the ok records."""
     frame = frame_of(records)
     try:
-        lines = labelled(series.lines(frame))
-    except ResultsError:  # every point failed, which the page tells
+        drawn = labelled(series_of(frame))
+    except ResultsError:  # every point failed, as the page says
         return Study((), {}, ())
     try:
         ratios = tables.speedups_by_point(frame)
-        speedup = [("table-speedup", "Speed-up over DiffuTran", tables.speedup_table(lines, frame))]
-    except ResultsError:  # there is nothing to compare with, which the page tells
+        speedup = [("table-speedup", "Speed-up over DiffuTran", tables.speedup_table(drawn, frame))]
+    except ResultsError:  # there is nothing to compare with, as the page says
         ratios, speedup = {}, []
     found = [
-        ("table-throughput", "Throughput", tables.throughput_table(lines)),
+        ("table-throughput", "Throughput", tables.throughput_table(drawn)),
         *speedup,
-        ("table-fits", "Latency laws", tables.fit_table(lines)),
+        ("table-fits", "Latency laws", tables.fit_table(drawn)),
     ]
-    return Study(lines, values_of(lines, ratios), found)
+    return Study(drawn, values_of(drawn, ratios), found)
 
 
 def _figures(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The figures for the script, and each facet's title, legend and quantities."""
-    if not study.lines:
+    """Return the figures for the script, and title, legend and quantities of each facet."""
+    if not study.series:
         return {"figures": []}, []
-    from dlm_bench.report import charts
-
-    named = labelled(list(study.lines), hidden=HIDDEN)
-    colours = theme.backbone_colours(line.backbone for line in named)
-    look = charts.Look(colours, variant_styles(named))
+    named = labelled(list(study.series), hidden=HIDDEN)
+    palette = palette_of(named)
     members_of = facets(named)
-    drawn = charts.draw(list(members_of.values()), look, study.values)
-    place, told = 0, []
+    drawn = charts.draw(list(members_of.values()), palette, study.values)
+    place, legends = 0, []
     for title, members in members_of.items():
         entries = [
             {
                 "place": place + i,
-                "label": line.label,
-                "swatch": swatch(colours[line.backbone], look.styles[line.variant]),
-                "names": {name for row in line.rows for name in study.values[id(row)]},
+                "label": series.label,
+                "swatch": swatch(palette.colour(series), palette.style(series)),
+                "names": {name for row in series.rows for name in study.values[id(row)]},
             }
-            for i, line in enumerate(members)
+            for i, series in enumerate(members)
         ]
         place += len(members)
-        names = {name for line in members for row in line.rows for name in study.values[id(row)]}
-        told.append({"title": _one_line(title), "legend": entries, "names": names})
-    return drawn, told
+        names = {
+            name for series in members for row in series.rows for name in study.values[id(row)]
+        }
+        legends.append({"title": _one_line(title), "legend": entries, "names": names})
+    return drawn, legends
 
 
 def _one_line(title: str) -> str:
-    """A panel's title, which has lines for the machine and one for p."""
+    """Join the lines of a panel's title: those of the machine, and p."""
     return " ".join(title.replace("\np = ", ", p = ").split())
 
 
 def _overview(records: Sequence[Record], points: Sequence[Record]) -> list[tuple[str, str]]:
-    """The study in a few numbers: of its points, whatever it took to measure them."""
+    """Summarise the study in a few numbers."""
     counts = Counter(record.status for record in points)
     lengths = sorted({record.point.length for record in records})
     ends = dict.fromkeys(short_number(length) for length in (lengths[0], lengths[-1]))
@@ -151,7 +155,7 @@ def _overview(records: Sequence[Record], points: Sequence[Record]) -> list[tuple
 
 
 def _bokeh() -> Markup:
-    """Bokeh's script, the part that draws; widgets and tables of its own are not needed."""
+    """Return Bokeh's script without widgets and tables."""
     from bokeh.resources import Resources
 
     return Markup("\n".join(Resources(mode="inline", components=["bokeh"]).js_raw))
@@ -162,6 +166,6 @@ def _file(name: str) -> Markup:
 
 
 def _json(value: Any) -> Markup:
-    """JSON that may stand in a script element, whatever names it holds."""
+    """Write JSON fit for a script element, whatever names are in there."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))

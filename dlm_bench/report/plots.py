@@ -30,7 +30,7 @@ from dlm_bench.figures import theme
 from dlm_bench.report.quantities import Quantity
 
 POINT, RING = 8, 15  # pixels
-WIDTH = 2  # of a line, in pixels; matplotlib's dashes are in multiples of it
+WIDTH = 2  # of a curve, in pixels; matplotlib's dashes are in multiples of it
 FONT = "system-ui, sans-serif"
 # The ticks that short_number writes in the PDFs.
 _TICK = """
@@ -42,23 +42,23 @@ return (Math.abs(scaled - whole) <= 0.05 * scaled ? whole : scaled.toFixed(1)) +
 _TOOLTIP = """
 <div style="font: 13px/1.45 system-ui, sans-serif; padding: 2px 4px; max-width: 22rem">
   <div style="font-weight: 600; color: @colour">@label</div>
-  <div style="white-space: pre-line">@facts</div>
+  <div style="white-space: pre-line">@details</div>
 </div>
 """
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The data shared by the figures: a row a point, a row a line, and the visible ones."""
+    """The data shared by the figures: a row a point, a row a series, and the visible rows."""
 
     points: ColumnDataSource
-    lines: ColumnDataSource
+    series: ColumnDataSource
     points_shown: CDSView
-    lines_shown: CDSView
+    series_shown: CDSView
 
 
 def empty_plot(quantity: Quantity, axes: dict[str, Any]) -> Plot:
-    """An empty figure with the axes of a facet, on logarithmic scales."""
+    """Make an empty figure with the axes of a facet, on logarithmic scales."""
     (left, right), (bottom, top) = axes["log"]
     plot = Plot(
         x_range=Range1d(left, right),
@@ -99,8 +99,8 @@ def empty_plot(quantity: Quantity, axes: dict[str, Any]) -> Plot:
 
 
 def add_glyphs(plot: Plot, quantity: Quantity, columns: Columns) -> None:
-    """Lines, bars, points and rings; tools that take hold of a finger or a wheel wait to be asked,
-    so that the page scrolls."""
+    """Add curves, bars, points and rings; tools for fingers and wheels start switched off, so the
+    page scrolls."""
     name = quantity.name
     if quantity.level is not None:
         level = Span(
@@ -108,7 +108,7 @@ def add_glyphs(plot: Plot, quantity: Quantity, columns: Columns) -> None:
         )
         plot.add_layout(level)
     plot.add_glyph(
-        columns.lines,
+        columns.series,
         MultiLine(
             xs=f"{name} x",
             ys=f"{name} y",
@@ -116,7 +116,7 @@ def add_glyphs(plot: Plot, quantity: Quantity, columns: Columns) -> None:
             line_dash="dash",
             line_width=WIDTH,
         ),
-        view=columns.lines_shown,
+        view=columns.series_shown,
     )
     plot.add_glyph(
         columns.points,

@@ -1,4 +1,4 @@
-"""The quantities that the report draws against length, their values, and the facts of a point."""
+"""The quantities of the report against length, their values, and the details of a point."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,24 +8,28 @@ import pandas as pd
 
 from dlm_bench.analysis.tables import point_key, rate_text
 from dlm_bench.cost.hardware import sheet_of
+from dlm_bench.cost.roofline import utilisation
 from dlm_bench.errors import ConfigError
 from dlm_bench.figures.against_length import Row, Spread, over_repeats
 from dlm_bench.figures.energy import joules_per_token
 from dlm_bench.figures.memory import peak
 from dlm_bench.figures.throughput import speed
-from dlm_bench.results.series import Line
+from dlm_bench.results.series import Series
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A figure of the report. `missing` says what its records lack where there is no value; `level`
-    is where a grey line marks the value of a reference; `bars` is what the bars of whole decodes
-    span, empty where there are none."""
+    """A figure of the report.
+
+    name, title, axis: anchor, heading and label of the axis. explanation: a sentence below the
+    heading. missing: the reason if no record has a value. level: a reference value, marked by a
+    grey line. bars: span of the bars of whole decodes, empty without bars.
+    """
 
     name: str
     title: str
     axis: str
-    told: str
+    explanation: str
     missing: str
     level: float | None = None
     bars: str = ""
@@ -87,9 +91,9 @@ QUANTITIES = (
 Values = dict[str, Spread]
 
 
-def bars_of(drawn: Iterable[Line]) -> dict[str, str]:
-    """Describe the bars of each quantity for these lines, a sentence by name."""
-    modes = {row["mode"] for line in drawn for row in line.rows}
+def bars_of(drawn: Iterable[Series]) -> dict[str, str]:
+    """Describe the bars of each quantity, a sentence by name."""
+    modes = {row["mode"] for series in drawn for row in series.rows}
     texts = {quantity.name: quantity.bars for quantity in QUANTITIES if quantity.bars}
     if modes == {"sampled"}:
         return dict.fromkeys(texts, "Bars are the stated error of sampled timing.")
@@ -97,35 +101,35 @@ def bars_of(drawn: Iterable[Line]) -> dict[str, str]:
     return {name: f"Bars go {text}{more}." for name, text in texts.items()}
 
 
-def values_of(drawn: Iterable[Line], ratios: dict[tuple[Any, ...], Spread]) -> dict[int, Values]:
-    """The values of each row that the lines have, by the row's id(); `ratios` are the speed-ups by
+def values_of(drawn: Iterable[Series], ratios: dict[tuple[Any, ...], Spread]) -> dict[int, Values]:
+    """Return the values of each row, by the id() of the row; `ratios` are the speed-ups by
     `point_key`."""
     found: dict[int, Values] = {}
-    for line in drawn:
-        for row in line.rows:
+    for series in drawn:
+        for row in series.rows:
             values = {
                 "throughput": speed(row),
                 "latency": _latency(row),
                 "memory": peak(row),
                 "energy": joules_per_token(row),
-                "speedup": ratios.get(point_key(line, row["length"])),
+                "speedup": ratios.get(point_key(series, row["length"])),
             }
             found[id(row)] = {name: each for name, each in values.items() if each}
-    for row, share in _roofline(row for line in drawn for row in line.rows):
+    for row, share in _roofline(row for series in drawn for row in series.rows):
         found[id(row)]["roofline"] = _scaled(row, 100 * share)
     return found
 
 
-def facts_of(row: Row, values: Values) -> str:
-    """List the facts of a point, a line a fact, in the report's own words."""
+def details_of(row: Row, values: Values) -> str:
+    """List the details of a point, a line each."""
     rate = values["throughput"]
     lines = [
         f"{row['length']:,} tokens, {row['nfe']:,.0f} passes of {row['ms_per_pass']:.4g} ms",
         f"{rate_text(rate.value)} tokens/s ({rate_text(rate.low)} to {rate_text(rate.high)})",
     ]
-    told = {"speedup": "{:.2f} times as fast as DiffuTran", "roofline": "{:.1f} % of the roofline"}
-    told |= {"memory": "{:.3g} GiB", "energy": "{:.3g} J per token"}
-    more = [text.format(values[name].value) for name, text in told.items() if name in values]
+    texts = {"speedup": "{:.2f} times as fast as DiffuTran", "roofline": "{:.1f} % of the roofline"}
+    texts |= {"memory": "{:.3g} GiB", "energy": "{:.3g} J per token"}
+    more = [text.format(values[name].value) for name, text in texts.items() if name in values]
     lines += [", ".join(more)] if more else []
     waits = {"prefill": "mean_prefill_seconds", "first block after": "mean_first_block_seconds"}
     known = {name: row[column] for name, column in waits.items() if pd.notna(row[column])}
@@ -144,18 +148,13 @@ def _latency(row: Row) -> Spread:
 
 
 def _scaled(row: Row, value: float) -> Spread:
-    """The value of the mean decode, and of its repeats by their speed."""
+    """Return a value in proportion to speed, of the mean decode and of the bounds."""
     return over_repeats(row, lambda seconds: value * row["mean_seconds"] / seconds)
 
 
 def _roofline(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
-    """The fraction of the roofline of each row whose hardware has a sheet in its precision."""
+    """Yield the fraction of the roofline of each row with a sheet in the same precision."""
     known = [(row, sheet) for row in rows if (sheet := sheet_of(row["hardware"])) is not None]
-    if not known:
-        return
-    # Torch comes with it, which a report of machines without a sheet can do without.
-    from dlm_bench.cost.roofline import utilisation
-
     # Rows with one plan stand together: it is listed once.
     for row, sheet in sorted(known, key=lambda each: _plan_of(each[0])):
         try:
@@ -165,6 +164,6 @@ def _roofline(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
 
 
 def _plan_of(row: Row) -> tuple[int, str, str]:
-    """Return the settings that decide the passes of a row, to sort by."""
+    """Return the settings behind the passes of a row, to sort by."""
     options = [row.get(name) for name in ("tokens_per_step", "block_size", "commit", "cache")]
     return row["length"], row["sampler"], str(options)

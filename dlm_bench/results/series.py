@@ -1,4 +1,4 @@
-"""The lines of a results frame: the ok points that differ in nothing but their length."""
+"""The series of a results frame: ok points with different lengths and all else the same."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -38,15 +38,15 @@ _NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *SETTINGS, *_MEASURED
 
 
 def identity_columns(frame: "pandas.DataFrame") -> list[str]:
-    """The columns that tell lines apart: backbone, sampler, then its options and the settings."""
+    """Return the columns by which series differ: backbone, sampler, options and settings."""
     options = [column for column in frame.columns if column not in _NOT_OPTIONS]
     return ["backbone", "sampler", *options, *SETTINGS]
 
 
 def ok_points(frame: "pandas.DataFrame") -> "pandas.DataFrame":
-    """The rows of a results frame with status ok, of each point the last one.
+    """Return the rows with status ok, of each point the last.
 
-    Raises ResultsError, saying what there is instead, if there is none.
+    Raises ResultsError with a count of the other statuses if no row is ok.
     """
     ok = frame[frame["status"].eq("ok") & frame["ms_per_pass"].notna()] if len(frame) else frame
     if ok.empty:
@@ -57,7 +57,7 @@ def ok_points(frame: "pandas.DataFrame") -> "pandas.DataFrame":
 
 
 class Spread(NamedTuple):
-    """The value of a point, and the ends of its bar."""
+    """The value of a point, and the ends of the bar."""
 
     value: float
     low: float
@@ -65,9 +65,11 @@ class Spread(NamedTuple):
 
 
 def time_bounds(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Seconds of a decode that a row of `load_results` lies between: of its fastest and slowest
-    repeat, or of sampled timing, whose rounds do not tell all, by its stated error e the mean over
-    and times 1 + e (on a logarithmic axis as far to either side)."""
+    """Return the bounds of the seconds of a decode, from a row of `load_results`.
+
+    Exact timing: the fastest and the slowest repeat. Sampled timing with the stated error e: the
+    mean over and times 1 + e, equally far on a logarithmic axis.
+    """
     error = row["error_estimate"]
     if row["mode"] == "sampled" and error is not None and error == error:
         return row["mean_seconds"] / (1 + error), row["mean_seconds"] * (1 + error)
@@ -75,7 +77,7 @@ def time_bounds(row: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def check_sampler(frame: "pandas.DataFrame", sampler: str | None) -> None:
-    """Raise ResultsError if a sampler is asked for of which no record is ok, or none is at all."""
+    """Raise ResultsError if no record is ok, or none of the sampler asked for."""
     there = dict.fromkeys(ok_points(frame)["sampler"])
     if sampler is not None and sampler not in there:
         raise ResultsError(
@@ -84,13 +86,14 @@ def check_sampler(frame: "pandas.DataFrame", sampler: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A series: the records that differ only in the axis of a figure, as a rule their length.
+class Series:
+    """Records with different values on the axis of a figure, as a rule length, and all else the
+    same.
 
-    `settings` holds the sampler's options, size, batch, prompt, dtype, device and hardware (of a
-    line against batch the length and no batch); `rows` one record a length, ascending (the last one
-    where a point was measured again). `variant` names the sampler and what sets the line apart from
-    others of it, `label` the whole line.
+    settings: options of the sampler, size, batch, prompt, dtype, device and hardware; against batch
+    the length instead of the batch. rows: a record a length, ascending; the last record of a point
+    measured twice. variant: the sampler, with the settings that differ among its series. label: the
+    name of the whole series.
     """
 
     backbone: str
@@ -101,17 +104,17 @@ class Line:
     label: str = ""
 
 
-def lines(frame: "pandas.DataFrame", along: str = "length") -> list[Line]:
-    """The lines of a results frame against a column, unlabelled, in the order of BACKBONE_NAMES,
+def series_of(frame: "pandas.DataFrame", along: str = "length") -> list[Series]:
+    """Return the series against a column, unlabelled, in the order of BACKBONE_NAMES and
     SAMPLER_NAMES.
 
-    Raises ResultsError, saying what there is instead, if no record is ok.
+    Raises ResultsError with a count of the other statuses if no record is ok.
     """
     return grouped(ok_points(frame), along)
 
 
-def grouped(points: "pandas.DataFrame", along: str = "length") -> list[Line]:
-    """The lines of these rows of a results frame, whatever their status, as `lines` has them."""
+def grouped(points: "pandas.DataFrame", along: str = "length") -> list[Series]:
+    """Return the series of these rows, whatever their status, in the order of `series_of`."""
     identity = [name for name in (*identity_columns(points), "length") if name != along]
     found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
     for row in points.to_dict("records"):
@@ -119,43 +122,41 @@ def grouped(points: "pandas.DataFrame", along: str = "length") -> list[Line]:
         found.setdefault((row["backbone"], row["sampler"], settings), {})[row[along]] = row
     rank = {name: place for place, name in enumerate([*BACKBONE_NAMES, *SAMPLER_NAMES])}
     return [
-        Line(backbone, sampler, dict(settings), [rows[place] for place in sorted(rows)])
+        Series(backbone, sampler, dict(settings), [rows[place] for place in sorted(rows)])
         for (backbone, sampler, settings), rows in sorted(
             found.items(), key=lambda item: [rank.get(name, 99) for name in item[0][:2]]
         )
     ]
 
 
-def labelled(drawn: list[Line], hidden: Iterable[str] = ()) -> list[Line]:
-    """`drawn` with labels that say what tells each line from the others, and no more.
-
-    Settings in `hidden` are left out: the figure shows them otherwise.
-    """
-    return [_labelled(line, drawn, hidden) for line in drawn]
+def labelled(drawn: list[Series], hidden: Iterable[str] = ()) -> list[Series]:
+    """Label each series by the settings that differ among them, except those in `hidden`, which
+    the figure shows otherwise."""
+    return [_labelled(series, drawn, hidden) for series in drawn]
 
 
-def _labelled(line: Line, among: list[Line], hidden: Iterable[str]) -> Line:
-    same = [other for other in among if other.sampler == line.sampler]
+def _labelled(series: Series, among: list[Series], hidden: Iterable[str]) -> Series:
+    same = [other for other in among if other.sampler == series.sampler]
     shown = set()
-    for name in line.settings.keys() - set(hidden):
+    for name in series.settings.keys() - set(hidden):
         others = among if name in SETTINGS else same
-        # Commit costs up to half of all passes more: never silent (DESIGN.md).
+        # Commit costs up to half of all passes more: never silent.
         if name == "commit" or len({other.settings.get(name) for other in others}) > 1:
             shown.add(name)
     if "hardware" in shown:
         shown.discard("device")
-    if line.settings.get("accept") in shown:  # threshold=0.9 says accept=threshold
+    if series.settings.get("accept") in shown:  # threshold=0.9 says accept=threshold
         shown.discard("accept")
-    texts = [setting_text(name, value) for name, value in line.settings.items() if name in shown]
-    sampler = SAMPLER_NAMES.get(line.sampler, line.sampler)
-    backbone = BACKBONE_NAMES.get(line.backbone, line.backbone)
+    texts = [setting_text(name, value) for name, value in series.settings.items() if name in shown]
+    sampler = SAMPLER_NAMES.get(series.sampler, series.sampler)
+    backbone = BACKBONE_NAMES.get(series.backbone, series.backbone)
     named = [sampler] if len(same) < len(among) else []
     variant, label = ", ".join([sampler, *texts]), ", ".join([backbone, *named, *texts])
-    return replace(line, variant=variant, label=label)
+    return replace(series, variant=variant, label=label)
 
 
 def setting_text(name: str, value: Any) -> str:
-    """A setting as a label shows it: p=8, cache=dual, 1.3b, bfloat16."""
+    """Write a setting for a label: p=8, cache=dual, 1.3b, bfloat16."""
     if name in ("size", "dtype", "device", "hardware"):
         return str(value)
     names = {"tokens_per_step": "p", "block_size": "B", "prompt_len": "prompt", "length": "L"}
@@ -163,20 +164,20 @@ def setting_text(name: str, value: Any) -> str:
     return f"{short}={value}" if isinstance(value, str) else f"{short}={value:g}"
 
 
-def shared_settings(drawn: list[Line]) -> str:
-    """Name the settings common to all lines, for the caption: hardware, dtype, size, p, B, batch,
+def shared_settings(drawn: list[Series]) -> str:
+    """Name the settings common to all series, for the caption: hardware, dtype, size, p, B, batch,
     and the prompt if there is one."""
     texts = []
     names = ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size")
     for name in (*names, "length", "batch", "prompt_len"):
-        values = {line.settings[name] for line in drawn if name in line.settings}
+        values = {series.settings[name] for series in drawn if name in series.settings}
         if len(values) == 1 and values != {0}:
             texts.append(setting_text(name, values.pop()))
     return ", ".join(texts)
 
 
 def short_number(value: float) -> str:
-    """A tick label: 0.1, 20, 4k, 131k, 2M. Powers of two read as the thousands they stand for."""
+    """Write a tick label: 0.1, 20, 4k, 131k, 2M, with powers of two as thousands."""
     for unit, suffix in ((1e6, "M"), (1e3, "k")):
         if value >= unit:
             scaled = value / unit
@@ -187,5 +188,5 @@ def short_number(value: float) -> str:
 
 
 def _absent(value: Any) -> bool:
-    """Say if a frame has nothing there: None, or the NaN of an option that a sampler lacks."""
+    """Recognise a missing value: None, or NaN for an option of other samplers."""
     return value is None or value != value

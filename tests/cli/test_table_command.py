@@ -90,7 +90,7 @@ def test_lines_too_short_to_fit_are_named_on_stderr(results, capsys):
         (["speedup", "--at", "512,many"], "--at: '512,many' is not allowed; must be lengths"),
         (["speedup", "--at", "0"], "--at: '0' is not allowed"),
         (["speedup", "--reference", "gpt"], "reference: no ok record of 'gpt'; there are: diffu"),
-        (["speedup", "--reference", "ar-transformer"], "reference: no line has the counterpart"),
+        (["speedup", "--reference", "ar-transformer"], "reference: no series has the counterpart"),
         (["speedup", "--format", "html"], "format: 'html' is not known"),
         (["fit", "--at", "512"], "--at: is not allowed with table fit"),
         (["fit", "--reference", "diffutran"], "--reference: is not allowed with table fit"),

@@ -73,10 +73,10 @@ def test_each_length_with_two_batches_has_a_panel(frame):
 
 def test_records_of_one_batch_make_no_figure(frame):
     records = [at_speed("diffumamba", "block-cache", n, 1, 100) for n in (256, 512)]
-    with pytest.raises(ResultsError, match="no line of the records has two batches at the same"):
+    with pytest.raises(ResultsError, match="no series of the records has two batches at the same"):
         draw_batch(frame(*records))
     two = [at_speed("diffumamba", "block-cache", n, b, 100) for n, b in ((256, 1), (512, 2))]
-    with pytest.raises(ResultsError, match="no line of the records has two batches"):
+    with pytest.raises(ResultsError, match="no series of the records has two batches"):
         draw_batch(frame(*two))
 
 

@@ -13,6 +13,7 @@ from support.figure_records import DRAWN, LAWS, demo, record, renderer
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_throughput, save, theme
+from dlm_bench.figures.palette import BACKBONE_COLOURS
 from dlm_bench.results.series import short_number
 
 pytestmark = pytest.mark.filterwarnings("ignore::dlm_bench.figures.NotDrawnWarning")
@@ -25,28 +26,35 @@ def test_backbones_with_the_same_sampler_differ_in_greyscale():
         return 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16
 
     for group in (LAWS, ("ar-transformer", "ar-mamba")):
-        greys = sorted(lightness(theme.BACKBONE_COLOURS[name]) for name in group)
+        greys = sorted(lightness(BACKBONE_COLOURS[name]) for name in group)
         # 20 of 100: a thin line's grey needs far more than the 1 that is just noticeable.
         assert np.diff(greys).min() > 20
 
 
+@pytest.mark.parametrize("with_caption", [False, True])
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize(
     ("lengths", "steps"),
     [([2**n for n in range(9, 14)], [8]), ([2**n for n in range(4, 18)], [8, 16])],
 )
-def test_nothing_is_cropped_and_caption_and_legend_cover_no_panel(frame, name, lengths, steps):
-    figure = DRAWN[name](frame(*demo(lengths, steps)))
+def test_nothing_is_cropped_and_caption_and_legend_cover_no_panel(
+    frame, name, lengths, steps, with_caption
+):
+    figure = DRAWN[name](frame(*demo(lengths, steps, flags=["drifting"])))
+    if with_caption:
+        figure.draw_caption()
     draw = renderer(figure)
     panels = [axes.get_tightbbox(draw) for axes in figure.axes]
     legend = figure.legends[0].get_window_extent(draw)
-    caption = figure._suptitle.get_window_extent(draw)
-    for box in (*panels, legend, caption):
+    captions = [text.get_window_extent(draw) for text in figure.texts]
+    assert len(captions) == with_caption
+    for box in (*panels, legend, *captions):
         # Half a pixel of 100 an inch: text extents are rounded to pixels.
         assert min(box.x0, box.y0) >= -0.5
         assert box.x1 <= figure.bbox.x1 + 0.5
         assert box.y1 <= figure.bbox.y1 + 0.5
-    assert all(legend.y1 <= box.y0 and box.y1 <= caption.y0 for box in panels)
+    assert all(legend.y1 <= box.y0 for box in panels)
+    assert all(box.y1 <= caption.y0 for box in panels for caption in captions)
     # One column of a two-column paper, or the page where there are several panels.
     assert figure.get_figwidth() == (3.3 if len(panels) == 1 else 6.9)
 
@@ -118,14 +126,17 @@ def test_files_are_byte_identical_from_process_to_process_with_truetype_fonts(fr
         pdf = (tmp_path / "1" / f"{name}.pdf").read_bytes()
         assert b"/FontFile2" in pdf  # an embedded TrueType font
         assert b"/Type3" not in pdf
-        assert b"/Subtype /Image" not in pdf  # lines are drawn as lines
+        assert b"/Subtype /Image" not in pdf  # curves are drawn as curves
+        assert pdf.count(b"/FontFile2") == 1, "a ligature has a font of its own"
 
 
 def test_save_makes_folders_keeps_dots_in_the_name_and_says_what_it_wrote(frame, tmp_path):
     figure = draw_throughput(frame(record("diffutran", "full", 512)))
     paths = save(figure, tmp_path / "new" / "fig.p8")
-    assert [path.name for path in paths] == ["fig.p8.pdf", "fig.p8.png"]
-    assert all(path.stat().st_size > 1000 for path in paths)
+    assert [path.name for path in paths] == [
+        f"fig.p8.{kind}" for kind in ("pdf", "png", "txt", "tex")
+    ]
+    assert all(path.stat().st_size > 1000 for path in paths[:2])
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"figure .*file"):
         save(figure, tmp_path / "file" / "fig")
@@ -139,6 +150,13 @@ def test_save_leaves_the_figure_and_its_layout_as_they_were(frame, tmp_path):
     assert [path.read_bytes() for path in save(figure, tmp_path / "b")] == first
 
 
-def test_lines_and_their_names_have_one_home():
-    names = {"lines", "grouped", "labelled", "shared_settings", "BACKBONE_NAMES", "SAMPLER_NAMES"}
+def test_series_and_their_names_have_one_home():
+    names = {
+        "series_of",
+        "grouped",
+        "labelled",
+        "shared_settings",
+        "BACKBONE_NAMES",
+        "SAMPLER_NAMES",
+    }
     assert not names & {*vars(theme)}, "they are those of results.series"

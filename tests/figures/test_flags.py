@@ -1,7 +1,15 @@
 """Flagged points are ringed and the caption says why; a figure without flags is as it was."""
 
 import pytest
-from support.figure_records import DRAWN, caption_of, demo, measured, record, renderer
+from support.figure_records import (
+    DRAWN,
+    caption_of,
+    demo,
+    legend_of,
+    measured,
+    record,
+    renderer,
+)
 
 from dlm_bench.figures import draw_latency, draw_throughput, save
 from dlm_bench.figures.flags import FLAGS
@@ -82,9 +90,16 @@ def test_a_speedup_is_ringed_for_the_flags_of_what_it_is_over_too():
 def test_a_caption_with_every_flag_covers_no_panel(name, tmp_path):
     records = [record.model_copy(update={"flags": [*FLAGS]}) for record in demo(LENGTHS)]
     figure = DRAWN[name](frame_of(records))
+    figure.draw_caption()
     draw = renderer(figure)
-    caption = figure._suptitle.get_window_extent(draw)
+    caption = figure.texts[0].get_window_extent(draw)
     assert all(axes.get_tightbbox(draw).y1 <= caption.y0 for axes in figure.axes)
     # Half a pixel of 100 an inch: text extents are rounded to pixels.
     assert caption.x1 <= figure.bbox.x1 + 0.5
     assert all(path.stat().st_size for path in save(figure, tmp_path / name))
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_legend_has_an_entry_for_rings_only_where_there_are_any(name):
+    assert "flagged" in legend_of(DRAWN[name](with_flags({512: ["drifting"]}, name)))
+    assert "flagged" not in legend_of(DRAWN[name](with_flags({}, name)))

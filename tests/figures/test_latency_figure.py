@@ -65,7 +65,7 @@ def test_latency_equations_stay_inside_their_panels_and_off_the_data(frame):
 
 def test_latency_says_how_many_lengths_there_are_if_too_few(frame):
     two = frame(*(record("diffutran", "full", n) for n in (512, 1024)))
-    with pytest.raises(ResultsError, match=r"no 3 ok lengths for any line; .* full \(2\)"):
+    with pytest.raises(ResultsError, match=r"no 3 ok lengths for any series; .* full \(2\)"):
         draw_latency(two)
     with pytest.raises(ResultsError, match=r"for sampler 'ar'; .* full \(2\)"):
         draw_latency(two, sampler="ar")

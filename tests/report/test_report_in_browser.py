@@ -78,7 +78,7 @@ def click(page, selector):
     page.run(f"document.querySelector({json.dumps(selector)}).click()")
 
 
-def shown(page, name="lines shown"):
+def shown(page, name="series shown"):
     return page.run(f"Bokeh.documents[0].get_model_by_name('{name}').booleans")
 
 
@@ -95,13 +95,13 @@ def test_a_click_on_a_legend_hides_a_line_in_every_figure_and_shows_it_again(ope
     assert shown(page) == [True] * 9
     page.wait_until(f"{INK % 'latency'} > 1000")
     before = page.run(INK % "latency")
-    click(page, "#throughput [data-line='0']")
+    click(page, "#throughput [data-series='0']")
     assert shown(page) == [False] + [True] * 8
     assert shown(page, "points shown") == [False] * 4 + [True] * 32
     page.wait_until(f"{INK % 'latency'} < {before}")
-    pressed = "document.querySelector('#latency [data-line=\"0\"]').getAttribute('aria-pressed')"
+    pressed = "document.querySelector('#latency [data-series=\"0\"]').getAttribute('aria-pressed')"
     assert page.run(pressed) == "false"
-    click(page, "#latency [data-line='0']")
+    click(page, "#latency [data-series='0']")
     assert shown(page) == [True] * 9
     page.wait_until(f"{INK % 'latency'} === {before}")
 
@@ -137,7 +137,7 @@ def test_a_hover_shows_the_facts_of_a_point(opened):
 def test_another_panel_shows_its_own_lines(opened):
     page = opened(*study(), *(record("diffumamba", length=n, p=16) for n in LENGTHS))
     assert shown(page) == [True] * 9 + [False]
-    click(page, "#throughput [data-line='2']")
+    click(page, "#throughput [data-series='2']")
     page.run(
         "const panel = document.getElementById('facet'); panel.value = '1';"
         "panel.dispatchEvent(new Event('change', { bubbles: true }))"

@@ -58,12 +58,12 @@ def demo(lengths=(512, 1024, 2048, 4096, 8192), steps=(8,), **more):
 
 
 def measured(axes):
-    """The measured lines of a panel by their labels."""
+    """The measured curves of a panel by their labels."""
     return {each.get_label(): each.lines[0] for each in axes.containers}
 
 
 def caption_of(figure):
-    return figure.get_suptitle().replace("\n", " ")
+    return figure.caption
 
 
 def legend_of(figure):

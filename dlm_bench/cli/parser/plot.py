@@ -14,7 +14,8 @@ def add(subparsers: Commands) -> None:
         subparsers,
         "plot",
         "draw figures of results",
-        "Draw the figures that the records allow, as PDF and PNG.",
+        "Draw the figures that the records allow, as PDF and PNG, and write the caption of each as "
+        "text and LaTeX.",
         EXAMPLE,
     )
     add_results(parser)
@@ -36,6 +37,9 @@ def add(subparsers: Commands) -> None:
         "--predict",
         metavar="NAME|measured",
         help="throughput, paper-full and paper-block figures: add this hardware's roofline bound",
+    )
+    parser.add_argument(
+        "--caption", action="store_true", help="draw the caption into the picture, too"
     )
     parser.add_argument(
         "--output",

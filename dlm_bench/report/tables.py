@@ -1,4 +1,4 @@
-"""The report beside the numbers: environments, and points that failed or are less sure."""
+"""The tables of environments, of failed points and of flagged points."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,15 +16,15 @@ STATUSES = {"oom": "out of memory", "timeout": "ran out of time"}
 
 @dataclass(frozen=True)
 class Failures:
-    """The points that were tried and never measured, and how many of each status."""
+    """The points tried and never measured, with a count of each status."""
 
     table: Table
     counts: dict[str, int]
 
 
 def environments(records: Iterable[Record]) -> Table:
-    """Tabulate the environments: a row a fact, a column for each environment, with the
-    records that come from it. Kernels and graphs are those of its records, all of them."""
+    """Tabulate the environments: a row an entry, a column an environment, with the number of
+    records, and with all their kernels and graphs."""
     found: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:
         key = tuple((name, str(value)) for name, value in record.environment.items())
@@ -46,8 +46,8 @@ def environments(records: Iterable[Record]) -> Table:
     return Table(titles, rows)
 
 
-def standing(records: Iterable[Record]) -> list[Record]:
-    """The record that stands for each point: of several the last ok one, or the last."""
+def latest(records: Iterable[Record]) -> list[Record]:
+    """Return a record for each point: the last ok record, or else the last."""
     found: dict[tuple[Any, ...], Record] = {}
     for record in records:
         before = found.get(_point(record))
@@ -57,7 +57,7 @@ def standing(records: Iterable[Record]) -> list[Record]:
 
 
 def failures(points: Iterable[Record]) -> Failures:
-    """The points that have no measurement; `points` are their standing records."""
+    """Tabulate the points without a measurement; `points` are the records of `latest`."""
     missing = [record for record in points if record.status != "ok"]
     counts = Counter(str(record.status) for record in missing)
     rows = [
@@ -68,7 +68,7 @@ def failures(points: Iterable[Record]) -> Failures:
 
 
 def flagged(points: Iterable[Record]) -> Table:
-    """The measured points with flags, and what they mean; `points` are their standing records."""
+    """Tabulate the measured points with flags; `points` are the records of `latest`."""
     rows = [
         [
             ", ".join(record.flags),
@@ -101,10 +101,10 @@ def _days(records: Sequence[Record]) -> str:
     return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
 
-def _together(title: str, facts: Iterable[dict[str, str]]) -> dict[str, str]:
-    """Each fact under its titled name, with every value that it has among the records."""
+def _together(title: str, entries: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Return each entry under a titled name, with all values among the records."""
     values: dict[str, dict[str, None]] = {}
-    for each in facts:
+    for each in entries:
         for name, value in each.items():
             values.setdefault(f"{title} {name}", {})[str(value)] = None
     return {name: ", ".join(there) for name, there in values.items()}
