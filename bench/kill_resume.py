@@ -85,7 +85,7 @@ class Study:
             sampler = '"full"\ntokens_per_step = 8'
             text = TORCH.format(lengths=lengths, sampler=sampler)
             self._sweep.write_text(text.replace(', "ar-transformer", "ar-mamba"', ""))
-            from dlm_bench.sweep.plan import make_plan
+            from dlm_bench.sweep.planning import make_plan
 
             self.wanted = make_plan(self._sweep).identities()
         else:

@@ -19,6 +19,6 @@ def cost(args: argparse.Namespace) -> int:
         return 0
     for name in asked:
         raise ConfigError(f"--{name.replace('_', '-')}: is not allowed with --sweep, which says it")
-    sweep = load_sweep(args.sweep, here=False)
+    sweep = load_sweep(args.sweep, on_this_machine=False)
     print(sweep_report(sweep, find_hardware(args.hardware), args.format))
     return 0

@@ -18,7 +18,7 @@ from dlm_bench.results.store import append_record, check_writable
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.streams import folded
-from dlm_bench.sweep.expand import origins_of
+from dlm_bench.sweep.expand import provenance
 from dlm_bench.timing.measure import measure_point
 from dlm_bench.timing.settings import DEFAULTS
 
@@ -57,7 +57,7 @@ def _measure(args: argparse.Namespace) -> int:
     asked = asdict(settings) | {"kernels": forced}
     if args.checkpoint is not None:  # no sweep asks for that
         asked["checkpoint"] = model.checkpoint
-    origin = origins_of(args.backbone, args.sampler, args.random_weights)
+    origin = provenance(args.backbone, args.sampler, args.random_weights)
     record.identity = identity(record.point, asked, record.environment["hardware"], origin)
     record.settings = asked_of(asked)
     try:

@@ -24,7 +24,7 @@ from dlm_bench.results.store import check_writable, size_of
 from dlm_bench.signals import exit_code
 from dlm_bench.sweep.budget import run_within
 from dlm_bench.sweep.file import find_sweep
-from dlm_bench.sweep.launch.multi_gpu import gpu_places, run_on
+from dlm_bench.sweep.launch.multi_gpu import gpu_environments, run_on
 from dlm_bench.sweep.launch.slurm import slurm_options
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import SweepProgress
@@ -53,7 +53,7 @@ def sweep(args: argparse.Namespace) -> int:
         # This process stays without torch, whose memory and threads belong to the workers.
         plan = executor.plan(args.file, **overrides)
         check_budget(args, plan)
-        places = gpu_places(plan) if args.launcher == "local" else []
+        places = gpu_environments(plan) if args.launcher == "local" else []
         output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
         start = size_of(output) if start is None else start
         warn_of_random_weights(plan.sweep)
@@ -152,9 +152,9 @@ def _way_to_run(
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU
         fleet = [executor.at(place) for place in places]
-        return partial(run_on, fleet, plan, records, progress.begin, shared.free)
+        return partial(run_on, fleet, plan, records, progress.begin, shared.claim)
     if budget is None:
-        return partial(executor.run, plan, records, progress.begin, wanted=shared.free)
+        return partial(executor.run, plan, records, progress.begin, wanted=shared.claim)
     begun = time.monotonic()
 
     def within_budget() -> Generator[Result, None, None]:
@@ -165,8 +165,8 @@ def _way_to_run(
             plan,
             records,
             progress.begin,
-            wanted=shared.free,
-            wanted_again=shared.free_again,
+            wanted=shared.claim,
+            wanted_again=shared.claim_again,
             improve=progress.improve,
         )
 

@@ -14,8 +14,8 @@ from dlm_bench.samplers.schedule import run_lengths
 from dlm_bench.sweep.budget import predict
 from dlm_bench.sweep.cost import sweep_seconds_text
 from dlm_bench.sweep.launch.task import parts_of
-from dlm_bench.sweep.load import Sweep, device_is_here, load_sweep
-from dlm_bench.sweep.plan import Plan, make_plan
+from dlm_bench.sweep.load import Sweep, has_device, load_sweep
+from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
 from dlm_bench.sweep.run import Executor
 
@@ -24,8 +24,8 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Print the points, and what is asked for besides."""
     on_slurm = args.launcher == "slurm"
     # The machine that submits may have neither the GPU nor the kernels that the jobs find.
-    here = not on_slurm and device_is_here(args.file, args.device)
-    sweep = load_sweep(args.file, here=here, **overrides)
+    here = not on_slurm and has_device(args.file, args.device)
+    sweep = load_sweep(args.file, on_this_machine=here, **overrides)
     # Before anything is printed.
     hardware = None if args.hardware is None else find_hardware(args.hardware)
     _print_plan(sweep)
@@ -40,7 +40,9 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
         print("the memory limit was not checked: a worker says what it needs by itself")
     if not (on_slurm or args.resume or args.budget or hardware):
         return 0
-    plan = make_plan(args.file, here=here, **overrides)  # with torch, which takes seconds
+    from dlm_bench.sweep.planning import make_plan  # with torch, which takes seconds
+
+    plan = make_plan(args.file, on_this_machine=here, **overrides)
     check_budget(args, plan)
     output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
     found = find_records(args, plan, output) if args.resume else {}
@@ -65,12 +67,12 @@ def check_budget(args: argparse.Namespace, plan: Plan) -> None:
 
 
 def _predict(executor: Executor, plan: Plan, found: dict[str, Record], budget: float) -> None:
-    """Measure each line of a sweep once and print what its points will take."""
+    """Run a pilot of each series of a sweep, and print the time that the sweep will take."""
     estimate = predict(executor, plan, found)
     print(
         f"estimated time: {duration(estimate.least)} (all points are within the tolerance at "
         f"once) to {duration(estimate.most)} (all take max_seconds); budget: {duration(budget)}; "
-        f"by a pilot run of {counted(estimate.lines, 'group')}"
+        f"by a pilot run of {estimate.series} series"
     )
 
 

@@ -14,7 +14,7 @@ from dlm_bench.results.store import frame_of, read_records
 from dlm_bench.streams import screen_width
 from dlm_bench.sweep.load import Sweep
 from dlm_bench.sweep.plan import Plan
-from dlm_bench.sweep.resume import others_in
+from dlm_bench.sweep.resume import measured_otherwise
 
 
 def find_records(args: argparse.Namespace, plan: Plan, output: Path) -> dict[str, Record]:
@@ -29,7 +29,7 @@ def find_records(args: argparse.Namespace, plan: Plan, output: Path) -> dict[str
             )
         return {}
     _print_found(plan, found, output, args.retry_failed)
-    for text in others_in(plan, records, found):
+    for text in measured_otherwise(plan, records, found):
         print(text)
     if args.retry_failed:
         return {key: record for key, record in found.items() if record.status == "ok"}

@@ -30,7 +30,7 @@ def sweep_on_slurm(
     check_slurm()
     with Executor() as executor:
         # The machine that submits may have neither the GPU nor the kernels that the jobs find.
-        plan = executor.plan(args.file, here=False, **overrides)
+        plan = executor.plan(args.file, on_this_machine=False, **overrides)
     output = (args.output or Path("results") / f"{plan.sweep.name}.jsonl").absolute()
     warn_of_random_weights(plan.sweep)
     check_writable(output)
@@ -52,7 +52,7 @@ def sweep_on_slurm(
         for part in parts:
             task = Task(
                 sweep=copy,
-                overrides=overrides | {"beside": str(Path(args.file).absolute().parent)},
+                overrides=overrides | {"base_folder": str(Path(args.file).absolute().parent)},
                 points=[names[index] for index in part],
                 output=output,
                 start=start,

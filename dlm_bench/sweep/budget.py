@@ -1,4 +1,4 @@
-"""A sweep within a time: every point once, then again where the stated error is largest."""
+"""A sweep within a time: every point once, then again those with the largest stated errors."""
 
 import math
 import time
@@ -11,9 +11,9 @@ from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.run import Executor
 
-LEAST_SECONDS = 1.0  # of sampling a point to a tolerance, as timing.estimate has it
+MIN_SAMPLING_SECONDS = 1.0  # of sampling a point to a tolerance, as timing.estimate has it
 SETTLE_SECONDS = 1.0  # of its warm-up, at least
-LEAST_BUDGET = 1e-3  # seconds; what is left of one may be none
+MIN_BUDGET = 1e-3  # seconds; what is left of one may be none
 FIRST_SHARE = 0.4  # of the budget, for measuring every point once
 # How a point is measured to predict the others.
 PILOT_SETTINGS = {"mode": "sampled", "warmup": 0, "repeats": 1, "nodes": 2, "tolerance": 1.0}
@@ -23,20 +23,20 @@ MIN_GAIN = 1.25  # an error is to get smaller by this factor, or its point is le
 
 @dataclass(frozen=True)
 class Improvable:
-    """A measured point whose error more sampling would reduce.
+    """A measured point with an error that more sampling would reduce.
 
-    index: in the plan; model: the key of its model; error: relative; sampling: seconds that its
-    sampling took; besides: seconds that everything else about it took.
+    index: in the plan. model: the key of the point's model. error: relative.
+    sampling, overhead: seconds of sampling, and of everything else.
     """
 
     index: int
     model: tuple[str, ...]
     error: float
     sampling: float
-    besides: float
+    overhead: float
 
     def seconds_to(self, error: float) -> float:
-        """Seconds of sampling that bring the error down to this: four times as many halve it."""
+        """Return the seconds of sampling for this error: four times as many halve an error."""
         return self.sampling * (self.error / error) ** 2
 
 
@@ -52,19 +52,19 @@ def run_within(
     wanted_again: Callable[[int], bool] = lambda index: True,
     improve: Callable[[int, int, int], object] | None = None,
 ) -> Generator[tuple[int, Record, float], None, None]:
-    """Measure as `Executor.run` does, and use what is left of `budget` seconds to measure points
-    again that are not within the sweep's tolerance.
+    """Measure as `Executor.run` does, then use the rest of `budget` seconds for points whose error
+    is above the sweep's tolerance.
 
-    The first time a point gets its share, by its work, of FIRST_SHARE of the budget, and at least
-    two rounds however long they take. Then points get what brings all of them to one and the same
-    error, as small as the time allows: each at most once. Yields what `Executor.run` does; of two
-    records of a point the later one is the better. `wanted_again` is asked right before a point
-    starts again. `improve` is told, in the place of `begin`, a point that starts again, the how
-    manyth it is, and of how many.
+    At first a point gets a share of FIRST_SHARE of the budget, by work, and at least two rounds.
+    Then all points are brought to a common error, as small as the time allows, each measured again
+    at most once. Yields as `Executor.run` does; the later record of a point is the better.
+
+    wanted_again: asked right before a point starts again; False leaves the point out.
+    improve: called instead of `begin` for a point that starts again, with index, number and count.
     """
     begun = clock()
     measuring = plan.sweep.measuring
-    budget = max(budget, LEAST_BUDGET)
+    budget = max(budget, MIN_BUDGET)
     per_work = FIRST_SHARE * budget / sum(plan.work)
     most = math.inf if plan.sweep.timeout is None else TIMEOUT_SHARE * plan.sweep.timeout
 
@@ -100,24 +100,24 @@ def run_within(
             begin(point.index)
         else:
             improve(point.index, improved, improved + len(worth) - 1)
-        sampling = min(point.seconds_to(target), max(most - point.besides, point.sampling))
+        sampling = min(point.seconds_to(target), max(most - point.overhead, point.sampling))
         record, seconds = executor.measure(plan, point.index, sampling)
         yield point.index, record, seconds
 
 
 def improvable_of(plan: Plan, index: int, record: Record, seconds: float = 0.0) -> list[Improvable]:
-    """Return the point of a record, measured in `seconds`, if more sampling would reduce its
+    """Return the point of a record, measured in `seconds`, if more sampling would reduce the
     error."""
     sampling = record.telemetry.get("region_seconds")
     if record.status != "ok" or record.error_estimate is None or sampling is None:
         return []
-    besides = max(0.0, seconds - sampling)
+    overhead = max(0.0, seconds - sampling)
     model = model_key(plan.sweep.points[index])
-    return [Improvable(index, model, record.error_estimate, sampling, besides)]
+    return [Improvable(index, model, record.error_estimate, sampling, overhead)]
 
 
 def common_error(points: Sequence[Improvable], left: float, loading: float, least: float) -> float:
-    """Return the smallest error, but `least`, that all points can be brought to in `left` seconds.
+    """Return the smallest error, but `least`, for all points within `left` seconds.
 
     Each model takes `loading` seconds to load.
     """
@@ -125,7 +125,7 @@ def common_error(points: Sequence[Improvable], left: float, loading: float, leas
     def cost(error: float) -> float:
         wanted = [each for each in points if each.error > MIN_GAIN * error]
         models = {each.model for each in wanted}
-        return loading * len(models) + sum(x.seconds_to(error) + x.besides for x in wanted)
+        return loading * len(models) + sum(x.seconds_to(error) + x.overhead for x in wanted)
 
     low, high = least, max(least, *(each.error for each in points))
     if cost(low) <= left:
@@ -138,13 +138,14 @@ def common_error(points: Sequence[Improvable], left: float, loading: float, leas
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds that a sweep will take, by a pilot run of one point of each series.
+    """The time that a sweep will take, by a pilot run of a point of each series.
 
-    lines: series that had a pilot run; least: if every point is within the tolerance as soon as can
-    be; most: if every point takes all of its `max_seconds`.
+    series: with a pilot run.
+    least: seconds if every point reaches the tolerance at once.
+    most: seconds if every point takes all of `max_seconds`.
     """
 
-    lines: int
+    series: int
     least: float
     most: float
 
@@ -155,11 +156,11 @@ def predict(
     found: Mapping[str, Record] = MappingProxyType({}),
     clock: Callable[[], float] = time.monotonic,
 ) -> Prediction:
-    """Run a pilot of each series of a sweep, one round of its shortest point without a record, and
-    return the seconds that all such points will take.
+    """Run a pilot of each series, a round of the shortest point without a record, and predict the
+    time for all such points.
 
-    A round is scaled by the work of a point; what a point needs besides, and the loading of each
-    model, are as in the pilot. Raises ResultsError if no pilot can run.
+    A round is scaled by the work of a point; overhead and the loading of each model are taken from
+    the pilot. Raises ResultsError if no pilot can run.
     """
     missing = [
         (index, point)
@@ -186,11 +187,11 @@ def predict(
             continue
         pilots += 1
         loading.setdefault(model_key(shortest), clock() - begun - seconds)
-        besides = seconds - sampling + SETTLE_SECONDS
+        overhead = seconds - sampling + SETTLE_SECONDS
         for index, _ in members:
             each = sampling * plan.work[index] / plan.work[first]
-            least += besides + max(measuring.repeats * each, LEAST_SECONDS)
-            most += besides + max(2 * each, measuring.max_seconds)
+            least += overhead + max(measuring.repeats * each, MIN_SAMPLING_SECONDS)
+            most += overhead + max(2 * each, measuring.max_seconds)
     if not pilots:
         raise ResultsError("no point could be measured, so nothing can be predicted")
     return Prediction(pilots, least + sum(loading.values()), most + sum(loading.values()))

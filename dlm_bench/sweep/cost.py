@@ -1,4 +1,4 @@
-"""The seconds that a sweep must take on some hardware, before any of it is run."""
+"""The seconds that a sweep must take on some hardware, before any point is run."""
 
 from typing import Any
 
@@ -7,17 +7,18 @@ from dlm_bench.errors import counted
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
-from dlm_bench.sweep.budget import LEAST_SECONDS
-from dlm_bench.sweep.plan import Plan, expected_work
+from dlm_bench.sweep.budget import MIN_SAMPLING_SECONDS
+from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
+from dlm_bench.sweep.work import expected_work
 
 
 def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
-    """Say what measuring all points of a plan takes on some hardware, without its loading.
+    """Say in a line how long all points of a plan take on some hardware, without loading.
 
-    At least: the roofline of the timed passes, and of a sampled point LEAST_SECONDS. At most: all
-    sampled points take their `max_seconds`. A point in another precision than the hardware's peak
-    is predicted in the precision of the peak, with a note.
+    At least: the roofline of the timed passes, and MIN_SAMPLING_SECONDS for a sampled point. At
+    most: all sampled points take their `max_seconds`. A point in another precision than the
+    hardware's peak is predicted in the precision of the peak, with a note.
     """
     measuring, least, most, sampled, unknown = plan.sweep.measuring, 0.0, 0.0, 0, 0
     once = measuring.model_copy(update={"mode": "exact", "warmup": 0, "repeats": 1})
@@ -40,7 +41,7 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
         sampled += 1
         # Of the point as asked for: the work of the plan is in the same precision.
         rounds = decode * work / expected_work(asked, once, options)
-        least += max(rounds, min(LEAST_SECONDS, measuring.max_seconds))
+        least += max(rounds, min(MIN_SAMPLING_SECONDS, measuring.max_seconds))
         most += max(rounds, measuring.max_seconds)
     count = len(plan.sweep.points) - unknown
     text = (
@@ -58,7 +59,7 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
 
 
 def _floor(point: Point, options: dict[str, Any], hardware: Hardware) -> float | None:
-    """The roofline of one decode in seconds; None where it is not known, or has no room."""
+    """Return the roofline of a decode in seconds; None if unknown, or out of memory."""
     sampler = build_sampler(point.sampler, **options)
     if not sampler.known or point.backbone not in BACKBONES:
         return None

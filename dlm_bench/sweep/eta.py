@@ -15,8 +15,11 @@ RELIABLE_RATIO = 4.0
 
 @dataclass(frozen=True)
 class _Measured:
-    """A point that was measured: its work, its passes, the seconds of its measuring, and those of
-    its sampling with its rounds, if it was sampled."""
+    """A measured point.
+
+    work, passes: of the point. seconds: of the measurement.
+    sampling, rounds: of the sampling, if the point was sampled.
+    """
 
     work: float
     passes: float
@@ -25,8 +28,10 @@ class _Measured:
     rounds: int = 0
 
     def scaled(self, factor: float, max_seconds: float) -> float:
-        """Seconds of a point whose passes take `factor` times as long in all. Sampling ends when it
-        has taken `max_seconds`, after two rounds at least."""
+        """Return the seconds of a point whose passes take `factor` times as long in all.
+
+        Sampling ends after `max_seconds`, and at least two rounds.
+        """
         if not self.rounds:
             return factor * self.seconds
         each = factor * self.sampling / self.rounds
@@ -35,11 +40,11 @@ class _Measured:
 
 
 class TimeLeft:
-    """Seconds that points will still take, by what was measured of the same backbone and sampler,
-    or else of the backbone, of the sampler, of all; and for each model to come, a worker's start.
+    """A prediction of the time left, by measured points of the same backbone and sampler, or else
+    of the backbone, of the sampler, of all; and a worker's start for each new model.
 
-    A pass takes a fixed time and a time by its work. So a point takes longer than another at least
-    by the ratio of their passes, or of their work, and at most by the other of the two.
+    A pass takes a fixed time and a time by the work. So two points differ by a factor between the
+    ratio of their passes and the ratio of their work.
     """
 
     def __init__(self, max_seconds: float = math.inf, timeout: float | None = None) -> None:
@@ -53,11 +58,11 @@ class TimeLeft:
         point: Point,
         work: float,
         seconds: float,
-        besides: float,
+        overhead: float,
         passes: float | None = None,
         record: Record | None = None,
     ) -> None:
-        """A point was measured in `seconds`, and `besides` went into getting there."""
+        """Take note of a point measured in `seconds`, after `overhead` seconds to get there."""
         told: dict[str, Any] = {} if record is None else record.telemetry
         sampling = told.get("region_seconds")
         sampled = record is not None and record.mode == "sampled" and sampling is not None
@@ -70,10 +75,11 @@ class TimeLeft:
         for key in _keys_of(point):
             self._measured.setdefault(key, []).append(measured)
         model = model_key(point)
-        self._starts[model] = self._starts.get(model, 0.0) + besides
+        self._starts[model] = self._starts.get(model, 0.0) + overhead
 
     def seconds(self, points: Sequence[tuple[Any, ...]]) -> float | None:
-        """For these points, each with work and passes; None before anything was measured."""
+        """Return the seconds for these points, each with work and passes; None before any
+        measurement."""
         found = self._sums(points)
         return None if found is None else found[1]
 
@@ -83,8 +89,11 @@ class TimeLeft:
         at_once: int = 1,
         elapsed: Sequence[float] | None = None,
     ) -> float | None:
-        """For these points, `at_once` of them at a time; None if that may be off by more than a
-        factor of 2. `elapsed`: seconds that each point has been under way, 0 for one to come."""
+        """Return the seconds for these points, `at_once` at a time; None if perhaps off by more
+        than a factor of 2.
+
+        elapsed: seconds since each point was begun, 0 for a point to come.
+        """
         found = self._sums(points, at_once, elapsed)
         if found is None or found[2] > RELIABLE_RATIO * found[0]:
             return None
@@ -97,7 +106,7 @@ class TimeLeft:
         at_once: int = 1,
         elapsed: Sequence[float] | None = None,
     ) -> tuple[float, float, float] | None:
-        """The least, the likely and the most seconds until the last of these points ends."""
+        """Return the least, the likely and the most seconds until the last of these points ends."""
         if not self._measured:
             return None
         sums, longest = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
@@ -119,7 +128,7 @@ class TimeLeft:
         return least, likely, most
 
     def _bounds_of(self, point: Point, work: float, passes: float) -> tuple[float, float, float]:
-        """Bounds of the seconds of a point, and by which factor they may both be off."""
+        """Return bounds of a point's seconds, and a factor by which both may be off."""
         keys = _keys_of(point)
         key = next(key for key in keys if key in self._measured)
         alike = self._measured[key]

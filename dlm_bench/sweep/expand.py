@@ -1,4 +1,4 @@
-"""The points of a sweep's lines: the product of all their lists."""
+"""The points of a sweep's groups: the product of all their lists."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,21 +10,23 @@ from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info, orig
 from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
+from dlm_bench.samplers import SAMPLERS, build_sampler, options_of
+from dlm_bench.samplers.denoising import AcceptingSampler
 from dlm_bench.sweep.file import File, Group, as_list
 from dlm_bench.sweep.mistakes import Mistakes
 
 
 def pair_key(backbone: str, sampler: str) -> str:
-    """The key of a backbone and a sampler together."""
+    """Return the key of a backbone and a sampler together."""
     return f"{backbone} {sampler}"
 
 
-def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, str]:
-    """Return the packages with their versions, or the digests of folders, that a backbone and a
-    sampler come from, where they are not this project's own. Raises ConfigError for a backbone or
-    sampler that is not there, or a folder without the weights."""
-    from dlm_bench.samplers import SAMPLERS
+def provenance(backbone: str, sampler: str, random_weights: bool) -> dict[str, str]:
+    """Return the packages with versions, or the digests of folders, of a backbone and a sampler
+    from elsewhere; this project's own are left out.
 
+    Raises ConfigError for an unknown backbone or sampler, or a folder without the weights.
+    """
     found = {
         "backbone": origin_of(backbone_info(backbone), random_weights),
         "sampler": package_of("sampler", sampler, SAMPLERS),
@@ -33,21 +35,21 @@ def origins_of(backbone: str, sampler: str, random_weights: bool) -> dict[str, s
 
 
 class Expansion:
-    """The points of the lines added so far, lengths running fastest, then prompts and batches.
+    """The points of the groups added so far: lengths run fastest, then prompts and batches.
 
-    traces, folders, origins: as Sweep and Measuring have them. Files and folders that a line names
-    are relative to `beside`.
+    traces, folders, provenance: as in Sweep and Measuring.
+    Paths in a group are relative to `base_folder`.
     """
 
-    def __init__(self, file: File, beside: Path, mistakes: Mistakes) -> None:
-        self._file, self._beside, self._mistakes = file, beside, mistakes
+    def __init__(self, file: File, base_folder: Path, mistakes: Mistakes) -> None:
+        self._file, self._base_folder, self._mistakes = file, base_folder, mistakes
         self.points: list[Point] = []
         self.traces: dict[str, str] = {}
         self.folders: dict[str, str] = {}
-        self.origins: dict[str, dict[str, str]] = {}
+        self.provenance: dict[str, dict[str, str]] = {}
 
     def add(self, number: int, line: Group) -> None:
-        """Add the points of the line of this number, or note what is wrong with it."""
+        """Add the points of the group of this number, or note the mistakes there."""
         file, where = self._file, ("lines", number)
         axes = {key: as_list(value) for key, value in (line.model_extra or {}).items()}
         for key in [key for key, values in axes.items() if not values]:
@@ -64,13 +66,13 @@ class Expansion:
     def _add(
         self, number: int, line: Group, names: tuple[str, str, str], asked: dict[str, Any]
     ) -> None:
-        """Add the points of one size, backbone, sampler and choice of its options."""
+        """Add the points of a size, backbone, sampler and choice of options."""
         size, backbone, name = names
         file, where = self._file, ("lines", number)
         sampler = self._sampler(where, name, asked)
         if backbone.startswith(FOLDER):
             place = Path(backbone.removeprefix(FOLDER)).expanduser()
-            backbone = f"{FOLDER}{self._beside / place}"
+            backbone = f"{FOLDER}{self._base_folder / place}"
         found: list[BackboneInfo] = []
         if not self._mistakes.check(lambda: found.append(backbone_info(backbone)), *where):
             return
@@ -79,7 +81,7 @@ class Expansion:
             size = there.default_size  # the size of the others says nothing of a folder
         checks = [lambda: there.check_size(size), lambda: self._one_folder(there)]
         if backbone not in OWN and file.kernels:
-            from dlm_bench.kernels.choice import check_unmask_kernels
+            from dlm_bench.sweep.kernels import check_unmask_kernels  # with torch
 
             checks.append(lambda: check_unmask_kernels(file.kernels))
         if sampler is not None:
@@ -114,10 +116,7 @@ class Expansion:
         self._mistakes.check(points, *where)
 
     def _sampler(self, where: Sequence[Any], name: str, asked: dict[str, Any]) -> Any:
-        """The sampler of a line, or None, with all that is wrong with its options noted."""
-        from dlm_bench.samplers import SAMPLERS, build_sampler, options_of
-        from dlm_bench.samplers.denoising import AcceptingSampler
-
+        """Build the sampler of a group; None if an option is wrong, with all mistakes noted."""
         options, allowed = dict(asked), list[str]()
         if not self._mistakes.check(lambda: allowed.extend(options_of(name)), *where):
             return None
@@ -126,7 +125,7 @@ class Expansion:
             self._mistakes.note(_no_option(option, name, allowed), *where)
             del options[option]
         if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
-            options["trace"] = str(self._beside / asked["trace"])
+            options["trace"] = str(self._base_folder / asked["trace"])
         trace, wrong = options.get("trace"), bool(unknown)
         while True:
             try:
@@ -146,21 +145,20 @@ class Expansion:
             return sampler
 
     def _one_folder(self, found: BackboneInfo) -> None:
-        """Take note of a folder. Raises ConfigError for a second one of the same name."""
+        """Take note of a folder. Raises ConfigError for a second folder of the same name."""
         if found.folder:
             other = self.folders.setdefault(found.name, found.folder)
             if other != found.folder:
                 raise ConfigError(f"backbone: {found.name!r} is {other!r} and {found.folder!r}")
 
     def _origin(self, backbone: str, called: str, sampler: str) -> None:
-        origin = origins_of(backbone, sampler, self._file.random_weights)
-        if origin:
-            self.origins[pair_key(called, sampler)] = origin
+        found = provenance(backbone, sampler, self._file.random_weights)
+        if found:
+            self.provenance[pair_key(called, sampler)] = found
 
 
 def _no_option(option: str, sampler: str, allowed: Sequence[str]) -> ConfigError:
-    """Return the error for an option that a sampler lacks, with the key of a sweep file that was
-    meant instead."""
+    """Return the error for an option that a sampler lacks, with the likely key of a sweep file."""
     if option in File.model_fields and option not in Group.model_fields:
         return ConfigError(
             f"{option}: sampler {sampler!r} has no such option; all points of a sweep have the "

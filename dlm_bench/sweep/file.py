@@ -1,5 +1,6 @@
-"""The keys of a sweep file, and the lines of its mistakes."""
+"""The keys of a sweep file, and the wording of mistakes in them."""
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ from dlm_bench.errors import (
     share_of,
 )
 from dlm_bench.results.record import Graphs, Mode
+from dlm_bench.samplers import SAMPLERS
 from dlm_bench.sweep.mistakes import Mistakes, line_numbers
 from dlm_bench.timing.settings import DEFAULTS
 
@@ -36,7 +38,7 @@ SHIPPED = Path(__file__).parents[1] / "sweeps"
 
 
 def as_list(value: object) -> Any:
-    """A value that may be given alone, as a list."""
+    """Return a list as it is, and any other value as a list of itself."""
     return value if isinstance(value, list) else [value]
 
 
@@ -52,7 +54,7 @@ def _bytes(value: object) -> int:
 
 
 def _read(parse: Callable[[str, object], float]) -> BeforeValidator:
-    """Take a text such as "10m" or "5%" for a number, as the command line does."""
+    """Read a text such as "10m" or "5%" as a number, as the command line does."""
 
     def number(value: object, info: ValidationInfo) -> object:
         try:
@@ -63,16 +65,16 @@ def _read(parse: Callable[[str, object], float]) -> BeforeValidator:
     return BeforeValidator(number)
 
 
-Alone = BeforeValidator(as_list)
-Some = Field(min_length=1)
-Names = Annotated[list[str], Alone, Some]
-Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], Alone, Some]
-Batches = Annotated[list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]], Alone, Some]
-Prompts = Annotated[list[Annotated[int, Field(ge=0, le=LONGEST)]], Alone, Some]
+OneOrMany = BeforeValidator(as_list)
+NonEmpty = Field(min_length=1)
+Names = Annotated[list[str], OneOrMany, NonEmpty]
+Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], OneOrMany, NonEmpty]
+Batches = Annotated[list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]], OneOrMany, NonEmpty]
+Prompts = Annotated[list[Annotated[int, Field(ge=0, le=LONGEST)]], OneOrMany, NonEmpty]
 
 
 class Group(BaseModel):
-    """One [[lines]] table. Keys that are not fields are options of the sampler; lists multiply."""
+    """A [[lines]] table. Keys that are not fields are options of the sampler; lists multiply."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -85,7 +87,7 @@ class Group(BaseModel):
 
 
 class File(BaseModel):
-    """The keys of a file; what is not given has its default."""
+    """The keys of a file; absent keys have their defaults."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -110,23 +112,23 @@ class File(BaseModel):
     random_weights: bool = False
     timeout: Annotated[float, _read(seconds_of), Field(gt=0, allow_inf_nan=False)] | None = None
     memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
-    lines: Annotated[list[Group], Some]
+    lines: Annotated[list[Group], NonEmpty]
 
 
 # In the place of what is missing or wrong, so that the rest can be looked at.
 _STAND_IN = {"name": "x", "size": "tiny", "lengths": 8}
-_WAY = {"backbone": "diffutran", "sampler": "full"}
+_MINIMAL_GROUP = {"backbone": "diffutran", "sampler": "full"}
 _CHOICES: dict[str, tuple[str, ...]] = {"mode": get_args(Mode), "graphs": get_args(Graphs)}
 
 
 def shipped() -> dict[str, Path]:
-    """The sweep files that come with the package, by their names."""
+    """Return the sweep files of this package, by name."""
     return {each.stem: each for each in sorted(SHIPPED.glob("*.toml"))}
 
 
 def find_sweep(path: str | Path) -> Path:
-    """A sweep file by its path, or by the name of one that comes with the package. Raises
-    ConfigError if there is neither."""
+    """Find a sweep file by path, or a shipped file by name. Raises ConfigError if there is
+    neither."""
     given, named = Path(path), shipped()
     if given.exists() and not given.is_dir():
         return given
@@ -139,17 +141,19 @@ def find_sweep(path: str | Path) -> Path:
     )
 
 
-def read_file(path: str | Path, instead: Mapping[str, Any]) -> tuple[File, Mistakes]:
-    """Read a file, with some values in the place of its own, and note what is wrong with it. Raises
-    ConfigError if no lines can be read."""
+def read_file(path: str | Path, overrides: Mapping[str, Any]) -> tuple[File, Mistakes]:
+    """Read a file, with `overrides` instead of the file's own values, and note the mistakes.
+
+    Raises ConfigError if no groups can be read.
+    """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
-        content = tomllib.loads(text) | dict(instead)
+        content = tomllib.loads(text) | dict(overrides)
     except OSError as error:
         raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
-    places = {key: n for key, n in line_numbers(text).items() if key[0] not in instead}
+    places = {key: n for key, n in line_numbers(text).items() if key[0] not in overrides}
     mistakes = Mistakes(path, places)
     while True:
         try:
@@ -168,7 +172,7 @@ def read_file(path: str | Path, instead: Mapping[str, Any]) -> tuple[File, Mista
 
 
 def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:
-    """Note an error, and take what is wrong out of the content or put right what was meant."""
+    """Note an error. Take the wrong value out of the content, or put right a misspelt key."""
     where, key = error["loc"], error["loc"][0]
     if error["type"] == "extra_forbidden":
         _note_unknown(key, content, mistakes)
@@ -188,9 +192,9 @@ def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:
             mistakes.add(f"{place}: missing; every line needs it", *where)
     else:
         mistakes.add(f"{place}: {_why(error, str(where[-1]))}", *where)
-    if (in_line and name in _WAY) or (key == "lines" and len(where) == 2):
+    if (in_line and name in _MINIMAL_GROUP) or (key == "lines" and len(where) == 2):
         mistakes.broken.add(where[1])
-        content["lines"][where[1]] = dict(_WAY)
+        content["lines"][where[1]] = dict(_MINIMAL_GROUP)
         return
     table.pop(name, None)
     if not in_line and name in _STAND_IN:
@@ -231,8 +235,4 @@ def _why(error: Any, name: str) -> str:
 
 
 def _is_option(key: str) -> bool:
-    import dataclasses
-
-    from dlm_bench.samplers import SAMPLERS
-
     return any(key in [f.name for f in dataclasses.fields(kind)] for kind in SAMPLERS.values())

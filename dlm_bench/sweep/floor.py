@@ -1,4 +1,4 @@
-"""The roofline of each point of a sweep on some hardware, before any of them is run."""
+"""The roofline of each point of a sweep on some hardware, before any point is run."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ COLUMNS = ("point", "passes", "seconds at least", "tokens/s at most")
 
 
 def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
-    """A table with a line a point, as text, markdown or LaTeX (booktabs): the passes of a decode,
-    its floor in seconds, and the tokens per second at that floor.
+    """Return a table as text, markdown or LaTeX (booktabs), a row a point: the passes of a decode,
+    the floor in seconds, and tokens per second at this floor.
 
-    A point whose weights and caches exceed the hardware's memory is said to be out of it; one whose
-    passes depend on the model has no floor. Raises
-    ConfigError for an unknown style, or a point in another precision than the hardware's peak.
+    A point whose weights and caches exceed the hardware's memory is said to be out of memory.
+    Passes that depend on the model leave a point without a floor. Raises ConfigError for an unknown
+    style, or a point in another precision than the hardware's peak.
     """
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)

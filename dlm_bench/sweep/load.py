@@ -1,22 +1,20 @@
-"""A sweep: the points of a file, checked whole before anything runs."""
+"""The reading of a sweep file: all points and settings are checked before anything runs."""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.models.own import OWN, own_config, own_sizes
 from dlm_bench.models.place import Place, check_graphs, default_dtype, find_place, item_bytes
 from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.sweep.expand import Expansion, pair_key
 from dlm_bench.sweep.file import File, find_sweep, read_file
-from dlm_bench.sweep.kernel_check import Choice, Faults, read_faults, without
+from dlm_bench.sweep.kernel_check import Choice, Faults, read_faults
 from dlm_bench.sweep.mistakes import Mistakes
 from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
 
@@ -24,12 +22,12 @@ SETTINGS = fields(MeasureSettings)
 
 
 class Measuring(BaseModel):
-    """All settings of a sweep that a number depends on.
+    """All settings of a sweep that affect a number.
 
-    Those of one measurement are explained in `MeasureSettings`.
-    kernels: the implementation of each operation that is not left to the program.
-    folders: where the models of Hugging Face's format are, by the name of the backbone.
-    random_weights: they are built with random weights instead of their own.
+    `MeasureSettings` explains those of a single measurement.
+    kernels: the implementation of each operation chosen by the user.
+    folders: paths of models in Hugging Face's format, by backbone.
+    random_weights: build these models with random weights.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,13 +50,13 @@ class Measuring(BaseModel):
 
 
 class Sweep(BaseModel):
-    """A valid sweep: the points in the order of the file, and how to measure them.
+    """A valid sweep: the points in the order of the file, and the settings for measuring them.
 
-    origins: what `origins_of` says of each backbone and sampler together, where it says something.
-    timeout: seconds that a point may take; memory_limit: bytes that its process may use; None
-    for no limit. traces: the file of each trace that points name by its label.
-    stand_ins, left_out: of operations whose kernel failed its check, the reason for another kernel,
-    or for points without a record (see `kernel_check`).
+    provenance: of each backbone and sampler together (see `expand.provenance`).
+    timeout: seconds for a point. memory_limit: bytes for a process. None for no limit.
+    traces: the file of each trace, by the label in the points.
+    stand_ins, left_out: by operation with a kernel that failed the check, the reason for another
+        kernel, or for points without a record (see `kernel_check`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,7 +64,7 @@ class Sweep(BaseModel):
     name: str
     points: list[Point]
     measuring: Measuring = Measuring()
-    origins: dict[str, dict[str, str]] = {}
+    provenance: dict[str, dict[str, str]] = {}
     timeout: float | None = None
     memory_limit: int | None = None
     traces: dict[str, str] = {}
@@ -74,18 +72,19 @@ class Sweep(BaseModel):
     left_out: dict[str, str] = {}
 
     def options_of(self, point: Point) -> dict[str, int | float | str]:
-        """Return the options that the sampler of a point is built with."""
+        """Return the options to build a point's sampler with."""
         return with_trace_file(point.options, self.traces)
 
     def provenance_of(self, point: Point) -> dict[str, str]:
-        """Return the origin of a point's backbone and sampler, if they are not this project's."""
-        return self.origins.get(pair_key(point.backbone, point.sampler), {})
+        """Return the provenance of a point's backbone and sampler; empty for this project's own."""
+        return self.provenance.get(pair_key(point.backbone, point.sampler), {})
 
 
 def with_trace_file(
     options: Mapping[str, int | float | str], traces: Mapping[str, str]
 ) -> dict[str, int | float | str]:
-    """A point's options with the file of its trace, if it has one, in place of the label."""
+    """Return a point's options with the file of the trace, if there is any, instead of the
+    label."""
     label = options.get("trace")
     return {**options, "trace": traces[str(label)]} if label in traces else dict(options)
 
@@ -100,21 +99,20 @@ def load_sweep(
     memory_limit: str | None = None,
     kernels: Mapping[str, str] | None = None,
     kernel_check: str | Path | None = None,
-    beside: str | Path | None = None,
-    here: bool = True,
+    base_folder: str | Path | None = None,
+    on_this_machine: bool = True,
 ) -> Sweep:
-    """Read and check a sweep file, given by its path or by the name of one that is shipped.
+    """Read and check a sweep file, given by path or by the name of a shipped file.
 
-    Arguments override the keys of the file, and each of `kernels` the file's of the same operation.
-    Kernels that failed in the file `kernel_check` are not used (see `kernel_check.without`).
-    Traces and folders of models are named relative to `beside`, or else to the folder that the file
-    is in. With here=False the sweep is one to predict: its device, and the kernels and limits that
-    it asks for, need not be there.
+    Arguments override the keys of the file; an item of `kernels` overrides the file's for the same
+    operation. Kernels that failed in the file `kernel_check` are not used (see
+    `kernel_check.without`). Paths of traces and models are relative to `base_folder`, by default
+    the file's folder. With on_this_machine=False the sweep is only predicted: device, kernels and
+    limits are not checked against this machine.
 
-    Raises ConfigError with a line for each mistake: its place, the field, the value and what is
-    allowed.
+    Raises ConfigError with a line for each mistake: place, field, value and allowed values.
     """
-    instead = {
+    overrides = {
         "device": device,
         "mode": mode,
         "graphs": graphs,
@@ -122,18 +120,18 @@ def load_sweep(
         "memory_limit": memory_limit,
     }
     path = find_sweep(path)
-    given = {name: value for name, value in instead.items() if value is not None}
+    given = {name: value for name, value in overrides.items() if value is not None}
     file, mistakes = read_file(path, given)
     file.kernels |= kernels or {}
-    there = _check_place(file, mistakes, here)
+    there = _check_place(file, mistakes, on_this_machine)
     choice = Choice(file.kernels, {}, {})
     if kernel_check is not None:
         faults = read_faults(kernel_check)
         if there:
             choice = _choose(file, faults)
             file.kernels = choice.kernels
-    beside = path.absolute().parent if beside is None else Path(beside)
-    expansion = Expansion(file, beside, mistakes)
+    base_folder = path.absolute().parent if base_folder is None else Path(base_folder)
+    expansion = Expansion(file, base_folder, mistakes)
     for number, line in enumerate(file.lines):
         if number not in mistakes.broken:
             expansion.add(number, line)
@@ -144,7 +142,7 @@ def load_sweep(
         measuring=Measuring(
             **file.model_dump(include=set(Measuring.model_fields)), folders=expansion.folders
         ),
-        origins=expansion.origins,
+        provenance=expansion.provenance,
         timeout=file.timeout,
         memory_limit=file.memory_limit,
         traces=expansion.traces,
@@ -153,9 +151,13 @@ def load_sweep(
     )
 
 
-def device_is_here(path: str | Path, device: str | None = None) -> bool:
-    """Recognise a device that is here: False only for a GPU that a sweep file, or `device` instead,
-    asks for and this machine lacks. Raises ConfigError for a file that cannot be read."""
+def has_device(path: str | Path, device: str | None = None) -> bool:
+    """Return False for a GPU that this machine lacks, as asked for by `device` or else by a sweep
+    file.
+
+    An unknown device gives True: `load_sweep` reports the mistake. Raises ConfigError for an
+    unreadable file.
+    """
     asked = read_file(find_sweep(path), {})[0].device if device is None else device
     try:
         find_place(asked)
@@ -164,12 +166,12 @@ def device_is_here(path: str | Path, device: str | None = None) -> bool:
     return True
 
 
-def _check_place(file: File, mistakes: Mistakes, here: bool) -> bool:
-    """Spell out a file's device and dtype, and note what it asks of them and they cannot do. Return
-    True if the device is here and can do all that."""
+def _check_place(file: File, mistakes: Mistakes, on_this_machine: bool) -> bool:
+    """Spell out a file's device and dtype, and note requests that they cannot meet. Return True if
+    the device is on this machine and meets all."""
 
     def device() -> None:
-        place = find_place(file.device, here=here)
+        place = find_place(file.device, here=on_this_machine)
         if place.type == "meta":
             raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
         file.device = str(place)
@@ -180,7 +182,7 @@ def _check_place(file: File, mistakes: Mistakes, here: bool) -> bool:
     place = find_place(file.device, here=False)
     if file.dtype is None or not mistakes.check(lambda: item_bytes(file.dtype or "")):
         file.dtype = default_dtype(place.type)
-    if not (here and there):
+    if not (on_this_machine and there):
         return False
     checks = (_check_graphs, _check_limit, _check_kernels)
     return not mistakes.any([partial(check, file, place) for check in checks])
@@ -201,26 +203,12 @@ def _check_limit(file: File, place: Place) -> None:
 def _check_kernels(file: File, place: Place) -> None:
     if place.type == "cpu" and not file.kernels:  # every operation has its plain implementation
         return
-    from dlm_bench.kernels.choice import choose_kernels
-    from dlm_bench.models.factory import parse_device, parse_dtype
+    from dlm_bench.sweep.kernels import check_kernels  # with torch
 
-    device, dtype = parse_device(str(place)), parse_dtype(file.dtype or "")
-    for head_dim in _head_dims(file):
-        choose_kernels(device, dtype, head_dim, file.kernels)
+    check_kernels(file, place)
 
 
 def _choose(file: File, faults: Faults) -> Choice:
-    from dlm_bench.models.factory import parse_device, parse_dtype
+    from dlm_bench.sweep.kernels import without_faults  # with torch
 
-    device, dtype = parse_device(file.device), parse_dtype(file.dtype or "")
-    return without(faults, device, dtype, _head_dims(file), file.kernels)
-
-
-def _head_dims(file: File) -> set[int]:
-    """The widths of the heads of attention in this project's backbones."""
-    found = set()
-    for line in file.lines:
-        for backbone, size in product(line.backbone, line.size or file.size):
-            if backbone in OWN and size in own_sizes(backbone):
-                found.add(own_config(backbone, size).head_dim)
-    return found
+    return without_faults(file, faults)

@@ -1,4 +1,4 @@
-"""The mistakes of a sweep file, all of them, each with its line."""
+"""All mistakes of a sweep file, each with the number of a line."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,13 +7,13 @@ from typing import Any
 
 from dlm_bench.errors import ConfigError
 
-MOST_SHOWN = 20  # mistakes of a file
+MAX_SHOWN = 20  # mistakes of a file
 
 
 class Mistakes:
-    """The mistakes of a sweep file, each with its line: the first of every line of the file.
+    """The mistakes of a sweep file: the first of every line.
 
-    broken: the indices of the lines that lack a backbone or a sampler.
+    broken: the indices of the groups without a valid backbone or sampler.
     """
 
     def __init__(self, path: str | Path, places: dict[tuple[Any, ...], int]) -> None:
@@ -22,42 +22,42 @@ class Mistakes:
         self._found: dict[tuple[int, str], str] = {}
 
     def add(self, text: str, *where: Any) -> None:
-        """Note a mistake at a key of the file, given as in `line_numbers`, or at what is around
-        it; no `where` for none of the file's."""
+        """Note a mistake at a key, given as in `line_numbers`, or at the enclosing table; without
+        `where`, a mistake of the whole file."""
         number = next((n for k in _around(where) if (n := self._places.get(k))), 0)
         place = f"{self._path}:{number}" if number else str(self._path)
         self._found.setdefault((number, "" if number else text), f"{place}: {text}")
 
     def note(self, error: ConfigError, *where: Any) -> None:
-        """Note an error at the key of its field: in the table `where`, or above."""
+        """Note an error at the key of the field: in the table `where`, or above."""
         key = {"length": "lengths"}.get(error.field, error.field)
         inside = (*where, key) in self._places or (key,) not in self._places
         index = f"{where[0]}[{where[1]}]: " if where else ""
         self.add(f"{index}{error}", *(where if inside else ()), key)
 
-    def check(self, look: Callable[[], object], *where: Any) -> bool:
-        """Note the ConfigError that a look raises; False if there is one."""
+    def check(self, check: Callable[[], object], *where: Any) -> bool:
+        """Note the ConfigError that a check raises; return False if there is any."""
         try:
-            look()
+            check()
         except ConfigError as error:
             self.note(error, *where)
             return False
         return True
 
-    def any(self, looks: Iterable[Callable[[], object]], *where: Any) -> bool:
-        """Note the ConfigErrors of several looks; True if there is one."""
-        return False in [self.check(look, *where) for look in looks]
+    def any(self, checks: Iterable[Callable[[], object]], *where: Any) -> bool:
+        """Note the ConfigErrors of several checks; return True if there is any."""
+        return False in [self.check(each, *where) for each in checks]
 
     def end(self) -> None:
         """Raise ConfigError, with a line for each mistake, if there is any."""
         if self._found:
             texts = [self._found[key] for key in sorted(self._found)]
-            more = len(texts) - MOST_SHOWN
-            shown = texts[:MOST_SHOWN] + ([f"{self._path}: {more} more"] if more > 0 else [])
+            more = len(texts) - MAX_SHOWN
+            shown = texts[:MAX_SHOWN] + ([f"{self._path}: {more} more"] if more > 0 else [])
             raise ConfigError("\n".join(shown))
 
     def rename(self, old: str, new: str) -> None:
-        """Look the keys of a table that has a wrong name up by the right one."""
+        """Find the keys of a misnamed table by the right name."""
         moved = {(new, *key[1:]): n for key, n in self._places.items() if key[0] == old}
         self._places.update(moved)
 
@@ -72,8 +72,8 @@ _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*[=.]")
 
 
 def line_numbers(text: str) -> dict[tuple[Any, ...], int]:
-    """The line of each key of a TOML text, by its path such as ("lengths",) or ("lines", 0,
-    "commit"); keys of inline tables have none of their own."""
+    """Return the line of each key of a TOML text, by paths such as ("lengths",) or ("lines", 0,
+    "commit"); keys of inline tables are left out."""
     found: dict[tuple[Any, ...], int] = {}
     table: tuple[Any, ...] = ()
     counts: dict[str, int] = {}

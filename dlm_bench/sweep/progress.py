@@ -21,9 +21,10 @@ from dlm_bench.sweep.plan import Plan
 class SweepProgress:
     """The progress of a sweep, on stderr.
 
-    On a terminal a bar with the time left, the points under way and the last result; else a line
-    when a point starts and one when it ends. workers: that measure at once. budget:
-    seconds that the sweep may take in all.
+    On a terminal: a bar with the time left, the points under way and the last result. Elsewhere: a
+    line at the start and at the end of each point.
+
+    workers: measuring at once. budget: seconds for the whole sweep.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class SweepProgress:
         self._live.stop()
 
     def begin(self, index: int) -> None:
-        """A point starts, maybe again."""
+        """Show that a point starts, maybe again."""
         self._running[index] = time.monotonic()
         self._open.add(index)
         self._now = self._names_of_running()
@@ -69,7 +70,8 @@ class SweepProgress:
             self._say(f"[{self._place()}] {self._points[index][0].describe()}: started")
 
     def improve(self, index: int, number: int, count: int) -> None:
-        """A measured point starts again, the `number`th of `count`, to make its error smaller."""
+        """Show that a measured point starts again, the `number`th of `count`, for a smaller
+        error."""
         self._running[index] = time.monotonic()
         self._improving = f"improving {number} of {count}"
         self._now = f"{self._improving}: {self._points[index][0].describe()}"
@@ -77,13 +79,13 @@ class SweepProgress:
             self._say(f"[{self._improving}] {self._points[index][0].describe()}: started")
 
     def tell(self, text: str) -> None:
-        """Say what is going on besides points that start and end."""
+        """Show any other activity than points."""
         if text != self._now and not self._console.is_terminal:
             self._say(text)
         self._now = text
 
     def end(self, index: int, record: Record, seconds: float) -> None:
-        """A point ended; its measuring took `seconds`."""
+        """Show the result of a point, measured in `seconds`."""
         self._open.discard(index)
         begun = self._running.pop(index, None)
         place = self._improving or f"{self._count - len(self._open)}/{self._count}"
@@ -91,8 +93,8 @@ class SweepProgress:
         if begun is not None:
             self._now = self._names_of_running() or self._now
         if record.status == "ok" and begun is not None:
-            besides = max(0.0, time.monotonic() - begun - seconds)
-            self._time_left.learn(point, work, seconds, besides, passes, record)
+            overhead = max(0.0, time.monotonic() - begun - seconds)
+            self._time_left.learn(point, work, seconds, overhead, passes, record)
         self._last = f"{point.describe()}: {outcome(record)}"
         if record.status != "ok" and self._console.is_terminal:
             self._console.print(Text(f"[{place}] {self._last}", style="red"))
@@ -108,7 +110,7 @@ class SweepProgress:
         return "; ".join(self._points[index][0].describe() for index in self._running)
 
     def _left(self) -> str:
-        """The time left, within a factor of 2, or the most that it can be, if either is known."""
+        """Return the time left, within a factor of 2, or a bound, if either is known."""
         most = math.inf
         if self._timeout is not None:
             most = self._timeout * math.ceil(len(self._open) / self._workers)
@@ -142,14 +144,14 @@ class SweepProgress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that a reader thinks in: `42 s`, `3.5 min`, `2.1 h`."""
+    """Return seconds in a readable unit: `42 s`, `3.5 min`, `2.1 h`."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
 
 
 def outcome(record: Record) -> str:
-    """A record in a few words: its throughput, or what went wrong."""
+    """Return a record in a few words: throughput, or the failure."""
     if record.status != "ok":
         return f"{record.status}: {record.message}"
     error = f" ±{record.error_estimate:.1%}" if record.error_estimate is not None else ""

@@ -1,4 +1,4 @@
-"""Points that a results file holds, but measured with other settings than a sweep asks for."""
+"""Points in a results file under other settings than a sweep asks for."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,9 +11,11 @@ from dlm_bench.version import __version__
 MAX_GROUPS = 3  # kinds of other settings that are named
 
 
-def others_in(plan: Plan, records: Iterable[Record], found: Mapping[str, Record]) -> list[str]:
-    """A line for each way in which points of the plan that were not found are there all the same,
-    the most frequent first."""
+def measured_otherwise(
+    plan: Plan, records: Iterable[Record], found: Mapping[str, Record]
+) -> list[str]:
+    """Return a line for each set of other settings under which missing points of the plan were
+    measured, the most frequent first."""
     missing = {
         _anywhere(point): point
         for point, name in zip(plan.sweep.points, plan.identities(), strict=True)

@@ -1,4 +1,5 @@
-"""A sweep beside other sweeps of the same results file: each point is measured by one of them."""
+"""A sweep beside other sweeps of the same results file: each point is measured by a single
+sweep."""
 
 import threading
 import time
@@ -18,10 +19,10 @@ Result = tuple[int, Record, float]
 
 
 class Shared:
-    """The points of a plan that have no record yet, in a results file that others may write to.
+    """The points of a plan without a record, in a results file with several writers.
 
-    A point with a record after byte `start` of the file, of whichever sweep, has been measured; if
-    `anywhere`, on whichever hardware.
+    A point with a record after byte `start` of the file, by any sweep, counts as measured; with
+    `anywhere`, on any hardware.
     """
 
     def __init__(
@@ -37,26 +38,26 @@ class Shared:
         self._plan = plan.anywhere() if anywhere else plan
         self._output, self._claims = output, claims
         self._names, self._claimed = self._plan.identities(), plan.identities()
-        self._places = {name: index for index, name in enumerate(self._names)}
+        self._indices = {name: index for index, name in enumerate(self._names)}
         self._read = start
         self.appended = 0  # records of this sweep's own
         self._own: Counter[str] = Counter()  # of them, by point, those not yet seen in the file
         self._settled: set[str] = set()  # points that another sweep measured, or this one twice
         self._others: list[Result] = []
         self._lock = threading.Lock()  # of all that changes: a fleet asks from several threads
-        self.lacking = set(self._names) - {self._plan.key_of(record) for record in found}
+        self.missing = set(self._names) - {self._plan.key_of(record) for record in found}
 
-    def free(self, index: int) -> bool:
-        """Claim a point, if nobody is at it and nobody has measured it."""
+    def claim(self, index: int) -> bool:
+        """Claim a point without a record, unless another sweep has claimed the point."""
         name = self._names[index]
         with self._lock:
-            return self._claim(index, lambda: name in self.lacking)
+            return self._claim_if(index, lambda: name in self.missing)
 
-    def free_again(self, index: int) -> bool:
-        """Claim a measured point to improve it, once; not one that is another sweep's."""
+    def claim_again(self, index: int) -> bool:
+        """Claim a measured point to improve the result, once; never a point of another sweep."""
         name = self._names[index]
         with self._lock:
-            free = self._claim(index, lambda: name not in self._settled)
+            free = self._claim_if(index, lambda: name not in self._settled)
             self._settled.add(name)
         return free
 
@@ -68,40 +69,40 @@ class Shared:
             self.appended += 1
 
         with self._lock:
-            self.lacking.discard(name)
+            self.missing.discard(name)
             self._own[name] += 1
         append_record(self._output, record, wrote)
         self._claims.drop(self._claimed[index])
 
-    def of_others(self) -> list[Result]:
-        """The records that others wrote since the last call."""
+    def others_results(self) -> list[Result]:
+        """Return the records that others wrote since the last call."""
         with self._lock:
-            self._look()
+            self._read_new()
             others, self._others = self._others, []
         return others
 
-    def _claim(self, index: int, open_still: Callable[[], bool]) -> bool:
+    def _claim_if(self, index: int, open_still: Callable[[], bool]) -> bool:
         if not open_still() or not self._claims.take(self._claimed[index]):
             return False
-        self._look()  # after the claim: a record of its last owner is there now
+        self._read_new()  # after the claim: a record of its last owner is there now
         if open_still():
             return True
         self._claims.drop(self._claimed[index])
         return False
 
-    def _look(self) -> None:
+    def _read_new(self) -> None:
         records, self._read = read_appended(self._output, self._read)
         for record in records:
             name = self._plan.key_of(record)
-            if name not in self._places:
+            if name not in self._indices:
                 continue
             if self._own[name]:
                 self._own[name] -= 1
                 continue
             self._settled.add(name)
-            if name in self.lacking:
-                self.lacking.discard(name)
-                self._others.append((self._places[name], record, 0.0))
+            if name in self.missing:
+                self.missing.discard(name)
+                self._others.append((self._indices[name], record, 0.0))
 
 
 def run_shared(
@@ -109,11 +110,12 @@ def run_shared(
     shared: Shared,
     wait: Callable[[int], object] = lambda count: None,
 ) -> Generator[tuple[Result, bool], None, None]:
-    """Measure by `run`, which asks `Shared.free` before each point, until no point lacks a record.
+    """Measure by `run`, which asks `Shared.claim` before each point, until every point has a
+    record.
 
-    Yields what `run` yields, and the records that others wrote meanwhile; True says that a record
-    is this sweep's own. `wait` is told how many points others are at while there is nothing else
-    to do; those of a sweep that dies are measured here.
+    Yields the results of `run`, with True, and records of other sweeps, with False. `wait` gets the
+    number of points claimed by others while there is nothing else to do; the points of a sweep that
+    dies are measured by this sweep.
     """
     while True:
         idle = True
@@ -121,10 +123,10 @@ def run_shared(
             for result in results:
                 idle = False
                 yield result, True
-                yield from ((other, False) for other in shared.of_others())
-        yield from ((other, False) for other in shared.of_others())
-        if not shared.lacking:
+                yield from ((other, False) for other in shared.others_results())
+        yield from ((other, False) for other in shared.others_results())
+        if not shared.missing:
             return
         if idle:
-            wait(len(shared.lacking))
+            wait(len(shared.missing))
             time.sleep(POLL_SECONDS)

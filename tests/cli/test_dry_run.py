@@ -12,7 +12,7 @@ from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep.cost import sweep_seconds_text
-from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.planning import make_plan
 
 SWEEP = """
 name = "there"
@@ -68,7 +68,7 @@ def test_other_hardware_says_what_all_decodes_take_at_least(path, capsys):
 
 def test_sampled_points_take_their_max_seconds_at_most(path):
     path.write_text(SWEEP.format(mode="sampled"))
-    plan = make_plan(path, here=False)
+    plan = make_plan(path, on_this_machine=False)
     text = sweep_seconds_text(plan, find_hardware("h100-sxm"))
     assert seconds(text) == pytest.approx(2, rel=0.1), "a second each, the least of sampling"
     assert "60 s if 2 sampled points take all of max_seconds" in text

@@ -7,7 +7,7 @@ from rich.console import Console
 from support.processes import quick_plan
 
 from dlm_bench.results.record import Record
-from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.planning import make_plan
 from dlm_bench.sweep.progress import SweepProgress, duration
 
 

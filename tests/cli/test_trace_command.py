@@ -11,7 +11,7 @@ from dlm_bench.models.factory import build_model
 from dlm_bench.results.store import read_records
 from dlm_bench.samplers.acceptance.trace import load_trace
 from dlm_bench.sweep.load import load_sweep
-from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.planning import make_plan
 from dlm_bench.sweep.worker import jobs
 
 pytestmark = pytest.mark.process

@@ -13,7 +13,7 @@ from dlm_bench import build_model, build_sampler, load_results, read_records
 from dlm_bench.cli import main
 from dlm_bench.models.cache import Window
 from dlm_bench.plugins import entry_points
-from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.planning import make_plan
 
 pytestmark = pytest.mark.process
 
@@ -132,7 +132,7 @@ def test_run_takes_a_packages_names_and_finds_its_record_in_a_sweep(tmp_path, ca
     capsys.readouterr()
     assert main(["sweep", str(sweep), "--output", str(output), "--resume", "--dry-run"]) == 0
     assert "1 of 1 points found" in capsys.readouterr().out
-    elsewhere = make_plan(sweep, here=False)  # as a scheduler plans it
+    elsewhere = make_plan(sweep, on_this_machine=False)  # as a scheduler plans it
     assert [*elsewhere.found_in(output)] == elsewhere.identities()
 
 

@@ -27,7 +27,7 @@ def answer(job):
         if (timeout := job["plan"].get("timeout")) is not None:
             sweep = plan.sweep.model_copy(update={"timeout": timeout})
             plan = plan.model_copy(update={"sweep": sweep})
-        if not job["plan"].get("here", True):
+        if not job["plan"].get("on_this_machine", True):
             plan = plan.anywhere()
         return {"plan": plan.model_dump(mode="json")}
     point = Point(**job["measure"])

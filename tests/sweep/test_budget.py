@@ -8,7 +8,8 @@ from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
 from dlm_bench.sweep.budget import MIN_GAIN, Improvable, common_error, predict, run_within
 from dlm_bench.sweep.load import Measuring, Sweep
-from dlm_bench.sweep.plan import Plan, expected_work, model_key
+from dlm_bench.sweep.plan import Plan, model_key
+from dlm_bench.sweep.work import expected_work
 
 pytestmark = pytest.mark.process
 
@@ -161,13 +162,13 @@ def test_a_prediction_looks_at_each_line_once_and_scales_by_work():
     lab = Lab({1024: 0.1, 2048: 0.1}, rounds=3.0)
     plan = plan_of([2048, 1024], ("diffutran", "diffumamba"))
     told = predict(lab, plan, clock=lambda: lab.now)
-    assert told.lines == 2
+    assert told.series == 2
     assert [index for index, _ in lab.measured] == [1, 3]
     # Two models to load, and a second to settle at each point. Five rounds of 3 s of the short
     # ones and twice that or more of the long ones; or the 30 s that a point may take.
-    besides = 2 * LOADING + 4 * 1.0
-    assert besides + 2 * (15 + 30) < told.least < besides + 2 * (15 + 100)
-    assert told.most == pytest.approx(besides + 4 * 30)
+    overhead = 2 * LOADING + 4 * 1.0
+    assert overhead + 2 * (15 + 30) < told.least < overhead + 2 * (15 + 100)
+    assert told.most == pytest.approx(overhead + 4 * 30)
 
 
 def test_a_prediction_of_nothing_left_is_nothing():
@@ -223,7 +224,7 @@ def test_a_sweep_within_a_budget_measures_every_point(tmp_path, capsys):
 def test_a_dry_run_with_a_budget_predicts_the_time(tmp_path, capsys):
     assert main(["sweep", sweep_file(tmp_path), "--dry-run", "--budget", "10m"]) == 0
     out = capsys.readouterr().out
-    assert "budget: 10.0 min; by a pilot run of 1 group" in out
+    assert "budget: 10.0 min; by a pilot run of 1 series" in out
 
 
 def test_whole_decodes_have_no_budget(tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.eta import TimeLeft
 from dlm_bench.sweep.load import Measuring
-from dlm_bench.sweep.plan import expected_load
+from dlm_bench.sweep.work import expected_load
 
 OVERHEAD, RATE = 2e-4, 3e-11  # seconds of a pass, and of a unit of its work
 EXACT = Measuring(mode="exact", warmup=1, repeats=2)

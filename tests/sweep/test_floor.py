@@ -91,17 +91,17 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments, message, capsys)
 
 
 def test_a_sweep_to_predict_need_not_be_here_but_must_be_right(sweep):
-    assert load_sweep(sweep(), here=False).points[0].device == "cuda:0"
+    assert load_sweep(sweep(), on_this_machine=False).points[0].device == "cuda:0"
     asked = 'kernels = {ssd = "mamba-ssm"}\nmemory_limit = "8GiB"\n'
-    assert len(load_sweep(sweep(extra=asked), here=False).points) == 2
+    assert len(load_sweep(sweep(extra=asked), on_this_machine=False).points) == 2
     with pytest.raises(ConfigError, match="device: 'tpu'"):
-        load_sweep(sweep(), device="tpu", here=False)
+        load_sweep(sweep(), device="tpu", on_this_machine=False)
     with pytest.raises(ConfigError, match="dtype: 'fp4'"):
-        load_sweep(sweep(extra='dtype = "fp4"\n'), here=False)
+        load_sweep(sweep(extra='dtype = "fp4"\n'), on_this_machine=False)
 
 
 def test_the_papers_sweep_is_the_papers():
-    found = load_sweep(PAPER, here=False)
+    found = load_sweep(PAPER, on_this_machine=False)
     points = found.points
     assert found.measuring.mode == "auto"
     assert (found.measuring.warmup, found.measuring.repeats) == (3, 5)

@@ -229,7 +229,7 @@ def test_a_folder_of_a_model_is_relative_to_the_file_as_a_trace_is(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     copy = tmp_path / "elsewhere" / "s.toml"
     copy.write_text(f"random_weights = true\n{text}")
-    assert load_sweep(copy, beside=tmp_path).points == sweep.points, (
+    assert load_sweep(copy, base_folder=tmp_path).points == sweep.points, (
         "as a job of a cluster reads it"
     )
     with pytest.raises(ConfigError, match=r"elsewhere/bert': no such folder"):

@@ -297,11 +297,11 @@ def point(backbone, length=64, sampler="full"):
 def test_the_time_left_is_the_work_left_at_the_rate_of_what_is_most_alike():
     left = TimeLeft()
     assert left.seconds([(point("diffutran"), 5.0)]) is None
-    left.learn(point("diffutran"), work=10.0, seconds=1.0, besides=0.0)
-    left.learn(point("diffumamba"), work=10.0, seconds=3.0, besides=0.0)
+    left.learn(point("diffutran"), work=10.0, seconds=1.0, overhead=0.0)
+    left.learn(point("diffumamba"), work=10.0, seconds=3.0, overhead=0.0)
     other = point("diffumamba", sampler="block-cache")
     assert left.seconds([(other, 5.0)]) == pytest.approx(1.5), "of the same backbone"
-    left.learn(other, work=10.0, seconds=9.0, besides=0.0)
+    left.learn(other, work=10.0, seconds=9.0, overhead=0.0)
     assert left.seconds([(other, 5.0)]) == pytest.approx(4.5)
     assert left.seconds([(point("diffumamba"), 5.0)]) == pytest.approx(1.5)
     unseen = point("diffumamba-h")
@@ -313,8 +313,8 @@ def test_the_time_left_is_the_work_left_at_the_rate_of_what_is_most_alike():
 
 def test_the_time_left_counts_a_start_of_each_model_to_come():
     left = TimeLeft()
-    left.learn(point("diffutran"), work=1.0, seconds=1.0, besides=4.0)
-    left.learn(point("diffutran", 128), work=1.0, seconds=1.0, besides=0.0)
+    left.learn(point("diffutran"), work=1.0, seconds=1.0, overhead=4.0)
+    left.learn(point("diffutran", 128), work=1.0, seconds=1.0, overhead=0.0)
     assert left.seconds([(point("diffutran", 256), 1.0)]) == pytest.approx(1.0)
     to_come = [(point("diffumamba", 64), 1.0), (point("diffumamba", 128), 1.0)]
     assert left.seconds(to_come) == pytest.approx(6.0)

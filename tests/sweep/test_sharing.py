@@ -52,30 +52,30 @@ def measured(plan, index, hardware="imaginary"):
 def test_no_claim_outlives_the_record_of_its_point(plan, output, anywhere):
     held = Held()
     shared = Shared(plan, output, 0, held, anywhere=anywhere)
-    assert shared.free(0)
+    assert shared.claim(0)
     assert held.names == {plan.identities()[0]}
     shared.append(0, measured(plan, 0))
     append_record(output, measured(plan, 1))  # another sweep's
-    assert not shared.free(0)
-    assert not shared.free(1)
+    assert not shared.claim(0)
+    assert not shared.claim(1)
     assert not held.names
-    assert [index for index, _, _ in shared.of_others()] == [1]
+    assert [index for index, _, _ in shared.others_results()] == [1]
 
 
 def test_a_record_of_other_hardware_settles_a_point_of_a_job_and_of_no_other_sweep(plan, output):
     append_record(output, measured(plan, 0, "another"))
-    assert Shared(plan, output, 0, Held()).free(0)
-    assert not Shared(plan, output, 0, Held(), anywhere=True).free(0)
+    assert Shared(plan, output, 0, Held()).claim(0)
+    assert not Shared(plan, output, 0, Held(), anywhere=True).claim(0)
 
 
 def test_of_two_sweeps_the_one_that_measured_a_point_improves_it_once(plan, output):
     mine, other = (Shared(plan, output, 0, Held()) for _ in range(2))
-    assert mine.free(0)
+    assert mine.claim(0)
     mine.append(0, measured(plan, 0))
-    assert not other.free_again(0)
-    assert mine.free_again(0)
+    assert not other.claim_again(0)
+    assert mine.claim_again(0)
     mine.append(0, measured(plan, 0))
-    assert not mine.free_again(0)
+    assert not mine.claim_again(0)
     assert mine.appended == 2
 
 
@@ -83,9 +83,9 @@ def test_of_two_sweeps_that_found_a_point_one_improves_it(plan, output):
     append_record(output, measured(plan, 0))
     found, start = read_records(output), output.stat().st_size
     mine, other = (Shared(plan, output, start, Held(), found) for _ in range(2))
-    assert mine.free_again(0)
+    assert mine.claim_again(0)
     mine.append(0, measured(plan, 0))
-    assert not other.free_again(0)
+    assert not other.claim_again(0)
 
 
 def interrupted(*_):
@@ -110,7 +110,7 @@ def test_an_interrupt_counts_the_records_that_are_in_the_file(
     plan, output, monkeypatch, where, how, appended
 ):
     shared = Shared(plan, output, 0, Held())
-    shared.free(0)
+    shared.claim(0)
     monkeypatch.setattr(f"dlm_bench.results.store.{where}", how)
     with pytest.raises(KeyboardInterrupt):
         shared.append(0, measured(plan, 0))

@@ -1,6 +1,6 @@
-"""Run the points of a plan in several workers at once, each with a GPU of its own.
+"""Several workers at once for the points of a plan, each with a separate GPU.
 
-A worker sees the GPU that its environment names.
+CUDA_VISIBLE_DEVICES in a worker's environment names the GPU.
 """
 
 import os
@@ -15,18 +15,20 @@ from dlm_bench.sweep.launch.queue import WorkQueue
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.run import Executor, Limits
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-GIVE_UP = 3  # points in a row whose error may be the GPU's
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+MAX_ERRORS = 3  # points in a row whose error may be the GPU's
 
 Event = tuple[int, Record | None, float] | BaseException | None
 
 
-def gpu_places(plan: Plan, environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
-    """Return a worker's environment for each GPU that this process may use: its name in
-    CUDA_VISIBLE_DEVICES, or else its number.
+def gpu_environments(
+    plan: Plan, environment: Mapping[str, str] = os.environ
+) -> list[dict[str, str]]:
+    """Return a worker's environment for each usable GPU: the name in CUDA_VISIBLE_DEVICES, or else
+    the number.
 
-    Raises ConfigError if the plan is not one for GPUs, is for one of them by number, or if they are
-    not all the same: the record of a point would depend on where it went.
+    Raises ConfigError for a plan without GPUs, for a numbered GPU, or for GPUs that differ: the
+    record of a point would depend on the choice of the GPU.
     """
     device = plan.sweep.points[0].device
     if not device.startswith("cuda"):
@@ -43,11 +45,11 @@ def gpu_places(plan: Plan, environment: Mapping[str, str] = os.environ) -> list[
     if len(kinds) > 1:
         raise ConfigError(
             f"--launcher: 'local' is not allowed on GPUs that differ ({', '.join(kinds)}); choose "
-            f"by {VISIBLE}"
+            f"by {VISIBLE_DEVICES}"
         )
-    given = environment.get(VISIBLE)
+    given = environment.get(VISIBLE_DEVICES)
     names = [str(n) for n in range(len(plan.gpus))] if given is None else given.split(",")
-    return [{VISIBLE: name.strip()} for name in names[: len(plan.gpus)]]
+    return [{VISIBLE_DEVICES: name.strip()} for name in names[: len(plan.gpus)]]
 
 
 def run_on(
@@ -59,9 +61,8 @@ def run_on(
 ) -> Generator[tuple[int, Record, float], None, None]:
     """Measure as `Executor.run` does, with all these executors at once, in a `WorkQueue`'s order.
 
-    `wanted` is asked right before a point starts, and can have it left out. A worker whose points
-    end as errors one after the other is given up, while there are others. Closing the iterator ends
-    all workers.
+    `wanted` is asked right before a point starts; False leaves the point out. A worker with several
+    errors in a row is given up, while there are others. Closing the iterator ends all workers.
     """
     done = {record.identity for record in found}
     todo = [index for index, each in enumerate(plan.identities()) if each not in done]
@@ -91,8 +92,11 @@ def run_on(
 
 
 class _WorkerPool:
-    """The state that the threads of all executors share. A thread lives as long as its worker, as
-    the kernel would kill the worker with it (PR_SET_PDEATHSIG is about threads)."""
+    """The state shared by the threads of all executors.
+
+    A thread lives as long as the worker: the kernel would kill the worker with the thread
+    (PR_SET_PDEATHSIG is about threads).
+    """
 
     def __init__(
         self,
@@ -146,7 +150,7 @@ class _WorkerPool:
 
     def _may_leave(self, errors: int) -> bool:
         """Decide if a worker with this many errors in a row is given up, as others go on."""
-        if errors < GIVE_UP:
+        if errors < MAX_ERRORS:
             return False
         with self._lock:
             if self._workers == 1:
@@ -159,7 +163,9 @@ class _WorkerPool:
 
 
 def _may_be_the_gpu(record: Record) -> bool:
-    """Recognise a point that ended as a broken GPU ends all: with the worker, or by an error of
-    CUDA. Any other one is an answer about the point, which it would get on every GPU."""
+    """Recognise a failure of a broken GPU: the worker's end, or an error of CUDA.
+
+    Any other failure is about the point, the same on every GPU.
+    """
     told = record.message
     return record.status == "error" and ("the worker" in told or "CUDA" in told)

@@ -1,4 +1,4 @@
-"""The queue that hands the points of a plan to several workers."""
+"""The queue of a plan's points for several workers."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -8,14 +8,13 @@ from dlm_bench.sweep.run import series_key
 
 
 class WorkQueue:
-    """The points of a plan that are still to do, handed out one at a time.
+    """The points of a plan that are still to do, handed out singly.
 
-    The lengths of a series come in the order of the file, so that one which is too long keeps the
-    longer ones from being tried. A worker stays with its model as long as there is a series of it
-    that nobody is at, since another model has to be loaded; then it takes one that the fewest are
-    at. Of series that are alike in that the one with the most work left goes first: what takes
-    longest must not be what all others wait for at the end. Only a worker that would have nothing
-    to do takes the next length of a series that another is at.
+    The lengths of a series come in the order of the file, so a length that is too long keeps longer
+    lengths from being tried. A worker stays with a model while the model has a free series, since
+    another model must be loaded; then comes the model with the fewest workers. Among such series
+    the most work goes first, so nobody waits for a long series at the end. Only an idle worker
+    takes the next length of a busy series.
     """
 
     def __init__(self, plan: Plan, todo: Iterable[int]) -> None:
@@ -27,7 +26,7 @@ class WorkQueue:
         self._at: Counter[ModelKey] = Counter()  # and at each model
 
     def take(self, model: ModelKey | None) -> int | None:
-        """The index of a point for a worker that has loaded `model`; None if none is left."""
+        """Return the index of a point for a worker with `model` loaded; None if none is left."""
         waiting = [key for key, points in self._series.items() if points]
         if not waiting:
             return None
@@ -38,7 +37,7 @@ class WorkQueue:
         return index
 
     def done(self, index: int) -> None:
-        """A point that was taken is measured."""
+        """Take note of the end of a point."""
         self._busy[self._series_of(index)] -= 1
         self._at[self._model_of(index)] -= 1
 

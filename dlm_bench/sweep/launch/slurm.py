@@ -1,8 +1,8 @@
-"""Submit the points of a sweep to Slurm by submitit, and say what becomes of the jobs.
+"""Submission of a sweep to Slurm by submitit, and the state of the jobs.
 
-Beside the results file OUTPUT lies the folder OUTPUT.jobs: a file for each task, written before its
-job is submitted, whose name is a part of the job's name, and what submitit and the jobs write. So
-the jobs of a file are known by asking Slurm alone, whatever became of who submitted them.
+Beside the results file OUTPUT lies the folder OUTPUT.jobs, with the logs of submitit and the jobs,
+and a file for each task, written before the submission. The name of this file is a part of the
+job's name. So Slurm alone knows all jobs of a results file, even if the submitter is gone.
 """
 
 import io
@@ -29,12 +29,12 @@ ANSWER_SECONDS = 60.0  # that Slurm's commands may take
 
 
 class SlurmError(DlmBenchError):
-    """Slurm, or submitit, does not do what it was asked."""
+    """An unexpected failure of Slurm or submitit."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of this results file that is not over: its number, Slurm's word for its state, and its
+    """A waiting or running job of a results file: number, Slurm's word for the state, name and
     task."""
 
     number: str
@@ -51,8 +51,7 @@ class Jobs:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep others from submitting for the same results file, so that two which look at once
-        what there is to do do not both submit it."""
+        """Lock out other submitters of the same results file, so no points are submitted twice."""
         lock = self.folder / "lock"
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +70,7 @@ class Jobs:
                 os.close(fd)
 
     def live(self) -> list[Job]:
-        """The jobs that wait or run. Raises SlurmError if Slurm does not say."""
+        """Return the jobs that wait or run. Raises SlurmError without an answer of Slurm."""
         jobs = []
         for line in _ask("squeue", "--me", "--noheader", "--format=%A|%T|%j").splitlines():
             number, state, name = line.split("|", 2)
@@ -81,7 +80,7 @@ class Jobs:
         return jobs
 
     def keep(self, sweep: Path) -> Path:
-        """A copy of a sweep file, which the jobs read: the file may be changed while they wait."""
+        """Copy a sweep file for the jobs: the file may be changed while they wait."""
         copy = self.folder / f"{uuid.uuid4().hex[:8]}-{sweep.name}"
         shutil.copyfile(sweep, copy)
         return copy
@@ -106,8 +105,8 @@ class Jobs:
         return Job(job.job_id, "PENDING", name, task)
 
     def end_of(self, job: Job) -> str:
-        """Say how a job ended, in a few words: Slurm's if it still knows, and the last of
-        its log."""
+        """Say in a few words how a job ended: Slurm's word, if still known, and the last line of
+        the log."""
         try:
             told = _ask("scontrol", "show", "job", job.number, "--oneliner")
         except SlurmError:
@@ -126,7 +125,7 @@ class Jobs:
 
 
 def check_slurm() -> None:
-    """Raise ConfigError or SlurmError unless jobs can be submitted from here."""
+    """Raise ConfigError or SlurmError unless this machine can submit jobs."""
     _submitit()
     for command in COMMANDS:
         if shutil.which(command) is None:
@@ -170,7 +169,7 @@ def _submitit() -> Any:
 
 
 def _overriding(options: dict[str, Any]) -> set[str]:
-    """The environment variables that sbatch would take in the place of what it is told."""
+    """Return the environment variables that sbatch would prefer to the given options."""
     names = {*RESERVED_OPTIONS, *options["additional_parameters"]} - {"time", "array"}
     return {
         *(f"SBATCH_{name.upper().replace('-', '_')}" for name in names),
@@ -190,8 +189,10 @@ def _without(names: Iterable[str]) -> Iterator[None]:
 
 
 def _ask(*command: str) -> str:
-    """Return the output of a command of Slurm's, of all jobs whatever the environment asks to be
-    shown. Raises SlurmError."""
+    """Return the output of a command of Slurm, about all jobs whatever the environment selects.
+
+    Raises SlurmError.
+    """
     environment = {name: v for name, v in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A Slurm job: its serialised task and its entry point."""
+"""A Slurm job: the serialised task and the entry point."""
 
 import signal
 import sys
@@ -13,20 +13,22 @@ from dlm_bench.errors import DlmBenchError, ResultsError
 from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import check_writable
-from dlm_bench.sweep.launch.multi_gpu import gpu_places, run_on
+from dlm_bench.sweep.launch.multi_gpu import gpu_environments, run_on
 from dlm_bench.sweep.plan import Plan, model_key
+from dlm_bench.sweep.progress import SweepProgress
 from dlm_bench.sweep.run import Executor
 from dlm_bench.sweep.sharing import Shared
 
 
 class Task(BaseModel):
-    """The part of a sweep that one job measures.
+    """The part of a sweep for a job.
 
-    sweep: the sweep file as it was when the job was submitted; overrides: of `load_sweep`; points:
-    the identities, with the hardware left open, of those to measure; output: the results file;
-    start: its length in bytes when the job was submitted, so that a point with a record after it
-    has been measured since; limits: records found before it, of points that were too much, which
-    keep longer ones from being tried; worker: the command line of a worker.
+    sweep: the sweep file at the submission. overrides: arguments of `load_sweep`.
+    points: identities with the hardware left open. output: the results file.
+    start: length of the results file in bytes at the submission; a point with a later record is
+        done.
+    limits: earlier records of points out of memory or time; longer points are not tried.
+    worker: the command line of a worker.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,7 +43,7 @@ class Task(BaseModel):
 
 
 def parts_of(plan: Plan, missing: Sequence[int], most: int | None = None) -> list[list[int]]:
-    """The points of each job: those of a model, in parts of at most `most` if that is given."""
+    """Return the points of each job: a model's, in parts of at most `most`, if given."""
     models: dict[tuple[str, ...], list[int]] = {}
     for index in missing:
         models.setdefault(model_key(plan.sweep.points[index]), []).append(index)
@@ -53,10 +55,10 @@ def parts_of(plan: Plan, missing: Sequence[int], most: int | None = None) -> lis
 
 
 def do_task(file: Path) -> None:
-    """Measure the points of a task on this machine and append their records; what a job runs.
+    """Measure the points of a task on this machine and append their records; the body of a job.
 
-    Points that have got a record by now, as the job was requeued or another one was quicker, are
-    left out. A mistake is one line, the last of the job's log, and exit code 2.
+    Points with a record by now, as the job was requeued or another job was quicker, are left out. A
+    mistake is a line, the last of the job's log, and exit code 2.
     """
     # A scheduler's SIGTERM ends this process and with it its workers: the point under way is lost,
     # and no other. Its notice that the time is nearly up is of no use here.
@@ -70,8 +72,6 @@ def do_task(file: Path) -> None:
 
 
 def _measure(task: Task) -> None:
-    from dlm_bench.sweep.progress import SweepProgress
-
     with Executor(task.worker) as executor:
         plan = executor.plan(task.sweep, **task.overrides)
     names = {name: index for index, name in enumerate(plan.anywhere().identities())}
@@ -87,11 +87,11 @@ def _measure(task: Task) -> None:
     # What was too much for other hardware need not be for this.
     here = plan.environment["hardware"]
     limits = [record for record in task.limits if record.environment.get("hardware") == here]
-    executors = [executor.at(place) for place in (gpu_places(plan) if alike else [{}])]
+    executors = [executor.at(place) for place in (gpu_environments(plan) if alike else [{}])]
     with Claims(task.output) as claims, ExitStack() as ending:
         shared = Shared(plan, task.output, task.start, claims, anywhere=True)
         progress = ending.enter_context(SweepProgress(plan, workers=len(executors)))
-        run = run_on(executors, plan, limits, progress.begin, shared.free)
+        run = run_on(executors, plan, limits, progress.begin, shared.claim)
         results = ending.enter_context(closing(run))
         for index, record, seconds in results:
             shared.append(index, record)

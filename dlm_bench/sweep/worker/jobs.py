@@ -1,4 +1,4 @@
-"""The worker's end of its jobs: check a sweep, or measure a point."""
+"""The worker's jobs: check a sweep, or measure a point."""
 
 import atexit
 import contextlib
@@ -22,7 +22,7 @@ from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.load import Measuring, with_trace_file
-from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.planning import make_plan
 from dlm_bench.sweep.worker.messages import (
     Failed,
     Failure,
@@ -38,18 +38,18 @@ from dlm_bench.timing.measure import measure, measure_point
 
 MIB = 1 << 20
 # Texts of the dynamic loader and of threads where a limit leaves no memory.
-_OF_A_LIMIT = (
+_LIMIT_ERRORS = (
     "failed to map segment",
     "cannot allocate memory",
     "cannot create thread",
     "can't start new thread",
 )
-SMALL = 1 << 26  # bytes of weights up to which a model is kept beside others
+SMALL_MODEL_BYTES = 1 << 26  # of weights: smaller models are kept beside others
 
 
 class JobServer:
-    """Answers jobs, and keeps the model for as long as they ask for the same one. Small ones stay
-    longer: jobs that take turns need not build them anew."""
+    """The state of a worker between jobs: the last model, and small models, so jobs may take
+    turns."""
 
     def __init__(self) -> None:
         self._models: dict[tuple[Any, ...], Model] = {}
@@ -57,13 +57,13 @@ class JobServer:
         atexit.register(gc.unfreeze)  # or Triton's bindings complain of leaks at the end
 
     def answer(self, line: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer to one job, both as JSON objects (see `messages`)."""
+        """Return the answer to a job, both as JSON objects (see `messages`)."""
         job = read_job(line)
         answer = _plan(job) if isinstance(job, PlanJob) else self._measure(job)
         return answer.json_object()
 
     def _measure(self, job: MeasureJob) -> Outcome:
-        """Measure a point. An exception that it raises is its outcome."""
+        """Measure a point. An exception there is the outcome of the point."""
         point, measuring = Point(**job.measure), Measuring(**job.measuring)
         limit_memory(job.memory_limit)
         begin = time.perf_counter()
@@ -92,7 +92,9 @@ class JobServer:
         self._kernels = {}
         if wanted not in self._models:
             # Free a large one before the new one is there.
-            self._models = {key: m for key, m in self._models.items() if weight_bytes(m) <= SMALL}
+            self._models = {
+                key: m for key, m in self._models.items() if weight_bytes(m) <= SMALL_MODEL_BYTES
+            }
             gc.unfreeze()
             gc.collect()
             self._models[wanted] = build_model(
@@ -109,7 +111,7 @@ class JobServer:
 def _plan(job: PlanJob) -> Planned | Refused:
     try:
         plan = make_plan(**job.plan)
-        if job.plan.get("here", True):
+        if job.plan.get("on_this_machine", True):
             check_limit(plan.sweep.memory_limit)
         return Planned(plan=plan)
     except ConfigError as error:
@@ -117,19 +119,19 @@ def _plan(job: PlanJob) -> Planned | Refused:
 
 
 def weight_bytes(model: Model) -> int:
-    """Bytes of a model's parameters."""
+    """Return the bytes of a model's parameters."""
     return sum(each.numel() * each.element_size() for each in model.parameters())
 
 
 def check_trace(sampler: Sampler, point: Point) -> None:
-    """Raise ConfigError if a trace's file is not what it was when the sweep was read."""
+    """Raise ConfigError if a trace's file has changed since the sweep was read."""
     asked, found = (options.get("trace") for options in (point.options, sampler.options()))
     if asked != found:
         raise ConfigError(f"trace: {asked!r} was asked for, and its file is {found!r} by now")
 
 
 def release(device: str) -> None:
-    """Give back what a point held, so that the next one finds the memory that it would alone."""
+    """Free the memory of a point, so the next point finds as much as alone."""
     gc.collect()
     if device.startswith("cuda"):
         # After a fault of the GPU nothing works any more; the parent starts a new worker.
@@ -139,7 +141,7 @@ def release(device: str) -> None:
 
 def limit_memory(limit: int | None) -> None:
     """Refuse this process more than `limit` bytes of private memory (Linux: heap and anonymous
-    mappings, not the code of libraries); None for as much as there is."""
+    mappings, not the code of libraries); None stands for no limit."""
     if limit is not None:
         import resource
 
@@ -149,8 +151,8 @@ def limit_memory(limit: int | None) -> None:
 
 
 def check_limit(limit: int | None) -> None:
-    """Raise ConfigError for a limit below what this process needs to measure the smallest model."""
-    need = None if limit is None else own_need()
+    """Raise ConfigError for a limit below the need of this process with the smallest model."""
+    need = None if limit is None else base_memory()
     if limit is not None and need is not None and limit < need:
         raise ConfigError(
             f"memory_limit: {limit / MIB:,.0f} MiB is less than a worker needs by itself, "
@@ -158,9 +160,9 @@ def check_limit(limit: int | None) -> None:
         )
 
 
-def own_need() -> int | None:
-    """Bytes of private memory of this process once all that any point needs is loaded, threads
-    among it; None where the system does not tell."""
+def base_memory() -> int | None:
+    """Return the bytes of private memory of this process with all common libraries and threads
+    loaded; None if the system does not tell."""
     model = build_model("diffutran", "tiny")
     measure(model, build_sampler("full"), 8, warmup=0, repeats=1)
     try:
@@ -173,7 +175,7 @@ def own_need() -> int | None:
 def failure_of(
     error: Exception, limited: bool = False, kernels: Mapping[str, str] = MappingProxyType({})
 ) -> Failure:
-    """Status and message of the record of a point that raised; `limited` if its memory was."""
+    """Return the failure of a point that raised; `limited` if the memory was."""
     kind = "" if isinstance(error, PointError) else f"{type(error).__name__}: "
     message = f"{kind}{first_line(error)}"
     if limited and _is_of_a_limit(error) and not is_out_of_memory(error):
@@ -184,8 +186,7 @@ def failure_of(
 
 
 def _is_of_a_limit(error: Exception) -> bool:
-    """Recognise what a limit of memory comes out as: a library that cannot be loaded, a thread
-    that cannot be started."""
+    """Recognise the effects of a memory limit: a library or a thread that cannot be loaded."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOMEM, errno.EAGAIN)
-    return any(text in str(error) for text in _OF_A_LIMIT)
+    return any(text in str(error) for text in _LIMIT_ERRORS)

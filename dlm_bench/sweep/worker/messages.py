@@ -1,7 +1,7 @@
-"""The messages between a worker and its parent: one JSON object a line each way.
+"""The messages between a worker and the parent: a JSON object a line each way.
 
-The parent writes a PlanJob or a MeasureJob; the worker writes Ready once, then one answer a job.
-The keys stay as they are, since the parent of `dlm-bench ab` talks to workers of older revisions.
+The parent writes a PlanJob or a MeasureJob; the worker writes Ready once, then an answer a job. The
+keys stay as they are, since the parent of `dlm-bench ab` talks to workers of older revisions.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ M = TypeVar("M", bound="Message")
 
 
 class MessageError(DlmBenchError):
-    """A message of another version of dlm-bench: the field at fault, and what is wrong with it."""
+    """A message of another version of dlm-bench: the field at fault, and the mistake."""
 
 
 class Message(BaseModel):
@@ -27,25 +27,25 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def json_object(self) -> dict[str, Any]:
-        """Return the message as the pipe has it."""
+        """Return the message as written to the pipe."""
         return self.model_dump(mode="json", exclude={"warnings"})
 
 
 class PlanJob(Message):
     """Read and check a sweep file.
 
-    plan: arguments of `sweep.plan.make_plan`; those that are not given keep the worker's defaults.
+    plan: arguments of `sweep.planning.make_plan`; absent arguments keep the worker's defaults.
     """
 
     plan: dict[str, Any]
 
 
 class MeasureJob(Message):
-    """Measure one point.
+    """Measure a point.
 
-    measure: fields of its Point; measuring: fields of Measuring; both as the worker's own revision
-    names them. memory_limit: bytes that the process may use. traces: the file of each trace by the
-    label that points have.
+    measure: fields of Point; measuring: fields of Measuring; both named as in the worker's
+        revision.
+    memory_limit: bytes for the process. traces: the file of each trace, by the label in the points.
     """
 
     measure: dict[str, Any]
@@ -65,38 +65,38 @@ class MeasureJob(Message):
 
 
 class Ready(Message):
-    """The imports are over. ready: the worker's process id."""
+    """The end of the imports. ready: the worker's process id."""
 
     ready: int
 
 
 class Answer(Message):
-    """An answer to a job. warnings: texts of the Python warnings that the job gave."""
+    """An answer to a job. warnings: texts of the job's Python warnings."""
 
     warnings: list[str] = []
 
 
 class Planned(Answer):
-    """The plan that was asked for."""
+    """The plan of a sweep file."""
 
     plan: Plan
 
 
 class Refused(Answer):
-    """A mistake in the sweep file, a line for each."""
+    """The mistakes of a sweep file, a line each."""
 
     mistake: str
 
 
 class Measured(Answer):
-    """The record of a point, and the seconds that its measuring took."""
+    """The record of a point, and the seconds of the measurement."""
 
     record: Record
     seconds: float
 
 
 class Failure(BaseModel):
-    """Status and message of the record of a point that failed; kernels: of its model."""
+    """Status and message for the record of a failed point; kernels: of the point's model."""
 
     status: Status
     message: str
@@ -120,12 +120,12 @@ _ANSWERS: dict[str, type[Planned | Refused | Outcome]] = {
 
 
 def read_job(line: Mapping[str, Any]) -> PlanJob | MeasureJob:
-    """Return the job that a line of JSON holds. Raises MessageError."""
+    """Read a job from a JSON object. Raises MessageError."""
     return _read(PlanJob, line) if "plan" in line else _read(MeasureJob, line)
 
 
 def read_answer(line: Mapping[str, Any]) -> Planned | Refused | Outcome:
-    """Return the answer that a line of JSON holds. Raises MessageError."""
+    """Read an answer from a JSON object. Raises MessageError."""
     for key, kind in _ANSWERS.items():
         if key in line:
             return _read(kind, line)

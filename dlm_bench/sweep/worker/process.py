@@ -1,4 +1,4 @@
-"""The parent's end of a worker process: start it, ask it, and find out what ended it."""
+"""The parent's end of a worker process: start, questions, and the cause of an end."""
 
 import json
 import os
@@ -23,7 +23,7 @@ WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
 START_SECONDS = 300.0  # imports from a cold network disk take a minute
 POLL_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
 SURVIVE_SECONDS = 0.3  # between the kills of a job's processes there are some milliseconds
-LAST_WORDS = 4096  # bytes of its stderr that are searched for what it said last
+TAIL_BYTES = 4096  # bytes of its stderr that are searched for what it said last
 _NO_MEMORY = (
     "MemoryError",
     "bad_alloc",
@@ -35,7 +35,7 @@ _NO_MEMORY = (
 
 
 class WorkerFailure(Exception):
-    """A worker did not answer; the status and message for the record of what it was asked."""
+    """A worker without an answer; status and message for the record of the point."""
 
     def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
@@ -43,16 +43,17 @@ class WorkerFailure(Exception):
 
     @property
     def outcome(self) -> Failed:
-        """The outcome of the point that the worker was measuring."""
+        """Return the outcome of the point under way."""
         return Failed(failure=Failure(status=self.status, message=str(self)))
 
 
 class WorkerProcess:
-    """A running worker: in a process group of its own, with this process's environment.
+    """A running worker, in a separate process group, with this process's environment.
 
-    It runs the dlm_bench that lies in the folder `package`; `variables` are set in its environment
-    besides. With `wait` False it is starting still, and to be told to `wait_until_ready`. Raises
-    WorkerFailure if it does not start.
+    package: the folder of the dlm_bench to run. variables: additions to the environment.
+    wait: False returns during the start; call `wait_until_ready` before the first question.
+
+    Raises WorkerFailure if the start fails.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class WorkerProcess:
             self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait for the end of its imports. Raises WorkerFailure if it does not get there."""
+        """Wait for the end of the worker's imports. Raises WorkerFailure if the start fails."""
         try:
             self._next_answer(START_SECONDS)
         except BaseException:
@@ -100,8 +101,10 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def ask(self, job: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Its answer to a job. Raises WorkerFailure, with the worker gone, if it dies over it or
-        takes longer than `timeout` seconds."""
+        """Return the worker's answer to a job.
+
+        Raises WorkerFailure, with the worker gone, for a death or for more than `timeout` seconds.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -111,14 +114,14 @@ class WorkerProcess:
         return self._next_answer(timeout)
 
     def kill(self) -> None:
-        """Kill it and whatever it started; from any thread, where the one that asks finds it dead
-        and is to `stop` it."""
+        """Kill the worker and all children, from any thread. The asking thread finds the worker
+        dead, and must call `stop`."""
         if self.alive:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Kill it and whatever it started, and wait for its end."""
+        """Kill the worker and all children, and wait for the end."""
         if self._answers < 0:
             return
         with suppress(ProcessLookupError, PermissionError):
@@ -156,7 +159,7 @@ class WorkerProcess:
         return answer
 
     def _ended(self) -> WorkerFailure:
-        """Find out what ended the worker, once it is over."""
+        """Find the cause of the worker's end, once over."""
         try:
             self._process.wait(POLL_SECONDS)  # it closed its pipe: let it end by itself
         except subprocess.TimeoutExpired:
@@ -176,7 +179,7 @@ class WorkerProcess:
         return WorkerFailure(status, f"{message}; its last words: {words}" if words else message)
 
     def _killed(self) -> tuple[Status, str]:
-        """A SIGKILL that this process did not send: the kernel counts those it sends itself."""
+        """Explain a SIGKILL from outside: the kernel counts kills for memory."""
         now = _oom_kills()
         if now is None or self._oom_kills is None:
             return "oom", "the worker was killed (signal 9), perhaps by the out-of-memory killer"
@@ -185,17 +188,19 @@ class WorkerProcess:
         return "error", "the worker was killed (signal 9), and not by the out-of-memory killer"
 
     def _last_words(self) -> str:
-        """The last line it wrote to stdout or stderr."""
+        """Return the last line on the worker's stdout or stderr."""
         size = os.fstat(self._said.fileno()).st_size
-        tail = os.pread(self._said.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
+        tail = os.pread(self._said.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES))
         lines = [line.strip() for line in tail.decode(errors="replace").splitlines()]
         return next((line for line in reversed(lines) if line), "")
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a worker: this one with these variables. Its threads wait without
-    spinning unless the user says otherwise, and a filter that turns warnings into errors is meant
-    for the user's own code."""
+    """Return the environment of a worker: this process's with these variables.
+
+    Threads wait without spinning unless the user says otherwise. PYTHONWARNINGS is dropped: a
+    filter for errors is meant for the user's own code.
+    """
     environment = {**os.environ, **variables}
     environment.pop("PYTHONWARNINGS", None)
     wait_passively(environment)
@@ -203,7 +208,7 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _oom_kills() -> int | None:
-    """Count the processes that the kernel has killed for memory; None where it does not say."""
+    """Return the number of processes that the kernel has killed for memory; None if unknown."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

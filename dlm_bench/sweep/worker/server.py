@@ -1,7 +1,7 @@
-"""The process that measures, `python -m dlm_bench.worker`; its parent keeps records.
+"""The measuring process, `python -m dlm_bench.worker`; the parent keeps the records.
 
-One JSON job a line comes on stdin, and one JSON answer a line goes out on a pipe of its own, since
-libraries print to stdout (see `messages`). The first line says that the imports are over.
+A JSON job a line arrives on stdin. A JSON answer a line leaves on a separate pipe, since libraries
+print to stdout (see `messages`). The first line reports the end of the imports.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def serve(open_server: Callable[[], Answer], arguments: list[str] | None = None) -> None:
-    """Answer jobs by what `open_server`, which may take its time, returns."""
+    """Answer jobs with the function that `open_server` returns, maybe after some seconds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--answers", type=int, required=True, help="file descriptor")
     parser.add_argument("--parent", type=int, required=True, help="process id")
@@ -44,7 +44,7 @@ def serve(open_server: Callable[[], Answer], arguments: list[str] | None = None)
 
 
 def _job_server() -> Answer:
-    from dlm_bench.sweep.worker.jobs import JobServer
+    from dlm_bench.sweep.worker.jobs import JobServer  # with torch: after `die_with`
 
     return JobServer().answer
 
@@ -55,8 +55,8 @@ def _say(answers: TextIO, answer: dict[str, Any]) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends. Outside Linux it ends by itself
-    when it next looks for a job."""
+    """Have the kernel kill this process at the parent's end. Outside Linux the worker ends at the
+    next read of a job."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -65,8 +65,10 @@ def die_with(parent: int) -> None:
 
 
 def end_with_parent_alone() -> None:
-    """Live through SIGTERM, which a scheduler sends to every process of a job: a worker that died
-    of it before its parent would look as if its point had killed it. By a handler, and not by
-    SIG_IGN, which what this process starts would inherit."""
+    """Survive SIGTERM, which a scheduler sends to every process of a job.
+
+    A worker that died before the parent would blame the point under way. A handler is used instead
+    of SIG_IGN, which children would inherit.
+    """
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

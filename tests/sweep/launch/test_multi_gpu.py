@@ -11,7 +11,7 @@ from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.sweep.launch.multi_gpu import GIVE_UP, gpu_places, run_on
+from dlm_bench.sweep.launch.multi_gpu import MAX_ERRORS, gpu_environments, run_on
 from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.process
@@ -91,7 +91,7 @@ def test_points_that_were_found_or_are_not_wanted_any_more_are_left_out():
 
 
 def test_a_place_where_every_point_is_an_error_is_left_to_the_others():
-    """The worker of one place ends with every point: it takes GIVE_UP of them, and the others all
+    """The worker of one place ends with every point: it takes MAX_ERRORS, and the others all
     that are left, which are slower to come to an end."""
     plan = quick_plan([(b, n) for b in (A, B) for n in range(1, 61)])
     script = (
@@ -99,9 +99,12 @@ def test_a_place_where_every_point_is_an_error_is_left_to_the_others():
         "serve(lambda: lambda job: os._exit(5))\n"
     )
     broken = Executor((sys.executable, "-c", script))
-    with pytest.warns(UserWarning, match=f"given up after {GIVE_UP} errors in a row"):
+    with pytest.warns(UserWarning, match=f"given up after {MAX_ERRORS} errors in a row"):
         records = [r for _, r, _ in run_on([broken, *fleet(1)], plan)]
-    assert Counter(r.status for r in records) == {"error": GIVE_UP, "ok": 120 - GIVE_UP}
+    assert Counter(r.status for r in records) == {
+        "error": MAX_ERRORS,
+        "ok": 120 - MAX_ERRORS,
+    }
 
 
 def test_the_last_place_goes_on_however_many_errors_there_are():
@@ -151,7 +154,7 @@ def test_a_fault_of_a_thread_is_raised_where_it_is_seen_and_ends_the_others():
 
 
 def places(points, gpus, environment):
-    return gpu_places(quick_plan(points, gpus=gpus), environment)
+    return gpu_environments(quick_plan(points, gpus=gpus), environment)
 
 
 def test_a_place_is_a_visible_gpu_by_the_name_that_the_parent_knows_it_by():
@@ -180,5 +183,5 @@ def test_a_cpu_a_gpu_by_number_and_gpus_that_differ_are_refused(gpus, device, sa
     point = plan.sweep.points[0].model_copy(update={"device": device})
     plan = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"points": [point]})})
     with pytest.raises(ConfigError, match="--launcher: 'local'") as error:
-        gpu_places(plan, {})
+        gpu_environments(plan, {})
     assert said in str(error.value)

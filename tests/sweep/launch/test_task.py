@@ -9,7 +9,7 @@ from support.processes import QUICK, quick_plan
 
 from dlm_bench.results.store import append_record, read_records
 from dlm_bench.sweep.launch.task import Task, do_task, parts_of
-from dlm_bench.sweep.plan import make_plan
+from dlm_bench.sweep.planning import make_plan
 from dlm_bench.sweep.run import Executor
 
 pytestmark = pytest.mark.process
@@ -152,7 +152,7 @@ def test_the_machine_that_submits_and_the_job_mean_the_same_points(tmp_path):
         'name = "s"\nsize = "tiny"\nlengths = [32, 64]\ndtype = "float32"\n'
         'kernels = {ssd = "torch"}\n[[lines]]\nbackbone = "diffumamba"\nsampler = "full"\n'
     )
-    there = make_plan(file, here=False, mode="sampled", graphs="off")
+    there = make_plan(file, on_this_machine=False, mode="sampled", graphs="off")
     job = make_plan(file, mode="sampled", graphs="off")
     assert there.identities() == job.anywhere().identities()
     assert there.identities() != job.identities(), "the hardware is left open"

@@ -45,7 +45,7 @@ def test_an_answer_has_the_keys_of_all_revisions(answer, keys):
     assert answer.json_object().keys() == keys
 
 
-@pytest.mark.parametrize("job", [PlanJob(plan={"path": "s.toml", "here": False}), JOB])
+@pytest.mark.parametrize("job", [PlanJob(plan={"path": "s.toml", "on_this_machine": False}), JOB])
 def test_a_job_is_read_as_it_was_written(job):
     assert read_job(job.json_object()) == job
 

@@ -135,16 +135,16 @@ def test_a_limit_below_what_a_worker_needs_is_a_mistake_of_the_sweep(monkeypatch
         '[[lines]]\nbackbone = "diffutran"\nsampler = "full"\n'
     )
     desk = jobs.JobServer()
-    monkeypatch.setattr(jobs, "own_need", lambda: 300 * 2**20 + 1)
+    monkeypatch.setattr(jobs, "base_memory", lambda: 300 * 2**20 + 1)
     assert desk.answer({"plan": {"path": str(path)}}) == {
         "mistake": "memory_limit: 300 MiB is less than a worker needs by itself, 301 MiB; allow "
         "that and what a point needs"
     }
-    assert "plan" in desk.answer({"plan": {"path": str(path), "here": False}})
-    monkeypatch.setattr(jobs, "own_need", lambda: 300 * 2**20)
+    assert "plan" in desk.answer({"plan": {"path": str(path), "on_this_machine": False}})
+    monkeypatch.setattr(jobs, "base_memory", lambda: 300 * 2**20)
     assert "plan" in desk.answer({"plan": {"path": str(path)}})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and limits it")
 def test_what_a_worker_needs_is_measured():
-    assert jobs.own_need() > 64 * 2**20
+    assert jobs.base_memory() > 64 * 2**20

@@ -1,0 +1,34 @@
+"""The making of a plan, in a worker: this file imports torch."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlm_bench.sweep.load import load_sweep
+from dlm_bench.sweep.plan import ANY_HARDWARE, Plan
+from dlm_bench.sweep.work import expected_load
+from dlm_bench.timing.environment import environment
+
+
+def make_plan(path: str | Path, *, on_this_machine: bool = True, **overrides: Any) -> Plan:
+    """Read and check a sweep file (see `load_sweep`) and work out the cost of the points, on this
+    machine or, with on_this_machine=False, on ANY_HARDWARE.
+
+    Raises ConfigError.
+    """
+    sweep = load_sweep(path, on_this_machine=on_this_machine, **overrides)
+    device = torch.device(sweep.points[0].device)
+    names: list[str] = []
+    if on_this_machine and device.type == "cuda":
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    loads = [expected_load(p, sweep.measuring, sweep.options_of(p)) for p in sweep.points]
+    return Plan(
+        sweep=sweep,
+        work=[work for work, _ in loads],
+        passes=[passes for _, passes in loads],
+        environment=environment(device.type, device.index or 0)
+        if on_this_machine
+        else {"hardware": ANY_HARDWARE},
+        gpus=names,
+    )

@@ -1,0 +1,51 @@
+"""The expected work of a point, in units that points of the same backbone share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dlm_bench.cost.flops import pass_costs
+from dlm_bench.models.config import BACKBONES, model_config
+from dlm_bench.results.record import Point
+from dlm_bench.samplers import build_sampler
+from dlm_bench.sweep.load import Measuring
+from dlm_bench.timing.units import first_nodes, prefill_unit, strata
+
+FLOPS_PER_BYTE = 20  # FLOPs that take about as long as a byte, on a CPU
+
+
+def expected_work(
+    point: Point, measuring: Measuring, options: Mapping[str, Any] | None = None
+) -> float:
+    """Return the cost of a point relative to others of the same backbone (see `expected_load`)."""
+    return expected_load(point, measuring, options)[0]
+
+
+def expected_load(
+    point: Point, measuring: Measuring, options: Mapping[str, Any] | None = None
+) -> tuple[float, float]:
+    """Return the work of a point, in FLOPs with bytes counted as FLOPs that take as long, and the
+    passes.
+
+    An exact point runs all passes several times; any other counts the least of a sampled point: the
+    first nodes in each round and once before. Passes that depend on the model are counted as the
+    most possible. `options` are the point's, with the additions of `Sweep.options_of`.
+    """
+    sampler = build_sampler(point.sampler, **(point.options if options is None else options))
+    plan = list(sampler.plan(point.length, point.prompt_len))
+    if point.backbone in BACKBONES:
+        config = model_config(point.backbone, point.size)
+    else:  # of which no cost is known: a Transformer's grows with length and batch much alike
+        config = model_config("ar-transformer" if sampler.needs == "ar" else "diffutran", "small")
+    cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
+    passes = np.asarray(cost.flops + FLOPS_PER_BYTE * cost.bytes)  # (passes,)
+    if measuring.mode == "exact":
+        runs = measuring.warmup + measuring.repeats
+        return runs * float(passes.sum()), runs * len(passes)
+    nodes = [units[at] for units in strata(plan) for at in first_nodes(units, measuring.nodes)]
+    prefill = prefill_unit(plan)
+    nodes += [] if prefill is None else [prefill]
+    once = sum(float(passes[unit.index : unit.index + unit.count].sum()) for unit in nodes)
+    rounds = 1 + measuring.repeats
+    return rounds * once, rounds * sum(unit.count for unit in nodes)
