@@ -146,7 +146,7 @@ def test_a_sweep_file_is_read_with_the_choice(check, gpu, tmp_path, monkeypatch)
     faults = check(case("wrong", attention="cudnn"), case("raised", ssd="mamba-ssm"))
     on_a_cpu = load.load_sweep(path, kernel_check=faults)
     assert (on_a_cpu.measuring.kernels, on_a_cpu.left_out) == ({}, {})
-    monkeypatch.setattr("dlm_bench.models.factory.parse_device", lambda name: CUDA)
+    monkeypatch.setattr("dlm_bench.sweep.kernels.parse_device", lambda name: CUDA)
     sweep = load.load_sweep(path, kernel_check=faults)
     assert sweep.measuring.kernels == {"attention": "flash"}
     assert sweep.left_out.keys() == {"ssd"}
