@@ -100,9 +100,8 @@ def test_torch_is_asked_for_a_gpu_only_where_there_is_a_driver(monkeypatch):
 
 
 def test_the_gpus_demo_has_the_points_of_the_other_in_bfloat16_with_graphs():
-    cpu, gpu = (
-        load_sweep(demo.SWEEPS / name, on_this_machine=False) for name in ("quick.toml", "quick_gpu.toml")
-    )
+    names = ("quick.toml", "quick_gpu.toml")
+    cpu, gpu = (load_sweep(demo.SWEEPS / name, on_this_machine=False) for name in names)
     pairs = [{(p.backbone, p.sampler) for p in sweep.points} for sweep in (cpu, gpu)]
     assert pairs[0] == pairs[1]
     assert {(p.device, p.dtype, p.size) for p in gpu.points} == {("cuda:0", "bfloat16", "240m")}
