@@ -27,8 +27,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dlm_bench.cost.work import Work, layer_counts, work_of
 from dlm_bench.errors import check_int
-from dlm_bench.models.config import FREQUENCIES, ModelConfig
+from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.own import Config
 from dlm_bench.models.place import item_bytes
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
@@ -36,7 +38,6 @@ from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
 
 Array = NDArray[np.float64]
 
-FLOAT32_BYTES = 4
 ADVANCING = ("commit", "keep", "fused", "decode", PREFILL)  # roles that move the Mamba state on
 
 
@@ -112,19 +113,19 @@ def passes_of(sampler: Sampler, length: int, prompt_len: int = 0) -> Passes:
     return passes_in(step for step in sampler.plan(length, prompt_len) if step.kind != PREFILL)
 
 
-def parameter_count(config: ModelConfig) -> int:
+def parameter_count(config: Config) -> int:
     """Return the number of parameters, embedding and head included."""
-    return parameter_bytes(config, "float32") // FLOAT32_BYTES
+    work = work_of(config)
+    return work.embedding * (1 if work.tied else 2) + work.body + work.body_float32
 
 
-def parameter_bytes(config: ModelConfig, dtype: str = "bfloat16") -> int:
+def parameter_bytes(config: Config, dtype: str = "bfloat16") -> int:
     """Bytes of all parameters. Mamba's dt_bias, A_log and D stay in float32 in any dtype."""
-    head = config.vocab_size * config.d_model
-    return 2 * head * item_bytes(dtype) + _body_bytes(config, dtype)
+    return work_of(config).parameter_bytes(dtype)
 
 
 def cache_bytes(
-    config: ModelConfig,
+    config: Config,
     sampler: Sampler,
     length: int,
     batch: int = 1,
@@ -135,12 +136,13 @@ def cache_bytes(
     without any."""
     if not _keeps_caches(sampler):
         return 0
-    tokens = (prompt_len + length) * _token_cache_bytes(config, dtype)
-    return batch * (tokens + _state_cache_bytes(config, sampler, dtype))
+    work = work_of(config)
+    tokens = (prompt_len + length) * work.token_cache_bytes(dtype)
+    return batch * (tokens + _state_bytes(work, sampler, dtype))
 
 
 def pass_costs(
-    config: ModelConfig,
+    config: Config,
     sampler: Sampler,
     plan: Iterable[PlannedPass] | Passes,
     *,
@@ -163,14 +165,13 @@ def pass_costs(
     clean = np.where(passes.fused, query - passes.block, 0)
     last = query - clean
 
-    attention, mamba = _layers(config)
+    work = work_of(config)
     pairs = clean * (context + clean) + last * (context + query)  # (query, key) of one layer
     if not config.denoiser:  # in whose prefill a token sees those before it alone
         pairs = np.where(passes.prefill, query * (query + 1) / 2, pairs)
-    flops = query * _token_flops(config)
-    flops += attention * 4 * config.d_model * pairs
-    flops += masked * 2 * config.d_model * config.vocab_size
-    if chunk is not None:
+    flops = query * work.token_flops + work.pair_flops * pairs
+    flops += masked * 2 * work.embedding
+    if chunk is not None and isinstance(config, ModelConfig):
         start, stop = passes.start, passes.start + passes.block
         forward = np.where(
             passes.refresh,
@@ -184,25 +185,27 @@ def pass_costs(
             kept = cut if sampler.cache == "dual" else _squares(query, chunk)
             reverse = np.where(passes.refresh, kept, forward)
         squares = forward + reverse if config.directions == 2 else forward
-        flops += mamba * 2 * (config.d_state + config.d_inner) * squares
+        flops += layer_counts(config)[1] * 2 * (config.d_state + config.d_inner) * squares
 
     # All sequences of a batch are at the same timestep.
-    flops = batch * flops + (1 + (clean > 0)) * _timestep_flops(config)
+    flops = batch * flops + (1 + (clean > 0)) * work.timestep_flops
 
-    row = config.d_model * item_bytes(dtype)
-    weights = _body_bytes(config, dtype) + row * np.minimum(batch * query, config.vocab_size)
-    weights += np.where(masked > 0, row * config.vocab_size, 0)
+    head = work.embedding * item_bytes(dtype)
+    looked_up = np.minimum(batch * query * config.d_model * item_bytes(dtype), head)
+    if work.tied:  # what the head reads, the embedding need not read again
+        looked_up = np.where(masked > 0, 0, looked_up)
+    weights = work.body_bytes(dtype) + looked_up + np.where(masked > 0, head, 0)
 
     read, write = np.zeros_like(query), np.zeros_like(query)
     if _keeps_caches(sampler):
-        token, state = _token_cache_bytes(config, dtype), _state_cache_bytes(config, sampler, dtype)
+        token, state = work.token_cache_bytes(dtype), _state_bytes(work, sampler, dtype)
         read += token * context + np.where(passes.refresh | passes.prefill, 0, state)
         write += token * query + np.where(passes.refresh | passes.advancing, state, 0)
     return Cost(flops, weights, batch * read, batch * write)
 
 
 def decode_cost(
-    config: ModelConfig,
+    config: Config,
     sampler: Sampler,
     length: int,
     *,
@@ -221,74 +224,16 @@ def decode_cost(
     return pass_costs(config, sampler, passes, batch=batch, dtype=dtype, chunk=chunk).total()
 
 
-def _layers(config: ModelConfig) -> tuple[int, int]:
-    """Return the numbers of attention layers and of Mamba layers."""
-    attention = sum(config.is_attention(layer) for layer in range(config.layers))
-    return attention, config.layers - attention
-
-
-def _in_width(config: ModelConfig) -> int:
-    """Outputs of a Mamba input projection: z, x, B, C and dt."""
-    return 2 * config.d_inner + 2 * config.d_state + config.ssm_heads
-
-
-def _modulation_width(config: ModelConfig) -> int:
-    """Outputs of adaLN: 6 vectors a layer, and the final shift and scale."""
-    return (6 * config.layers + 2) * config.d_model
-
-
-def _token_flops(config: ModelConfig) -> int:
-    """FLOPs that each query token costs in all layers, whatever the others are."""
-    d = config.d_model
-    attention, mamba = _layers(config)
-    projections = 2 * d * (_in_width(config) + config.d_inner)
-    scan = 4 * config.d_inner * config.d_state
-    mixers = attention * 8 * d * d + mamba * config.directions * (projections + scan)
-    return mixers + config.layers * 4 * config.mlp_ratio * d * d
-
-
-def _timestep_flops(config: ModelConfig) -> int:
-    """FLOPs of one timestep's embedding and modulations."""
-    if not config.denoiser:
-        return 0
-    return 2 * config.time_dim * (FREQUENCIES + config.time_dim + _modulation_width(config))
-
-
 def _squares(length: Array, chunk: int) -> Array:
     """Sum of the squared lengths of the chunks that `length` tokens are cut into."""
     return length // chunk * chunk**2 + (length % chunk) ** 2
-
-
-def _body_bytes(config: ModelConfig, dtype: str) -> int:
-    """Bytes of all parameters but the embedding and the head."""
-    d, hidden, time = config.d_model, config.mlp_ratio * config.d_model, config.time_dim
-    channels = config.d_inner + 2 * config.d_state
-    attention, mamba = _layers(config)
-    scan = _in_width(config) * d + (config.d_conv + 1) * channels + config.d_inner * (d + 1)
-    numbers = attention * 4 * d * d + mamba * config.directions * scan
-    numbers += config.layers * (2 * hidden * d + hidden + d)
-    if config.denoiser:
-        numbers += time * (FREQUENCIES + 1) + time * (time + 1)
-        numbers += (time + 1) * _modulation_width(config)
-    else:
-        numbers += (2 * config.layers + 1) * 2 * d  # LayerNorms' weights and biases
-    in_float32 = mamba * config.directions * 3 * config.ssm_heads
-    return numbers * item_bytes(dtype) + in_float32 * FLOAT32_BYTES
 
 
 def _keeps_caches(sampler: Sampler) -> bool:
     return type(sampler).caches is not Sampler.caches
 
 
-def _token_cache_bytes(config: ModelConfig, dtype: str) -> int:
-    """Bytes of one token's keys and values in all attention layers."""
-    return _layers(config)[0] * 2 * config.d_model * item_bytes(dtype)
-
-
-def _state_cache_bytes(config: ModelConfig, sampler: Sampler, dtype: str) -> int:
-    """Bytes of the Mamba states (float32) and convolution tails kept, of one sequence."""
+def _state_bytes(work: Work, sampler: Sampler, dtype: str) -> int:
+    """Bytes of the Mamba states and convolution tails kept, of one sequence."""
     both = isinstance(sampler, FastDLLM) and sampler.cache == "dual"
-    state = config.d_inner * config.d_state * FLOAT32_BYTES
-    tail = (config.d_conv - 1) * (config.d_inner + 2 * config.d_state)
-    kept = state + tail * item_bytes(dtype)
-    return _layers(config)[1] * (2 if both else 1) * kept
+    return (2 if both else 1) * work.state_bytes(dtype)

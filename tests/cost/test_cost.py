@@ -5,16 +5,18 @@ import time
 
 import pytest
 import torch
-from support.cases import CAUSAL, DENOISERS
+from support.cases import CAUSAL, DENOISERS, FIELD_CAUSAL, FIELD_DENOISERS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlm_bench import build_model, build_sampler
 from dlm_bench.cost.flops import cache_bytes, decode_cost, parameter_bytes, pass_costs
+from dlm_bench.cost.work import layer_counts
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels.ssd import CHUNK
-from dlm_bench.models.cache import AttentionCache, MambaCache
-from dlm_bench.models.config import BACKBONES, SIZES, model_config
+from dlm_bench.models.cache import AttentionCache, MambaCache, ShiftCache
+from dlm_bench.models.config import model_config
+from dlm_bench.models.own import OWN, own_sizes
 
 SAMPLERS = {
     "full": ("full", {}),
@@ -42,6 +44,11 @@ def pairs(names=tuple(SAMPLERS)):
     return [(b, s) for s in names for b in (CAUSAL if s == "ar" else DENOISERS)]
 
 
+def all_pairs(names=tuple(SAMPLERS)):
+    field = [(b, s) for s in names for b in (FIELD_CAUSAL if s == "ar" else FIELD_DENOISERS)]
+    return pairs(names) + field
+
+
 def ends_of_each_shape(plan):
     """Indices of the first and the last pass of each role and block length."""
     found = {}
@@ -56,7 +63,7 @@ def tensors(caches):
     for cache in caches:
         if isinstance(cache, AttentionCache):
             yield from (cache.k, cache.v)
-        else:
+        elif isinstance(cache, MambaCache):  # the single hidden state of a shift is not counted
             yield from (*cache.states, *cache.tails)
 
 
@@ -70,7 +77,9 @@ def counted(model, sampler, state, place):
 def unseen(config, place, batch):
     """What torch's counter does not see of a scan of one token, which goes by the recurrence: the
     rank-one update of the state is no matmul, and there are no products within a chunk."""
-    mamba = sum(not config.is_attention(layer) for layer in range(config.layers))
+    mamba = layer_counts(config)[1]
+    if not mamba:
+        return 0
     update = 2 * config.d_inner * config.d_state
     within = 2 * (config.d_inner + config.d_state)
     return (place.query_len == 1) * batch * mamba * config.directions * (update + within)
@@ -78,15 +87,17 @@ def unseen(config, place, batch):
 
 def masked_half(config, place, batch):
     """What torch's counter counts of a causal attention's squares that no token sees."""
-    attention = sum(config.is_attention(layer) for layer in range(config.layers))
+    attention = layer_counts(config)[0]
     hidden = place.query_len * (place.query_len - 1) // 2  # (query, key) pairs of a layer
-    return (not config.denoiser) * batch * attention * 4 * config.d_model * hidden
+    return (not config.denoiser) * batch * attention * 4 * config.heads * config.head_dim * hidden
 
 
-@pytest.mark.parametrize(("backbone", "name"), pairs())
-@pytest.mark.parametrize(("size", "batch"), [("tiny", 2), ("small", 1)])
+@pytest.mark.parametrize(
+    ("backbone", "name", "size", "batch"),
+    [(*pair, "tiny", 2) for pair in all_pairs()] + [(*pair, "small", 1) for pair in pairs()],
+)
 @torch.inference_mode()
-def test_flops_of_every_role_are_those_torch_counts(size, batch, backbone, name):
+def test_flops_of_every_role_are_those_torch_counts(backbone, name, size, batch):
     model, sampler = build_model(backbone, size), sampler_of(name)
     state = sampler.prepare(model, LENGTH, batch)
     indices = ends_of_each_shape(state.plan)
@@ -99,7 +110,7 @@ def test_flops_of_every_role_are_those_torch_counts(size, batch, backbone, name)
         assert counted(model, sampler, state, place) == expected, place
 
 
-@pytest.mark.parametrize(("backbone", "name"), pairs())
+@pytest.mark.parametrize(("backbone", "name"), all_pairs())
 @torch.inference_mode()
 def test_flops_after_a_prompt_are_those_torch_counts(backbone, name):
     model, sampler, batch = build_model(backbone, "tiny"), sampler_of(name), 2
@@ -138,8 +149,9 @@ def test_flops_of_a_whole_decode_are_those_torch_counts(backbone, name):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    ("backbone", "size"), [(backbone, size) for backbone in OWN for size in own_sizes(backbone)]
+)
 def test_parameter_bytes_are_those_of_the_model(backbone, size, dtype):
     model = build_model(backbone, size, device="meta", dtype=dtype)
     held = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -147,7 +159,7 @@ def test_parameter_bytes_are_those_of_the_model(backbone, size, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("backbone", "name"), pairs())
+@pytest.mark.parametrize(("backbone", "name"), all_pairs())
 def test_cache_bytes_are_those_of_the_prepared_caches(backbone, name, dtype):
     model, sampler = build_model(backbone, "tiny", dtype=dtype), sampler_of(name)
     for prompt_len in (0, PROMPT):
@@ -158,7 +170,7 @@ def test_cache_bytes_are_those_of_the_prepared_caches(backbone, name, dtype):
 
 
 @pytest.mark.parametrize("prompt_len", [0, PROMPT])
-@pytest.mark.parametrize(("backbone", "name"), pairs(CACHED))
+@pytest.mark.parametrize(("backbone", "name"), all_pairs(CACHED))
 @torch.inference_mode()
 def test_a_pass_writes_as_many_cache_bytes_as_said(backbone, name, prompt_len):
     model, sampler = build_model(backbone, "tiny"), sampler_of(name)
@@ -177,6 +189,8 @@ def test_a_pass_writes_as_many_cache_bytes_as_said(backbone, name, prompt_len):
 
 def poison(cache, read, what_is_read):
     """Put NaN into what a pass is said to read of a cache, or into all else. Returns its bytes."""
+    if isinstance(cache, ShiftCache):
+        return 0
     if isinstance(cache, MambaCache):
         buffers = [*cache.states, *cache.tails]
         chosen = [(buffer, slice(None)) for buffer in buffers if what_is_read == read["state"]]
@@ -192,7 +206,7 @@ def poison(cache, read, what_is_read):
 
 
 @pytest.mark.parametrize("prompt_len", [0, PROMPT])
-@pytest.mark.parametrize(("backbone", "name"), pairs(CACHED))
+@pytest.mark.parametrize(("backbone", "name"), all_pairs(CACHED))
 @torch.inference_mode()
 def test_a_pass_reads_what_is_said_and_nothing_else(backbone, name, prompt_len):
     model, sampler = build_model(backbone, "tiny"), sampler_of(name)
