@@ -38,12 +38,12 @@ def test_parameters_and_caches_are_those_published(backbone, size):
 def test_every_preset_has_a_tiny_size_of_its_own_traits(backbone):
     sizes = own_sizes(backbone)
     assert sizes[0] == "tiny"
-    tiny, large = (own_config(backbone, size) for size in (sizes[0], sizes[-1]))
+    tiny, large = (own_config(backbone, size) for size in sizes[:2])
     traits = ("denoiser", "norm_eps", "rope_theta", "qk_norm", "qkv_bias", "token_shift")
     for trait in (*traits, "block_size"):
         assert getattr(tiny, trait) == getattr(large, trait), trait
-    assert (tiny.yarn is None) == (large.yarn is None) or backbone == "llama"
-    assert (tiny.kv_heads == tiny.heads) == (large.kv_heads == large.heads) or backbone == "llama"
+    assert (tiny.yarn is None) == (large.yarn is None)
+    assert (tiny.kv_heads == tiny.heads) == (large.kv_heads == large.heads)
 
 
 @pytest.mark.parametrize("backbone", TITLES)
