@@ -1,4 +1,4 @@
-"""The mistakes of a user, each with a message that is fit to be shown as one line."""
+"""A user's mistakes, each with a message fit to be shown as a line."""
 
 import difflib
 import math
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 
 
 class DlmBenchError(Exception):
-    """Base of the errors shown by the command line as a line, with exit code 2."""
+    """Base of the errors that the command line shows as a line, with exit code 2."""
 
 
 class ConfigError(DlmBenchError):
-    """A value that was asked for is not one the benchmark can run.
+    """A requested value that the benchmark cannot run.
 
-    field: the setting at fault; where it is not given, the word that the text begins with.
+    field: the setting at fault, by default the first word of the text.
     """
 
     def __init__(self, text: str = "", *, field: str | None = None) -> None:
@@ -23,7 +23,7 @@ class ConfigError(DlmBenchError):
 
 
 class PointError(DlmBenchError):
-    """A point that is allowed could not be measured."""
+    """An allowed point could not be measured."""
 
 
 class ResultsError(DlmBenchError):
@@ -35,8 +35,8 @@ class TornLineWarning(UserWarning):
 
 
 class LostPointWarning(TornLineWarning):
-    """A skipped line was no torn one: a point that somebody measured is missing from what is shown,
-    so the command that shows it must not exit with 0."""
+    """A skipped line was not torn: a measured point is missing from the output, so the command must
+    not exit with 0."""
 
 
 class NewerRecordWarning(UserWarning):
@@ -44,28 +44,28 @@ class NewerRecordWarning(UserWarning):
 
 
 class ClaimWarning(UserWarning):
-    """Points cannot be claimed, so that two sweeps of one file would measure the same ones."""
+    """Points cannot be claimed, so two sweeps of the same file would measure the same points."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; empty if it says nothing."""
+    """Return the first line of an error's text; empty without a text."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else ""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Recognise an error of memory that ran out; a CPU allocation's is a plain RuntimeError."""
+    """Recognise an error of exhausted memory; a CPU allocation's is a plain RuntimeError."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
     return named or "can't allocate memory" in str(error)
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 point`, `2 points`."""
+    """Return a count with a noun: `1 point`, `2 points`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
-    """The error for a name outside a closed list: says the field, the value and what is allowed."""
+    """Return the error for a name outside a closed list, with field, value and allowed names."""
     names = [str(name) for name in allowed]
     hint = did_you_mean(str(value), names)
     text = f"{field}: {value!r} is not known{hint}; allowed: {', '.join(names)}"
@@ -75,16 +75,18 @@ def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError
 def unknown_option(
     option: str, sampler: str, allowed: Sequence[str], also: Iterable[str] = ()
 ) -> ConfigError:
-    """Return the error for an option that a sampler lacks; `also` are names of other things that
-    may have been meant."""
+    """Return the error for an option that a sampler lacks; `also` are other names that may have
+    been meant."""
     hint = did_you_mean(option, allowed) or did_you_mean(option, also)
     text = f"{option}: sampler {sampler!r} has no such option{hint}; allowed: {', '.join(allowed)}"
     return ConfigError(text, field=option)
 
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """Return the hint ` (did you mean 'h100-sxm' or 'h100-pcie'?)`: the names that begin with what
-    was given, or else the one that is most like it; empty if none is."""
+    """Return the hint ` (did you mean 'h100-sxm' or 'h100-pcie'?)`; empty without a similar name.
+
+    The names begin with the given text; else the most similar name is suggested.
+    """
     close = nearest(given, names)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
@@ -108,7 +110,7 @@ LONGEST_WAIT = 1e9  # seconds, some thirty years
 
 
 def check_int(field: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
-    """Return `value` if it is an integer within the bounds, else raise ConfigError."""
+    """Return `value` if an integer within the bounds, else raise ConfigError."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # numpy's integers too
     except TypeError:
@@ -134,8 +136,10 @@ def check_number(
     *,
     above: bool = False,
 ) -> None:
-    """Raise ConfigError unless `value` is a finite number within the bounds; not `minimum` itself
-    if it must be `above` that."""
+    """Raise ConfigError unless `value` is a finite number within the bounds.
+
+    With `above`, the minimum is excluded.
+    """
     try:
         number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
@@ -169,10 +173,10 @@ def seconds_of(field: str, value: object) -> float:
 
 
 def share_of(field: str, value: object, *, zero: bool = False) -> float:
-    """Return the share that a percentage (`"5%"`) or a number below 1 (`0.05`) stands for.
+    """Return the share for a percentage (`"5%"`) or a number below 1 (`0.05`).
 
-    A bare number from 1 on is refused: 5 may mean 5 % or 500 %. Raises ConfigError for that, for a
-    share above 100 %, and for 0 unless `zero`.
+    A bare number from 1 on is refused: 5 may mean 5 % or 500 %. Raises ConfigError for such a
+    number, for a share above 100 %, and for 0 unless `zero`.
     """
     share = _plain_number(value)
     if share is not None and share >= 1:
@@ -194,7 +198,7 @@ def share_of(field: str, value: object, *, zero: bool = False) -> float:
 
 
 def _plain_number(value: object) -> float | None:
-    """Return a plain finite number, or one that a text spells; None for anything else."""
+    """Return a finite number, given as such or as text; None for anything else."""
     if isinstance(value, str):
         spelled = rf"\s*{_UNSIGNED}(?:[eE][-+]?\d{{1,2}})?\s*"
         return float(value) if re.fullmatch(spelled, value, re.ASCII) else None

@@ -109,8 +109,8 @@ def throughput(pytestconfig: pytest.Config) -> "Throughput":
 
 
 class Throughput:
-    """The `throughput` fixture. Keeps the model for as long as points ask for the same one: another
-    beside it would count in their peak memory."""
+    """The `throughput` fixture. Keeps a model while points ask for the same model; a second model
+    would add to the peak memory."""
 
     def __init__(self, settings: _Settings, baseline: "Baseline | None") -> None:
         self._settings, self._baseline = settings, baseline

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a command in the same way: what it has is kept, its workers are gone."""
+"""SIGTERM and SIGINT end a command in the same way: results are kept, workers are stopped."""
 
 import signal
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ class Terminated(KeyboardInterrupt):
 
 
 class Interrupts:
-    """The signal that came, if one did: what is raised for it may turn into another exception on
-    its way, as in the middle of an import."""
+    """The received signal, if any. The exception raised for a signal may be replaced on the way up,
+    as in the middle of an import."""
 
     def __init__(self) -> None:
         self.came: KeyboardInterrupt | None = None
@@ -25,8 +25,10 @@ class Interrupts:
 
 @contextmanager
 def terminable() -> Iterator[Interrupts]:
-    """Raise Terminated at SIGTERM and KeyboardInterrupt at SIGINT, unless that is ignored; in a
-    thread, which gets no signals, leave them as they are."""
+    """Raise Terminated at SIGTERM, and KeyboardInterrupt at SIGINT unless SIGINT is ignored.
+
+    A thread gets no signals, so nothing changes there.
+    """
     interrupts = Interrupts()
     before = {}
     try:

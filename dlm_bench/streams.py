@@ -35,20 +35,19 @@ _PLAIN = {
 
 
 def plain(text: str) -> str:
-    """Return text in ASCII: ^2, +-, x and the like for what ASCII lacks, escapes for the rest."""
+    """Return text in ASCII: ^2, +-, x and the like for common symbols, escapes for the rest."""
     spelled = "".join(_PLAIN.get(character, character) for character in text)
     return spelled.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def shown(text: str) -> str:
-    """Return text as standard output will show it, in as many characters, so that columns align."""
+    """Return text as standard output will show the characters, so columns align."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, _ENCODE_ERRORS).decode(encoding, "surrogateescape")
 
 
 def screen_width() -> int | None:
-    """Return the columns that standard output has: of a terminal or as COLUMNS says, None where
-    neither limits them."""
+    """Return the columns of standard output, by COLUMNS or the terminal; None without a limit."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) > 0:
         return int(columns)
@@ -56,7 +55,7 @@ def screen_width() -> int | None:
 
 
 def folded(text: str, indent: int = 0) -> str:
-    """Return text in lines that standard output has room for, further ones indented."""
+    """Return text in lines that fit standard output, with later lines indented."""
     width, indentation = screen_width(), " " * indent
     if width is None:
         return text
@@ -67,13 +66,15 @@ def folded(text: str, indent: int = 0) -> str:
 
 
 def is_screen(stream: IO[str]) -> bool:
-    """Return True for a terminal that can draw over what it shows."""
+    """Return True for a terminal that can draw over earlier text."""
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def in_colour(text: str, colour: str) -> str:
-    """Return text for standard output in a colour, or as it is where that shows none: NO_COLOR
-    and FORCE_COLOR decide, else a terminal has colours and a pipe or a file has none."""
+    """Return text for standard output, in a colour if colours are shown.
+
+    NO_COLOR and FORCE_COLOR decide; else a terminal has colours, and a pipe or a file has none.
+    """
     if os.environ.get("NO_COLOR"):
         return text
     coloured = bool(os.environ.get("FORCE_COLOR")) or is_screen(sys.stdout)
@@ -81,7 +82,7 @@ def in_colour(text: str, colour: str) -> str:
 
 
 def _in_fewer_characters(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode with `plain` where an encoding lacks a character; a file name's odd bytes stay."""
+    """Encode with `plain` if an encoding lacks a character; a file name's odd bytes stay."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     first = error.object[error.start]
@@ -116,7 +117,7 @@ class _Stream:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """Send to nowhere what is left in the buffer, or Python fails once more at its exit."""
+        """Discard the rest of the buffer, or Python fails again at exit."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -124,8 +125,11 @@ class _Stream:
 
 
 class _Output(_Stream):
-    """Standard output, whose failure ends the command with a message. A reader that has seen enough
-    (`| head`) is no failure: the command goes on without output and keeps its exit code."""
+    """Standard output. A failure ends the command with a message.
+
+    A reader with enough (`| head`) is no failure: the command goes on without output and keeps the
+    exit code.
+    """
 
     def _fail(self, error: Exception) -> None:
         super()._fail(error)
@@ -138,12 +142,12 @@ class _Output(_Stream):
 
 
 class _Messages(_Stream):
-    """Standard error, whose failure loses messages and stops no measurement."""
+    """Standard error. A failure loses messages and stops no measurement."""
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Write to standard streams that fail as `_Output` and `_Messages` say, in any encoding."""
+    """Write to failing standard streams as `_Output` and `_Messages` say, in any encoding."""
     _open_closed()
     before = sys.stdout, sys.stderr
     errors = []
@@ -163,8 +167,10 @@ def guarded() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Open the null device where a standard stream is closed (`>&-`): otherwise the next file that
-    is opened, such as one of results, would take its place and get what is printed."""
+    """Open the null device for each closed standard stream (`>&-`).
+
+    Otherwise the next opened file, such as the results, would become the stream and get all output.
+    """
     for number in range(3):
         try:
             os.fstat(number)

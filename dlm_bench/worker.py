@@ -1,4 +1,4 @@
-"""The worker's entry point, under one name in all revisions that `dlm-bench ab` compares."""
+"""The worker's entry point, under the same name in all revisions for `dlm-bench ab`."""
 
 from dlm_bench.sweep.worker.server import main
 

@@ -1,8 +1,8 @@
 """The batch at which autoregressive decoding overtakes a diffusion language model.
 
-A pass of a batch reads the weights once for all its sequences. A block of a diffusion model shares
-them among its tokens already, one token of an autoregressive pass does not, so that a batch speeds
-the latter up for longer.
+A pass of a batch reads the weights once for all sequences. A block of a diffusion model shares them
+among many tokens already; a token of an autoregressive pass does not. So a batch speeds
+autoregressive decoding up for longer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,10 +18,11 @@ ALIKE = (*SETTINGS, "length")  # what must be the same on both sides
 
 @dataclass(frozen=True)
 class Overtaking:
-    """Where a `rival` series gets as fast as a `series`, both of tokens per second against batch.
+    """The batch at which a `rival` gets as fast as a `line`, both of tokens per second against
+    batch.
 
-    batch: None if it never does within the batches measured of both, the first of those if it is
-    as fast from the start.
+    batch: None if the rival stays slower at the batches measured of both.
+    first: the first batch measured of both.
     """
 
     series: Series
@@ -36,11 +37,11 @@ class Overtaking:
 
 
 def overtaking_batch(series: Mapping[int, float], rival: Mapping[int, float]) -> float | None:
-    """The first batch at which a rival's speed reaches a series's; both are speeds by batch.
+    """Return the first batch at which a rival's speed reaches a line's; both are speeds by batch.
 
-    Between measured batches the logarithm of a speed is taken to be linear in the logarithm of the
-    batch, and nothing is said of batches beyond those measured of both. None if the rival is slower
-    at all of them, or if they have none in common.
+    The logarithm of a speed is taken as linear in the logarithm of the batch between measured
+    batches; nothing is said beyond the batches measured of both. None if the rival is slower at all
+    of them, or without a common batch.
     """
     low, high = max(min(series), min(rival)), min(max(series), max(rival))
     places = np.array(sorted(b for b in {*series, *rival} if low <= b <= high), dtype=float)
@@ -63,8 +64,8 @@ def overtaking_batch(series: Mapping[int, float], rival: Mapping[int, float]) ->
 
 
 def overtakings(drawn: "Iterable[Series]") -> list[Overtaking]:
-    """Where each autoregressive series against batch overtakes each other series of the same size,
-    prompt, length, dtype and machine. Lines with no batch in common are left out."""
+    """Return the overtaking of each line by each autoregressive line of the same size, prompt,
+    length, dtype and machine. Lines without a common batch are left out."""
     drawn = list(drawn)
     found = []
     for series in (series for series in drawn if series.sampler != AR):

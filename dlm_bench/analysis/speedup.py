@@ -9,21 +9,18 @@ REFERENCE = "diffutran"
 
 
 def speedups(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
-    """The speed-up over the reference backbone of each ok point of the other backbones.
+    """Return the speed-up over the reference backbone of each ok point of the other backbones.
 
-    A point is compared with the reference's at the same length, under the same sampler with the
-    same options, and of the same size, batch, prompt, dtype, device and hardware: what the
-    backbone alone makes of it. `frame` comes from `load_results`; of a point measured again the
-    last ok record counts.
+    A point is compared with the reference at the same length, under the same sampler with the same
+    options, and of the same size, batch, prompt, dtype, device and hardware: the effect of the
+    backbone alone. `frame` comes from `load_results`; the last ok record of a point counts.
 
-    The columns are those that tell lines apart (backbone, sampler, its options, size, batch,
-    prompt_len, dtype, device, hardware), then length, tokens_per_second,
-    reference_tokens_per_second, speedup (the ratio of the two, each of the mean over its
-    repeats), low and high: the slowest repeat over the reference's fastest, and the fastest over
-    its slowest (of sampled timing what its stated error makes them, see `time_bounds`). Where
-    there is no such point of the reference, which an autoregressive line never has,
-    reference_tokens_per_second, speedup, low and high are NaN. Lines come in the order of the
-    frame, lengths ascending.
+    The columns tell lines apart (backbone, sampler, options, size, batch, prompt_len, dtype,
+    device, hardware); then come length, tokens_per_second, reference_tokens_per_second, speedup
+    (the ratio of the two, each of the mean over the repeats), low and high: the slowest repeat over
+    the reference's fastest, and the reverse (in sampled timing by the stated error, see
+    `time_bounds`). The last four are NaN without a reference point, as for every autoregressive
+    line. Lines come in the order of the frame, lengths ascending.
 
     Raises ResultsError if no record is ok, or none of the reference is.
     """

@@ -35,10 +35,10 @@ _UNITS = {
 
 
 def throughput_table(drawn: Sequence[Series], at: Sequence[int] = ()) -> Table:
-    """Tokens per second: a row a labelled series, a column a length (all there are unless `at`),
-    bounded by the slowest and the fastest repeat.
+    """Return tokens per second: a row a labelled line, a column a length (all, or `at`), bounded by
+    the slowest and the fastest repeat.
 
-    A length of `at` without records is left out and noted; raises ResultsError if that is all.
+    A length of `at` without records is left out and noted; raises ResultsError if none is left.
     """
     speeds = {
         (place, row["length"]): _speed(row)
@@ -56,11 +56,12 @@ def speedup_table(
     at: Sequence[int] = (),
     reference: str = REFERENCE,
 ) -> Table:
-    """Times as fast as the reference backbone under the same sampler: a row a labelled series, a
-    column a length, bounded by the slowest repeat over the reference's fastest and the reverse.
+    """Return the speed-up over the reference backbone under the same sampler: a row a labelled
+    line, a column a length, bounded by the slowest repeat over the reference's fastest and the
+    reverse.
 
-    Series without a counterpart, such as autoregressive ones, have no row. Raises ResultsError if
-    none has one, and as `throughput_table` does.
+    Lines without a counterpart, such as autoregressive lines, have no row. Raises ResultsError if
+    no line has a counterpart, and as `throughput_table` does.
     """
     found = speedups_by_point(frame, reference)
     labels: list[str] = []
@@ -84,7 +85,7 @@ def speedup_table(
 def speedups_by_point(
     frame: "pandas.DataFrame", reference: str = REFERENCE
 ) -> dict[tuple[Any, ...], Spread]:
-    """Speed-up, low and high of each point that has a counterpart, by its `point_key`.
+    """Return speed-up, low and high of each point with a counterpart, by `point_key`.
 
     Raises ResultsError as `speedups` does.
     """
@@ -100,15 +101,16 @@ def speedups_by_point(
 
 
 def point_key(series: Series, length: int) -> tuple[Any, ...]:
-    """Return the key of a point of a series among all points."""
+    """Return the key of a point of a line among all points."""
     return _key({"backbone": series.backbone, "sampler": series.sampler} | series.settings, length)
 
 
 def fit_table(drawn: Sequence[Series]) -> Table:
-    """The latency law of each labelled series with 95 % intervals; notes name series too short.
+    """Return the latency law of each labelled line with 95 % intervals; lines too short to fit are
+    noted.
 
     R² is of the unweighted means; the last column is the length from which the quadratic term
-    exceeds the linear one.
+    exceeds the linear term.
     """
     rows, notes = [], []
     for series in drawn:
@@ -164,7 +166,8 @@ def _overtaking(each: Overtaking) -> Number | str:
 
 
 def rate_text(value: float) -> str:
-    """Tokens per second in three digits, or all before the point and one after: 0.113, 1,043.9."""
+    """Return tokens per second in three digits, or all before the point and a single digit after:
+    0.113, 1,043.9."""
     return f"{value:,.1f}" if value >= 99.95 else f"{value:.3g}"
 
 
@@ -178,8 +181,8 @@ def _speed(row: dict[str, Any]) -> Number:
 
 
 def error_of(row: dict[str, Any]) -> float | None:
-    """Half the 95 % interval of a row's mean, relative: the stated error of sampled timing, or by
-    what its repeats scatter; None of one repeat."""
+    """Return half the 95 % interval of a row's mean, relative: the stated error of sampled timing,
+    or by the scatter of the repeats; None for a single repeat."""
     stated, seconds = row["error_estimate"], row["seconds"]
     if row["mode"] == "sampled":
         return None if stated is None or stated != stated else float(stated)
@@ -191,7 +194,8 @@ def _percent(share: float) -> str:
 
 
 def _heading(title: str, drawn: Sequence[Series]) -> str:
-    """The title, and what is common to all series: hardware, dtype, size, batch, prompt, ..."""
+    """Return the title with the settings common to all lines: hardware, dtype, size, batch, prompt,
+    ..."""
     common = shared_settings(list(drawn))
     return f"{title}: {common}" if common else title
 
@@ -239,6 +243,6 @@ def _listed(lengths: Sequence[int]) -> str:
 
 
 def _key(identity: dict[str, Any], length: int) -> tuple[Any, ...]:
-    """Hashable, without the NaN of options that a sampler lacks, which equals nothing."""
+    """Return a hashable key without NaN, the value of an option that a sampler lacks."""
     known = {name: value for name, value in identity.items() if value == value}
     return (frozenset(known.items()), length)

@@ -1,4 +1,4 @@
-"""The interface of a backbone of your own, and its announcement by a package (docs/plugins.md).
+"""The interface of a backbone of your own, announced by a package (docs/plugins.md).
 
 A model is a `torch.nn.Module` with the members of `Model`. Samplers of your own subclass
 `dlm_bench.samplers.sampler.Sampler`.
@@ -26,9 +26,9 @@ HEAD_WIDTH = 16  # what the fused LM head needs the width of the hidden states t
 class ModelInfo(Protocol):
     """The description of a model for samplers and records: a dataclass, kept whole in records.
 
-    backbone, size: the names that the model was asked for by.
+    backbone, size: the names passed to `build_model`.
     vocab_size: the number of ids, MASK among them.
-    mask_id: the id of MASK, never decoded; vocab_size in a causal model, where MASK is missing.
+    mask_id: the id of MASK, never decoded; vocab_size in a causal model, without MASK.
     bos_id: the first id of an autoregressive decode.
     max_length: the most tokens of a sequence; optional, None stands for no limit.
     """
@@ -65,7 +65,7 @@ class Head(Protocol):
 
 
 class UsedKernels(Protocol):
-    """The implementations of the operations that dlm-bench does for a model."""
+    """The implementations of dlm-bench's own operations for a model."""
 
     @property
     def lm_head(self) -> str: ...
@@ -102,23 +102,27 @@ class Model(Protocol):
         window: "Window | None" = None,
         caches: Any = None,
     ) -> "Tensor":
-        """One pass: tokens (batch, len) int64 to hidden states (batch, len, d_model)."""
+        """Run a pass: tokens (batch, len) int64 to hidden states (batch, len, d_model)."""
 
     def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Any]:
-        """The empty caches of a decode of `length` tokens, its prompt among them. Only what
-        supports more than "full" needs this; `reverse_state` is true for Fast-dLLM's dual cache."""
+        """Return the empty caches of a decode of `length` tokens, the prompt included.
+
+        Needed if the model supports more than "full"; `reverse_state` is true for Fast-dLLM's dual
+        cache.
+        """
 
     def parameters(self) -> "Iterator[nn.Parameter]": ...
 
 
 @dataclass(frozen=True)
 class BackbonePlugin:
-    """A backbone as a package announces it, the object of its entry point.
+    """A backbone as announced by a package, the object of the entry point.
 
     build: build(size, device, dtype, seed) returns the model, with random weights by the seed. The
         device is an available `torch.device`, or `meta`; the dtype a `torch.dtype`.
     sizes: the names of the sizes; the default is "small", or else the first name.
     supports: those of PASSES that the models can run.
+
     Raises ConfigError for other sizes or supports.
     """
 
@@ -142,9 +146,9 @@ class BackbonePlugin:
 def check_model(
     model: Any, backbone: str, size: str, plugin: BackbonePlugin, weight: "tuple[Any, Any]"
 ) -> None:
-    """Raise ConfigError, naming what is wrong, unless a built model is as `Model` says.
+    """Raise ConfigError, with the fault, unless a built model is as `Model` says.
 
-    `weight` is the (device, dtype) that the LM head's weight must have.
+    `weight` is the required (device, dtype) of the LM head's weight.
     """
     import torch
 
@@ -183,7 +187,7 @@ def check_model(
 
 
 def __getattr__(name: str) -> Any:
-    """Return what had another name, until version 0.2."""
+    """Return members under their former names, until version 0.2."""
     if name != "Facts":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn("dlm_bench.plugins.api.Facts is ModelInfo now", DeprecationWarning, stacklevel=2)

@@ -1,7 +1,6 @@
 """Backbones and samplers that other installed packages announce by entry points.
 
-They are looked for, by their metadata alone, when a name is looked up, and imported when one of
-theirs is asked for.
+Looking a name up reads the packages' metadata alone; a package is imported on first use.
 """
 
 from collections.abc import Collection
@@ -17,7 +16,7 @@ GROUPS = {"backbone": "dlm_bench.backbones", "sampler": "dlm_bench.samplers"}
 
 @dataclass(frozen=True)
 class Plugin:
-    """A name in a package's announcement; `package` is the distribution with its version."""
+    """A name in a package's announcement; `package` is the distribution with the version."""
 
     kind: str
     name: str
@@ -27,7 +26,7 @@ class Plugin:
 
 @cache
 def announced(kind: str) -> tuple[Plugin, ...]:
-    """The plug-ins of a kind, "backbone" or "sampler", by name. None of them is imported."""
+    """Return the plug-ins of a kind, "backbone" or "sampler", by name, without importing them."""
     found = (
         Plugin(kind, entry.name, f"{entry.dist.name} {entry.dist.version}", entry)
         for entry in entry_points(group=GROUPS[kind])
@@ -37,9 +36,10 @@ def announced(kind: str) -> tuple[Plugin, ...]:
 
 
 def find(kind: str, name: str, own: Collection[str]) -> Plugin | None:
-    """The plug-in of this name, None if no package has one.
+    """Find the plug-in of this name, None if no package has any.
 
-    Raises ConfigError if the name is among dlm-bench's `own`, or several packages have it.
+    Raises ConfigError if the name is among dlm-bench's `own`, or if several packages announce the
+    name.
     """
     found = [plugin for plugin in announced(kind) if plugin.name == name]
     if not found:
@@ -53,13 +53,13 @@ def find(kind: str, name: str, own: Collection[str]) -> Plugin | None:
 
 
 def package_of(kind: str, name: str, own: Collection[str]) -> str:
-    """The distribution and version that a name comes from; empty if it is not a plug-in's."""
+    """Return the distribution and version of a plug-in's name; empty for any other name."""
     plugin = None if name in own else find(kind, name, own)
     return "" if plugin is None else plugin.package
 
 
 def load(plugin: Plugin) -> Any:
-    """Import what the entry point names. Raises ConfigError, naming the package, if that fails."""
+    """Import the object of an entry point. Raises ConfigError, with the package, if this fails."""
     try:
         return plugin.entry.load()
     except Exception as error:  # whatever somebody else's module raises
@@ -67,11 +67,11 @@ def load(plugin: Plugin) -> Any:
 
 
 def failure(plugin: Plugin, what: str, error: Exception) -> ConfigError:
-    """The error for a plug-in whose own code raised one."""
+    """Return the error for a plug-in whose code raised."""
     reason = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
     return refusal(plugin, f"{what}: {reason}")
 
 
 def refusal(plugin: Plugin, why: str) -> ConfigError:
-    """The error for a plug-in that cannot be used."""
+    """Return the error for an unusable plug-in."""
     return ConfigError(f"{plugin.kind}: {plugin.name!r} of package {plugin.package} {why}")

@@ -1,4 +1,4 @@
-"""A sweep without the kernels that failed a check of each operation by itself.
+"""A sweep without the kernels that failed a check of each operation.
 
 `bench/kernel_floors.py` writes a JSON line a case: `status` (ok, wrong or raised), `message`,
 `size`, and `kernels`, the implementation of each operation in the case.
@@ -25,8 +25,8 @@ Faults = dict[str, dict[str, str]]  # operation to implementation to what was wr
 
 
 class Choice(NamedTuple):
-    """Kernels to insist on, the reason for each stand-in, and of each operation that is left
-    without an implementation."""
+    """The kernels to insist on; by operation, the reason for each stand-in; and by operation
+    without an implementation, the reason for leaving points out."""
 
     kernels: dict[str, str]
     stand_ins: dict[str, str]
@@ -34,9 +34,10 @@ class Choice(NamedTuple):
 
 
 def read_faults(path: str | Path) -> Faults:
-    """Return the implementations that failed in a file of the check. Raises ConfigError.
+    """Return the implementations that failed in a file of the check.
 
-    A case of several kernels is put down to those without a case that passed, or to all of them.
+    A failed case of several kernels is blamed on those that passed in no other case, or else on
+    all. Raises ConfigError.
     """
     rows = list(_rows(Path(path)))
     passed = {pair for row in rows if row["status"] == "ok" for pair in row["kernels"].items()}
@@ -83,9 +84,9 @@ def without(
     head_dims: Collection[int],
     asked: Mapping[str, str],
 ) -> Choice:
-    """Choose another implementation for each operation that would run a faulty one on this device.
+    """Choose another implementation for each operation with a faulty choice on this device.
 
-    An operation is left out where there is none, or where `asked` insists on the faulty one.
+    An operation is left out if there is none, or if `asked` insists on the faulty implementation.
     """
     from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
 
@@ -124,7 +125,7 @@ def without(
 
 
 def operations_of(point: Point) -> set[str]:
-    """Return the operations that the passes of a point consist of."""
+    """Return the operations in the passes of a point."""
     if point.backbone not in OWN:
         return {"lm_head", "elementwise"}
     used = {"lm_head", "elementwise", "mlp"}
@@ -144,6 +145,6 @@ def operations_of(point: Point) -> set[str]:
 
 
 def why_left_out(left_out: Mapping[str, str], point: Point) -> str | None:
-    """Return the reason why a point is left out, None if it is not."""
+    """Return the reason for leaving a point out, None without any."""
     reasons = [left_out[each] for each in sorted(operations_of(point) & left_out.keys())]
     return f"in the kernel check {'; '.join(reasons)}" if reasons else None

@@ -1,7 +1,7 @@
-"""Run the points of a sweep in worker processes; a point that fails is a record like any other.
+"""The points of a sweep in worker processes; a failed point is a record like any other.
 
-This process keeps the records and no torch: whatever a point does to its worker's memory, CUDA
-context or life, the next one is not touched by it.
+This process keeps the records, without torch: the next point is safe from the memory, the CUDA
+context and the end of a worker.
 """
 
 import re
@@ -37,11 +37,11 @@ class WorkerError(DlmBenchError):
 
 
 class Executor:
-    """Runs sweeps in workers, one at a time; leaving its context ends the one that runs.
+    """Runs sweeps in workers, singly; the end of the context ends the worker.
 
-    A worker measures the consecutive points of one model. A failure of any kind, or another
-    model, gets a new one, so that memory and the CUDA context start fresh. `variables` are set in
-    the workers' environment.
+    A worker measures consecutive points of the same model. After a failure, or for another model, a
+    new worker starts with fresh memory and CUDA context. `variables` are set in the workers'
+    environment.
     """
 
     def __init__(
@@ -68,27 +68,27 @@ class Executor:
         self.stop()
 
     def stop(self) -> None:
-        """End the worker, if there is one."""
+        """End the worker, if there is any."""
         if self._worker is not None:
             self._worker.stop()
         self._worker = self.model = None
 
     def at(self, variables: Mapping[str, str]) -> "Executor":
-        """Another executor of the same workers, with these variables in their environment."""
+        """Return another executor of the same workers, with these variables in their
+        environment."""
         return type(self)(self.command, variables)
 
     def interrupt(self) -> None:
-        """End the worker from another thread, for good: what it was asked fails at once, and so
-        does what it would be asked."""
+        """End the worker from another thread, for good: present and future jobs fail at once."""
         self._interrupted = True
         worker = self._worker  # which its own thread may replace meanwhile
         if worker is not None:
             worker.kill()
 
     def plan(self, path: str | Path, **overrides: Any) -> Plan:
-        """Check a sweep file and work out its plan (see `load_sweep` for the overrides).
+        """Check a sweep file and make the plan (see `load_sweep` for the overrides).
 
-        Raises ConfigError for a mistake in it, WorkerError if there is no worker to read it.
+        Raises ConfigError for a mistake in the file, WorkerError if no worker can read the file.
         """
         try:
             answer = self._ask(PlanJob(plan={"path": str(path), **overrides}))
@@ -109,13 +109,13 @@ class Executor:
         max_seconds: Callable[[int], float | None] = lambda index: None,
         wanted: Callable[[int], bool] = lambda index: True,
     ) -> Generator[tuple[int, Record, float], None, None]:
-        """Measure every point of which no record was found, in turn.
+        """Measure every point without a record in `found`, in turn.
 
-        Yields its index in the sweep, its record and the seconds its measuring took. `begin` is
-        told the index of a point before it starts; `max_seconds` says what is given to `measure`;
-        `wanted` is asked right before a point starts, and can have it left out.
-        Once a point is out of memory or time, longer ones of the same series become records of
-        status `skipped`; so does the rest of a series after ALIKE equal errors in a row.
+        Yields index, record and the seconds of the measurement. `begin` is called with the index
+        before a point starts; `max_seconds` gives the argument of `measure`; `wanted` is asked
+        right before a point starts, and False leaves the point out. Once a point is out of memory
+        or time, longer points of the same series become records of status `skipped`; so does the
+        rest of a series after ALIKE equal errors in a row.
         """
         limits = Limits(found)
         done = {record.identity for record in found}
@@ -135,8 +135,10 @@ class Executor:
     def measure(
         self, plan: Plan, index: int, max_seconds: float | None = None
     ) -> tuple[Record, float]:
-        """Measure one point of a plan, now: its record, and the seconds that its measuring took.
-        Sampling may take `max_seconds`, if given, and not what the sweep says."""
+        """Measure a point of a plan now; return the record and the seconds of the measurement.
+
+        Sampling may take `max_seconds`, by default the sweep's.
+        """
         point = plan.sweep.points[index]
         record, seconds = self._measure(plan, point, max_seconds)
         record.identity = plan.identity_of(point)
@@ -179,7 +181,7 @@ class Executor:
     def _ask(
         self, job: PlanJob | MeasureJob, timeout: float | None = None
     ) -> Planned | Refused | Measured | Failed:
-        """Ask the worker, or a new one if there is none or it died while it was idle."""
+        """Ask the worker, or a new worker if there is none or the former died while idle."""
         if self._worker is not None and not self._worker.alive:
             self.stop()
         if self._worker is None:
@@ -194,8 +196,8 @@ class Executor:
 
 
 class Limits:
-    """The failures that make further points of a series not worth trying: the shortest point that
-    was out of memory or time, and errors that are alike, with no measured point after them."""
+    """The failures that make further points of a series not worth a try: the shortest point out of
+    memory or time, and equal errors without a measured point after them."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._shortest: dict[str, Record] = {}
@@ -216,7 +218,7 @@ class Limits:
             self._errors.pop(series, None)
 
     def skip(self, plan: Plan, point: Point) -> Record | None:
-        """The record of a point that is not worth trying, None if it is."""
+        """Return the record of a point that is not worth a try, None if the point is."""
         series = series_key(point)
         why = (
             why_left_out(plan.sweep.left_out, point)
@@ -245,7 +247,7 @@ class Limits:
 
 
 def _kind_of_error(record: Record) -> str:
-    """The message without the numbers, such as lengths and addresses."""
+    """Return the message without numbers, such as lengths and addresses."""
     return re.sub(r"0x[0-9a-fA-F]+|\d+", "#", record.message)
 
 
@@ -257,7 +259,7 @@ def skipped(plan: Plan, point: Point, why: str) -> Record:
 
 
 def series_key(point: Point) -> str:
-    """The key of a series: the points that differ in nothing but their length share it."""
+    """Return the key of a series, shared by points that differ in nothing but length."""
     return point_key(point, "length")
 
 
