@@ -153,7 +153,7 @@ def test_another_printed_command_names_what_is_there(command):
         assert [path for path in paths if not (ROOT / path).exists()] == []
         scripts = [ROOT / path for path in paths if path.endswith(".py")]
         source = "".join(path.read_text() for path in scripts)
-        source += (ROOT / "dlm_bench" / "pytest_plugin.py").read_text()
+        source += (ROOT / "dlm_bench" / "pytest_plugin" / "__init__.py").read_text()
         options = [each.partition("=")[0] for each in arguments if each.startswith("--")]
         own = [each for each in options if not each.startswith("--benchmark")]
         assert [each for each in own if f'"{each}"' not in source] == []
