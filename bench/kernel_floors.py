@@ -4,8 +4,8 @@ roofline's floor for its FLOPs and bytes.
     python bench/kernel_floors.py [--output kernels.jsonl]
 
 A line of the output is a case: its status (ok, wrong or raised), the reason, and the kernels that
-it ran. A fault that leaves the process without a working GPU, or a capture that fails, makes a new
-process go on with the next case. On a CPU the errors alone are checked, and the times mean nothing:
+it ran. After a fault that leaves the process without a working GPU a new process goes on with the
+next case. On a CPU the errors alone are checked, and the times mean nothing:
 
     TRITON_INTERPRET=1 python bench/kernel_floors.py --size tiny --sequence 48 --contexts 16 64
 """
@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,20 @@ from typing import Any
 import torch
 from kernel_case import BATCH, LARGEST_ERROR, Bench, Case
 from kernel_cases import GROUPS
+from rows import append, rows_of
 
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.cost.roofline import measure_hardware
 from dlm_bench.errors import first_line
 from dlm_bench.models.config import model_config
 from dlm_bench.models.factory import parse_device
+from dlm_bench.timing.capture import BrokenCaptureError, CudaCapture
 from dlm_bench.timing.clocks import seconds_of
 
 LONG_SECONDS = 5e-3  # of a graph; a batch of calls need not take longer
 
 Group = Callable[[Bench], Iterator[Case]]
-
-
-class CaptureFailed(Exception):
-    """A capture that failed, after which the process cannot be trusted."""
+Key = tuple[str, str, str]
 
 
 @torch.inference_mode()
@@ -50,15 +49,17 @@ def main() -> int:
     print(f"{hardware.peak / 1e12:.0f} TFLOP/s, {hardware.bandwidth / 1e12:.2f} TB/s")
     print(f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}")
     torch.manual_seed(0)
-    failures = args.failures
-    for group, number, row, broken in measured_rows(bench, hardware, GROUPS, args.group, args.case):
-        failures += row["status"] != "ok"
+    rows = list(rows_of(args.output))
+    for row, broken in measured_rows(bench, hardware, GROUPS, {key_of(row) for row in rows}):
+        rows.append(row)
         print(line_of(row), flush=True)
-        if args.output:
-            with args.output.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+        append(args.output, row)
         if broken:
-            go_on_after(group, number, failures)
+            go_on(args.output)
+    failures = [row for row in rows if row["status"] != "ok"]
+    if failures:
+        names = ", ".join(dict.fromkeys(" ".join(key_of(row)[:2]).strip() for row in failures))
+        print(f"kernel_floors: {len(failures)} of {len(rows)} cases are wrong or raised: {names}")
     return 1 if failures else 0
 
 
@@ -68,11 +69,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--size", default="1.3b")
     found.add_argument("--sequence", type=int, default=16384)
     found.add_argument("--contexts", type=int, nargs="+", default=[1024, 8192, 32768, 131072])
-    found.add_argument("--output", type=Path, help="append a JSON line a case")
+    found.add_argument("--output", type=Path, help="append a JSON line a case it has not")
     found.add_argument("--ceilings", type=Path, help="the JSON of library_speeds.py, if measured")
-    found.add_argument("--group", type=int, default=0, help="begin with this group of operations")
-    found.add_argument("--case", type=int, default=0, help="and with this case of the group")
-    found.add_argument("--failures", type=int, default=0, help="how many there were before it")
     return found
 
 
@@ -84,29 +82,33 @@ def ceilings(path: Path | None, device: str) -> Hardware:
 
 
 def measured_rows(
-    bench: Bench, hardware: Hardware, groups: tuple[Group, ...], group: int = 0, case: int = 0
-) -> Iterator[tuple[int, int, dict[str, Any], bool]]:
-    """Measure the cases from one on; a case, or a group whose next case cannot be made, that raises
-    does not keep the others from being measured.
+    bench: Bench, hardware: Hardware, groups: Sequence[Group], done: Set[Key] = frozenset()
+) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Measure the cases that are not done; a case, or a group whose next case cannot be made, that
+    raises does not keep the others from being measured.
 
-    Yields the numbers of group and case, the row, and True if the process can measure no more.
+    Yields the row of each, and True if the process can measure no more.
     """
-    for at in range(group, len(groups)):
-        cases = iter(groups[at](bench))
-        for number in range(10**9):
+    for group in groups:
+        cases = iter(group(bench))
+        while True:
             try:
-                made = next(cases, None)
-            except Exception as error:
-                name = groups[at].__name__.removesuffix("_cases")
+                case = next(cases, None)
+            except Exception as error:  # and without its generator the group has no next case
+                name = group.__name__.removesuffix("_cases")
                 row = raised_row({"operation": name, "implementation": "", "size": ""}, {}, error)
-                # Without its generator the group has no next case: beyond any number.
-                yield at, 10**9, row, is_broken(bench.device)
+                if key_of(row) not in done:
+                    yield row, is_broken(bench.device)
                 break
-            if made is None:
+            if case is None:
                 break
-            if at == group and number < case:
-                continue
-            yield at, number, *measured_row(made, bench, hardware)
+            if (case.operation, case.implementation, case.size) not in done:
+                yield measured_row(case, bench, hardware)
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    """The case that a row is of."""
+    return row["operation"], row["implementation"], row["size"]
 
 
 def measured_row(case: Case, bench: Bench, hardware: Hardware) -> tuple[dict[str, Any], bool]:
@@ -136,51 +138,38 @@ def measured_row(case: Case, bench: Bench, hardware: Hardware) -> tuple[dict[str
             "seconds": seconds(case, floor, bench.device),
             "floor_seconds": floor,
         }
-    except CaptureFailed as error:
-        return raised_row(facts, case.kernels, error.__cause__ or error, "capture: "), True
+    except BrokenCaptureError as error:
+        return raised_row(facts, case.kernels, error), True
     except Exception as error:
         return raised_row(facts, case.kernels, error), is_broken(bench.device)
     return row, False
 
 
-def raised_row(
-    facts: dict[str, Any], kernels: dict[str, str], error: BaseException, what: str = ""
-) -> dict[str, Any]:
+def raised_row(facts: dict[str, Any], kernels: dict[str, str], error: Exception) -> dict[str, Any]:
     """The row of a case that raised an error."""
-    message = f"{what}{type(error).__name__}: {first_line(error)}"
+    message = f"{type(error).__name__}: {first_line(error)}"
     return facts | {"status": "raised", "message": message, "kernels": kernels}
 
 
 def seconds(case: Case, floor: float, device: torch.device) -> float:
     """Median seconds of a run. On a GPU a graph holds up to BATCH runs, on one set of operands and
     then another: launching a few kernels takes longer than running them, as does starting a graph.
-    Raises CaptureFailed."""
+    Raises what the runs or their capture raise."""
     if device.type == "cpu":
         return seconds_of(case.runs[0], device)
     from triton.testing import do_bench
 
     case.runs[0]()  # compiles and tunes
-    calls = max(1, min(BATCH, int(LONG_SECONDS / max(floor, 1e-9)))) if case.capturable else 1
-    runs = list(islice(cycle(case.runs), calls))
-    timed = captured(runs) if case.capturable else runs[0]
-    return do_bench(timed, warmup=20, rep=80, return_mode="median") / 1e3 / calls
+    if not case.capturable:
+        return do_bench(case.runs[0], warmup=20, rep=80, return_mode="median") / 1e3
+    calls = max(1, min(BATCH, int(LONG_SECONDS / max(floor, 1e-9))))
 
+    def batch() -> None:
+        for run in islice(cycle(case.runs), calls):
+            run()
 
-def captured(runs: list[Callable[[], Any]]) -> Callable[[], object]:
-    """A replay of these runs in turn. Raises CaptureFailed."""
-    graph = torch.cuda.CUDAGraph()
-    first: list[Exception] = []
-    try:
-        with torch.cuda.graph(graph):
-            try:
-                for run in runs:
-                    run()
-            except Exception as error:
-                first.append(error)
-                raise
-    except Exception as error:  # ending a capture that an error broke raises another one
-        raise CaptureFailed("a capture failed") from (first[0] if first else error)
-    return graph.replay
+    replay = CudaCapture(device)(batch)
+    return do_bench(replay, warmup=20, rep=80, return_mode="median") / 1e3 / calls
 
 
 def is_broken(device: torch.device) -> bool:
@@ -193,12 +182,12 @@ def is_broken(device: torch.device) -> bool:
     return False
 
 
-def go_on_after(group: int, case: int, failures: int) -> None:
-    """Begin a new process with the next case."""
-    options = {"--group": group, "--case": case + 1, "--failures": failures}
-    arguments = [text for name, value in options.items() for text in (name, str(value))]
+def go_on(output: Path | None) -> None:
+    """Begin a new process, which finds in the output what is done."""
+    if output is None:
+        sys.exit("kernel_floors: the GPU is unusable; with --output a new process would go on")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.argv, *arguments])
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def line_of(row: dict[str, Any]) -> str:

@@ -8,6 +8,10 @@ one after a whole decode, and is held against its wall time. Prints a line a poi
 of docs/timing.md; with --output the lines go into a JSONL file, too.
 
     OMP_NUM_THREADS=1 python bench/sampled_vs_exact.py --output results/cpu/sampled_vs_exact.jsonl
+
+On a GPU a few points say whether passes that are timed alone take as long as those of a decode:
+
+    python bench/sampled_vs_exact.py --device cuda
 """
 
 import argparse
@@ -42,6 +46,13 @@ VARIANTS = [
 ]
 SIZES = ("tiny", "small")
 LENGTH = 512
+# Of size 1.3b on a GPU; fewer passes over the long sequence are passes of the same cost.
+ON_GPU = [
+    ("block-cache", {}, 1024),
+    ("full", {}, 1024),
+    ("block-cache", {}, 4096),
+    ("full", {"tokens_per_step": 32}, 4096),
+]
 LONGEST = {"full": 2048, "fast-dllm": 2048, "block-cache": 16384, "ar": 8192}  # of size small
 WARM_SECONDS = 1.0
 
@@ -108,10 +119,12 @@ def take_turns(model: Denoiser, sampler: Sampler, length: int, seconds: float) -
     )
 
 
-def measure_long(model: Denoiser, sampler: Sampler, length: int, max_seconds: float) -> Outcome:
-    """A sampled measurement, a whole decode, and another sampled measurement."""
+def measure_long(
+    model: Denoiser, sampler: Sampler, length: int, max_seconds: float, measurements: int = 2
+) -> Outcome:
+    """A sampled measurement, a whole decode, and another sampled measurement if there are two."""
     sampled, walls = [], []
-    for last in (False, True):
+    for last in (False, True)[:measurements]:
         begin = time.perf_counter()
         sampled.append(
             dlm_bench.measure(
@@ -119,7 +132,7 @@ def measure_long(model: Denoiser, sampler: Sampler, length: int, max_seconds: fl
             )
         )
         walls.append(time.perf_counter() - begin)
-        if not last:
+        if not last:  # after the first
             exact = dlm_bench.measure(model, sampler, length, warmup=0, repeats=1)
     return Outcome(
         exact.point.describe(),
@@ -146,13 +159,22 @@ def points(long: bool) -> list[tuple[str, str, dict, str, int]]:
     return found
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=15.0, help="of turns, a short point")
     parser.add_argument("--max-seconds", type=float, default=2.0, help="of sampling, a long point")
     parser.add_argument("--no-long", action="store_true", help="leave the longest lengths out")
     parser.add_argument("--output", type=Path, help="append a line a point here")
-    args = parser.parse_args()
+    parser.add_argument("--device", default="cpu", help="cuda: the points of a GPU alone")
+    parser.add_argument("--gpu-size", default="1.3b", help="of the models on a GPU")
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
+    if args.device != "cpu":
+        measure_on_gpu(args)
+        return
     outcomes: dict[bool, list[Outcome]] = {False: [], True: []}
     for long in (False, True)[: 1 if args.no_long else 2]:
         for backbone, name, options, size, length in points(long):
@@ -163,20 +185,34 @@ def main() -> None:
             else:
                 outcome = take_turns(model, sampler, length, args.seconds)
             outcomes[long].append(outcome)
-            print(
-                f"{outcome.point:62} exact {outcome.exact:7.3f} s, sampled {outcome.error:+6.1%}, "
-                f"stated {outcome.stated:5.1%}{'' if outcome.covered else ' NOT COVERED'}, "
-                f"{outcome.speedup:5.1f} times as fast",
-                flush=True,
-            )
-            if args.output:
-                with args.output.open("a") as file:
-                    file.write(json.dumps(asdict(outcome)) + "\n")
+            keep(outcome, args.output)
     summary(outcomes[False])
     for name, length in LONGEST.items():
         there = [o.speedup for o in outcomes[True] if f" {name} " in o.point]
         if there:
             print(f"{name}, {length:,} tokens: {min(there):.0f} to {max(there):.0f} times as fast")
+
+
+def measure_on_gpu(args: argparse.Namespace) -> None:
+    """Measure the points of a GPU, both of the backbones that are compared."""
+    for backbone in ("diffumamba", "diffutran"):
+        model = dlm_bench.build_model(backbone, args.gpu_size, args.device)
+        for name, options, length in ON_GPU:
+            sampler = dlm_bench.build_sampler(name, **options)
+            keep(measure_long(model, sampler, length, args.max_seconds, 1), args.output)
+
+
+def keep(outcome: Outcome, output: Path | None) -> None:
+    """Print an outcome, and append it to a file."""
+    print(
+        f"{outcome.point:62} exact {outcome.exact:7.3f} s, sampled {outcome.error:+6.1%}, "
+        f"stated {outcome.stated:5.1%}{'' if outcome.covered else ' NOT COVERED'}, "
+        f"{outcome.speedup:5.1f} times as fast",
+        flush=True,
+    )
+    if output:
+        with output.open("a") as file:
+            file.write(json.dumps(asdict(outcome)) + "\n")
 
 
 def summary(outcomes: list[Outcome]) -> None:

@@ -88,8 +88,11 @@ class Compiled:
 
 
 @contextlib.contextmanager
-def record_launches(*, hold: bool = True) -> Iterator[list[Launch]]:
-    """Write down the launches of Triton kernels; an autotuned one runs its first configuration.
+def record_launches(
+    *, hold: bool = True, every_configuration: bool = False
+) -> Iterator[list[Launch]]:
+    """Write down the launches of Triton kernels; an autotuned one runs its first configuration, or
+    every one in turn.
 
     A launch holds its arguments, and so their memory, unless told not to.
     """
@@ -98,11 +101,16 @@ def record_launches(*, hold: bool = True) -> Iterator[list[Launch]]:
     def record(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
         launches.append(Launch(self, args if hold else (), options if hold else {}, grid))
 
-    def first(self: Autotuner, *args: Any, **options: Any) -> Any:
-        return self.fn.run(*args, **options, **self.configs[0].all_kwargs())
+    def untuned(self: Autotuner, *args: Any, **options: Any) -> None:
+        for configuration in self.configs if every_configuration else self.configs[:1]:
+            self.fn.run(*args, **options, **configuration.all_kwargs())
 
     no_device = patch.object(torch.cuda, "device", lambda index: contextlib.nullcontext())
-    with patch.object(JITFunction, "run", record), patch.object(Autotuner, "run", first), no_device:
+    with (
+        patch.object(JITFunction, "run", record),
+        patch.object(Autotuner, "run", untuned),
+        no_device,
+    ):
         yield launches
 
 

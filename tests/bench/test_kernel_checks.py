@@ -3,8 +3,6 @@
 A stand-in takes the place of CUDA: captures that raise, and generators that do.
 """
 
-import contextlib
-
 import kernel_cases
 import kernel_floors
 import pytest
@@ -14,6 +12,7 @@ from kernel_case import Bench, Case, Check
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.kernels.lm_head import predict
 from dlm_bench.models.config import model_config
+from dlm_bench.timing.capture import BrokenCaptureError
 
 LAPTOP = Hardware("laptop", 1e11, 1e10, 16e9, "made up", dtype="float32")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -28,8 +27,8 @@ def case_of(name, run=lambda: torch.ones(3), **others):
     return Case(name, "torch", "", {"mlp": "torch"}, (run,), checks, 1.0, 1.0, **others)
 
 
-def rows_of(*groups, **place):
-    return list(kernel_floors.measured_rows(bench_on(), LAPTOP, groups, **place))
+def rows_of(*groups, done=frozenset()):
+    return list(kernel_floors.measured_rows(bench_on(), LAPTOP, groups, done))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,7 @@ def test_a_head_with_wrong_confidences_or_tokens_is_wrong(monkeypatch, mistake, 
 
     monkeypatch.setattr(kernel_cases, "predict", wrong)
     monkeypatch.setattr(Bench, "implementations", lambda *_, **__: ["wrong"])
-    for _, _, row, broken in rows_of(kernel_cases.head_cases):
+    for row, broken in rows_of(kernel_cases.head_cases):
         assert row["status"] == "wrong", row
         assert row["message"].startswith(found)
         assert row["kernels"] == {"lm_head": "wrong"}
@@ -76,7 +75,7 @@ def test_a_group_whose_next_case_cannot_be_made_leaves_the_others_to_be_measured
     def others(bench):
         yield case_of("second")
 
-    rows = [row for _, _, row, _ in rows_of(broken_cases, others)]
+    rows = [row for row, _ in rows_of(broken_cases, others)]
     assert [(row["operation"], row["status"]) for row in rows] == [
         ("first", "ok"),
         ("broken", "raised"),
@@ -89,19 +88,23 @@ def test_a_case_that_raises_is_a_row_with_its_reason_and_kernels():
     def fail():
         raise ValueError("no such tile\nmore")
 
-    ((_, _, row, broken),) = rows_of(lambda bench: iter([case_of("a", fail)]))
+    ((row, broken),) = rows_of(lambda bench: iter([case_of("a", fail)]))
     assert (row["status"], row["message"]) == ("raised", "ValueError: no such tile")
     assert row["kernels"] == {"mlp": "torch"}
     assert not broken
 
 
-def test_it_goes_on_with_the_case_after_the_one_that_broke_the_process():
+def test_what_the_output_holds_is_not_measured_again():
     def cases(bench):
         for name in "abc":
             yield case_of(name)
 
-    rows = rows_of(cases, cases, group=1, case=2)
-    assert [(group, number, row["operation"]) for group, number, row, _ in rows] == [(1, 2, "c")]
+    def broken_cases(bench):
+        raise RuntimeError
+        yield
+
+    done = {("a", "torch", ""), ("b", "torch", ""), ("broken", "", "")}
+    assert [row["operation"] for row, _ in rows_of(cases, broken_cases, done=done)] == ["c"]
 
 
 def test_a_nan_is_wrong():
@@ -116,24 +119,20 @@ def cuda(monkeypatch):
     testing = pytest.importorskip("triton.testing", reason="triton is not installed")
     seen = {"captures": 0, "timed": []}
 
-    @contextlib.contextmanager
-    def graph(_):
-        seen["captures"] += 1
-        try:
-            yield
-        except Exception:  # as ending a broken capture does
-            raise RuntimeError("capture_end: the capture was invalidated") from None
-
-    class Graph:
-        def replay(self):
+    class Capture:
+        def __init__(self, device):
             pass
+
+        def __call__(self, step):
+            seen["captures"] += 1
+            step()
+            return lambda: None
 
     def do_bench(run, **_):
         seen["timed"].append(run)
         return 40.0
 
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(kernel_floors, "CudaCapture", Capture)
     monkeypatch.setattr(testing, "do_bench", do_bench)
     return seen
 
@@ -162,21 +161,26 @@ def test_short_work_is_timed_in_batches_on_rotating_operands(cuda):
     assert ran == [0, 0]
 
 
-def test_a_failed_capture_gives_the_first_cause_and_ends_the_process(cuda):
+def test_a_failed_capture_is_a_row_and_ends_the_process_if_it_could_not_be_healed(
+    cuda, monkeypatch
+):
     calls = []
 
     def syncs():
         calls.append(1)
-        if len(calls) == 3:  # after the check and the warm-up
-            raise RuntimeError("operation not permitted when stream is capturing")
+        if len(calls) % 3 == 0:  # after the check and the warm-up
+            raise error
         return torch.ones(3)
 
-    row, broken = kernel_floors.measured_row(case_of("a", syncs), bench_on(CUDA), LAPTOP)
-    assert broken
-    assert row["status"] == "raised"
-    assert row["message"] == (
-        "capture: RuntimeError: operation not permitted when stream is capturing"
-    )
+    monkeypatch.setattr(kernel_floors, "is_broken", lambda device: False)
+    for error, ended in (
+        (RuntimeError("operation not permitted when stream is capturing"), False),
+        (BrokenCaptureError("a capture failed and the GPU could not be put back"), True),
+    ):
+        row, broken = kernel_floors.measured_row(case_of("a", syncs), bench_on(CUDA), LAPTOP)
+        assert broken is ended
+        assert row["status"] == "raised"
+        assert row["message"] == f"{type(error).__name__}: {error}"
 
 
 def test_operands_rotate_until_they_do_not_fit_into_a_cache():

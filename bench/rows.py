@@ -1,0 +1,27 @@
+"""JSON lines that a kill may cut off in the middle of one."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def append(path: Path | None, row: dict[str, Any]) -> None:
+    """Add a row to a file, if there is one, at once; the half row of an earlier kill goes."""
+    if path is None:
+        return
+    with path.open("ab+") as file:
+        file.seek(0)
+        whole = file.read()
+        file.truncate(whole.rfind(b"\n") + 1)
+        file.write(json.dumps(row).encode() + b"\n")
+
+
+def rows_of(path: Path | None) -> Iterator[dict[str, Any]]:
+    """The rows of a file that may be absent, without a half one."""
+    if path is None or not path.exists():
+        return
+    for line in path.read_text(errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
