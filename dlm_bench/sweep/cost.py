@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from dlm_bench.cost.roofline import Hardware, decode_floor, fits, same_precision
+from dlm_bench.cost.roofline import Hardware, decode_floor, fits
 from dlm_bench.errors import counted
 from dlm_bench.models.config import BACKBONES, model_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep.budget import MIN_SAMPLING_SECONDS
+from dlm_bench.sweep.floor import at_peak, precision_note
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
 from dlm_bench.sweep.work import expected_work
@@ -23,9 +24,7 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
     measuring, least, most, sampled, unknown = plan.sweep.measuring, 0.0, 0.0, 0, 0
     once = measuring.model_copy(update={"mode": "exact", "warmup": 0, "repeats": 1})
     for asked, work in zip(plan.sweep.points, plan.work, strict=True):
-        point = asked
-        if not same_precision(asked.dtype, hardware):
-            point = asked.model_copy(update={"dtype": hardware.dtype})
+        point = at_peak(asked, hardware)
         options = plan.sweep.options_of(point)
         decode = _floor(point, options, hardware)
         if decode is None:
@@ -52,10 +51,7 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
         text += f"; {duration(most)} if {counted(sampled, 'sampled point')} take all of max_seconds"
     if unknown:
         text += f"; {counted(unknown, 'more point')} without a known cost or room in its memory"
-    others = {p.dtype for p in plan.sweep.points if not same_precision(p.dtype, hardware)}
-    if others:
-        text += f"; in {hardware.dtype}, as its peak is, where the sweep asks for {min(others)}"
-    return text
+    return text + precision_note(plan.sweep.points, hardware)
 
 
 def _floor(point: Point, options: dict[str, Any], hardware: Hardware) -> float | None:

@@ -153,8 +153,8 @@ def read_file(path: str | Path, overrides: Mapping[str, Any]) -> tuple[File, Mis
         raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"sweep file {str(path)!r}: not valid TOML: {error}") from None
-    places = {key: n for key, n in line_numbers(text).items() if key[0] not in overrides}
-    mistakes = Mistakes(path, places)
+    lines = {key: n for key, n in line_numbers(text).items() if key[0] not in overrides}
+    mistakes = Mistakes(path, lines)
     while True:
         try:
             return File.model_validate(content), mistakes

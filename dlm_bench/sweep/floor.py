@@ -1,8 +1,9 @@
 """The roofline of each point of a sweep on some hardware, before any point is run."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from dlm_bench.cost.roofline import Hardware, bound, check_precision, decode_floor, fits
+from dlm_bench.cost.roofline import Hardware, bound, decode_floor, fits, same_precision
 from dlm_bench.cost.table import FORMATS
 from dlm_bench.errors import unknown
 from dlm_bench.models.config import BACKBONES, model_config
@@ -20,23 +21,41 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     the floor in seconds, and tokens per second at this floor.
 
     A point whose weights and caches exceed the hardware's memory is said to be out of memory.
-    Passes that depend on the model leave a point without a floor. Raises ConfigError for an unknown
-    style, or a point in another precision than the hardware's peak.
+    Passes that depend on the model leave a point without a floor. A point in another precision than
+    the hardware's peak is predicted in the precision of the peak, with a note. Raises ConfigError
+    for an unknown style.
     """
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
-    for point in sweep.points:
-        check_precision(point.dtype, hardware)
-    rows = [_row(point, sweep.options_of(point), hardware) for point in sweep.points]
+    points = [at_peak(point, hardware) for point in sweep.points]
+    rows = [_row(point, sweep.options_of(point), hardware) for point in points]
     note = (
-        f"Roofline of one decode of each point of sweep {sweep.name}, {sweep.points[0].dtype}\n"
-        f"{hardware.summary}"
+        f"Roofline of one decode of each point of sweep {sweep.name}"
+        f"{precision_note(sweep.points, hardware) or f', {points[0].dtype}'}\n{hardware.summary}"
     )
     if style == "latex":
         note = "\n".join(f"% {line}" for line in note.splitlines())
     if style == "text":
         note = folded(note)
     return f"{note}\n\n{grid(COLUMNS, rows, style, screen_width())}"
+
+
+def at_peak(point: Point, hardware: Hardware) -> Point:
+    """Return a point in the precision of the hardware's peak, the only known roofline."""
+    if same_precision(point.dtype, hardware):
+        return point
+    return point.model_copy(update={"dtype": hardware.dtype})
+
+
+def precision_note(points: Iterable[Point], hardware: Hardware) -> str:
+    """Say that points are predicted in another precision; empty if none is."""
+    others = {each.dtype for each in points if not same_precision(each.dtype, hardware)}
+    if not others:
+        return ""
+    return (
+        f"; in {hardware.dtype}, as the peak of {hardware.name} is, where the sweep asks for "
+        f"{min(others)}"
+    )
 
 
 def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]:

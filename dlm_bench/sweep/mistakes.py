@@ -16,24 +16,27 @@ class Mistakes:
     broken: the indices of the groups without a valid backbone or sampler.
     """
 
-    def __init__(self, path: str | Path, places: dict[tuple[Any, ...], int]) -> None:
+    def __init__(self, path: str | Path, lines: dict[tuple[Any, ...], int]) -> None:
         self.broken: set[int] = set()
-        self._path, self._places = path, places
+        self._path, self._lines = path, lines
         self._found: dict[tuple[int, str], str] = {}
 
     def add(self, text: str, *where: Any) -> None:
         """Note a mistake at a key, given as in `line_numbers`, or at the enclosing table; without
         `where`, a mistake of the whole file."""
-        number = next((n for k in _around(where) if (n := self._places.get(k))), 0)
+        number = next((n for k in _around(where) if (n := self._lines.get(k))), 0)
         place = f"{self._path}:{number}" if number else str(self._path)
         self._found.setdefault((number, "" if number else text), f"{place}: {text}")
 
     def note(self, error: ConfigError, *where: Any) -> None:
         """Note an error at the key of the field: in the table `where`, or above."""
         key = {"length": "lengths"}.get(error.field, error.field)
-        inside = (*where, key) in self._places or (key,) not in self._places
-        index = f"{where[0]}[{where[1]}]: " if where else ""
-        self.add(f"{index}{error}", *(where if inside else ()), key)
+        inside = (*where, key) in self._lines or (key,) not in self._lines
+        index = f"{where[0]}[{where[1]}]" if where else ""
+        if inside:
+            self.add(f"{index}: {error}" if index else str(error), *where, key)
+        else:
+            self.add(f"{error} (in {index})", key)
 
     def check(self, check: Callable[[], object], *where: Any) -> bool:
         """Note the ConfigError that a check raises; return False if there is any."""
@@ -58,8 +61,8 @@ class Mistakes:
 
     def rename(self, old: str, new: str) -> None:
         """Find the keys of a misnamed table by the right name."""
-        moved = {(new, *key[1:]): n for key, n in self._places.items() if key[0] == old}
-        self._places.update(moved)
+        moved = {(new, *key[1:]): n for key, n in self._lines.items() if key[0] == old}
+        self._lines.update(moved)
 
 
 def _around(where: tuple[Any, ...]) -> list[tuple[Any, ...]]:

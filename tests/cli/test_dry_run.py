@@ -91,8 +91,8 @@ def test_a_sweep_in_another_precision_is_predicted_in_that_of_the_hardware(path,
     assert main(["sweep", str(path), "--dry-run", "--hardware", "h100-sxm"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[-1].endswith(
-        "for 1 point on h100-sxm, by its roofline; in bfloat16, as its peak is, where the sweep "
-        "asks for float32"
+        "for 1 point on h100-sxm, by its roofline; in bfloat16, as the peak of h100-sxm is, where "
+        "the sweep asks for float32"
     )
     assert not err
 

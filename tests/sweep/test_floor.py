@@ -64,6 +64,16 @@ def test_a_point_that_does_not_fit_says_so(sweep, capsys):
     assert does_not.endswith("-     out of memory")
 
 
+def test_a_sweep_in_another_precision_is_predicted_in_that_of_the_peak_and_says_so(sweep, capsys):
+    """A sweep for a CPU is in float32; on a GPU the same file would be in bfloat16."""
+    asked = printed(capsys, "--sweep", sweep(extra='dtype = "float32"\n'))
+    said = "sweep two; in bfloat16, as the peak of h100-sxm is, where the sweep asks for float32"
+    assert said in asked.replace("\n", " ")
+    same = printed(capsys, "--sweep", sweep())
+    assert "sweep two, bfloat16\n" in same
+    assert asked.splitlines()[-2:] == same.splitlines()[-2:]
+
+
 def test_markdown_and_latex_have_a_row_a_point(sweep, capsys):
     rows = printed(capsys, "--sweep", sweep(), "--format", "markdown").splitlines()
     assert {row.count("|") for row in rows if row.startswith("|")} == {5}
@@ -80,7 +90,6 @@ def test_markdown_and_latex_have_a_row_a_point(sweep, capsys):
         (["--sweep", PAPER, "--length", "8"], "--length: is not allowed with --sweep"),
         (["--sweep", PAPER, "--tokens-per-step", "8"], "--tokens-per-step: is not allowed"),
         (["--sweep", PAPER, "--format", "html"], "format: 'html' is not known"),
-        (["--sweep", "bench/sweeps/quick.toml"], "dtype: 'float32' is not allowed; the peak of"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments, message, capsys):

@@ -172,6 +172,18 @@ def test_a_mistake_stands_at_the_line_of_its_field_however_its_text_begins():
         mistakes.end()
 
 
+def test_a_wrong_value_above_the_groups_is_told_by_its_own_key_and_says_for_which_group(tmp_path):
+    groups = "".join(
+        f'[[lines]]\nbackbone = "diffutran"\nsampler = "full"\n{size}'
+        for size in ('size="tiny"\n', "")
+    )
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, f'name = "t"\nsize = "hug"\nlengths = 8\n{groups}')
+    (told,) = str(error.value).splitlines()
+    assert told.startswith(f"{tmp_path / 's.toml'}:2: size: 'hug' is not known")
+    assert told.endswith(" (in lines[1])")
+
+
 def test_what_is_missing_is_told_in_one_line(tmp_path):
     with pytest.raises(ConfigError) as error:
         load(tmp_path, "\n")
