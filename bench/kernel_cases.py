@@ -9,9 +9,8 @@ from kernel_case import Bench, Case, Check
 from kernel_cases_mixer import mixer_cases
 from torch import Tensor
 
-from dlm_bench.kernels.adaln import choose_add_norm
-from dlm_bench.kernels.attention import attend, attend_cached
-from dlm_bench.kernels.lm_head import predict
+from dlm_bench.kernels.attention import choose_attend, choose_attend_cached
+from dlm_bench.kernels.forms import choose_add_norm, choose_predict
 from dlm_bench.kernels.rotary import rotary_angles, rotate
 
 BLOCK = 32
@@ -21,16 +20,16 @@ def attention_cases(bench: Bench) -> Iterator[Case]:
     heads, head_dim, length = bench.config.heads, bench.config.head_dim, bench.sequence
     q, k, v = (bench.randn(1, heads, length, head_dim) for _ in range(3))
     # In float32 the plain one may build (L, L) scores, which would not fit.
-    exact = "efficient" if bench.device.type == "cuda" else "torch"
+    exact = choose_attend("efficient" if bench.device.type == "cuda" else "torch")
     for name in bench.implementations("attention"):
-        run = partial(attend, q, k, v, backend=name)
+        run = partial(choose_attend(name), q, k, v)
         yield Case(
             "attention",
             name,
             f"L={length}",
             {"attention": name},
             (run,),
-            {"output": Check(run, lambda: attend(q.float(), k.float(), v.float(), backend=exact))},
+            {"output": Check(run, lambda: exact(q.float(), k.float(), v.float()))},
             flops=4.0 * length * length * heads * head_dim,
             bytes=4 * q.numel() * q.element_size(),
         )
@@ -46,7 +45,8 @@ def cached_attention_cases(bench: Bench) -> Iterator[Case]:
             from dlm_bench.kernels.cuda.split_kv import attend_split_kv
 
             return attend_split_kv(q, keys, values, start, (BLOCK,))
-        return attend_cached(rows, keys, values, start + BLOCK, backend=name).transpose(1, 2)
+        attend = choose_attend_cached(name)
+        return attend(rows, keys, values, start + BLOCK).transpose(1, 2)
 
     for context in bench.contexts:
         visible = context + BLOCK
@@ -86,7 +86,7 @@ def head_cases(bench: Bench) -> Iterator[Case]:
         for name in bench.implementations("lm_head", plain=rows == BLOCK):
 
             def head(name: str = name, hidden: Tensor = hidden, needed: Tensor = needed) -> Tensor:
-                return predict(hidden, weight, config.mask_id, needed, backend=name)[1]
+                return choose_predict(name)(hidden, weight, config.mask_id, needed)[1]
 
             yield Case(
                 "lm_head",
@@ -111,7 +111,7 @@ def head_checks(
     """
 
     def chosen(backend: str, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return predict(hidden, weight, mask_id, needed, backend=backend)
+        return choose_predict(backend)(hidden, weight, mask_id, needed)
 
     def confidence(backend: str, hidden: Tensor, weight: Tensor) -> Tensor:
         probability = chosen(backend, hidden, weight)[1]

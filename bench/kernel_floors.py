@@ -24,8 +24,8 @@ from kernel_case import BATCH, LARGEST_ERROR, Bench, Case
 from kernel_cases import GROUPS
 from rows import append, rows_of
 
+from dlm_bench.cost.calibration import measure_hardware
 from dlm_bench.cost.hardware import Hardware
-from dlm_bench.cost.roofline import measure_hardware
 from dlm_bench.errors import first_line
 from dlm_bench.models.config import model_config
 from dlm_bench.models.factory import parse_device

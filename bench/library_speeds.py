@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from rows import append
 
-from dlm_bench.cost.roofline import measure_hardware
+from dlm_bench.cost.calibration import measure_hardware
 from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.kernels.attention import attend
+from dlm_bench.kernels.attention import choose_attend
 from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
 from dlm_bench.models.config import ModelConfig, model_config
 from dlm_bench.models.factory import parse_device
@@ -91,9 +91,7 @@ def attention_rows(
                 # As the projection's view lies: a token's q, k and v side by side.
                 qkv = torch.randn(1, length, 3, config.heads, config.head_dim, device=device)
                 q, k, v = qkv.to(dtype).permute(2, 0, 3, 1, 4)
-                seconds = median_seconds(
-                    lambda q=q, k=k, v=v, n=name: attend(q, k, v, backend=n), device
-                )
+                seconds = median_seconds(partial(choose_attend(name), q, k, v), device)
             except RuntimeError as error:
                 yield row | {"message": first_line(error)}
                 continue

@@ -87,13 +87,13 @@ def profiled(
     sampler = build_sampler(name)
     state = sampler.prepare(model, length)
     steps = Steps(model, sampler, state)
-    kinds = [place.kind for place in state.plan]
+    kinds = [place.kind for place in state.passes]
     steps.prepare(kinds)
     for kind in dict.fromkeys(kinds):
-        places = [index for index, place in enumerate(state.plan) if place.kind == kind]
+        places = [index for index, place in enumerate(state.passes) if place.kind == kind]
         middle = places[len(places) // 2]
         spans = replayed_spans(sampler, state, steps, middle, kind, device)
-        place = state.plan[middle]
+        place = state.passes[middle]
         facts = {"backbone": backbone, "sampler": name, "length": length, "role": role_of(kind)}
         facts |= {"query_len": place.query_len, "context_len": place.context_len}
         facts["graph"] = steps.report()[role_of(kind)]

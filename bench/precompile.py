@@ -98,7 +98,7 @@ def unique_launches(sizes: list[str]) -> list[Launch]:
 def launches_of(model: Any, sampler: Any, length: int) -> Iterator[Launch]:
     """The launches of one pass of each kind."""
     state = traced_state(model, sampler, length)
-    for kind in dict.fromkeys(place.kind for place in state.plan):
+    for kind in dict.fromkeys(place.kind for place in state.passes):
         with record_launches(every_configuration=True) as seen:
             sampler.step(model, state, kind)
         yield from seen

@@ -26,7 +26,7 @@ import torch
 
 import dlm_bench
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.exact import time_decodes
@@ -87,7 +87,7 @@ class Outcome:
 
 
 @torch.inference_mode()
-def take_turns(model: Denoiser, sampler: Sampler, length: int, seconds: float) -> Outcome:
+def take_turns(model: LanguageModel, sampler: Sampler, length: int, seconds: float) -> Outcome:
     """Whole decodes and sampled rounds by turns, for this long and five times at least."""
     state = sampler.prepare(model, length)
     steps = Steps(model, sampler, state)
@@ -120,7 +120,7 @@ def take_turns(model: Denoiser, sampler: Sampler, length: int, seconds: float) -
 
 
 def measure_long(
-    model: Denoiser, sampler: Sampler, length: int, max_seconds: float, measurements: int = 2
+    model: LanguageModel, sampler: Sampler, length: int, max_seconds: float, measurements: int = 2
 ) -> Outcome:
     """A sampled measurement, a whole decode, and another sampled measurement if there are two."""
     sampled, walls = [], []

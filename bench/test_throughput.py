@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.device import default_dtype
 from dlm_bench.models.factory import build_model, parse_device
-from dlm_bench.models.place import default_dtype
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, role_of
@@ -77,7 +77,7 @@ def cases() -> Iterator[Case]:
     for size in SIZES:
         for backbone, kind in BACKBONES.items():
             for name in SAMPLERS:
-                if (SAMPLERS[name].needs != "ar") == kind.denoiser:
+                if (SAMPLERS[name].requires != "ar") == kind.denoiser:
                     for options in OPTIONS[name]:
                         sampler = build_sampler(name, **options)
                         roles = dict.fromkeys(p.role for p in sampler.schedule(LENGTH))
@@ -85,7 +85,7 @@ def cases() -> Iterator[Case]:
 
 
 @cache
-def model_of(backbone: str, size: str, device: torch.device) -> Denoiser:
+def model_of(backbone: str, size: str, device: torch.device) -> LanguageModel:
     """The model; all of them together are some megabytes."""
     return build_model(backbone, size, device, default_dtype(device.type))
 
@@ -99,10 +99,10 @@ def test_pass(case: Case, benchmark: Any, pytestconfig: pytest.Config) -> None:
     model = model_of(case.backbone, case.size, device)
     state = case.sampler.prepare(model, LENGTH)
     steps = Steps(model, case.sampler, state)
-    of_role = [i for i, place in enumerate(state.plan) if role_of(place.kind) == case.role]
+    of_role = [i for i, place in enumerate(state.passes) if role_of(place.kind) == case.role]
     index = of_role[len(of_role) // 2]
     assert index > 0, "a decode's first pass has none before it"
-    before, place = state.plan[index - 1], state.plan[index]
+    before, place = state.passes[index - 1], state.passes[index]
     steps.prepare([before.kind, place.kind])
 
     def seek() -> None:

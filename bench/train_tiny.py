@@ -21,7 +21,7 @@ from torch import Tensor
 
 import dlm_bench
 from dlm_bench.models.config import BACKBONES
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.training.objective import Bound, bound, objective
 from dlm_bench.training.trainable import build_trainable
 
@@ -106,7 +106,7 @@ def unigram_nats(text: Tensor, training: Tensor) -> float:
 
 
 def train(
-    model: Denoiser, text: Tensor, recipe: Recipe, progress: Callable[[int], float]
+    model: LanguageModel, text: Tensor, recipe: Recipe, progress: Callable[[int], float]
 ) -> list[float]:
     """Train until `progress`, of the number of steps so far, is 1. Returns each step's loss in nats
     per token."""
@@ -149,7 +149,7 @@ class Row:
     held_out: Bound
 
 
-def run(backbone: str, seconds: float, recipe: Recipe, output: Path) -> tuple[Row, Denoiser]:
+def run(backbone: str, seconds: float, recipe: Recipe, output: Path) -> tuple[Row, LanguageModel]:
     """Train, save and score one backbone."""
     text, held_out = topics()
     model = build_trainable(backbone, "tiny", seed=SEED)
@@ -163,7 +163,7 @@ def run(backbone: str, seconds: float, recipe: Recipe, output: Path) -> tuple[Ro
     return Row(backbone, len(losses), taken, sum(last) / len(last), found), model
 
 
-def show_decodes(model: Denoiser, length: int = 256) -> None:
+def show_decodes(model: LanguageModel, length: int = 256) -> None:
     """Print what each sampler decodes: one token a pass, random order, temperature 0.7."""
     drawn = {"temperature": 0.7}
     denoising = drawn | {"tokens_per_step": 1, "unmask": "random"}

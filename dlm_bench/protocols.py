@@ -2,7 +2,8 @@
 
 import warnings
 
-from dlm_bench.plugins.api import PASSES, BackbonePlugin, Cache, Head, Model, UsedKernels
+from dlm_bench.plugins.api import CAPABILITIES as PASSES
+from dlm_bench.plugins.api import BackbonePlugin, Cache, Head, Model, UsedKernels
 from dlm_bench.plugins.api import ModelInfo as Facts
 
 __all__ = ["PASSES", "BackbonePlugin", "Cache", "Facts", "Head", "Model", "UsedKernels"]

@@ -10,7 +10,7 @@ from support.pass_clock import PassClock
 
 import dlm_bench
 from dlm_bench.compare.baseline import Baseline, judge
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.results.record import SCHEMA_VERSION, Point, Record
 from dlm_bench.results.store import append_record, read_records
 
@@ -107,13 +107,13 @@ def test_a_point_is_timed_and_saved(session, pytester):
 def test_planted_work_fails_the_test(session, pytester, monkeypatch):
     PassClock(monkeypatch)
     session(MEASURE, "--dlm-save", "base.jsonl").assert_outcomes(passed=1)
-    forward = Denoiser.forward
+    forward = LanguageModel.forward
 
     def slow(self, *args, **kwargs):
         forward(self, *args, **kwargs)
         return forward(self, *args, **kwargs)
 
-    monkeypatch.setattr(Denoiser, "forward", slow)
+    monkeypatch.setattr(LanguageModel, "forward", slow)
     found = session(MEASURE, "--dlm-baseline", "base.jsonl")
     found.assert_outcomes(failed=1)
     found.stdout.fnmatch_lines(["dlm-bench: diffutran tiny full p=16 L=64: slower, *"])

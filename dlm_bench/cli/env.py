@@ -8,8 +8,8 @@ from dlm_bench.cli.arguments import (
 from dlm_bench.cli.model import find_device, print_device
 from dlm_bench.kernels.choice import choose_kernels
 from dlm_bench.models.config import model_config
+from dlm_bench.models.device import default_dtype
 from dlm_bench.models.factory import parse_device, parse_dtype
-from dlm_bench.models.place import default_dtype
 from dlm_bench.timing.environment import environment
 
 

@@ -43,7 +43,7 @@ def list(args: argparse.Namespace) -> int:
 
 
 def _backbones(kind: type[Sampler]) -> str:
-    return " ".join(b for b in OWN if kind.needs in own_passes(is_denoiser(b)))
+    return " ".join(b for b in OWN if kind.requires in own_passes(is_denoiser(b)))
 
 
 def _options(kind: type[Sampler]) -> str:
@@ -60,7 +60,7 @@ def _print_plugins() -> None:
                 details = [" ".join(found.sizes), " ".join(found.supports)]
             else:
                 kind = samplers.sampler_class(plugin.name)
-                details = [_options(kind), kind.needs]
+                details = [_options(kind), kind.requires]
         except ConfigError as error:
             details = [f"not usable: {error}", ""]
         rows.append([plugin.kind, plugin.name, plugin.package, *details])

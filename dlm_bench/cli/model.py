@@ -4,34 +4,35 @@ import argparse
 import sys
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.models.device import AUTO, Device
+from dlm_bench.models.device import find_device as find
 from dlm_bench.models.factory import build_model
-from dlm_bench.models.place import AUTO, Place, find_place
 from dlm_bench.plugins.api import Model
 from dlm_bench.training.checkpoint import checkpoint_config, load_checkpoint
 
 
-def find_device(args: argparse.Namespace) -> Place:
+def find_device(args: argparse.Namespace) -> Device:
     """Return the device of --device, with auto resolved in `args`."""
-    place = find_place(args.device)
+    device = find(args.device)
     args.device_is_auto = args.device == AUTO
-    args.device = str(place)
-    return place
+    args.device = str(device)
+    return device
 
 
-def print_device(args: argparse.Namespace, place: Place, *, for_programs: bool = False) -> None:
+def print_device(args: argparse.Namespace, device: Device, *, for_programs: bool = False) -> None:
     """Print the device, once the arguments are known to be right.
 
     The line goes to standard error where standard output is for programs, or with --quiet.
     """
     name = why = ""
-    if place.type == "cuda":
+    if device.type == "cuda":
         import torch
 
-        name = f", {torch.cuda.get_device_name(place.index)}"
+        name = f", {torch.cuda.get_device_name(device.index)}"
     if args.device_is_auto:
-        why = "; no CUDA device is here" if place.type == "cpu" else "; --device cpu for the CPU"
+        why = "; no CUDA device is here" if device.type == "cpu" else "; --device cpu for the CPU"
     stream = sys.stderr if for_programs or "quiet" in args else sys.stdout
-    print(f"device: {place}{name}{why}", file=stream)
+    print(f"device: {device}{name}{why}", file=stream)
 
 
 def load_model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> Model:

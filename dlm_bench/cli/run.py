@@ -10,7 +10,7 @@ from dlm_bench.cli.arguments import (
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import PointError, counted, first_line, is_out_of_memory
-from dlm_bench.models.place import default_dtype
+from dlm_bench.models.device import default_dtype
 from dlm_bench.results.identity import asked_of, identity
 from dlm_bench.results.record import Record, mean_of
 from dlm_bench.results.series import short_number
@@ -47,7 +47,7 @@ def _measure(args: argparse.Namespace) -> int:
     forced = forced_kernels(args)
     print_device(args, device, for_programs=args.json)
     model = load_model(args, dtype, forced)
-    if not sampler.known and not model.checkpoint:
+    if not sampler.is_fixed and not model.checkpoint:
         warn_of_random_acceptance(str(sampler.options()["accept"]))
     names = asdict(DEFAULTS).keys()
     given = {name: value for name in names if (value := getattr(args, name)) is not None}

@@ -83,8 +83,8 @@ def _print_plan(sweep: Sweep) -> None:
     words, rows = 4, []
     for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
-        passes = run_lengths(point.length, sampler.plan(point.length, point.prompt_len))
-        most = "" if sampler.known else "up to "
+        passes = run_lengths(point.length, sampler.passes(point.length, point.prompt_len))
+        most = "" if sampler.is_fixed else "up to "
         short = {"tokens_per_step": "p", "block_size": "B"}
         options = (item for item in point.options.items() if item not in ORDINARY)
         numbers = (point.length, point.prompt_len, point.batch)

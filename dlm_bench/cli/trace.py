@@ -10,7 +10,7 @@ from dlm_bench.cli.arguments import (
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import ConfigError, check_lengths
-from dlm_bench.models.place import default_dtype
+from dlm_bench.models.device import default_dtype
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import save_trace

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from dlm_bench.cost.work import Work, layer_counts, work_of
 from dlm_bench.errors import check_int
 from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.device import item_bytes
 from dlm_bench.models.own import Config
-from dlm_bench.models.place import item_bytes
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
@@ -108,9 +108,9 @@ def passes_of(sampler: Sampler, length: int, prompt_len: int = 0) -> Passes:
     """The passes of a decode of `length` tokens after a prompt, without its prefill pass. The last
     few are kept: listing a plan takes longer than its costs, and the backbones of a study share
     it. Raises ConfigError if they depend on the model."""
-    sampler.check_known()
+    sampler.check_fixed()
     sampler.check_timed(length, prompt_len)
-    return passes_in(step for step in sampler.plan(length, prompt_len) if step.kind != PREFILL)
+    return passes_in(step for step in sampler.passes(length, prompt_len) if step.kind != PREFILL)
 
 
 def parameter_count(config: Config) -> int:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+MEASURED = "measured"  # the name of a calibration of this machine
+
 
 @dataclass(frozen=True)
 class Hardware:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from dlm_bench.cost.flops import cache_bytes
 from dlm_bench.cost.work import FLOAT32_BYTES, layer_counts, work_of
 from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.device import item_bytes
 from dlm_bench.models.own import Config
-from dlm_bench.models.place import item_bytes
 from dlm_bench.models.transformer_config import TransformerConfig
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
@@ -36,7 +36,7 @@ class DecodeMemory:
 def decode_memory(config: Config, sampler: Sampler, shape: DecodeShape, dtype: str) -> DecodeMemory:
     """The least memory of a decode. Raises ConfigError for a dtype or a shape that is not
     allowed."""
-    query = max(step.query_len for step in sampler.plan(shape.length, shape.prompt_len))
+    query = max(step.query_len for step in sampler.passes(shape.length, shape.prompt_len))
     return DecodeMemory(
         weights=work_of(config).parameter_bytes(dtype),
         caches=cache_bytes(config, sampler, shape.length, shape.batch, dtype, shape.prompt_len),

@@ -9,10 +9,9 @@ stay in a last-level cache from pass to pass, as small models do on CPUs, or whe
 calibration that another matrix product exceeds.
 """
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,85 +23,25 @@ from dlm_bench.cost.flops import (
     pass_costs,
     passes_of,
 )
-from dlm_bench.cost.hardware import HARDWARE, Hardware
+from dlm_bench.cost.hardware import HARDWARE, MEASURED, Hardware
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.config import ModelConfig, stated_model_config
+from dlm_bench.models.device import find_device
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
-
-if TYPE_CHECKING:
-    import torch
-
-MEASURED = "measured"
-CALIBRATION_RUNS = 5  # of each piece of work, the fastest of which counts, after one warm-up
 
 
 def find_hardware(name: str) -> Hardware:
     """A sheet by name, or "measured" for a calibration of this machine (its GPU in bfloat16 if
     there is one, else its CPU in float32). Raises ConfigError for another name."""
     if name == MEASURED:
-        import torch
+        from dlm_bench.cost.calibration import measure_hardware  # with torch
 
-        return measure_hardware("cuda" if torch.cuda.is_available() else "cpu")
+        return measure_hardware(find_device("auto").type)
     if name not in HARDWARE:
         raise unknown("hardware", name, (*HARDWARE, MEASURED))
     return HARDWARE[name]
-
-
-def measure_hardware(
-    device: str = "cpu",
-    dtype: str | None = None,
-    *,
-    matrix: int | None = None,
-    copied: int | None = None,
-) -> Hardware:
-    """A short calibration (about a second): the rate of a matrix product and of a copy.
-
-    `dtype` is float32 on a CPU and bfloat16 on a GPU unless given; `matrix` is the side of the
-    square matrices, `copied` the bytes copied, which should exceed the last-level cache several
-    times. A copy counts as bytes read plus bytes written. Raises ConfigError for a device that is
-    not here, has no memory of its own (meta), or an unknown dtype.
-    """
-    import torch
-
-    from dlm_bench.models.factory import parse_device, parse_dtype
-
-    place = parse_device(device)
-    if place.type == "meta":
-        raise unknown("device", device, ("cpu", "cuda", "cuda:N"))
-    on_cpu = place.type == "cpu"
-    kind = parse_dtype(dtype or ("float32" if on_cpu else "bfloat16"))
-    side = matrix or (1024 if on_cpu else 8192)
-    size = copied or (1 << 28 if on_cpu else 1 << 32)
-
-    a, b = (torch.randn(side, side, device=place).to(kind) for _ in range(2))
-    out = torch.empty_like(a)
-    multiply = _fastest(lambda: torch.mm(a, b, out=out), place)
-    source = torch.ones(size, dtype=torch.uint8, device=place)
-    target = torch.empty_like(source).fill_(0)  # touched: a first write maps the pages
-    copy = _fastest(lambda: target.copy_(source), place)
-
-    if on_cpu:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    else:
-        memory = torch.cuda.get_device_properties(place).total_memory
-    return Hardware(
-        name=MEASURED,
-        peak=2 * side**3 / multiply,
-        bandwidth=2 * size / copy,
-        memory=memory,
-        source=f"calibration on {device}: product of {side} x {side}, copy of {size:,} bytes",
-        dtype=str(kind).removeprefix("torch."),
-    )
-
-
-def _fastest(work: Callable[[], object], device: "torch.device") -> float:
-    """Seconds of the fastest run."""
-    from dlm_bench.timing.clocks import seconds_of
-
-    work()
-    return min(seconds_of(work, device) for _ in range(CALIBRATION_RUNS))
 
 
 def floor_seconds(costs: Cost, hardware: Hardware) -> float | Array:

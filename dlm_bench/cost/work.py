@@ -7,8 +7,8 @@ the memory of a decode (`cost.memory`) are sums of these.
 from dataclasses import dataclass
 
 from dlm_bench.models.config import FREQUENCIES, ModelConfig
+from dlm_bench.models.device import item_bytes
 from dlm_bench.models.own import Config
-from dlm_bench.models.place import item_bytes
 from dlm_bench.models.transformer_config import TransformerConfig
 
 FLOAT32_BYTES = 4

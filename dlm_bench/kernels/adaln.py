@@ -1,6 +1,5 @@
 """Residual, LayerNorm and modulation between two branches of a network (adaLN)."""
 
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,15 +23,6 @@ class AddNorm(Protocol):
         *,
         unit_scale: bool,
     ) -> tuple[Tensor, Tensor]: ...
-
-
-def choose_add_norm(backend: str) -> AddNorm:
-    """Return the form of `add_norm` that a backend ("torch" or "triton") names."""
-    if backend == "torch":
-        return add_norm
-    from dlm_bench.kernels.cuda.adaln import add_norm as fused
-
-    return partial(fused, epsilon=EPSILON)
 
 
 def add_norm(

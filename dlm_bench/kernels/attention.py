@@ -4,7 +4,8 @@ Shapes: q (batch, heads, query_len, head_dim); k and v (batch, kv_heads, length,
 kv_heads are fewer, heads / kv_heads consecutive heads of q share one (GQA, arXiv 2305.13245).
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,54 +19,79 @@ SDPA = {
 }
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, backend: str = "torch"
-) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)) v, over all keys or causally. Shape of q.
+class Attend(Protocol):
+    """softmax(q k^T / sqrt(head_dim)) v, over all keys or causally: the shape of q.
 
-    Raises RuntimeError if the backend does not take these tensors.
+    Raises RuntimeError for tensors that the implementation does not take.
     """
-    if backend == "flash-attn":
-        from flash_attn import flash_attn_func
 
-        # It wants (batch, length, heads, head_dim), which the projection's view is already.
-        q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
-        return flash_attn_func(q, k, v, causal=causal).transpose(1, 2)
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor: ...
+
+
+class AttendCached(Protocol):
+    """Attention of every query to the first `visible` ((1,) int64 on the device) keys of a cache.
+
+    The cost grows with `visible`, not with the cache.
+    """
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor: ...
+
+
+def choose_attend(backend: str) -> Attend:
+    """Return the form of `attend` with this name."""
     if backend == "torch":
-        return _sdpa(q, k, v, causal=causal)
-    with sdpa_kernel(SDPA[backend]):
-        return _sdpa(q, k, v, causal=causal)
+        return attend
+    return attend_flash if backend == "flash-attn" else partial(attend_sdpa, SDPA[backend])
 
 
-def attend_cached(
-    q: Tensor, k: Tensor, v: Tensor, visible: Tensor, *, backend: str = "torch"
+def choose_attend_cached(backend: str) -> AttendCached:
+    """Return the form of `attend_cached` with this name; "triton" has a function of its own."""
+    forms = {"flash-attn": attend_cached_flash, "varlen": attend_cached_varlen}
+    return forms.get(backend, attend_cached)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """Attend with the implementation of torch's own choice (see Attend)."""
+    return _sdpa(q, k, v, causal=causal)
+
+
+def attend_sdpa(
+    backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False
 ) -> Tensor:
-    """Every query attends to the first `visible` ((1,) int64 on the device) keys of a cache.
+    """Attend with a named implementation of torch's."""
+    with sdpa_kernel(backend):
+        return _sdpa(q, k, v, causal=causal)
 
-    The cost grows with `visible`, not with the cache. The plain one slices the keys, for which
-    the host must know `visible`; the others read it on the device, and can be captured in a graph.
-    """
-    if backend == "flash-attn":
-        from flash_attn import flash_attn_with_kvcache
 
-        lengths = visible.to(torch.int32).expand(q.shape[0])
-        q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
-        return flash_attn_with_kvcache(q, k, v, cache_seqlens=lengths).transpose(1, 2)
-    if backend == "varlen":
-        return _attend_varlen(q, k, v, visible)
+def attend_flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """Attend with package flash-attn."""
+    from flash_attn import flash_attn_func
+
+    # It wants (batch, length, heads, head_dim), which the projection's view is already.
+    q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    return flash_attn_func(q, k, v, causal=causal).transpose(1, 2)
+
+
+def attend_cached(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """Slice the visible keys (see AttendCached). The host must know `visible`, so no graph can
+    capture this form; the others read `visible` on the device."""
     n = int(visible)
     return _sdpa(q, k[:, :, :n], v[:, :, :n])
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+def attend_cached_flash(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """Attend to a cache with package flash-attn."""
+    from flash_attn import flash_attn_with_kvcache
+
+    lengths = visible.to(torch.int32).expand(q.shape[0])
+    q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    return flash_attn_with_kvcache(q, k, v, cache_seqlens=lengths).transpose(1, 2)
 
 
-def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
-    """torch's varlen_attn on one sequence of the batch after the other.
+def attend_cached_varlen(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """Attend to a cache with torch's varlen_attn, a sequence of the batch after the other.
 
-    Its packed layout would copy the caches of a batch; those of one sequence it takes as they are.
+    The packed layout would copy the caches of a batch; those of a single sequence stay in place.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -81,3 +107,8 @@ def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
         )
         outs.append(out.transpose(0, 1))
     return torch.stack(outs)
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)

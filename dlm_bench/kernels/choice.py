@@ -14,6 +14,7 @@ import torch
 
 from dlm_bench.errors import ConfigError, first_line, unknown
 from dlm_bench.kernels import mamba_ssm
+from dlm_bench.kernels.attention import choose_attend
 from dlm_bench.plugins.api import HEAD_WIDTH
 
 # Every operation's implementations, the preferred one first.
@@ -218,13 +219,11 @@ def _has_varlen() -> bool:
 
 def _sdpa_refuses(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
     """Try an attention backend once on a short sequence."""
-    from dlm_bench.kernels.attention import attend
-
     q = torch.randn(1, 1, 128, head_dim, device=device).to(dtype)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # in which torch explains what the error says
-            attend(q, q, q, backend=name)
+            choose_attend(name)(q, q, q)
     except (RuntimeError, ImportError) as error:
         return f"it refuses head_dim {head_dim} in {dtype}: {first_line(error) or repr(error)}"
     return None

@@ -4,6 +4,8 @@ Shapes: x (batch, length, channels); weight (channels, d_conv); bias (channels,)
 d_conv - 1 inputs before the first one, (batch, d_conv - 1, channels), oldest first.
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,27 +47,35 @@ def conv_tail(
     return torch.where((index >= 0)[:, None], inside, before)
 
 
-def conv_sequence(
+class ConvSequence(Protocol):
+    """The convolution of a whole sequence in front of the scan, by one of several packages.
+
+    projected (batch, length, directions, z | x B C | dt), weight (directions, channels, d_conv),
+    bias (directions, channels), a tail or None for each direction; direction 1 scans the sequence
+    reversed. Returns, in scan order, x (batch, length, directions * heads, headdim), B and C
+    (batch, length, directions, d_state), and dt as projected (batch, length, directions * heads).
+    """
+
+    def __call__(
+        self,
+        projected: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        d_state: int,
+        heads: int,
+        tails: tuple[Tensor | None, ...],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+
+
+def conv_causal_conv1d(
     projected: Tensor,
     weight: Tensor,
     bias: Tensor,
     d_state: int,
     heads: int,
     tails: tuple[Tensor | None, ...],
-    *,
-    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x, B, C and dt of a whole sequence for the scan, on a GPU, in scan order.
-
-    projected (batch, length, directions, z | x B C | dt), weight (directions, channels, d_conv),
-    bias (directions, channels), a tail or None for each direction; direction 1 scans the sequence
-    reversed. Returns x (batch, length, directions * heads, headdim), B and C (batch, length,
-    directions, d_state), and dt as projected (batch, length, directions * heads).
-    """
-    if backend == "triton":
-        from dlm_bench.kernels.cuda.conv import conv_silu
-
-        return conv_silu(projected, weight, bias, d_state, heads, tails)
+    """Convolve a sequence with package causal-conv1d, a direction at a time (see ConvSequence)."""
     from causal_conv1d import causal_conv1d_fn
 
     columns = []

@@ -1,11 +1,28 @@
 """The LM head with its argmax and confidence, without a (length, vocabulary) tensor."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 LOGIT_ELEMENTS = 1 << 22  # logits held at a time: 16 MB in float32, within a CPU's last-level cache
+
+
+class Predict(Protocol):
+    """The signature of `predict`, in its plain and its fused form."""
+
+    def __call__(
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        mask_id: int,
+        needed: Tensor | None = None,
+        *,
+        temperature: float = 0.0,
+        generators: Sequence[torch.Generator] = (),
+        seed: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 def predict(
@@ -17,9 +34,8 @@ def predict(
     temperature: float = 0.0,
     generators: Sequence[torch.Generator] = (),
     seed: Tensor | None = None,
-    backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
-    """The token of each row and its softmax probability, MASK excluded.
+    """Predict the token of each row, MASK excluded, with the softmax probability of the token.
 
     hidden (rows, d_model), weight (vocabulary, d_model), needed (rows,) bool: rows that are not
     needed are skipped and come back as token 0 with probability 0; None stands for all. At
@@ -31,10 +47,6 @@ def predict(
     softmax(logits) in float32. A row whose logits are not finite has token `mask_id` and
     probability NaN, so that its position stays MASK and the decode can be told from a sound one.
     """
-    if backend == "triton":
-        from dlm_bench.kernels.cuda.lm_head import predict_fused
-
-        return predict_fused(hidden, weight, mask_id, needed, temperature=temperature, seed=seed)
     rows = hidden.shape[0]
     tokens = torch.zeros(rows, dtype=torch.int64, device=hidden.device)
     probability = torch.zeros(rows, device=hidden.device)

@@ -14,15 +14,6 @@ class AddRMSNorm(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-def choose_add_rms_norm(backend: str) -> AddRMSNorm:
-    """Return the form of `add_rms_norm` that a backend ("torch" or "triton") names."""
-    if backend == "torch":
-        return add_rms_norm
-    from dlm_bench.kernels.cuda.rms_norm import add_rms_norm as fused
-
-    return fused
-
-
 def add_rms_norm(
     x: Tensor, branch: Tensor | None, weight: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor]:

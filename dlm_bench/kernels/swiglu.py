@@ -1,18 +1,7 @@
 """The gated product of a SwiGLU MLP (arXiv 2002.05202)."""
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def choose_swiglu(backend: str) -> Callable[[Tensor], Tensor]:
-    """Return the form of `swiglu` that a backend ("torch" or "triton") names."""
-    if backend == "torch":
-        return swiglu
-    from dlm_bench.kernels.cuda.swiglu import swiglu as fused
-
-    return fused
 
 
 def swiglu(gate_up: Tensor) -> Tensor:

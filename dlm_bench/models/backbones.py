@@ -4,6 +4,7 @@ Hugging Face."""
 from dataclasses import dataclass
 
 from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.models.hf.folder import read_folder
 from dlm_bench.models.own import OWN, is_denoiser, own_passes, own_sizes
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import BackbonePlugin
@@ -17,7 +18,7 @@ class BackboneInfo:
     """A backbone before it is built.
 
     name: as in records.
-    supports: the passes that its models can run (`dlm_bench.plugins.api.PASSES`).
+    supports: the passes that its models can run (`dlm_bench.plugins.api.CAPABILITIES`).
     sizes: the names of its sizes.
     package: distribution and version of a plug-in, else empty.
     folder: absolute path of a folder, else empty.
@@ -41,6 +42,16 @@ class BackboneInfo:
         if size not in self.sizes:
             raise unknown("size", size, self.sizes)
 
+    def provenance(self, random_weights: bool) -> str:
+        """Return the source that decides the numbers besides the name: empty for this project's
+        own, a plug-in's package, or the content of a folder. Raises ConfigError for a folder
+        without weights."""
+        if not self.folder:
+            return self.package
+        folder = read_folder(self.folder)
+        weights = folder.weights_digest(random_weights) or "random"
+        return f"config {folder.digest}, weights {weights}"
+
     def check_length(self, length: int, prompt_len: int = 0) -> None:
         """Raise ConfigError for a sequence longer than the backbone can take."""
         check_length(self.name, length, self.max_length, prompt_len)
@@ -62,8 +73,6 @@ def backbone_info(backbone: str) -> BackboneInfo:
     or a faulty plug-in or folder.
     """
     if backbone.startswith(FOLDER):
-        from dlm_bench.models.hf.folder import read_folder
-
         folder = read_folder(backbone.removeprefix(FOLDER))
         return BackboneInfo(
             folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length
@@ -87,15 +96,3 @@ def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:
             plugin, f"is a {type(found).__name__}; must be a dlm_bench.plugins.api.BackbonePlugin"
         )
     return found
-
-
-def origin_of(backbone: BackboneInfo, random_weights: bool) -> str:
-    """The origin of a backbone, on which its numbers depend besides its name: empty for this
-    project's own, a plug-in's package, or the content of a folder. Raises ConfigError if a
-    folder lacks the weights."""
-    if not backbone.folder:
-        return backbone.package
-    from dlm_bench.models.hf.folder import read_folder
-
-    folder = read_folder(backbone.folder)
-    return f"config {folder.digest}, weights {folder.weights_digest(random_weights) or 'random'}"

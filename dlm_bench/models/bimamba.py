@@ -19,14 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlm_bench.kernels.choice import REFERENCE, Kernels
-from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
+from dlm_bench.kernels.conv import ConvSequence, causal_conv_silu, conv_tail
 from dlm_bench.kernels.norm import gated_rms_norm
 from dlm_bench.kernels.ssd import ssd_scan
-from dlm_bench.models import bimamba_fused
-from dlm_bench.models.cache import MambaCache, Window
+from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.window import Window
 
 SPAN = 1024  # tokens that a mixer takes at a time on a CPU
+# The fused kernel of a block takes a head's tokens a tile after the other: up to here that is
+# quicker than the five launches of the chunked scan.
+BLOCK_TOKENS = 256
 
 Cached = Callable[["BiMamba", Tensor, Window, MambaCache], Tensor]
 
@@ -37,9 +40,10 @@ class Forms(NamedTuple):
     sequence: a whole sequence from zero states, Eq. 4-6.
     refresh: the same, and the states at the edges of a block are kept (Fast-dLLM).
     prefill: the same, and the forward state after the last token is kept.
-    block: up to `bimamba_fused.BLOCK_TOKENS` tokens from the cached states.
+    block: up to BLOCK_TOKENS tokens from the cached states.
     span: more of them.
     token: one token of an autoregressive decode.
+    conv: the convolution in a fused form of a whole sequence; None without any.
     """
 
     sequence: Callable[["BiMamba", Tensor], Tensor]
@@ -48,12 +52,17 @@ class Forms(NamedTuple):
     block: Cached
     span: Cached
     token: Cached
+    conv: ConvSequence | None = None
 
 
 def choose_forms(kernels: Kernels) -> Forms:
     """Return the forms that a model's kernels stand for."""
-    plain, fused = BiMamba, bimamba_fused
-    chunked = kernels.ssd != "torch"
+    plain, chunked = BiMamba, kernels.ssd != "torch"
+    if not chunked and kernels.block_scan == kernels.step == "torch":
+        later = plain._continue
+        return Forms(plain._sequence, plain._refresh, plain._prefill, later, later, later)
+    from dlm_bench.models import bimamba_fused as fused  # needs Triton
+
     span = fused.continued if chunked else plain._continue
     return Forms(
         sequence=fused.sequence if chunked else plain._sequence,
@@ -64,6 +73,7 @@ def choose_forms(kernels: Kernels) -> Forms:
         token={"triton": fused.block, "mamba-ssm": fused.step, "torch": plain._continue}[
             kernels.step
         ],
+        conv=fused.CONVOLUTIONS.get(kernels.conv),
     )
 
 
@@ -72,7 +82,7 @@ class BiMamba(nn.Module):
 
     def __init__(self, config: ModelConfig, kernels: Kernels = REFERENCE) -> None:
         super().__init__()
-        self.kernels, self.forms = kernels, choose_forms(kernels)
+        self.forms = choose_forms(kernels)
         self.d_inner, self.d_state = config.d_inner, config.d_state
         self.heads, self.reach = config.ssm_heads, config.d_conv - 1
         self.directions = config.directions
@@ -118,7 +128,7 @@ class BiMamba(nn.Module):
         elif self.directions == 1 and x.shape[1] == 1:
             form = self.forms.token
         else:
-            short = x.shape[1] <= bimamba_fused.BLOCK_TOKENS
+            short = x.shape[1] <= BLOCK_TOKENS
             form = self.forms.block if short else self.forms.span
         return form(self, x, window, cache)
 

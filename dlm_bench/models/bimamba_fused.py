@@ -13,16 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlm_bench.kernels.conv import conv_sequence, conv_tail
-from dlm_bench.models.cache import MambaCache, Window
+from dlm_bench.kernels import mamba_ssm
+from dlm_bench.kernels.conv import conv_causal_conv1d, conv_tail
+from dlm_bench.kernels.cuda.block_scan import block_scan
+from dlm_bench.kernels.cuda.conv import conv_silu, conv_step
+from dlm_bench.kernels.cuda.gated_norm import gated_norm
+from dlm_bench.kernels.cuda.state_at import state_at
+from dlm_bench.kernels.mamba_ssm import ScanResult
+from dlm_bench.models.cache import MambaCache
+from dlm_bench.models.window import Window
 
 if TYPE_CHECKING:
-    from dlm_bench.kernels.mamba_ssm import ScanResult
     from dlm_bench.models.bimamba import BiMamba
 
-# The fused kernel takes a head's tokens one tile after the other: up to here that is quicker than
-# the chunked scan's five launches.
-BLOCK_TOKENS = 256
+CONVOLUTIONS = {"triton": conv_silu, "causal-conv1d": conv_causal_conv1d}
 
 
 def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
@@ -35,15 +39,14 @@ def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
 def refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A whole sequence anew, keeping the states at the block's edges (see BiMamba._refresh)."""
     assert window.edges is not None
-    from dlm_bench.kernels.cuda.state_at import state_at
-    from dlm_bench.kernels.mamba_ssm import CHUNK
-
     length = x.shape[1]
     projected = _project(mixer, x)
     (u, B), scanned = _scan(mixer, projected, [None] * mixer.directions, keep_states=True)
     start, stop = window.edges
     at = torch.cat((start, length - stop))  # tokens of each direction before its edge
-    state = state_at(u, scanned.dt, _decay_rates(mixer), B, scanned.chunk_states, at, CHUNK)
+    state = state_at(
+        u, scanned.dt, _decay_rates(mixer), B, scanned.chunk_states, at, mamba_ssm.CHUNK
+    )
     inputs = _conv_inputs(mixer, projected)
     for direction, (kept, tail) in enumerate(zip(cache.states, cache.tails, strict=True)):
         heads = slice(direction * mixer.heads, (direction + 1) * mixer.heads)
@@ -67,9 +70,6 @@ def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> T
 
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A few tokens from the cached states (see BiMamba._continue)."""
-    from dlm_bench.kernels.cuda.block_scan import block_scan
-    from dlm_bench.kernels.cuda.gated_norm import gated_norm
-
     projected = _project(mixer, x)
     y = block_scan(
         projected,
@@ -117,10 +117,6 @@ def continued(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) ->
 
 def step(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """One token of an autoregressive decode by mamba-ssm's selective_state_update."""
-    from dlm_bench.kernels import mamba_ssm
-    from dlm_bench.kernels.cuda.conv import conv_step
-    from dlm_bench.kernels.cuda.gated_norm import gated_norm
-
     projected = _project(mixer, x)
     u, B, C = conv_step(
         projected,
@@ -161,20 +157,18 @@ def _scan(
     states: Tensor | None = None,
     *,
     keep_states: bool = False,
-) -> tuple[tuple[Tensor, Tensor], "ScanResult"]:
+) -> tuple[tuple[Tensor, Tensor], ScanResult]:
     """Convolution and scan of a sequence, everything in scan order: (x, B) and the result."""
-    from dlm_bench.kernels.mamba_ssm import scan
-
-    u, B, C, dt = conv_sequence(
+    assert mixer.forms.conv is not None
+    u, B, C, dt = mixer.forms.conv(
         projected,
         mixer.conv_weight,
         mixer.conv_bias,
         mixer.d_state,
         mixer.heads,
         tuple(tails),
-        backend=mixer.kernels.conv,
     )
-    result = scan(
+    result = mamba_ssm.scan(
         u,
         dt,
         _decay_rates(mixer),
@@ -191,8 +185,6 @@ def _scan(
 def _finish(mixer: "BiMamba", y: Tensor, projected: Tensor) -> Tensor:
     """Gate, norm and output projection of a scan's y (batch, len, heads of all, headdim), whose
     matmul over both directions is Eq. 6."""
-    from dlm_bench.kernels.cuda.gated_norm import gated_norm
-
     y = y.unflatten(2, (mixer.directions, -1)).flatten(3)  # (batch, len, directions, d_inner)
     normed = gated_norm(y, projected, mixer.norm_weight, reversed_second=True)
     return F.linear(normed, mixer.out_proj.flatten(1))

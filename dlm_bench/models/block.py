@@ -16,8 +16,9 @@ from dlm_bench.kernels.adaln import AddNorm
 from dlm_bench.kernels.choice import Kernels
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.bimamba import BiMamba
-from dlm_bench.models.cache import AttentionCache, Cache, MambaCache, Window
+from dlm_bench.models.cache import AttentionCache, Cache, MambaCache
 from dlm_bench.models.config import ModelConfig
+from dlm_bench.models.window import Window
 
 
 class Stream:

@@ -1,139 +1,14 @@
-"""The whole network: embedding, timestep, blocks, final norm, and the LM head's weight."""
+"""The former name of `dlm_bench.models.language_model`, until version 0.2."""
 
-import math
+import warnings
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from dlm_bench.models.language_model import LanguageModel as Denoiser
+from dlm_bench.models.language_model import TimestepEmbedding
 
-from dlm_bench.kernels.adaln import choose_add_norm
-from dlm_bench.kernels.choice import REFERENCE, Kernels
-from dlm_bench.kernels.rotary import rotary_angles
-from dlm_bench.models.bimamba import BiMamba
-from dlm_bench.models.block import Block, Stream
-from dlm_bench.models.cache import AttentionCache, Cache, Window, new_caches
-from dlm_bench.models.config import FREQUENCIES, ModelConfig
-from dlm_bench.models.own import own_passes
+__all__ = ["Denoiser", "TimestepEmbedding"]
 
-
-class TimestepEmbedding(nn.Module):
-    """t (batch, segments) in [0, 1] to (batch, segments, time_dim)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.up = nn.Linear(FREQUENCIES, config.time_dim)
-        self.down = nn.Linear(config.time_dim, config.time_dim)
-
-    def forward(self, t: Tensor) -> Tensor:
-        half = FREQUENCIES // 2
-        index = torch.arange(half, device=t.device, dtype=torch.float32)
-        # DiT's frequencies are made for t in [0, 1000].
-        angles = 1000 * t.float()[..., None] * torch.exp(-math.log(10000) / half * index)
-        waves = torch.cat((angles.cos(), angles.sin()), dim=-1).to(self.up.weight.dtype)
-        return self.down(F.silu(self.up(waves)))
-
-
-class Denoiser(nn.Module):
-    """A backbone of any kind; the autoregressive ones take no timestep and are causal.
-
-    `model(tokens, t)` is one pass over a whole sequence; with a `window` and `caches` it is a pass
-    over part of one (see `dlm_bench.models.cache`). Both return the hidden states the LM head
-    works on, (batch, len, d_model); logits are left to the caller, because (len, vocabulary) of
-    them must never exist at once in a long decode.
-
-    checkpoint: the digest of the file that the weights came from, empty if they are random.
-    """
-
-    checkpoint: str = ""
-
-    def __init__(self, config: ModelConfig, kernels: Kernels = REFERENCE) -> None:
-        super().__init__()
-        self.config, self.kernels = config, kernels
-        self.add_norm = choose_add_norm(kernels.elementwise)
-        width = config.d_model
-        self.embedding = nn.Embedding(config.vocab_size, width)
-        self.blocks = nn.ModuleList(Block(config, layer, kernels) for layer in range(config.layers))
-        self.final_norm = nn.LayerNorm(width, elementwise_affine=not config.denoiser)
-        self.head = nn.Linear(width, config.vocab_size, bias=False)
-        if config.denoiser:
-            self.time_embedding = TimestepEmbedding(config)
-            # adaLN of all layers in one matmul: 6 vectors each, then the final shift and scale.
-            self.adaln = nn.Linear(config.time_dim, (6 * config.layers + 2) * width)
-
-    @property
-    def supports(self) -> tuple[str, ...]:
-        """The passes that it can run (`dlm_bench.plugins.api.PASSES`)."""
-        return own_passes(self.config.denoiser)
-
-    def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Cache]:
-        """Empty caches on the model's device, in its dtype."""
-        weight = self.head.weight
-        return new_caches(
-            self.config, batch, length, weight.device, weight.dtype, reverse_state=reverse_state
-        )
-
-    @torch.no_grad()
-    def init_weights(self, generator: torch.Generator) -> None:
-        """Normal weights of gain 1, zero biases, gates around 1: every layer counts, so that the
-        untrained network's tokens depend on each other and on their positions."""
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                module.weight.normal_(generator=generator)
-            elif isinstance(module, nn.Linear):
-                module.weight.normal_(std=module.in_features**-0.5, generator=generator)
-                if module.bias is not None:
-                    module.bias.zero_()
-            elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
-                module.weight.fill_(1)
-                module.bias.zero_()
-            elif isinstance(module, BiMamba):
-                module.init_weights(generator)
-        if self.config.denoiser:
-            layers = self.adaln.bias[: 6 * self.config.layers * self.config.d_model]
-            layers.view(self.config.layers, 6, -1)[:, [2, 5]] = 1
-
-    def forward(
-        self,
-        tokens: Tensor,
-        t: Tensor | None = None,
-        window: Window | None = None,
-        caches: list[Cache] | None = None,
-    ) -> Tensor:
-        """One pass.
-
-        tokens (batch, len) int64; t the masked fraction, (batch, segments) or (batch, 1), None in
-        an autoregressive model. Returns (batch, len, d_model).
-        """
-        angles = self._angles(tokens, caches)
-        modulations = self._modulations(t)
-        segments = window.segments if window is not None else (tokens.shape[1],)
-        x = Stream(self.embedding(tokens).float(), segments, self.add_norm)
-        for layer, block in enumerate(self.blocks):
-            block(x, modulations[layer], angles, window, caches[layer] if caches else None)
-        final = self.final_norm.bias, self.final_norm.weight
-        shift, scale = final if modulations[-1] is None else modulations[-1].chunk(2, dim=-1)
-        return x.adaln(shift, scale)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(..., d_model) to (..., vocabulary). For short sequences and tests."""
-        return self.head(hidden)
-
-    def _angles(self, tokens: Tensor, caches: list[Cache] | None) -> tuple[Tensor, Tensor] | None:
-        """The rotary angles of every position, None if no layer turns anything."""
-        if not self.config.attention_every:
-            return None
-        for cache in caches or ():
-            if isinstance(cache, AttentionCache):
-                return cache.angles
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        return rotary_angles(positions, self.config.head_dim)
-
-    def _modulations(self, t: Tensor | None) -> list[Tensor | None]:
-        """One (batch, segments, 6 d_model) a layer, then the final (batch, segments, 2 d_model)."""
-        config = self.config
-        if not config.denoiser:
-            return [None] * (config.layers + 1)
-        if t is None:
-            raise TypeError("a denoiser's pass needs t, the masked fraction")
-        widths = [6 * config.d_model] * config.layers + [2 * config.d_model]
-        return list(self.adaln(F.silu(self.time_embedding(t))).split(widths, dim=-1))
+warnings.warn(
+    "dlm_bench.models.denoiser.Denoiser is dlm_bench.models.language_model.LanguageModel now",
+    DeprecationWarning,
+    stacklevel=2,
+)

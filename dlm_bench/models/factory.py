@@ -9,9 +9,9 @@ from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
 from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
 from dlm_bench.models.backbones import FOLDER, backbone_info, loaded
 from dlm_bench.models.config import ModelConfig, model_config
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.device import ITEM_BYTES, find_device
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.models.own import OWN, Config, own_config
-from dlm_bench.models.place import ITEM_BYTES, find_place
 from dlm_bench.models.transformer import Transformer
 from dlm_bench.plugins.api import Model, check_model
 from dlm_bench.plugins.entry_points import failure, find
@@ -32,7 +32,7 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 def parse_device(device: str | torch.device) -> torch.device:
     """A device that is there, as its tensors name it. Raises ConfigError for another."""
-    return torch.device(str(find_place(str(device))))
+    return torch.device(str(find_device(str(device))))
 
 
 def build_model(
@@ -75,7 +75,7 @@ def build_model(
     size = found.default_size if size is None else size
     found.check_size(size)
     if backbone.startswith(FOLDER):
-        from dlm_bench.models.hf.model import build_hugging_face
+        from dlm_bench.models.hf.model import build_hugging_face  # needs transformers
 
         return build_hugging_face(
             found.folder, target, kind, seed, random_weights=random_weights, kernels=kernels
@@ -119,23 +119,23 @@ def build_denoiser(
     layers: int | None = None,
     heads: int | None = None,
     kernels: Mapping[str, str] | None = None,
-) -> Denoiser:
+) -> LanguageModel:
     """As `build_model`, of the paper's backbones only."""
     config = model_config(backbone, size, layers=layers, heads=heads)
     return _drawn(config, device, dtype, seed, kernels)
 
 
 @overload
-def _drawn(config: ModelConfig, *where: Any) -> Denoiser: ...
+def _drawn(config: ModelConfig, *where: Any) -> LanguageModel: ...
 @overload
-def _drawn(config: Config, *where: Any) -> Denoiser | Transformer: ...
+def _drawn(config: Config, *where: Any) -> LanguageModel | Transformer: ...
 def _drawn(
     config: Config,
     device: str | torch.device,
     dtype: str | torch.dtype,
     seed: int,
     kernels: Mapping[str, str] | None,
-) -> Denoiser | Transformer:
+) -> LanguageModel | Transformer:
     """A model with random weights."""
     target, kind = parse_device(device), parse_dtype(dtype)
     check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
@@ -151,20 +151,20 @@ def empty_model(
     device: torch.device,
     dtype: torch.dtype,
     kernels: Mapping[str, str] | None = None,
-) -> Denoiser: ...
+) -> LanguageModel: ...
 @overload
 def empty_model(
     config: Config,
     device: torch.device,
     dtype: torch.dtype,
     kernels: Mapping[str, str] | None = None,
-) -> Denoiser | Transformer: ...
+) -> LanguageModel | Transformer: ...
 def empty_model(
     config: Config,
     device: torch.device,
     dtype: torch.dtype,
     kernels: Mapping[str, str] | None = None,
-) -> Denoiser | Transformer:
+) -> LanguageModel | Transformer:
     """A model in inference mode whose weights are not set yet. A CUDA device becomes the current
     one. Raises ConfigError for a kernel that is not known or not there."""
     if device.type == "cuda":
@@ -176,7 +176,7 @@ def empty_model(
         # Born on meta, so that no memory is touched twice and nn's own initialisers cost nothing.
         with torch.device("meta"):
             model = (
-                Denoiser(config, chosen)
+                LanguageModel(config, chosen)
                 if isinstance(config, ModelConfig)
                 else Transformer(config, chosen)
             )

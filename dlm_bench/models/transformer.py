@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from dlm_bench.kernels.choice import REFERENCE, Kernels
-from dlm_bench.kernels.rms_norm import AddRMSNorm, choose_add_rms_norm
-from dlm_bench.kernels.swiglu import choose_swiglu
+from dlm_bench.kernels.forms import choose_add_rms_norm, choose_swiglu
+from dlm_bench.kernels.rms_norm import AddRMSNorm
 from dlm_bench.models.attention import Attention
-from dlm_bench.models.cache import AttentionCache, ShiftCache, Window
+from dlm_bench.models.cache import AttentionCache, ShiftCache
 from dlm_bench.models.own import own_passes
 from dlm_bench.models.transformer_config import TransformerConfig
+from dlm_bench.models.window import Window
 from dlm_bench.models.yarn import config_angles
 
 
@@ -88,7 +89,7 @@ class Transformer(nn.Module):
 
     @property
     def supports(self) -> tuple[str, ...]:
-        """The passes that it can run (`dlm_bench.plugins.api.PASSES`)."""
+        """The passes that it can run (`dlm_bench.plugins.api.CAPABILITIES`)."""
         return own_passes(self.config.denoiser)
 
     def new_caches(

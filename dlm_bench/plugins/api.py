@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from dlm_bench.models.cache import Window
 
-# Capabilities of a model: named after the sampler that needs no more, and after the pass over a
-# whole prompt that block-cache and ar make before the others.
-PASSES = ("full", "fast-dllm", "block-cache", "ar", "prefill")
+# Of a model: a capability has the name of the sampler that requires no other; prefill is the pass
+# over a whole prompt, which block-cache and ar make before the others.
+CAPABILITIES = ("full", "fast-dllm", "block-cache", "ar", "prefill")
 HEAD_WIDTH = 16  # what the fused LM head needs the width of the hidden states to be a multiple of
 
 
@@ -78,7 +78,7 @@ class UsedKernels(Protocol):
 class Model(Protocol):
     """A model for samplers to decode with.
 
-    supports: the members of PASSES that the model can run.
+    supports: the members of CAPABILITIES that the model can run.
     kernels: `dlm_bench.kernels.choice.UnmaskKernels()`; `build_model` replaces this by the best
         implementations on the device.
     checkpoint: the digest of the weights' file, "" for random weights.
@@ -121,7 +121,7 @@ class BackbonePlugin:
     build: build(size, device, dtype, seed) returns the model, with random weights by the seed. The
         device is an available `torch.device`, or `meta`; the dtype a `torch.dtype`.
     sizes: the names of the sizes; the default is "small", or else the first name.
-    supports: those of PASSES that the models can run.
+    supports: those of CAPABILITIES that the models can run.
 
     Raises ConfigError for other sizes or supports.
     """
@@ -139,8 +139,8 @@ class BackbonePlugin:
                     f"{name}: {value!r} is not allowed; must be a tuple of one or more names"
                 )
         for each in self.supports:
-            if each not in PASSES:
-                raise unknown("supports", each, PASSES)
+            if each not in CAPABILITIES:
+                raise unknown("supports", each, CAPABILITIES)
 
 
 def check_model(
@@ -188,7 +188,9 @@ def check_model(
 
 def __getattr__(name: str) -> Any:
     """Return members under their former names, until version 0.2."""
-    if name != "Facts":
+    names = {"Facts": "ModelInfo", "PASSES": "CAPABILITIES"}
+    if name not in names:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("dlm_bench.plugins.api.Facts is ModelInfo now", DeprecationWarning, stacklevel=2)
-    return ModelInfo
+    text = f"dlm_bench.plugins.api.{name} is {names[name]} now"
+    warnings.warn(text, DeprecationWarning, stacklevel=2)
+    return globals()[names[name]]

@@ -8,8 +8,8 @@ import pytest
 from dlm_bench.compare.baseline import judge, line_of
 from dlm_bench.compare.verdicts import PointVerdict
 from dlm_bench.errors import DlmBenchError, ResultsError
+from dlm_bench.models.device import default_dtype, find_device
 from dlm_bench.models.factory import build_model
-from dlm_bench.models.place import default_dtype, find_place
 from dlm_bench.plugins.api import Model
 from dlm_bench.pytest_plugin.session import Session
 from dlm_bench.results.record import Graphs, Mode, Record
@@ -78,7 +78,7 @@ class Throughput:
     ) -> Record:
         backbone, size, device, dtype = asked
         settings = MeasureSettings(**given)
-        place = find_place(self._session.device if device is None else device)
+        place = find_device(self._session.device if device is None else device)
         dtype = default_dtype(place.type) if dtype is None else dtype
         built = build_sampler(sampler, **options)
         try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlm_bench.errors import ConfigError, unknown, unknown_option
 from dlm_bench.plugins import entry_points
-from dlm_bench.plugins.api import PASSES
+from dlm_bench.plugins.api import CAPABILITIES
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
@@ -65,15 +65,15 @@ def loaded(plugin: entry_points.Plugin) -> type[Sampler]:
         raise entry_points.refusal(plugin, "is not a dataclass, whose fields would be its options")
     if getattr(found, "name", None) != plugin.name:
         raise entry_points.refusal(plugin, f"has name {getattr(found, 'name', None)!r}")
-    if found.needs not in PASSES:
+    if found.requires not in CAPABILITIES:
         raise entry_points.refusal(
-            plugin, f"has needs {found.needs!r}; allowed: {', '.join(PASSES)}"
+            plugin, f"has requires {found.requires!r}; allowed: {', '.join(CAPABILITIES)}"
         )
-    plan = inspect.signature(found.plan)
+    passes = inspect.signature(found.passes)
     try:
-        plan.bind("self", "length", "prompt_len")
+        passes.bind("self", "length", "prompt_len")
     except TypeError:
         raise entry_points.refusal(
-            plugin, f"has plan{plan}; must take length and prompt_len"
+            plugin, f"has passes{passes}; must take length and prompt_len"
         ) from None
     return found

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass
@@ -23,9 +24,9 @@ class Autoregressive(Sampler):
     """
 
     name: ClassVar[str] = "ar"
-    needs: ClassVar[str] = "ar"
+    requires: ClassVar[str] = "ar"
 
-    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+    def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         L = length
         if prompt_len:
             yield _token(PREFILL, query=prompt_len, context=0, position=prompt_len)
@@ -40,9 +41,6 @@ class Autoregressive(Sampler):
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
-
-        from dlm_bench.kernels.lm_head import predict
-        from dlm_bench.models.cache import Window
 
         position = state.now("block_start")
         previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
@@ -60,14 +58,13 @@ class Autoregressive(Sampler):
             query = torch.where(position == 0, state.config.bos_id, previous)
             window = Window(position, (1,), advance=True)
         hidden = model(query, None, window, state.caches)
-        tokens, _ = predict(
+        tokens, _ = state.forms.predict(
             hidden[:, -1],
             model.head.weight,
             state.config.mask_id,
             temperature=self.temperature,
             generators=state.generators,
             seed=state.noise_seed() if self.temperature > 0 else None,
-            backend=model.kernels.lm_head,
         )
         state.tokens.index_copy_(1, position, tokens[:, None])
         state.next_pass()

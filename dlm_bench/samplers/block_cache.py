@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.denoising import BlockSampler
+from dlm_bench.models.window import Window
+from dlm_bench.plugins.api import Cache, Model
+from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
+from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
+from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ COMMITS = ("separate", "fused", "none")
 
 
 @dataclass(frozen=True)
-class BlockCache(BlockSampler):
+class BlockCache(AcceptanceOptions, DenoisingSampler):
     """`commit` says how a finished block enters the cache.
 
     separate: by a pass of its own over the clean block at t = 0 (not after the last block).
@@ -34,12 +37,14 @@ class BlockCache(BlockSampler):
     """
 
     name: ClassVar[str] = "block-cache"
-    needs: ClassVar[str] = "block-cache"
+    requires: ClassVar[str] = "block-cache"
 
+    block_size: int = 32
     commit: str = "separate"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_block_size(self, self.block_size)
         if self.commit not in COMMITS:
             raise unknown("commit", self.commit, COMMITS)
         if self.commit == "none" and self.accept != "fixed":
@@ -48,7 +53,7 @@ class BlockCache(BlockSampler):
                 "a block's last pass, and which it was shows after it; allowed: separate, fused"
             )
 
-    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+    def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         L, B = length, self.block_size
         if prompt_len:
             yield _clean(PREFILL, start=0, tokens=prompt_len)
@@ -74,10 +79,11 @@ class BlockCache(BlockSampler):
             if self.commit == "separate" and not last_block:
                 yield _clean("commit", start=start, tokens=B)
 
+    def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
+        return model_caches(model, length, batch)
+
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
-
-        from dlm_bench.models.cache import Window
 
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import unknown
+from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
-from dlm_bench.samplers.denoising import BlockSampler
+from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
+from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PlannedPass, blocks
 
@@ -22,7 +24,7 @@ CACHES = ("dual", "prefix")
 
 
 @dataclass(frozen=True)
-class FastDLLM(BlockSampler):
+class FastDLLM(AcceptanceOptions, DenoisingSampler):
     """`cache` dual: passes after the refresh take the block alone, its context the cache of all
     other tokens. `prefix`: they take the block and all that follows, after the cached prefix.
 
@@ -31,16 +33,18 @@ class FastDLLM(BlockSampler):
     """
 
     name: ClassVar[str] = "fast-dllm"
-    needs: ClassVar[str] = "fast-dllm"
+    requires: ClassVar[str] = "fast-dllm"
 
+    block_size: int = 32
     cache: str = "dual"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_block_size(self, self.block_size)
         if self.cache not in CACHES:
             raise unknown("cache", self.cache, CACHES)
 
-    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+    def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         L, B, total = length, self.block_size, prompt_len + length
         for b, (start, block_len) in enumerate(blocks(L, B, prompt_len)):
             tail = "" if block_len == B else f":{block_len}"
@@ -68,8 +72,6 @@ class FastDLLM(BlockSampler):
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
-
-        from dlm_bench.models.cache import Window
 
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")

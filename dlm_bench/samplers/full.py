@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.denoising import AcceptingSampler
+from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
+from dlm_bench.samplers.denoising import DenoisingSampler
 from dlm_bench.samplers.schedule import PlannedPass
 
 if TYPE_CHECKING:
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Full(AcceptingSampler):
+class Full(AcceptanceOptions, DenoisingSampler):
     """The paper's baseline sampler (its Figure 2 a, b): no cache."""
 
     name: ClassVar[str] = "full"
 
-    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+    def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         L, total = length, prompt_len + length
         for masked, reveal in self.block_passes(0, L):
             yield PlannedPass(

@@ -1,8 +1,7 @@
-"""The base of all samplers: the schedule of a plan, the buffers, seeking, and the decode loop.
+"""The base of all samplers: the schedule, the buffers, seeking, and the decode loop.
 
-The samplers' methods that execute a decode import torch themselves, as `step` in each sampler:
-their schedules need none, and the command line reads sweeps and predicts costs without the seconds
-that torch takes to import.
+A schedule needs no torch, and torch takes seconds to import: the command line reads sweeps and
+predicts costs without. So `prepare` alone imports the buffers, and `step` imports torch by itself.
 """
 
 import dataclasses
@@ -19,7 +18,9 @@ from dlm_bench.errors import (
 )
 from dlm_bench.models.backbones import backbone_info, check_length
 from dlm_bench.models.own import OWN, is_denoiser, own_passes
-from dlm_bench.plugins.api import Cache, Model, ModelInfo
+from dlm_bench.plugins.api import Cache, Model
+from dlm_bench.samplers.former import Former, adopt
+from dlm_bench.samplers.prompt import check_prompt
 from dlm_bench.samplers.schedule import (
     PREFILL,
     DecodeShape,
@@ -38,22 +39,27 @@ if TYPE_CHECKING:
 class Sampler(ABC):
     """A decoding algorithm: it says its schedule and executes it pass by pass.
 
-    The options are the fields of the dataclass. `needs` names the passes that a model must support
-    (`dlm_bench.plugins.api.PASSES`).
+    The options are the fields of the dataclass. `requires` names the capability that a model must
+    have (`dlm_bench.plugins.api.CAPABILITIES`).
     """
 
     name: ClassVar[str]
-    needs: ClassVar[str] = "full"
+    requires: ClassVar[str] = "full"
+
+    plan, needs, known, check_known = Former(), Former(), Former(), Former()
 
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature)
 
+    def __init_subclass__(cls) -> None:
+        adopt(cls)
+
     @abstractmethod
-    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
-        """Every pass of a decode of `length` tokens after a prompt, in order; the most that there
-        can be where they are not `known`."""
+    def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+        """List every pass of a decode of `length` tokens after a prompt, in order; the most
+        possible ones if the number is not fixed (`is_fixed`)."""
 
     @abstractmethod
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
@@ -74,13 +80,13 @@ class Sampler(ABC):
         return {}
 
     @property
-    def known(self) -> bool:
-        """True if the passes of a decode are known before it runs."""
+    def is_fixed(self) -> bool:
+        """True if the passes of a decode are fixed before the decode runs."""
         return True
 
-    def check_known(self) -> None:
-        """Raise ConfigError if the passes of a decode are not known before it runs."""
-        if not self.known:
+    def check_fixed(self) -> None:
+        """Raise ConfigError if the passes of a decode depend on the model."""
+        if not self.is_fixed:
             raise ConfigError(
                 f"accept: how many passes {self.options().get('accept')!r} takes depends on the "
                 "model; `dlm-bench trace` records them, and the option trace=FILE replays them"
@@ -101,8 +107,8 @@ class Sampler(ABC):
         """The passes of a decode of `length` tokens after `prompt_len` of a prompt. Raises
         ConfigError if they are not allowed, or if they are not known."""
         DecodeShape(length, prompt_len)
-        self.check_known()
-        return run_lengths(length, self.plan(length, prompt_len), prompt_len)
+        self.check_fixed()
+        return run_lengths(length, self.passes(length, prompt_len), prompt_len)
 
     def check_timed(self, length: int, prompt_len: int = 0) -> None:
         """Raise ConfigError for lengths that are not allowed, or that leave nothing to time after
@@ -111,8 +117,8 @@ class Sampler(ABC):
 
     def check_shape_timed(self, shape: DecodeShape) -> None:
         """As `check_timed`, of a shape."""
-        plan = self.plan(shape.length, shape.prompt_len)
-        if [step.kind for step in islice(plan, 2)] == [PREFILL]:
+        first = islice(self.passes(shape.length, shape.prompt_len), 2)
+        if [each.kind for each in first] == [PREFILL]:
             raise ConfigError(
                 f"length: {shape.length} is not allowed after a prompt with sampler {self.name!r}, "
                 "whose prefill pass decodes the first token: nothing is left to time; must be at "
@@ -128,11 +134,11 @@ class Sampler(ABC):
         self, backbone: str, supports: tuple[str, ...], length: int = 1, prompt_len: int = 0
     ) -> None:
         """As `check_backbone`, of a backbone that supports these passes."""
-        if self.needs not in supports:
+        if self.requires not in supports:
             raise self._refusal(backbone, supports)
         if "prefill" in supports or not prompt_len:
             return
-        if next(iter(self.plan(length, prompt_len))).kind == PREFILL:
+        if next(iter(self.passes(length, prompt_len))).kind == PREFILL:
             raise ConfigError(
                 f"prompt_len: {prompt_len} is not allowed with backbone {backbone!r} and sampler "
                 f"{self.name!r}, which begins with a 'prefill' pass; there are those of "
@@ -140,13 +146,16 @@ class Sampler(ABC):
             )
 
     def _refusal(self, backbone: str, supports: tuple[str, ...]) -> ConfigError:
-        if self.needs == "ar":
+        if self.requires == "ar":
             why = "it needs a causal model, and a denoiser sees both sides"
         elif "ar" in supports:
             why = "it fills in masked tokens from both sides, and a causal model sees only the left"
         else:
-            why = f"it needs the passes of {self.needs!r}; there are those of {', '.join(supports)}"
-        fitting = [name for name in OWN if self.needs in own_passes(is_denoiser(name))]
+            why = (
+                f"it needs the passes of {self.requires!r}; "
+                f"there are those of {', '.join(supports)}"
+            )
+        fitting = [name for name in OWN if self.requires in own_passes(is_denoiser(name))]
         return ConfigError(
             f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
             f"allowed: {', '.join(fitting)}"
@@ -198,11 +207,11 @@ class Sampler(ABC):
             import torch
 
             torch.cuda.set_device(device)  # Triton launches on the current one
-        caches = self.caches(model, shape.total, batch)
-        plan = list(self.plan(length, prompt_len))
-        from dlm_bench.samplers.state import new_state
+        from dlm_bench.samplers.state import new_state  # with torch
 
-        return new_state(model.config, plan, shape, seed, device, caches, prompt)
+        caches = self.caches(model, shape.total, batch)
+        passes = list(self.passes(length, prompt_len))
+        return new_state(model, passes, shape, seed, device, caches, prompt)
 
     def seek(self, state: "DecodeState", pass_index: int) -> None:
         """Put the state where pass `pass_index` would start.
@@ -211,21 +220,20 @@ class Sampler(ABC):
         random numbers, so that the pass does its full work without the passes before it, and
         every pass unmasks what was planned. Raises ConfigError for a pass the decode does not have.
         """
-        if not 0 <= pass_index < len(state.plan):
-            raise ConfigError(
-                f"pass_index: {pass_index} is not allowed; must be from 0 to {len(state.plan) - 1}"
-            )
-        step = state.plan[pass_index]
+        last = len(state.passes) - 1
+        if not 0 <= pass_index <= last:
+            raise ConfigError(f"pass_index: {pass_index} is not allowed; must be from 0 to {last}")
+        pass_ = state.passes[pass_index]
         state.index.fill_(pass_index)
         state.table["after_seek"].fill_(pass_index > 0)
         for generator, start in zip(state.generators, state.generators_start, strict=True):
             generator.set_state(start)
         state.tokens.fill_(state.config.mask_id)
-        known_from_left = max(step.block_start, state.prompt_len)
+        known_from_left = max(pass_.block_start, state.prompt_len)
         state.tokens[:, :known_from_left] = state.stand_ins[:, :known_from_left]
-        block = slice(step.block_start, step.block_start + step.block_len)
+        block = slice(pass_.block_start, pass_.block_start + pass_.block_len)
         order = state.priority[:, block].argsort(dim=1, descending=True)
-        known = order[:, : step.block_len - step.masked] + step.block_start
+        known = order[:, : pass_.block_len - pass_.masked] + pass_.block_start
         state.tokens.scatter_(1, known, state.stand_ins.gather(1, known))
         for cache in state.caches:
             if pass_index == 0:
@@ -258,31 +266,8 @@ class Sampler(ABC):
 
     def run(self, model: Model, state: "DecodeState") -> None:
         """All passes, from a state at the first one."""
-        for planned in state.plan:
+        for planned in state.passes:
             self.step(model, state, planned.kind)
-
-
-def check_prompt(prompt: object, batch: int, config: ModelInfo, prompt_len: int = 0) -> None:
-    """Raise ConfigError unless `prompt` is (batch, tokens) int64 of at least one id of the
-    vocabulary, none of them MASK, as many as prompt_len if that is not 0."""
-    import torch
-
-    if not isinstance(prompt, torch.Tensor) or prompt.dtype != torch.int64:
-        what = prompt.dtype if isinstance(prompt, torch.Tensor) else type(prompt).__name__
-        raise ConfigError(f"prompt: {what} is not allowed; must be a tensor of torch.int64")
-    wanted = (batch, prompt_len or max(1, prompt.shape[-1] if prompt.dim() else 1))
-    if tuple(prompt.shape) != wanted:
-        raise ConfigError(
-            f"prompt: shape {tuple(prompt.shape)} is not allowed; must be "
-            f"({batch}, {prompt_len or 'tokens'}), a row for each sequence of the batch"
-        )
-    ids, mask = config.vocab_size, config.mask_id
-    wrong = prompt[(prompt < 0) | (prompt >= ids) | (prompt == mask)]
-    if len(wrong):
-        last, but = (ids - 1, f" without MASK ({mask})") if mask < ids - 1 else (mask - 1, "")
-        raise ConfigError(
-            f"prompt: token {int(wrong[0])} is not allowed; must be from 0 to {last}{but}"
-        )
 
 
 def model_caches(

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from dlm_bench.errors import PointError
-from dlm_bench.plugins.api import Cache, ModelInfo
+from dlm_bench.plugins.api import Cache, Model, ModelInfo
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
+from dlm_bench.samplers.unmask import Forms, choose_forms, unmask
 
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
 
@@ -20,6 +21,7 @@ class DecodeState:
     Sequence i of a decode with seed s makes the same draws as a decode of a single sequence with
     seed s + i.
 
+    forms: the plain or fused forms of unmasking, by the model's kernels.
     generators: of each sequence, for the noise of a temperature above 0; a seek puts them back to
         generators_start.
     noise_start: (batch,) int64 on the device, the seed of each sequence's noise in pass 0, from
@@ -29,7 +31,7 @@ class DecodeState:
         seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
     index: (1,) int64 on the device, the next pass; each step adds 1.
-    table: the numbers of each pass, (passes,), read at `index` on the device: columns of the plan;
+    table: the numbers of each pass, (passes,), read at `index` on the device: columns of `passes`;
         `noise`, unique to each pass with noise and independent of the number of passes of earlier
         blocks; `after_seek`, true after a seek into the decode, where a pass unmasks the planned
         number even if the model decides (the tokens are none of the model's).
@@ -37,7 +39,7 @@ class DecodeState:
     """
 
     config: ModelInfo
-    plan: list[PlannedPass]
+    passes: list[PlannedPass]
     tokens: Tensor
     stand_ins: Tensor
     priority: Tensor
@@ -46,6 +48,7 @@ class DecodeState:
     generators: list[torch.Generator]
     generators_start: list[Tensor]
     caches: list[Cache]
+    forms: Forms
     prompt_len: int = 0
     table: dict[str, Tensor] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -62,6 +65,18 @@ class DecodeState:
     def next_pass(self) -> None:
         """Move the device's counter on."""
         self.index += 1
+
+    def unmask(
+        self,
+        model: Model,
+        hidden: Tensor,
+        *,
+        rule: str,
+        temperature: float,
+        accept: tuple[str, float] | None = None,
+    ) -> None:
+        """Unmask tokens of the current pass' block (see `samplers.unmask.unmask`)."""
+        unmask(model, self, hidden, rule=rule, temperature=temperature, accept=accept)
 
     def check_unmasked(self, last: PlannedPass | None = None) -> None:
         """Raise PointError if the block of pass `last` has more MASKs than that pass was to leave
@@ -80,8 +95,8 @@ class DecodeState:
 
 
 def new_state(
-    config: ModelInfo,
-    plan: list[PlannedPass],
+    model: Model,
+    passes: list[PlannedPass],
     shape: DecodeShape,
     seed: int,
     device: torch.device,
@@ -90,6 +105,7 @@ def new_state(
 ) -> DecodeState:
     """All buffers of a decode after a prompt (batch, prompt_len), a random one if there is none;
     every other token is MASK and the counter at the first pass."""
+    config = model.config
     prompt_len, total = shape.prompt_len, shape.total
     seeds = range(seed, seed + shape.batch)
     generators = [torch.Generator(device).manual_seed(each) for each in seeds]
@@ -110,12 +126,12 @@ def new_state(
     tokens[:, :prompt_len] = stand_ins[:, :prompt_len]
     noise_start = [each * total % LARGEST_INDEX for each in seeds]
     columns = ("block_start", "reveal", "t")
-    table = {c: torch.tensor([getattr(p, c) for p in plan], device=device) for c in columns}
-    table["noise"] = torch.tensor(_noise_numbers(plan), device=device)
-    table["after_seek"] = torch.zeros(len(plan), dtype=torch.bool, device=device)
+    table = {c: torch.tensor([getattr(p, c) for p in passes], device=device) for c in columns}
+    table["noise"] = torch.tensor(_noise_numbers(passes), device=device)
+    table["after_seek"] = torch.zeros(len(passes), dtype=torch.bool, device=device)
     return DecodeState(
         config=config,
-        plan=plan,
+        passes=passes,
         tokens=tokens,
         stand_ins=stand_ins,
         priority=priority,
@@ -124,14 +140,15 @@ def new_state(
         generators=generators,
         generators_start=[generator.get_state() for generator in generators],
         caches=caches,
+        forms=choose_forms(model.kernels),
         prompt_len=prompt_len,
         table=table,
-        shapes={p.kind: (p.query_len, p.block_len) for p in plan},
+        shapes={p.kind: (p.query_len, p.block_len) for p in passes},
     )
 
 
-def _noise_numbers(plan: list[PlannedPass]) -> list[int]:
+def _noise_numbers(passes: list[PlannedPass]) -> list[int]:
     """The block's start plus the pass's number in the block: a block has no more passes that draw
     than it has tokens."""
-    of_block = groupby(plan, key=lambda step: step.block_start)
-    return [start + i for start, steps in of_block for i, _ in enumerate(steps)]
+    of_block = groupby(passes, key=lambda each: each.block_start)
+    return [start + i for start, those in of_block for i, _ in enumerate(those)]

@@ -1,26 +1,83 @@
-"""Unmasking of the tokens that a pass is sure of, without a host sync."""
+"""The unmasking of a pass: the LM head on the masked tokens, and the choice among them.
+
+Nothing here waits for the device. The forms, plain or by Triton, are chosen when the buffers of a
+decode are allocated.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dlm_bench.kernels.lm_head import predict
+from dlm_bench.kernels.forms import choose_predict, fused
+from dlm_bench.kernels.lm_head import Predict
 from dlm_bench.kernels.unmask import most_confident
-from dlm_bench.plugins.api import Model
+from dlm_bench.plugins.api import Model, UsedKernels
 from dlm_bench.samplers.acceptance.rules import accepted
-from dlm_bench.samplers.state import DecodeState
+
+if TYPE_CHECKING:
+    from dlm_bench.samplers.state import DecodeState
+
+
+class Candidates(NamedTuple):
+    """A block before its unmasking; every tensor is (batch, block_len) unless said otherwise.
+
+    positions: (block_len,), from the first token of the prompt.
+    tokens: the block's, some of them MASK.
+    predicted: the token for each place.
+    score: the places with the largest are taken first.
+    order: the scores descending, those of decoded tokens negative; None if not sorted yet.
+    number: (batch,) tokens to unmask.
+    """
+
+    positions: Tensor
+    tokens: Tensor
+    predicted: Tensor
+    score: Tensor
+    order: Tensor | None
+    number: Tensor
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The plain or fused forms for a model: predict, the LM head; reveal, the choice of tokens."""
+
+    predict: Predict
+    reveal: Callable[["DecodeState", Candidates], None]
+
+
+def choose_forms(kernels: UsedKernels) -> Forms:
+    """Return the forms by a model's kernels."""
+    head = choose_predict(kernels.lm_head)
+    if kernels.elementwise == "torch":
+        return Forms(head, reveal)
+    triton = fused()
+
+    def reveal_fused(state: "DecodeState", block: Candidates) -> None:
+        """Reveal in a single launch; torch sorts a block that is too long for a program."""
+        if block.score.shape[1] > triton.longest:
+            return reveal(state, block)
+        start, mask_id = state.now("block_start"), state.config.mask_id
+        return triton.reveal_block(
+            state.tokens, start, mask_id, block.predicted, block.score, block.number
+        )
+
+    return Forms(head, reveal_fused)
 
 
 def unmask(
     model: Model,
-    state: DecodeState,
+    state: "DecodeState",
     hidden: Tensor,
     *,
     rule: str,
     temperature: float,
     accept: tuple[str, float] | None = None,
 ) -> None:
-    """Unmask state.now("reveal") tokens of the block at state.now("block_start"), or as many in
-    each row as `accept`, a rule of samplers.accept and its value, says.
+    """Unmask state.now("reveal") tokens of the block at state.now("block_start"), or in each row
+    the number by `accept`, a rule of `acceptance.rules` and its value.
 
     hidden (batch, block_len, d_model) are the block's last hidden states. `confidence` takes the
     tokens with the largest softmax probability, `random` takes them in a random order drawn when
@@ -31,7 +88,7 @@ def unmask(
     positions = state.now("block_start") + torch.arange(block_len, device=hidden.device)
     block = state.tokens.index_select(1, positions)
     masked = block == state.config.mask_id
-    tokens, confidence = predict(
+    tokens, confidence = state.forms.predict(
         hidden.reshape(-1, width),
         model.head.weight,
         state.config.mask_id,
@@ -39,27 +96,30 @@ def unmask(
         temperature=temperature,
         generators=state.generators,
         seed=state.noise_seed() if temperature > 0 else None,
-        backend=model.kernels.lm_head,
     )
     if rule == "confidence":
         score = confidence.view(batch, block_len)
     else:
         score = state.priority.index_select(1, positions)
-    count = state.now("reveal").expand(batch)
-    fused = model.kernels.elementwise == "triton"
-    if fused:
-        from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
-
-        fused = block_len <= LONGEST  # a longer block is sorted, by torch
-    if accept is not None or not fused:
-        score = torch.where(masked, score.nan_to_num(0.0), -1.0)  # a NaN has no rank
-        order = score.sort(dim=1, descending=True).values
+    count, order = state.now("reveal").expand(batch), None
     if accept is not None:
+        score, order = ranked(score, masked)
         count = torch.where(state.now("after_seek"), count, accepted(order, *accept))
     predicted = tokens.view(batch, block_len)
-    if fused:
-        start, mask_id = state.now("block_start"), state.config.mask_id
-        return reveal_block(state.tokens, start, mask_id, predicted, score, count)
-    chosen = most_confident(score, order, count)
-    state.tokens.index_copy_(1, positions, torch.where(chosen, predicted, block))
-    return None
+    state.forms.reveal(state, Candidates(positions, block, predicted, score, order, count))
+
+
+def ranked(score: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+    """Make the scores of decoded tokens negative; return them, and sorted descending."""
+    score = torch.where(masked, score.nan_to_num(0.0), -1.0)  # a NaN has no rank
+    return score, score.sort(dim=1, descending=True).values
+
+
+def reveal(state: "DecodeState", block: Candidates) -> None:
+    """Write the predicted tokens with the largest scores, by the rule of kernels.unmask."""
+    score, order = block.score, block.order
+    if order is None:
+        score, order = ranked(score, block.tokens == state.config.mask_id)
+    chosen = most_confident(score, order, block.number)
+    revealed = torch.where(chosen, block.predicted, block.tokens)
+    state.tokens.index_copy_(1, block.positions, revealed)

@@ -57,7 +57,7 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
 def _floor(point: Point, options: dict[str, Any], hardware: Hardware) -> float | None:
     """Return the roofline of a decode in seconds; None if unknown, or out of memory."""
     sampler = build_sampler(point.sampler, **options)
-    if not sampler.known or point.backbone not in BACKBONES:
+    if not sampler.is_fixed or point.backbone not in BACKBONES:
         return None
     decode = (model_config(point.backbone, point.size), sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown_option
-from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info, origin_of
+from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info
 from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import SAMPLERS, build_sampler, options_of
-from dlm_bench.samplers.denoising import AcceptingSampler
+from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
 from dlm_bench.sweep.file import File, Group, as_list
 from dlm_bench.sweep.mistakes import Mistakes
 
@@ -28,7 +28,7 @@ def provenance(backbone: str, sampler: str, random_weights: bool) -> dict[str, s
     Raises ConfigError for an unknown backbone or sampler, or a folder without the weights.
     """
     found = {
-        "backbone": origin_of(backbone_info(backbone), random_weights),
+        "backbone": backbone_info(backbone).provenance(random_weights),
         "sampler": package_of("sampler", sampler, SAMPLERS),
     }
     return {kind: origin for kind, origin in found.items() if origin}
@@ -140,7 +140,7 @@ class Expansion:
                 continue
             if wrong:
                 return None
-            if isinstance(sampler, AcceptingSampler) and sampler.trace:
+            if isinstance(sampler, AcceptanceOptions) and sampler.trace:
                 self.traces[str(sampler.options()["trace"])] = str(trace)
             return sampler
 

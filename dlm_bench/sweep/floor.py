@@ -60,7 +60,7 @@ def precision_note(points: Iterable[Point], hardware: Hardware) -> str:
 
 def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]:
     sampler = build_sampler(point.sampler, **options)
-    if not sampler.known:
+    if not sampler.is_fixed:
         return [point.describe(), "by the model", MISSING, MISSING]
     passes = sampler.schedule(point.length, point.prompt_len).forward_passes
     cells = [point.describe(), f"{passes:,}"]

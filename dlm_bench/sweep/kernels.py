@@ -4,14 +4,14 @@ from itertools import product
 
 from dlm_bench.kernels.choice import check_unmask_kernels as check_unmask_kernels
 from dlm_bench.kernels.choice import choose_kernels
+from dlm_bench.models.device import Device
 from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.models.own import OWN, own_config, own_sizes
-from dlm_bench.models.place import Place
 from dlm_bench.sweep.file import File
 from dlm_bench.sweep.kernel_check import Choice, Faults, without
 
 
-def check_kernels(file: File, place: Place) -> None:
+def check_kernels(file: File, place: Device) -> None:
     """Raise ConfigError for a kernel that cannot run on a device, in any size of the file."""
     device, dtype = parse_device(str(place)), parse_dtype(file.dtype or "")
     for head_dim in _head_dims(file):

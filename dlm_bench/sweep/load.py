@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.models.place import Place, check_graphs, default_dtype, find_place, item_bytes
+from dlm_bench.models.device import Device, check_graphs, default_dtype, find_device, item_bytes
 from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.sweep.expand import Expansion, pair_key
@@ -160,7 +160,7 @@ def has_device(path: str | Path, device: str | None = None) -> bool:
     """
     asked = read_file(find_sweep(path), {})[0].device if device is None else device
     try:
-        find_place(asked)
+        find_device(asked)
     except ConfigError:
         return not asked.startswith("cuda")  # what is no device at all is told by `load_sweep`
     return True
@@ -171,7 +171,7 @@ def _check_place(file: File, mistakes: Mistakes, on_this_machine: bool) -> bool:
     the device is on this machine and meets all."""
 
     def device() -> None:
-        place = find_place(file.device, here=on_this_machine)
+        place = find_device(file.device, must_exist=on_this_machine)
         if place.type == "meta":
             raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
         file.device = str(place)
@@ -179,7 +179,7 @@ def _check_place(file: File, mistakes: Mistakes, on_this_machine: bool) -> bool:
     there = mistakes.check(device)
     if not there:
         file.device = "cpu"
-    place = find_place(file.device, here=False)
+    place = find_device(file.device, must_exist=False)
     if file.dtype is None or not mistakes.check(lambda: item_bytes(file.dtype or "")):
         file.dtype = default_dtype(place.type)
     if not (on_this_machine and there):
@@ -188,11 +188,11 @@ def _check_place(file: File, mistakes: Mistakes, on_this_machine: bool) -> bool:
     return not mistakes.any([partial(check, file, place) for check in checks])
 
 
-def _check_graphs(file: File, place: Place) -> None:
+def _check_graphs(file: File, place: Device) -> None:
     check_graphs(file.graphs, place.type)
 
 
-def _check_limit(file: File, place: Place) -> None:
+def _check_limit(file: File, place: Device) -> None:
     if file.memory_limit is not None and (place.type != "cpu" or sys.platform != "linux"):
         raise ConfigError(
             f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
@@ -200,7 +200,7 @@ def _check_limit(file: File, place: Place) -> None:
         )
 
 
-def _check_kernels(file: File, place: Place) -> None:
+def _check_kernels(file: File, place: Device) -> None:
     if place.type == "cpu" and not file.kernels:  # every operation has its plain implementation
         return
     from dlm_bench.sweep.kernels import check_kernels  # with torch

@@ -33,11 +33,13 @@ def expected_load(
     most possible. `options` are the point's, with the additions of `Sweep.options_of`.
     """
     sampler = build_sampler(point.sampler, **(point.options if options is None else options))
-    plan = list(sampler.plan(point.length, point.prompt_len))
+    plan = list(sampler.passes(point.length, point.prompt_len))
     if point.backbone in BACKBONES:
         config = model_config(point.backbone, point.size)
     else:  # of which no cost is known: a Transformer's grows with length and batch much alike
-        config = model_config("ar-transformer" if sampler.needs == "ar" else "diffutran", "small")
+        config = model_config(
+            "ar-transformer" if sampler.requires == "ar" else "diffutran", "small"
+        )
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + FLOPS_PER_BYTE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":

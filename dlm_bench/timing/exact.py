@@ -36,9 +36,9 @@ def time_decodes(
 ) -> Decodes:
     """Time whole decodes in three laps: the prefill pass, the first block, the rest. `watch` is
     entered around the timed ones, not around the warm-up."""
-    kinds = [planned.kind for planned in state.plan]
+    kinds = [planned.kind for planned in state.passes]
     steps.prepare(kinds)
-    prefill, first_block = prefill_passes(state.plan), first_block_passes(state.plan)
+    prefill, first_block = prefill_passes(state.passes), first_block_passes(state.passes)
 
     def run(kinds: list[str]) -> Work:
         def work() -> None:

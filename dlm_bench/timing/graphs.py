@@ -98,7 +98,7 @@ class Steps:
             return f"a {self._state.tokens.device.type} has no CUDA graphs"
         if len(self._replays) >= MOST_GRAPHS:
             return f"this decode has more than {MOST_GRAPHS} kinds of pass"
-        first = next(i for i, step in enumerate(self._state.plan) if step.kind == kind)
+        first = next(i for i, step in enumerate(self._state.passes) if step.kind == kind)
 
         def step() -> None:
             self._sampler.step(self._model, self._state, kind)

@@ -15,8 +15,8 @@ from dlm_bench.errors import (
     check_number,
     unknown,
 )
+from dlm_bench.models.device import check_graphs
 from dlm_bench.models.factory import count_parameters
-from dlm_bench.models.place import check_graphs
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
@@ -124,7 +124,7 @@ def measure_point(
     state = sampler.prepare_shape(model, shape, settings.seed)
     steps = Steps(model, sampler, state, settings.graphs)
     record = Record(
-        **decode_fields(model, sampler, shape, state.plan),
+        **decode_fields(model, sampler, shape, state.passes),
         mode=settings.mode,
         warmup=settings.warmup,
         repeats=settings.repeats,

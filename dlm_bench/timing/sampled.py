@@ -89,8 +89,8 @@ def estimate(
     Nodes: a bent stratum, as seen by leaving a node out, gets more nodes there, up to
     `most_nodes`, and earlier rounds do not count any more.
     """
-    tables = [_Table(stratum, first_nodes(stratum, most_nodes)) for stratum in strata(state.plan)]
-    prefill = prefill_unit(state.plan)
+    tables = [_Table(stratum, first_nodes(stratum, most_nodes)) for stratum in strata(state.passes)]
+    prefill = prefill_unit(state.passes)
     timed = tables if prefill is None else [_Table([prefill], [0]), *tables]
     timer = _UnitTimer(sampler, state, steps)
     if warmup:
@@ -122,7 +122,7 @@ def estimate(
             if interpolated > tolerance / 2 * totals.mean():
                 refined = [table.refine(most_nodes, rounds) for table in tables]
                 look_at = repeats if any(refined) else look_at
-    stop = first_block_passes(state.plan)
+    stop = first_block_passes(state.passes)
     first_block = np.sum([table.until(stop, rounds) for table in timed], axis=0)
     return Estimate(
         seconds=totals.tolist(),
@@ -263,13 +263,13 @@ class _UnitTimer:
                 self.steps.prepare([*self._before(unit), *unit.kinds])
             laps = self._run(unit)
             if new:
-                self.state.check_unmasked(self.state.plan[unit.index + unit.count - 1])
+                self.state.check_unmasked(self.state.passes[unit.index + unit.count - 1])
             self.short.setdefault(unit.index, sum(laps) < SHORT_SECONDS)
         return self._run(unit, self._before(unit)) if self.short[unit.index] else laps
 
     def _before(self, unit: Unit) -> list[str]:
         """The kinds of passes that a short unit runs after."""
-        return [self.state.plan[unit.index - 1].kind] if unit.index else []
+        return [self.state.passes[unit.index - 1].kind] if unit.index else []
 
     def _run(self, unit: Unit, before: Sequence[str] = ()) -> list[float]:
         def passes(kinds: Sequence[str]) -> Callable[[], None]:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from dlm_bench.errors import ConfigError, first_line
 from dlm_bench.models.config import ModelConfig, stated_model_config
-from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import empty_model, parse_device, parse_dtype
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.results.files import replacing
 from dlm_bench.version import __version__
 
@@ -21,7 +21,7 @@ KEY = "dlm-bench config"  # of the metadata: the ModelConfig as JSON
 DIGITS = 16  # hexadecimal, of the digest that records keep
 
 
-def save_checkpoint(model: Denoiser, path: str | Path) -> None:
+def save_checkpoint(model: LanguageModel, path: str | Path) -> None:
     """Write the weights, in their dtypes, and the configuration.
 
     Raises ConfigError if the file cannot be written or the model has no weights (`meta`).
@@ -65,7 +65,7 @@ def load_checkpoint(
     dtype: str | torch.dtype = torch.float32,
     *,
     kernels: Mapping[str, str] | None = None,
-) -> Denoiser:
+) -> LanguageModel:
     """Load the model of a checkpoint in inference mode; `model.checkpoint` is the file's digest.
 
     device, dtype, kernels: as in `build_model`. Raises ConfigError if the file is no checkpoint, or

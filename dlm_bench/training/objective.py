@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlm_bench.errors import ConfigError, check_int, check_number
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.language_model import LanguageModel
 
 EPSILON = 1e-3  # the least t drawn, MDLM's: the weight 1/t of a rare token has no finite variance
 
@@ -52,7 +52,7 @@ def subs(logits: Tensor, z: Tensor, mask_id: int) -> Tensor:
     return torch.where((z == mask_id)[..., None], log_p, shown)
 
 
-def masked_nll(model: Denoiser, x: Tensor, z: Tensor) -> Tensor:
+def masked_nll(model: LanguageModel, x: Tensor, z: Tensor) -> Tensor:
     """-sum_l log <x_theta^l(z), x^l> of each sequence in nats, (batch,)."""
     mask_id = model.config.mask_id
     fraction = (z == mask_id).float().mean(dim=1, keepdim=True)  # (batch, 1)
@@ -61,7 +61,7 @@ def masked_nll(model: Denoiser, x: Tensor, z: Tensor) -> Tensor:
 
 
 def nelbo(
-    model: Denoiser, x: Tensor, generator: torch.Generator, epsilon: float = EPSILON
+    model: LanguageModel, x: Tensor, generator: torch.Generator, epsilon: float = EPSILON
 ) -> Tensor:
     """An estimate of each sequence's NELBO, (batch,) nats per token, by one t for each.
 
@@ -73,7 +73,7 @@ def nelbo(
     return masked_nll(model, x, z) / t / x.shape[1]
 
 
-def next_token_nll(model: Denoiser, x: Tensor) -> Tensor:
+def next_token_nll(model: LanguageModel, x: Tensor) -> Tensor:
     """-log p(x) of each sequence under a causal model, (batch,) nats per token; exact. The first
     token is predicted from end of text, as in an `ar` decode."""
     before = F.pad(x[:, :-1], (1, 0), value=model.config.bos_id)
@@ -85,7 +85,7 @@ def next_token_nll(model: Denoiser, x: Tensor) -> Tensor:
 
 
 def objective(
-    model: Denoiser, x: Tensor, generator: torch.Generator, epsilon: float = EPSILON
+    model: LanguageModel, x: Tensor, generator: torch.Generator, epsilon: float = EPSILON
 ) -> Tensor:
     """The loss of each sequence, (batch,) nats per token, whose mean training minimises: the
     NELBO's estimate of a denoiser, the negative log-likelihood of a causal model. Raises
@@ -123,7 +123,7 @@ class Bound:
 
 @torch.inference_mode()
 def bound(
-    model: Denoiser, tokens: Tensor, *, draws: int = 8, batch: int = 64, seed: int = 0
+    model: LanguageModel, tokens: Tensor, *, draws: int = 8, batch: int = 64, seed: int = 0
 ) -> Bound:
     """The bound on held-out sequences, tokens (sequences, length) int64 on the model's device.
 

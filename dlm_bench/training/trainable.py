@@ -3,13 +3,13 @@
 import torch
 
 from dlm_bench.kernels.choice import IMPLEMENTATIONS
-from dlm_bench.models.denoiser import Denoiser
 from dlm_bench.models.factory import build_denoiser
+from dlm_bench.models.language_model import LanguageModel
 
 
 def build_trainable(
     backbone: str, size: str = "tiny", device: str | torch.device = "cpu", seed: int = 0
-) -> Denoiser:
+) -> LanguageModel:
     """A backbone in float32 whose parameters require gradients, at the start of a training.
 
     The weights of `build_model` make every layer count, which is right for timing; training starts
@@ -23,7 +23,7 @@ def build_trainable(
 
 
 @torch.no_grad()
-def init_for_training(model: Denoiser) -> None:
+def init_for_training(model: LanguageModel) -> None:
     """Zero the head, and adaLN with its gates (a causal model has none); the rest stays."""
     model.head.weight.zero_()
     if model.config.denoiser:

@@ -148,7 +148,7 @@ def test_no_two_passes_nor_seeds_share_their_noise():
     seen = set()
     for seed in (0, 4, 8):
         state = sampler.prepare(model, 64, batch=4, seed=seed)
-        for index in range(len(state.plan)):
+        for index in range(len(state.passes)):
             state.index.fill_(index)
             seen.update(state.noise_seed().tolist())
-    assert len(seen) == 3 * 4 * len(state.plan)
+    assert len(seen) == 3 * 4 * len(state.passes)

@@ -5,7 +5,7 @@ import torch
 
 from dlm_bench import ConfigError
 from dlm_bench.cli import main
-from dlm_bench.models.place import find_place
+from dlm_bench.models.device import find_device
 from dlm_bench.sweep.load import load_sweep
 
 SWEEP = """
@@ -40,14 +40,14 @@ def gpus(monkeypatch):
 
 def test_auto_is_the_gpu_if_there_is_one_else_the_cpu(gpus):
     gpus(0)
-    assert str(find_place("auto")) == "cpu"
+    assert str(find_device("auto")) == "cpu"
     gpus(2)
-    assert str(find_place("auto")) == "cuda:0"
+    assert str(find_device("auto")) == "cuda:0"
 
 
 def test_auto_is_not_chosen_for_another_machine():
     with pytest.raises(ConfigError, match="'auto' is chosen on the machine that measures"):
-        find_place("auto", here=False)
+        find_device("auto", must_exist=False)
 
 
 def test_the_points_of_a_sweep_name_the_device_that_was_chosen(sweep, gpus):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dlm_bench.cli import main
-from dlm_bench.cost import roofline
+from dlm_bench.cost import calibration
 from dlm_bench.cost.roofline import Hardware
 from dlm_bench.figures import FIGURES
 
@@ -17,7 +17,9 @@ SHEET = Hardware("measured", 1e12, 1e11, 1e12, source="a test", dtype="float32")
 def calibrations(monkeypatch):
     """The devices that were calibrated."""
     asked = []
-    monkeypatch.setattr(roofline, "measure_hardware", lambda device: asked.append(device) or SHEET)
+    monkeypatch.setattr(
+        calibration, "measure_hardware", lambda device: asked.append(device) or SHEET
+    )
     return asked
 
 

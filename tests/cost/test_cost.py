@@ -100,8 +100,8 @@ def masked_half(config, place, batch):
 def test_flops_of_every_role_are_those_torch_counts(backbone, name, size, batch):
     model, sampler = build_model(backbone, size), sampler_of(name)
     state = sampler.prepare(model, LENGTH, batch)
-    indices = ends_of_each_shape(state.plan)
-    places = [state.plan[index] for index in indices]
+    indices = ends_of_each_shape(state.passes)
+    places = [state.passes[index] for index in indices]
     costs = pass_costs(model.config, sampler, places, batch=batch, chunk=CHUNK)
     for index, place, flops in zip(indices, places, costs.flops, strict=True):
         sampler.seek(state, index)
@@ -115,8 +115,8 @@ def test_flops_of_every_role_are_those_torch_counts(backbone, name, size, batch)
 def test_flops_after_a_prompt_are_those_torch_counts(backbone, name):
     model, sampler, batch = build_model(backbone, "tiny"), sampler_of(name), 2
     state = sampler.prepare(model, LENGTH, batch, prompt_len=PROMPT)
-    indices = ends_of_each_shape(state.plan)
-    places = [state.plan[index] for index in indices]
+    indices = ends_of_each_shape(state.passes)
+    places = [state.passes[index] for index in indices]
     assert (places[0].kind == "prefill") == (sampler.name in ("block-cache", "ar"))
     costs = pass_costs(model.config, sampler, places, batch=batch, chunk=CHUNK)
     for index, place, flops in zip(indices, places, costs.flops, strict=True):
@@ -130,7 +130,7 @@ def test_flops_after_a_prompt_are_those_torch_counts(backbone, name):
 def test_the_cost_of_a_decode_is_without_its_prefill():
     for backbone, name in (("diffumamba-h", "separate"), ("ar-transformer", "ar")):
         config, sampler = model_config(backbone, "tiny"), sampler_of(name)
-        plan = list(sampler.plan(LENGTH, PROMPT))
+        plan = list(sampler.passes(LENGTH, PROMPT))
         decode, prefill = (pass_costs(config, sampler, part) for part in (plan[1:], plan[:1]))
         found = decode_cost(config, sampler, LENGTH, prompt_len=PROMPT)
         assert found.flops == pytest.approx(decode.flops.sum(), rel=1e-12)  # float64's sums
@@ -143,7 +143,7 @@ def test_the_cost_of_a_decode_is_without_its_prefill():
 def test_flops_of_a_whole_decode_are_those_torch_counts(backbone, name):
     model, sampler = build_model(backbone, "tiny"), sampler_of(name)
     state = sampler.prepare(model, LENGTH)
-    total = sum(counted(model, sampler, state, place) for place in state.plan)
+    total = sum(counted(model, sampler, state, place) for place in state.passes)
     # The same integers, summed in float64.
     assert decode_cost(model.config, sampler, LENGTH, chunk=CHUNK).flops == total
 
@@ -175,16 +175,18 @@ def test_cache_bytes_are_those_of_the_prepared_caches(backbone, name, dtype):
 def test_a_pass_writes_as_many_cache_bytes_as_said(backbone, name, prompt_len):
     model, sampler = build_model(backbone, "tiny"), sampler_of(name)
     state = sampler.prepare(model, LENGTH, prompt_len=prompt_len)
-    costs = pass_costs(model.config, sampler, state.plan, dtype="float32")
-    for index in ends_of_each_shape(state.plan):
+    costs = pass_costs(model.config, sampler, state.passes, dtype="float32")
+    for index in ends_of_each_shape(state.passes):
         sampler.seek(state, index)
         before = [tensor.normal_().clone() for tensor in tensors(state.caches)]
-        sampler.step(model, state, state.plan[index].kind)
+        sampler.step(model, state, state.passes[index].kind)
         changed = zip(before, tensors(state.caches), strict=True)
         written = sum(int((old != new).sum()) * new.element_size() for old, new in changed)
         # Element by element; no new float32 is expected to equal the random one it replaces,
         # but one in some 1e5 may, so 1e-4.
-        assert written == pytest.approx(costs.cache_write_bytes[index], rel=1e-4), state.plan[index]
+        assert written == pytest.approx(costs.cache_write_bytes[index], rel=1e-4), state.passes[
+            index
+        ]
 
 
 def poison(cache, read, what_is_read):
@@ -211,11 +213,11 @@ def poison(cache, read, what_is_read):
 def test_a_pass_reads_what_is_said_and_nothing_else(backbone, name, prompt_len):
     model, sampler = build_model(backbone, "tiny"), sampler_of(name)
     state = sampler.prepare(model, LENGTH, prompt_len=prompt_len)
-    costs = pass_costs(model.config, sampler, state.plan, dtype="float32")
+    costs = pass_costs(model.config, sampler, state.passes, dtype="float32")
     seen = []
     model.register_forward_hook(lambda _, __, out: seen.append(out.isnan().any().item()))
-    for index in ends_of_each_shape(state.plan):
-        place = state.plan[index]
+    for index in ends_of_each_shape(state.passes):
+        place = state.passes[index]
         positions = torch.zeros(prompt_len + LENGTH, dtype=torch.bool)
         positions[: min(place.context_len, place.block_start)] = True
         if place.context_len > place.block_start:  # a dual cache: what follows the block too
@@ -234,7 +236,7 @@ def test_a_pass_reads_what_is_said_and_nothing_else(backbone, name, prompt_len):
 
 def test_a_commit_runs_no_head_and_reads_none_of_its_weights():
     config, sampler = model_config("diffutran", "1.3b"), build_sampler("block-cache")
-    plan = list(sampler.plan(64))
+    plan = list(sampler.passes(64))
     costs = pass_costs(config, sampler, plan)
     first, commit = 0, next(i for i, place in enumerate(plan) if place.kind == "commit")
     head = config.d_model * config.vocab_size

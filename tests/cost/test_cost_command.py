@@ -3,7 +3,7 @@
 import pytest
 
 from dlm_bench.cli import main
-from dlm_bench.cost import roofline
+from dlm_bench.cost import calibration
 from dlm_bench.cost.roofline import HARDWARE, Hardware
 from dlm_bench.cost.table import METHODS, cost_report, formula, numbers
 
@@ -114,7 +114,7 @@ def test_latex_is_two_tabulars_with_balanced_mathematics(capsys):
 
 def test_measured_hardware_is_calibrated_in_its_own_precision(capsys, monkeypatch):
     quick = Hardware("measured", 1e11, 1e10, 1e10, "calibration on cpu", dtype="float32")
-    monkeypatch.setattr(roofline, "measure_hardware", lambda device: quick)
+    monkeypatch.setattr(calibration, "measure_hardware", lambda device: quick)
     arguments = ["cost", "--size", "tiny", "--length", "64", "--hardware", "measured"]
     assert main(arguments) == 0
     out = capsys.readouterr().out

@@ -30,7 +30,7 @@ def traced_peak(backbone, size, sampler, shape):
     model = traced_model(backbone, size)
     state = traced_state(model, sampler, shape.length, shape.batch, shape.prompt_len)
     peak, seen = 0, set()
-    for planned in state.plan:
+    for planned in state.passes:
         if planned.kind not in seen:
             seen.add(planned.kind)
             with record_launches(hold=False), Allocations() as allocations:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dlm_bench import append_record, build_model, build_sampler, load_results, measure
+from dlm_bench.cost.calibration import measure_hardware
 from dlm_bench.cost.flops import Cost, decode_cost, pass_costs
 from dlm_bench.cost.roofline import (
     HARDWARE,
@@ -13,7 +14,6 @@ from dlm_bench.cost.roofline import (
     decode_floor,
     find_hardware,
     floor_seconds,
-    measure_hardware,
     utilisation,
 )
 from dlm_bench.errors import ConfigError
@@ -42,7 +42,7 @@ BLOCK_MS = {
 @pytest.mark.parametrize("backbone", FULL_MS)
 def test_full_passes_are_just_below_the_designs_sums_over_kernels(backbone):
     config, sampler = model_config(backbone, "1.3b"), build_sampler("full")
-    first = [next(iter(sampler.plan(length))) for length in FULL_LENGTHS]
+    first = [next(iter(sampler.passes(length))) for length in FULL_LENGTHS]
     floors = 1e3 * floor_seconds(pass_costs(config, sampler, first), SUMMED)
     summed = np.array(FULL_MS[backbone])
     # The sums exceed the floors by up to 3 % in DiffuTran and 9 % in DiffuMamba, by an amount that
@@ -84,7 +84,8 @@ def test_the_floor_of_a_decode_adds_its_passes():
     assert floor > total.flops / h100.peak
     assert floor > total.bytes / h100.bandwidth
     one_by_one = sum(
-        floor_seconds(pass_costs(config, sampler, [place]), h100)[0] for place in sampler.plan(8192)
+        floor_seconds(pass_costs(config, sampler, [place]), h100)[0]
+        for place in sampler.passes(8192)
     )
     assert floor == pytest.approx(one_by_one, rel=1e-9)  # the same terms in another order
 

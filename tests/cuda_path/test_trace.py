@@ -30,8 +30,8 @@ def trace(model, sampler, length, batch=1, prompt_len=0):
     """The launches of one pass of each kind."""
     state = traced_state(model, sampler, length, batch, prompt_len)
     with record_launches() as launches:
-        for index in first_of_each_role(state.plan):
-            sampler.step(model, state, state.plan[index].kind)
+        for index in first_of_each_role(state.passes):
+            sampler.step(model, state, state.passes[index].kind)
     return launches
 
 

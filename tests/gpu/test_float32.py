@@ -24,7 +24,7 @@ def test_passes_agree_with_the_plain_path(backbone, name):
         build_model(backbone, "240m", "cuda", "float32", layers=6, kernels=kernels)
         for kernels in (None, PLAIN)
     )
-    plan = list(sampler.plan(LENGTH))
+    plan = list(sampler.passes(LENGTH))
     for index in ends_of_each_kind(plan)[-6:]:
         got = run_pass(sampler, fused, LENGTH, index)
         expected = run_pass(sampler, plain, LENGTH, index)

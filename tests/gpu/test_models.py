@@ -41,7 +41,7 @@ def test_bfloat16_passes_are_near_the_float32_reference(backbone, name):
     half = build_model(backbone, "240m", "cuda", "bfloat16", layers=6)
     exact = build_model(backbone, "240m", "cuda", "float32", layers=6, kernels=PLAIN)
     exact.load_state_dict({name: weight.float() for name, weight in half.state_dict().items()})
-    plan = list(sampler.plan(LENGTH))
+    plan = list(sampler.passes(LENGTH))
     for index in ends_of_each_kind(plan)[-4:]:
         got, expected = (run_pass(sampler, model, LENGTH, index) for model in (half, exact))
         assert not disagreements(got, expected, 2e-2), plan[index]
@@ -56,7 +56,7 @@ def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, name):
     for graphs in ("off", "require" if name != "prefix" else "auto"):
         state = sampler.prepare(model, LENGTH)
         steps = Steps(model, sampler, state, graphs)
-        kinds = [place.kind for place in state.plan]
+        kinds = [place.kind for place in state.passes]
         steps.prepare(kinds)
         sampler.seek(state, 0)
         for kind in kinds:

@@ -5,7 +5,7 @@ import torch
 from support.agreement import disagreements, ends_of_each_kind, run_pass
 from support.cases import FUSED, pairs, samplers
 
-from dlm_bench.models import bimamba_fused
+from dlm_bench.models import bimamba
 from dlm_bench.models.factory import build_model
 
 SAMPLERS = samplers(block_size=8, tokens_per_step=4)
@@ -20,7 +20,7 @@ def test_passes_agree(backbone, name):
 
 @pytest.mark.parametrize("name", ["dual", "prefix", "separate", "fused"])
 def test_a_window_too_long_for_the_block_kernel_agrees(name, monkeypatch):
-    monkeypatch.setattr(bimamba_fused, "BLOCK_TOKENS", 4)
+    monkeypatch.setattr(bimamba, "BLOCK_TOKENS", 4)
     agree("diffumamba", SAMPLERS[name], 3)
 
 
@@ -49,7 +49,7 @@ def agree(backbone, sampler, last=None, prompt_len=0, **kernels):
     layers = 2 if backbone == "diffumamba-h" else 1  # one of each mixer
     plain = build_model(backbone, "tiny", layers=layers)
     fused = build_model(backbone, "tiny", layers=layers, kernels=FUSED | kernels)
-    indices = ends_of_each_kind(list(sampler.plan(LENGTH, prompt_len)))
+    indices = ends_of_each_kind(list(sampler.passes(LENGTH, prompt_len)))
     place = {"batch": 2, "prompt_len": prompt_len} if prompt_len else {}
     for index in [0] if prompt_len else indices[-last:] if last else indices:
         got = run_pass(sampler, fused, LENGTH, index, **place)

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlm_bench.kernels.attention import attend, attend_cached
-from dlm_bench.kernels.conv import causal_conv_silu, conv_sequence
+from dlm_bench.kernels.attention import attend, attend_cached, choose_attend, choose_attend_cached
+from dlm_bench.kernels.conv import causal_conv_silu, conv_causal_conv1d
 
 BATCH, HEADS, HEAD_DIM, LENGTH = 2, 3, 8, 21
 
@@ -30,7 +30,7 @@ def test_flash_attn_gets_its_own_layout(causal, monkeypatch):
     package = SimpleNamespace(flash_attn_func=flash_attn_func)
     monkeypatch.setitem(sys.modules, "flash_attn", package)
     q, k, v = heads(LENGTH), heads(LENGTH) + 1, heads(LENGTH) - 1
-    out = attend(q, k, v, causal=causal, backend="flash-attn")
+    out = choose_attend("flash-attn")(q, k, v, causal=causal)
     torch.testing.assert_close(out, attend(q, k, v, causal=causal))
 
 
@@ -46,7 +46,7 @@ def test_flash_attn_over_a_cache_sees_what_is_visible(monkeypatch):
     package = SimpleNamespace(flash_attn_with_kvcache=flash_attn_with_kvcache)
     monkeypatch.setitem(sys.modules, "flash_attn", package)
     q, k, v, visible = heads(4), heads(LENGTH), heads(LENGTH) + 1, torch.tensor([13])
-    out = attend_cached(q, k, v, visible, backend="flash-attn")
+    out = choose_attend_cached("flash-attn")(q, k, v, visible)
     torch.testing.assert_close(out, attend_cached(q, k, v, visible))
 
 
@@ -62,7 +62,7 @@ def test_varlen_attn_over_a_cache_sees_what_is_visible(monkeypatch):
     module = pytest.importorskip("torch.nn.attention.varlen", reason="torch has no varlen_attn")
     monkeypatch.setattr(module, "varlen_attn", varlen_attn)
     q, k, v, visible = heads(4), heads(LENGTH), heads(LENGTH) + 1, torch.tensor([13])
-    out = attend_cached(q, k, v, visible, backend="varlen")
+    out = choose_attend_cached("varlen")(q, k, v, visible)
     torch.testing.assert_close(out, attend_cached(q, k, v, visible))
 
 
@@ -79,9 +79,7 @@ def test_causal_conv1d_scans_one_direction_backwards(monkeypatch):
     projected = randn(BATCH, LENGTH, 2, d_inner + channels + ssm_heads)
     weight, bias = randn(2, channels, 4), randn(2, channels)
     tails = randn(BATCH, 3, channels), None
-    x, B, C, dt = conv_sequence(
-        projected, weight, bias, d_state, ssm_heads, tails, backend="causal-conv1d"
-    )
+    x, B, C, dt = conv_causal_conv1d(projected, weight, bias, d_state, ssm_heads, tails)
     for direction, tail in enumerate(tails):
         part = projected[:, :, direction, d_inner:]
         part = part.flip(1) if direction == 1 else part

@@ -89,7 +89,7 @@ def decode_beside(model, network, length, tokens_per_step, batch=2, prompt_len=0
     """A decode under `full`, each pass of which is held against the library's own logits."""
     sampler, mask_id = build_sampler("full", tokens_per_step=tokens_per_step), model.config.mask_id
     state = sampler.prepare(model, length, batch=batch, prompt_len=prompt_len)
-    for planned in state.plan:
+    for planned in state.passes:
         before = state.tokens.clone()
         confidence, best = own_confidences(network, before, mask_id)
         sampler.step(model, state, planned.kind)
@@ -200,7 +200,7 @@ def test_low_precision_and_shapes_alone_work_too(saved, name):
 def test_a_pass_at_any_place_continues_from_what_is_there(saved):
     model, sampler = build_model(saved("llama").backbone), build_sampler("ar")
     state = sampler.prepare(model, LENGTH)
-    for planned in state.plan[:10]:
+    for planned in state.passes[:10]:
         sampler.step(model, state, planned.kind)
     before = state.tokens.clone()
     state.index.fill_(9)  # the tenth pass once more: its position is the device's, not the host's

@@ -100,8 +100,8 @@ def test_a_name_that_is_taken_is_refused(package):
         (
             "from dataclasses import dataclass\nfrom dlm_bench.samplers.full import Full\n"
             "@dataclass(frozen=True)\nclass THING(Full):\n    name = 'theirs'\n"
-            "    def plan(self, length):\n        yield\n",
-            r"has plan\(self, length\); must take length and prompt_len",
+            "    def passes(self, length):\n        yield\n",
+            r"has passes\(self, length\); must take length and prompt_len",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def plant(monkeypatch):
             block = known[:, : hidden.shape[0] // len(known)]
             return torch.arange(block.shape[1]).repeat(len(known)), block.flatten()
 
-        monkeypatch.setattr(unmask, "predict", predict)
+        monkeypatch.setattr(unmask, "choose_predict", lambda _: predict)
 
     return plant
 
@@ -240,7 +240,7 @@ def test_every_decode_ends_without_a_mask_and_its_passes_are_known_afterwards(
     steps, state = package_steps(known, model, length, batch)
     assert calls == len(steps)
     assert torch.equal(state.tokens, tokens)
-    assert sum(p.reveal for p in known.plan(length)) == length
+    assert sum(p.reveal for p in known.passes(length)) == length
 
 
 @pytest.mark.parametrize(("name", "option"), ADAPTIVE)
@@ -249,7 +249,7 @@ def test_after_a_seek_every_pass_unmasks_what_was_planned(name, option):
     sampler = adaptive(name, option, RULES[0])
     known = sampler.scheduled(model, 22)
     for chosen in (sampler, known):
-        plan = list(chosen.plan(22))
+        plan = list(chosen.passes(22))
         state = chosen.prepare(model, 22)
         for index in {1, len(plan) // 2, len(plan) - 1}:
             chosen.seek(state, index)
@@ -268,7 +268,7 @@ def test_the_noise_of_a_pass_does_not_depend_on_how_many_passes_came_before():
     for chosen in (sampler, sampler.scheduled(model, 22)):
         state = chosen.prepare(model, 22, seed=5)
         found = {}
-        for index, place in enumerate(state.plan):
+        for index, place in enumerate(state.passes):
             state.index.fill_(index)
             if place.masked:
                 found.setdefault(place.block_start, []).append(int(state.noise_seed()))

@@ -76,9 +76,9 @@ def test_after_a_seek_every_pass_unmasks_what_was_planned_in_every_sequence(name
     known = adaptive(name, option, RULES[0], BLOCK).scheduled(model, LENGTH, **place)
     state = known.prepare(model, LENGTH, **place)
     mask_id = model.config.mask_id
-    for index in {1, len(state.plan) // 2, len(state.plan) - 1}:
+    for index in {1, len(state.passes) // 2, len(state.passes) - 1}:
         known.seek(state, index)
-        for planned in state.plan[index:]:
+        for planned in state.passes[index:]:
             before = (state.tokens == mask_id).sum(dim=1)
             known.step(model, state, planned.kind)
             unmasked = before - (state.tokens == mask_id).sum(dim=1)
@@ -92,7 +92,7 @@ def test_no_two_passes_that_draw_share_their_noise(name, option):
     seen = []
     for seed in (0, BATCH):
         state = sampler.prepare(model, LENGTH, BATCH, seed, prompt_len=7)
-        for index, planned in enumerate(state.plan):
+        for index, planned in enumerate(state.passes):
             if planned.reveal:
                 state.index.fill_(index)
                 seen += state.noise_seed().tolist()

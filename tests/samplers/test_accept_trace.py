@@ -33,7 +33,7 @@ def reveals(length, block_size=4, trace=None, name="block-cache", **options):
     blocks = {} if name == "full" else {"block_size": block_size}
     sampler = build_sampler(name, trace=trace or trace_of(), **blocks, **options)
     found = {}
-    for place in sampler.plan(length):
+    for place in sampler.passes(length):
         if place.masked:
             found.setdefault(place.block_start, []).append(place.reveal)
     return list(found.values())

@@ -37,7 +37,7 @@ def test_every_pass_does_what_was_planned(decode, seed):
     model = lively_model(backbone, layers=2)
     mask = model.config.mask_id
     steps, state = package_steps(sampler, model, length, batch, seed)
-    schedule, plan = sampler.schedule(length), list(sampler.plan(length))
+    schedule, plan = sampler.schedule(length), list(sampler.passes(length))
 
     assert len(steps) == schedule.forward_passes == len(plan)
     assert sum(step.hidden.shape[1] for step in steps) == schedule.query_tokens
@@ -89,7 +89,7 @@ def test_two_decodes_at_a_time_do_not_meet():
     sampler = build_sampler("block-cache", block_size=8, tokens_per_step=4, unmask="random")
     alone = [sampler.decode(model, 24, seed=seed) for seed in (1, 2)]
     together = [sampler.prepare(model, 24, seed=seed) for seed in (1, 2)]
-    for planned in sampler.plan(24):
+    for planned in sampler.passes(24):
         for state in together:
             sampler.step(model, state, planned.kind)
     for tokens, state in zip(alone, together, strict=True):

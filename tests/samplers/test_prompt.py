@@ -20,7 +20,7 @@ from dlm_bench.samplers.schedule import first_block_passes, prefill_passes
 LENGTH, BLOCK, PER_STEP = 13, 8, 3  # a block and a shorter one
 SAMPLERS = samplers(block_size=BLOCK, tokens_per_step=PER_STEP)
 # Those whose passes the model decides: test_accept_together.py.
-NAMES = [name for name in SAMPLERS if SAMPLERS[name].known and not name.startswith("warm")]
+NAMES = [name for name in SAMPLERS if SAMPLERS[name].is_fixed and not name.startswith("warm")]
 # A token, and blocks and a part.
 PROMPTS = (1, 19)
 
@@ -111,7 +111,7 @@ def test_what_is_decoded_depends_on_the_prompt_and_does_not_contain_it(backbone,
         hidden = []
         hook = model.register_forward_hook(lambda *seen: hidden.append(seen[2]))  # noqa: B023
         for each in (state, same):
-            for planned in each.plan[: prefill_passes(each.plan) + 1]:
+            for planned in each.passes[: prefill_passes(each.passes) + 1]:
                 sampler.step(model, each, planned.kind)
         hook.remove()
         half = len(hidden) // 2
@@ -132,11 +132,11 @@ def test_seeking_keeps_the_prompt():
     model, sampler = lively_model("diffumamba", layers=1), SAMPLERS["fused"]
     prompt = torch.arange(12)[None]
     state = sampler.prepare(model, LENGTH, prompt=prompt)
-    for index in range(len(state.plan)):
+    for index in range(len(state.passes)):
         sampler.seek(state, index)
         assert torch.equal(state.tokens[:, :12], prompt)
         masked = (state.tokens == model.config.mask_id).sum()
-        assert masked == sum(planned.reveal for planned in state.plan[index:])
+        assert masked == sum(planned.reveal for planned in state.passes[index:])
 
 
 def test_seeking_the_first_pass_decodes_the_same_again():
@@ -145,7 +145,7 @@ def test_seeking_the_first_pass_decodes_the_same_again():
         state = sampler.prepare(model, LENGTH, prompt_len=9)
         sampler.run(model, state)
         first = state.tokens.clone()
-        sampler.seek(state, len(state.plan) - 1)
+        sampler.seek(state, len(state.passes) - 1)
         sampler.seek(state, 0)
         sampler.run(model, state)
         assert torch.equal(state.tokens, first)
@@ -172,9 +172,9 @@ def test_samplers_without_a_prefill_take_the_prompt_along():
 
 
 def test_the_time_of_a_pass_is_the_masked_fraction_of_prompt_and_decode():
-    assert next(SAMPLERS["full"].plan(30, 90)).t == pytest.approx(30 / 120)
-    assert next(SAMPLERS["dual"].plan(30, 90)).t == pytest.approx(30 / 120)
-    assert [p.t for p in SAMPLERS["separate"].plan(8, 90)][:2] == [0.0, 1.0]  # of the block
+    assert next(SAMPLERS["full"].passes(30, 90)).t == pytest.approx(30 / 120)
+    assert next(SAMPLERS["dual"].passes(30, 90)).t == pytest.approx(30 / 120)
+    assert [p.t for p in SAMPLERS["separate"].passes(8, 90)][:2] == [0.0, 1.0]  # of the block
 
 
 def test_block_caches_and_autoregression_start_with_one_prefill_pass():
@@ -203,8 +203,8 @@ def test_the_prefill_is_no_function_evaluation_of_the_decode(name):
 )
 def test_the_first_block_takes_these_passes(name, without, after_a_prompt):
     sampler = samplers(block_size=32, tokens_per_step=8)[name]
-    assert first_block_passes(list(sampler.plan(L))) == without
-    assert first_block_passes(list(sampler.plan(L, P))) == after_a_prompt
+    assert first_block_passes(list(sampler.passes(L))) == without
+    assert first_block_passes(list(sampler.passes(L, P))) == after_a_prompt
 
 
 @pytest.mark.parametrize(

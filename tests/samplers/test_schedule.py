@@ -117,7 +117,7 @@ def test_a_fused_commit_saves_passes_and_no_tokens():
 
 
 def reveals(name, length, **options):
-    return [p.reveal for p in build_sampler(name, **options).plan(length) if p.reveal]
+    return [p.reveal for p in build_sampler(name, **options).passes(length) if p.reveal]
 
 
 def test_a_remainder_is_spent_first():
@@ -179,7 +179,7 @@ thorough = settings(max_examples=150, deadline=None)
 @any_case
 def test_a_kind_of_pass_has_one_shape(sampler, length):
     shapes = {}
-    for p in sampler.plan(length):
+    for p in sampler.passes(length):
         assert shapes.setdefault(p.kind, (p.query_len, p.block_len)) == (p.query_len, p.block_len)
     lengths = {}
     for run in sampler.schedule(length):
@@ -190,7 +190,7 @@ def test_a_kind_of_pass_has_one_shape(sampler, length):
 @thorough
 @any_case
 def test_the_schedule_is_the_plan_in_runs(sampler, length):
-    plan, schedule = list(sampler.plan(length)), sampler.schedule(length)
+    plan, schedule = list(sampler.passes(length)), sampler.schedule(length)
     unrolled = [
         (run.kind, run.query_len, run.context_len) for run in schedule for _ in range(run.count)
     ]
@@ -209,7 +209,7 @@ def test_the_schedule_is_the_plan_in_runs(sampler, length):
 def test_the_plan_unmasks_every_token_once_from_the_left(sampler, length):
     per_step = getattr(sampler, "tokens_per_step", 1)
     masked, passes_of = {}, {}
-    for p in sampler.plan(length):
+    for p in sampler.passes(length):
         left = masked.setdefault(p.block_start, p.block_len)
         assert p.masked == (0 if p.reveal == 0 else left)
         assert (p.reveal == 0) == (p.kind == "commit")
@@ -231,7 +231,7 @@ def test_the_plan_unmasks_every_token_once_from_the_left(sampler, length):
 @thorough
 @any_case
 def test_no_pass_reaches_over_the_end(sampler, length):
-    for p in sampler.plan(length):
+    for p in sampler.passes(length):
         assert 1 <= p.query_len <= length
         assert 0 <= p.context_len <= length - p.query_len
         assert 0 <= p.t <= 1

@@ -32,7 +32,7 @@ def prepared(which, batch=2, **more):
 def test_as_many_tokens_are_masked_as_when_the_pass_starts(which):
     model, sampler, state = prepared(which)
     mask = model.config.mask_id
-    for i, planned in enumerate(sampler.plan(LENGTH)):
+    for i, planned in enumerate(sampler.passes(LENGTH)):
         sampler.seek(state, i)
         masked = state.tokens == mask
         stop = planned.block_start + planned.block_len
@@ -61,7 +61,7 @@ def test_the_remaining_passes_finish_the_decode(which):
     calls = []
     hook = model.register_forward_hook(lambda *_: calls.append(None))
     try:
-        plan = list(sampler.plan(LENGTH))
+        plan = list(sampler.passes(LENGTH))
         for i in (1, len(plan) // 2, len(plan) - 1, 0):
             sampler.seek(state, i)
             calls.clear()
@@ -84,8 +84,8 @@ def test_seeking_the_first_pass_decodes_the_same_again(which):
     sampler.run(model, state)
     assert torch.equal(state.tokens, first)
     # Nor do the random numbers that another seek left in the caches matter.
-    sampler.seek(state, len(state.plan) // 2)
-    sampler.step(model, state, state.plan[len(state.plan) // 2].kind)
+    sampler.seek(state, len(state.passes) // 2)
+    sampler.step(model, state, state.passes[len(state.passes) // 2].kind)
     sampler.seek(state, 0)
     sampler.run(model, state)
     assert torch.equal(state.tokens, first)
@@ -104,7 +104,7 @@ def test_seeking_the_first_pass_decodes_the_same_again_at_any_temperature(which)
 @each_sampler
 def test_what_stands_for_decoded_tokens_is_many_ids_and_no_special_one(which):
     model, sampler, state = prepared(which)
-    sampler.seek(state, len(state.plan) - 1)
+    sampler.seek(state, len(state.passes) - 1)
     known = state.tokens[state.tokens != model.config.mask_id]
     assert len(known.unique()) > len(known) // 2
     assert (known < model.config.bos_id).all()
@@ -113,7 +113,7 @@ def test_what_stands_for_decoded_tokens_is_many_ids_and_no_special_one(which):
 @pytest.mark.parametrize("which", [w for w in SAMPLERS if not w.startswith("full")])
 def test_what_stands_for_a_cache_is_not_zeros(which):
     _, sampler, state = prepared(which)
-    sampler.seek(state, len(state.plan) - 1)
+    sampler.seek(state, len(state.passes) - 1)
     for cache in state.caches:
         held = (cache.k, cache.v) if hasattr(cache, "k") else (*cache.states, *cache.tails)
         for buffer in held:

@@ -40,7 +40,7 @@ def run_pass(sampler, model, length, index, *, batch=1, prompt_len=0):
             tensor.copy_(torch.randn(tensor.shape, generator=generator).bfloat16())
     seen = []
     hook = model.register_forward_hook(lambda _, __, out: seen.append(out.clone()))
-    sampler.step(model, state, state.plan[index].kind)
+    sampler.step(model, state, state.passes[index].kind)
     hook.remove()
     caches = {name: tensor.clone() for name, tensor in cache_tensors(state.caches)}
     return Outcome(seen[0], caches, state.tokens.clone())

@@ -1,6 +1,6 @@
 """A clock that depends on no machine: time passes by the forward passes of a model alone."""
 
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.timing import clocks
 from dlm_bench.timing import sampled as estimate
 
@@ -11,7 +11,7 @@ class PassClock:
 
     def __init__(self, patch):
         self.now = 0  # ns
-        patch.setattr(Denoiser, "forward", self._counted(Denoiser.forward))
+        patch.setattr(LanguageModel, "forward", self._counted(LanguageModel.forward))
         for module in (clocks, estimate):
             patch.setattr(module, "time", self)
 

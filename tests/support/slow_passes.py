@@ -2,9 +2,9 @@
 times. Real work, in the place where a slow kernel would be, and more than neighbours slow a pass
 down."""
 
-from dlm_bench.models.denoiser import Denoiser
+from dlm_bench.models.language_model import LanguageModel
 
-_forward = Denoiser.forward
+_forward = LanguageModel.forward
 
 
 def _slow(self, *args, **kwargs):
@@ -13,4 +13,4 @@ def _slow(self, *args, **kwargs):
     return _forward(self, *args, **kwargs)
 
 
-Denoiser.forward = _slow
+LanguageModel.forward = _slow

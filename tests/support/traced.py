@@ -24,9 +24,9 @@ def traced_state(model, sampler, length, batch=1, prompt_len=0):
     """A decode's buffers on the meta device."""
     shape = DecodeShape(length, prompt_len, batch)
     caches = sampler.caches(model, shape.total, batch)
-    plan = list(sampler.plan(length, prompt_len))
+    passes = list(sampler.passes(length, prompt_len))
     cpu = torch.device("cpu")
-    state = new_state(model.config, plan, shape, 0, cpu, caches)
+    state = new_state(model, passes, shape, 0, cpu, caches)
     names = ("tokens", "stand_ins", "priority", "index", "noise_start")
     return replace(
         state,

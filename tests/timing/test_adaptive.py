@@ -60,7 +60,7 @@ def test_the_passes_that_are_timed_are_that_very_decode(model, temperature, plac
     expected = sampler.decode(model, LENGTH, seed=3, **place)
     for _ in range(2):
         known.seek(state, 0)  # as every repeat begins
-        for place in state.plan:
+        for place in state.passes:
             known.step(model, state, place.kind)
         assert torch.equal(state.tokens[:, state.prompt_len :], expected)
 

@@ -99,7 +99,7 @@ class Decode:
         self.steps = Steps(model, self.sampler, self.state, asked, CudaCapture(DEVICE))
 
     def prepared(self):
-        self.steps.prepare(step.kind for step in self.state.plan)
+        self.steps.prepare(step.kind for step in self.state.passes)
         return self.steps
 
 

@@ -27,7 +27,7 @@ class Machine:
     def laps(self, timer, unit):
         laps, at = [], unit.index
         for run in unit.runs:
-            plan = timer.state.plan[at : at + run.count]
+            plan = timer.state.passes[at : at + run.count]
             laps.append(sum(map(self.law, plan)) * self.noise())
             at += run.count
         self.now += sum(laps)
@@ -58,7 +58,7 @@ def sample(
         tolerance=tolerance,
         most_seconds=most_seconds,
     )
-    return found, state.plan
+    return found, state.passes
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

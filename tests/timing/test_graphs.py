@@ -44,7 +44,7 @@ def decode(sampler, length, capture, graphs="auto"):
     model = build_model("diffumamba-h", "tiny")
     state = sampler.prepare(model, length)
     steps = Steps(model, sampler, state, graphs, capture)
-    kinds = [place.kind for place in state.plan]
+    kinds = [place.kind for place in state.passes]
     steps.prepare(kinds)
     sampler.seek(state, 0)
     for kind in kinds:
@@ -61,9 +61,9 @@ def expected_tokens(sampler, length):
 def test_every_kind_is_captured_once_and_every_pass_is_a_replay(commit):
     sampler, capture = build_sampler("block-cache", commit=commit, block_size=16), Recorder()
     state, steps = decode(sampler, 100, capture)  # the last block is shorter: a kind of its own
-    kinds = {place.kind for place in state.plan}
+    kinds = {place.kind for place in state.passes}
     assert capture.captures == len(kinds) > 1
-    assert capture.replays == len(state.plan)
+    assert capture.replays == len(state.passes)
     assert set(steps.report().values()) == {"captured"}
     assert torch.equal(state.tokens, expected_tokens(sampler, 100))
 
@@ -72,7 +72,7 @@ def test_every_kind_is_captured_once_and_every_pass_is_a_replay(commit):
 def test_a_kind_is_not_captured_again():
     capture = Recorder()
     state, steps = decode(build_sampler("full"), 40, capture)
-    steps.prepare(place.kind for place in state.plan)
+    steps.prepare(place.kind for place in state.passes)
     assert capture.captures == 1
 
 

@@ -20,7 +20,7 @@ from dlm_bench.timing.units import (
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("length", [1, 33, 500, 1024])
 def test_units_are_the_plan_cut_up(name, length):
-    plan = list(SAMPLERS[name].plan(length))
+    plan = list(SAMPLERS[name].passes(length))
     covered = []
     for unit in units(plan):
         for run in unit.runs:
@@ -34,39 +34,43 @@ def test_units_are_the_plan_cut_up(name, length):
 
 
 def test_a_unit_is_a_block_with_its_refresh_or_commit():
-    dual = next(iter(units(list(SAMPLERS["dual"].plan(512)))))
+    dual = next(iter(units(list(SAMPLERS["dual"].passes(512)))))
     assert [(run.first.kind, run.count) for run in dual.runs] == [("refresh", 1), ("denoise", 3)]
-    separate = next(iter(units(list(SAMPLERS["separate"].plan(512)))))
+    separate = next(iter(units(list(SAMPLERS["separate"].passes(512)))))
     assert [(run.first.kind, run.count) for run in separate.runs] == [("denoise", 4), ("commit", 1)]
 
 
 def test_a_unit_is_a_pass_where_there_is_one_block_and_some_tokens_of_an_autoregressive_decode():
-    assert [unit.count for unit in units(list(SAMPLERS["full"].plan(64)))] == [1] * 8
-    assert [unit.count for unit in units(list(SAMPLERS["ar"].plan(40)))] == [TOGETHER, TOGETHER, 8]
+    assert [unit.count for unit in units(list(SAMPLERS["full"].passes(64)))] == [1] * 8
+    assert [unit.count for unit in units(list(SAMPLERS["ar"].passes(40)))] == [
+        TOGETHER,
+        TOGETHER,
+        8,
+    ]
 
 
 def test_parts_of_a_long_block_are_strata_of_their_own():
     # 128 passes a block and a commit: two parts of 64 passes, and one of the commit.
-    found = strata(list(SAMPLERS["long blocks"].plan(128 * 10)))
+    found = strata(list(SAMPLERS["long blocks"].passes(128 * 10)))
     assert sorted(len(stratum) for stratum in found) == [9, 10, 10]
     for stratum in found:
         assert len({run.first.masked for unit in stratum for run in unit.runs[:1]}) == 1
 
 
 def test_passes_over_a_whole_sequence_are_not_bundled():
-    assert {unit.count for unit in units(list(SAMPLERS["p = B, dual"].plan(512)))} == {1}
-    assert {unit.count for unit in units(list(SAMPLERS["p = B"].plan(512)))} == {TOGETHER}
+    assert {unit.count for unit in units(list(SAMPLERS["p = B, dual"].passes(512)))} == {1}
+    assert {unit.count for unit in units(list(SAMPLERS["p = B"].passes(512)))} == {TOGETHER}
 
 
 def test_blocks_that_are_not_like_the_others_are_a_stratum_of_their_own():
     # The first one has no commit to carry, the last one is shorter.
-    found = [len(stratum) for stratum in strata(list(SAMPLERS["fused"].plan(32 * 10 + 5)))]
+    found = [len(stratum) for stratum in strata(list(SAMPLERS["fused"].passes(32 * 10 + 5)))]
     assert sorted(found) == [1, 1, 9]
 
 
 @pytest.mark.parametrize(("name", "roles"), [("fast-dllm", 2), ("block-cache", 2)])
 def test_blocks_of_many_makes_are_cut_into_passes(name, roles):
-    plan = list(irregular(name, 40).plan(40 * 32))
+    plan = list(irregular(name, 40).passes(40 * 32))
     found = strata(plan)
     assert [unit.index for unit in units(plan)] == list(range(len(plan)))
     # A stratum for each role and each quarter of the block that is masked, of one cost or nearly.
@@ -79,14 +83,14 @@ def test_blocks_of_many_makes_are_cut_into_passes(name, roles):
 
 
 def test_blocks_of_few_makes_stay_whole():
-    plan = list(irregular("block-cache", 7).plan(40 * 32))  # seven makes, again and again
+    plan = list(irregular("block-cache", 7).passes(40 * 32))  # seven makes, again and again
     assert len(list(units(plan))) == 40
 
 
 def test_blocks_of_one_cost_are_timed_once_in_the_middle():
-    (stratum,) = strata(list(SAMPLERS["dual"].plan(512)))
+    (stratum,) = strata(list(SAMPLERS["dual"].passes(512)))
     assert first_nodes(stratum, 9) == [8]
-    growing = strata(list(SAMPLERS["ar"].plan(512)))[0]
+    growing = strata(list(SAMPLERS["ar"].passes(512)))[0]
     assert first_nodes(growing, 9) == [0, 16, 31]
     assert first_nodes(growing, 2) == [0, 31]
 
@@ -138,7 +142,7 @@ def test_interpolation_error_of_a_parabola_is_the_one_made(count):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_prefill_pass_is_no_part_of_the_units_of_the_decode(name):
-    plan = list(SAMPLERS[name].plan(500, 70))
+    plan = list(SAMPLERS[name].passes(500, 70))
     prefill, decode = prefill_unit(plan), list(units(plan))
     first = int(plan[0].kind == "prefill")
     assert (prefill is None) == (first == 0)
@@ -150,7 +154,7 @@ def test_a_prefill_pass_is_no_part_of_the_units_of_the_decode(name):
 
 
 def test_autoregressive_tokens_after_a_prompt_are_bundled_as_without_one():
-    with_prompt, without = (list(units(list(SAMPLERS["ar"].plan(40, n)))) for n in (100, 0))
+    with_prompt, without = (list(units(list(SAMPLERS["ar"].passes(40, n)))) for n in (100, 0))
     # The prefill decoded the first token.
     assert [unit.count for unit in with_prompt] == [TOGETHER, TOGETHER, 7]
     assert [unit.count for unit in without] == [TOGETHER, TOGETHER, 8]

@@ -12,7 +12,7 @@ from dlm_bench.cli.parser.arguments import (
 )
 from dlm_bench.cli.parser.base import Commands, add_command
 from dlm_bench.models.backbones import DEFAULT_SIZE
-from dlm_bench.samplers.denoising import RULE_OPTIONS
+from dlm_bench.samplers.acceptance.acceptance import RULE_OPTIONS
 
 EXAMPLE = """\
 dlm-bench trace diffumamba block-cache -L 256 --threshold 0.9 \\

@@ -1,5 +1,7 @@
 """The LM head, its argmax or a sample, and the confidence in one GEMM: no logits in memory."""
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -83,6 +85,7 @@ def predict_fused(
     needed: Tensor | None = None,
     *,
     temperature: float = 0.0,
+    generators: Sequence[torch.Generator] = (),
     seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The token of each row and its softmax probability, MASK excluded, in one pass over `weight`.

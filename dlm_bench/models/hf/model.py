@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels.choice import UnmaskKernels, choose_unmask_kernels
-from dlm_bench.models.cache import Window
 from dlm_bench.models.hf.cache import KeyValueCache
 from dlm_bench.models.hf.folder import Folder, read_folder, transformers_quiet
+from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import HEAD_WIDTH
 
 PADDED = 64  # a head that is copied anyway becomes a multiple of this wide: whole tiles

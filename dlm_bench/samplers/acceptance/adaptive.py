@@ -2,20 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from dlm_bench.errors import ConfigError
 from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.acceptance.trace import SCHEMA_VERSION, Trace
-from dlm_bench.samplers.schedule import DecodeShape
-from dlm_bench.samplers.state import DecodeState
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
 if TYPE_CHECKING:
     from dlm_bench.samplers.sampler import Sampler
+    from dlm_bench.samplers.state import DecodeState
 
 
 def decode_until_done(
-    sampler: "Sampler", model: Model, state: DecodeState
+    sampler: "Sampler", model: Model, state: "DecodeState"
 ) -> list[tuple[int, ...]]:
     """Run a decode from its first pass, each block until none of its tokens is masked in any row.
 
@@ -24,28 +22,32 @@ def decode_until_done(
     by each pass, the mean over the rows (of the tokens left, rounded up). Raises PointError for
     tokens left MASK by the most passes.
     """
-    plan, rows = state.plan, len(state.tokens)
+    passes, rows = state.passes, len(state.tokens)
     blocks: list[list[int]] = []
     index = 0
-    while index < len(plan):
-        step = plan[index]
-        sampler.step(model, state, step.kind)
+    while index < len(passes):
+        pass_ = passes[index]
+        sampler.step(model, state, pass_.kind)
         index += 1
-        if not step.masked:  # a prefill or a commit
+        if not pass_.masked:  # a prefill or a commit
             continue
-        if step.masked == step.block_len:
+        if pass_.masked == pass_.block_len:
             blocks.append([])
-        block = state.tokens[:, step.block_start : step.block_start + step.block_len]
+        block = state.tokens[:, pass_.block_start : pass_.block_start + pass_.block_len]
         masked = int((block == state.config.mask_id).sum())
         left = -(-masked // rows)
-        blocks[-1].append(step.block_len - sum(blocks[-1]) - left)
+        blocks[-1].append(pass_.block_len - sum(blocks[-1]) - left)
         if not left:
-            start = step.block_start
-            while index < len(plan) and plan[index].block_start == start and plan[index].masked:
+            while index < len(passes) and _go_on(pass_, passes[index]):
                 index += 1
             state.index.fill_(index)
     state.check_unmasked()
     return [tuple(block) for block in blocks]
+
+
+def _go_on(pass_: PlannedPass, later: PlannedPass) -> bool:
+    """Return True if a later pass would unmask more of the same block."""
+    return later.block_start == pass_.block_start and later.masked > 0
 
 
 def record_trace(
@@ -63,14 +65,17 @@ def record_trace(
     return trace_decode(model, sampler, DecodeShape(length, prompt_len, batch), seed)
 
 
-@torch.inference_mode()
 def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int = 0) -> Trace:
     """As `record_trace`, of a shape."""
-    if sampler.needs == "ar":
+    if sampler.requires == "ar":
         raise ConfigError(
             f"sampler: {sampler.name!r} has no trace; each of its passes is a token's"
         )
-    state = sampler.prepare_shape(model, shape, seed)
+    import torch
+
+    with torch.inference_mode():
+        state = sampler.prepare_shape(model, shape, seed)
+        accepted = tuple(decode_until_done(sampler, model, state))
     return Trace(
         schema_version=SCHEMA_VERSION,
         backbone=model.config.backbone,
@@ -83,5 +88,5 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         checkpoint=model.checkpoint,
         seed=seed,
         batch=shape.batch,
-        accepted=tuple(decode_until_done(sampler, model, state)),
+        accepted=accepted,
     )

@@ -16,7 +16,7 @@ class Taper(DenoisingSampler):
 
     name: ClassVar[str] = "taper"
 
-    def plan(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+    def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         total, masked = prompt_len + length, length
         while masked:
             reveal = min(self.tokens_per_step, -(-masked // 2))

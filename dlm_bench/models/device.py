@@ -1,5 +1,5 @@
-"""The device and the dtype that a model is asked for, by name: read without torch, which takes
-seconds to import and which sweeps and predicted costs do without."""
+"""Devices and dtypes by their names, without torch, which takes seconds to import: sweeps and
+predicted costs need none."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _DEVICES = (AUTO, "cpu", "cuda", "cuda:N", "meta")
 
 
 @dataclass(frozen=True)
-class Place:
+class Device:
     """A device by its type, "cpu", "cuda" or "meta", and the index of a GPU."""
 
     type: str
@@ -24,11 +24,11 @@ class Place:
         return self.type if self.index is None else f"{self.type}:{self.index}"
 
 
-def find_place(device: str, *, here: bool = True) -> Place:
-    """Return the device of this name, with the index as its tensors have it. Raises ConfigError if
-    there is none of this name, or, unless here=False, none on this machine."""
+def find_device(device: str, *, must_exist: bool = True) -> Device:
+    """Return the device of this name, with the index of its tensors. Raises ConfigError for another
+    name, or, with must_exist, for a device that this machine lacks."""
     if device == AUTO:
-        if not here:
+        if not must_exist:
             raise ConfigError(
                 "device: 'auto' is chosen on the machine that measures; name cpu or cuda here"
             )
@@ -39,9 +39,9 @@ def find_place(device: str, *, here: bool = True) -> Place:
     if found is None:
         raise unknown("device", device, _DEVICES)
     if found[1] != "cuda":
-        return Place(found[1])
-    place = Place("cuda", int(found[2] or 0))
-    if here:
+        return Device(found[1])
+    named = Device("cuda", int(found[2] or 0))
+    if must_exist:
         import torch
 
         if int(found[2] or 0) >= torch.cuda.device_count():
@@ -49,7 +49,7 @@ def find_place(device: str, *, here: bool = True) -> Place:
                 f"device: {device!r} is not here; this machine has "
                 f"{torch.cuda.device_count()} CUDA devices"
             )
-    return place
+    return named
 
 
 def default_dtype(device_type: str) -> str:

@@ -1,0 +1,75 @@
+"""The plain or Triton form of an operation, by the name of its implementation.
+
+Triton is optional: here, and in the models' fused modules, is the only door to `cuda/`.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from dlm_bench.kernels.adaln import EPSILON, AddNorm, add_norm
+from dlm_bench.kernels.lm_head import Predict, predict
+from dlm_bench.kernels.rms_norm import AddRMSNorm, add_rms_norm
+from dlm_bench.kernels.swiglu import swiglu
+
+
+class RevealBlock(Protocol):
+    """The signature of `kernels.cuda.unmask.reveal_block`."""
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        start: Tensor,
+        mask_id: int,
+        predicted: Tensor,
+        score: Tensor,
+        count: Tensor,
+    ) -> None: ...
+
+
+class Fused(NamedTuple):
+    """The Triton forms; reveal_block takes blocks of up to `longest` tokens."""
+
+    add_norm: AddNorm
+    add_rms_norm: AddRMSNorm
+    swiglu: Callable[[Tensor], Tensor]
+    predict: Predict
+    reveal_block: RevealBlock
+    longest: int
+
+
+@cache
+def fused() -> Fused:
+    """Return the Triton forms."""
+    from dlm_bench.kernels.cuda import adaln, lm_head, rms_norm, swiglu, unmask  # need Triton
+
+    return Fused(
+        add_norm=partial(adaln.add_norm, epsilon=EPSILON),
+        add_rms_norm=rms_norm.add_rms_norm,
+        swiglu=swiglu.swiglu,
+        predict=lm_head.predict_fused,
+        reveal_block=unmask.reveal_block,
+        longest=unmask.LONGEST,
+    )
+
+
+def choose_add_norm(backend: str) -> AddNorm:
+    """Return the form of `adaln.add_norm` that a backend ("torch" or "triton") names."""
+    return add_norm if backend == "torch" else fused().add_norm
+
+
+def choose_add_rms_norm(backend: str) -> AddRMSNorm:
+    """Return the form of `rms_norm.add_rms_norm` that a backend ("torch" or "triton") names."""
+    return add_rms_norm if backend == "torch" else fused().add_rms_norm
+
+
+def choose_swiglu(backend: str) -> Callable[[Tensor], Tensor]:
+    """Return the form of `swiglu.swiglu` that a backend ("torch" or "triton") names."""
+    return swiglu if backend == "torch" else fused().swiglu
+
+
+def choose_predict(backend: str) -> Predict:
+    """Return the form of `lm_head.predict` that a backend ("torch" or "triton") names."""
+    return predict if backend == "torch" else fused().predict

@@ -1,0 +1,41 @@
+"""The window of a cached pass: the place of its query tokens, and what they see.
+
+Samplers make windows, and import no torch before they decode.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """The position of the query tokens of a cached pass, their sight and their traces.
+
+    start: (1,) int64 on the device, the position of the first query token.
+    segments: lengths of the consecutive parts of the query. A part's tokens see each other both
+        ways and the parts before them; its reverse Mamba scan starts anew at its end.
+    whole_context: attention sees the whole sequence in the cache (Fast-dLLM), else only up to the
+        end of its own segment (block cache, AR).
+    edges: in a refresh (a pass over the whole sequence that fills every cache), the block's first
+        position and the position after its last, (1,) int64 each: where the Mamba states are kept.
+    advance: the forward Mamba state moves on past the first segment (a commit).
+    first: the query is the first of the sequence (a prefill). Its tokens see each other, in a
+        causal model those before them; nothing is read of the caches; the Mamba states are those
+        after its last token.
+    """
+
+    start: "Tensor"
+    segments: tuple[int, ...]
+    whole_context: bool = False
+    edges: "tuple[Tensor, Tensor] | None" = None
+    advance: bool = False
+    first: bool = False
+
+    def positions(self) -> "Tensor":
+        """Positions of the query tokens, (query_len,) int64."""
+        import torch
+
+        return self.start + torch.arange(sum(self.segments), device=self.start.device)
