@@ -1,28 +1,28 @@
 """FLOPs and bytes of the passes of a decode, from the configuration and the sampler's plan alone.
 
-FLOPs are those of the matrix products, a multiply-add being 2: projections, MLP, q k^T and its
-product with v, the scan, the timestep's MLP and adaLN, and the LM head on the rows it is run on
-(the masked ones; a commit has none). Elementwise work (norms, convolution, rotary, softmax, gates)
-is left out: it is about 1 % of the arithmetic, and none of it runs on tensor cores.
+FLOPs are those of the matrix products, a multiply-add being 2: projections, MLP, q k^T and the
+product with v, the scan, the timestep's MLP and adaLN, and the LM head on the masked rows (a commit
+has none). Elementwise work (norms, convolution, rotary, softmax, gates) is left out: about 1 % of
+the arithmetic, and not on tensor cores.
 
-Bytes are each weight once a pass (of the embedding the rows looked up, the head only where it is
-run), what a pass reads of the caches that earlier passes left, and what it leaves in them.
-Activations are not counted, in passes over the whole sequence either: how often they go through
-memory is decided by the fusion of the kernels and by the size of the last-level cache, not by the
-model, and without them the bytes are a floor that no kernel can pass. Keys and values that a pass
-computes for itself are activations too.
+Bytes are each weight once a pass (the looked-up rows of the embedding; the head in passes with a
+masked row), the reads from the caches of earlier passes, and the writes to the caches. Activations
+are not counted, in passes over the whole sequence either: the fusion of the kernels and the size of
+the last-level cache decide their traffic, not the model, and without them the bytes are a floor for
+every kernel. Keys and values for the pass itself are activations too.
 
 The scan (arXiv 2405.21060), per token, layer and direction, with n = d_state: the recurrence adds
-dt x B^T to a state of d_inner × n numbers and reads it with C, two products of 2 d_inner n FLOPs
-each, so 4 d_inner n. Every algorithm does at least that, whatever the machine, and it is what is
-counted by default. The chunked form also multiplies within a chunk of q tokens: C B^T, 2 q² n, and
-its product with x, 2 q² d_inner (whole squares: half of each is masked). `chunk` adds that, cut as
-`dlm_bench.kernels.ssd` cuts.
+dt x B^T to a state of d_inner × n numbers and reads the state with C, two products of 2 d_inner n
+FLOPs each, so 4 d_inner n: the least of every algorithm on every machine, and the default. The
+chunked form also multiplies within a chunk of q tokens: C B^T, 2 q² n, and the product with x, 2 q²
+d_inner (whole squares: half of each is masked). `chunk` adds these, cut as `dlm_bench.kernels.ssd`
+cuts.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,15 @@ from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
 
 Array = NDArray[np.float64]
 
+# The numbers of `Passes`, by the fields of a PlannedPass.
+_NUMBERS = {
+    "query": "query_len",
+    "context": "context_len",
+    "start": "block_start",
+    "block": "block_len",
+    "masked": "masked",
+    "reveal": "reveal",
+}
 ADVANCING = ("commit", "keep", "fused", "decode", PREFILL)  # roles that move the Mamba state on
 
 
@@ -73,9 +82,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Passes:
-    """Properties of a plan's passes that decide costs, arrays (passes,): query and context tokens,
-    the block's start and length, masked and unmasked tokens of the block, and the passes that
-    prefill, refresh, are fused, and move the Mamba state on."""
+    """The properties of passes that decide costs, arrays (passes,).
+
+    query, context: tokens.
+    start, block: the block's first position and length.
+    masked, reveal: masked tokens of the block, and tokens to unmask.
+    prefill, refresh, fused: True for passes of this role.
+    advancing: True for passes that move the Mamba state on.
+    """
 
     query: Array
     context: Array
@@ -90,24 +104,37 @@ class Passes:
 
 
 def passes_in(plan: Iterable[PlannedPass]) -> Passes:
-    """The passes of a plan, at least one, as arrays."""
+    """Return passes, at least a single pass, as arrays."""
     codes: dict[str, int] = {}
-    # Numbers at once: a list of a million tuples is what the garbage collector is slowest with.
+    numbers_of = attrgetter(*_NUMBERS.values())
+    # Numbers at once: the garbage collector is slowest with a list of a million tuples.
     rows = np.fromiter(
-        ((codes.setdefault(p.kind, len(codes)), *p[1:7]) for p in plan), dtype=np.dtype((float, 7))
+        ((codes.setdefault(p.kind, len(codes)), *numbers_of(p)) for p in plan),
+        dtype=np.dtype((float, 1 + len(_NUMBERS))),
     )
-    kinds, *numbers = np.ascontiguousarray(rows.T)
+    kinds, *columns = np.ascontiguousarray(rows.T)
+    numbers = dict(zip(_NUMBERS, columns, strict=True))
     roles = [role_of(kind) for kind in codes]
-    wanted = ((PREFILL,), ("refresh",), ("fused",), ADVANCING)
-    are = ([code for code, role in enumerate(roles) if role in each] for each in wanted)
-    return Passes(*numbers, *(np.isin(kinds, each) for each in are))
+
+    def are(*wanted: str) -> NDArray[np.bool_]:
+        return np.isin(kinds, [code for code, role in enumerate(roles) if role in wanted])
+
+    return Passes(
+        **numbers,
+        prefill=are(PREFILL),
+        refresh=are("refresh"),
+        fused=are("fused"),
+        advancing=are(*ADVANCING),
+    )
 
 
 @lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each
 def passes_of(sampler: Sampler, length: int, prompt_len: int = 0) -> Passes:
-    """The passes of a decode of `length` tokens after a prompt, without its prefill pass. The last
-    few are kept: listing a plan takes longer than its costs, and the backbones of a study share
-    it. Raises ConfigError if they depend on the model."""
+    """Return the passes of a decode of `length` tokens after a prompt, the prefill pass excluded.
+
+    The last few results are kept: the list takes longer than the costs, and all backbones of a
+    study share the list. Raises ConfigError for passes that depend on the model.
+    """
     sampler.check_fixed()
     sampler.check_timed(length, prompt_len)
     return passes_in(step for step in sampler.passes(length, prompt_len) if step.kind != PREFILL)
@@ -132,8 +159,8 @@ def cache_bytes(
     dtype: str = "bfloat16",
     prompt_len: int = 0,
 ) -> int:
-    """Bytes of the caches that decoding `length` tokens after a prompt keeps; 0 for a sampler
-    without any."""
+    """Return the bytes of the caches of a decode of `length` tokens after a prompt; 0 for a sampler
+    without caches."""
     if not _keeps_caches(sampler):
         return 0
     work = work_of(config)
@@ -150,11 +177,11 @@ def pass_costs(
     dtype: str = "bfloat16",
     chunk: int | None = None,
 ) -> Cost:
-    """The cost of each pass of a plan (at least one pass), as arrays (passes,).
+    """Return the cost of each pass, as arrays (passes,).
 
-    `plan` is `passes_of(sampler, length)` or any passes of that sampler; `chunk` is the scan's
-    chunk length in tokens, None for the recurrence. Raises ConfigError for a dtype, batch or chunk
-    that is not allowed.
+    plan: `passes_of(sampler, length)`, or any passes of the sampler, at least a single pass.
+    chunk: the scan's chunk length in tokens, None for the recurrence.
+    Raises ConfigError for a wrong dtype, batch or chunk.
     """
     check_int("batch", batch)
     if chunk is not None:
@@ -215,9 +242,9 @@ def decode_cost(
     prompt_len: int = 0,
 ) -> Cost:
     """The cost of decoding `length` tokens (of each of `batch` sequences) after a prompt, summed
-    over its passes, without the prefill pass.
+    over all passes but the prefill pass.
 
-    Raises ConfigError for a value that is not allowed or a backbone the sampler cannot decode with.
+    Raises ConfigError for a wrong value or a backbone the sampler cannot decode with.
     """
     sampler.check_backbone(config.backbone)
     passes = passes_of(sampler, length, prompt_len)
@@ -225,7 +252,7 @@ def decode_cost(
 
 
 def _squares(length: Array, chunk: int) -> Array:
-    """Sum of the squared lengths of the chunks that `length` tokens are cut into."""
+    """Return the sum of the squared lengths of the chunks of `length` tokens."""
     return length // chunk * chunk**2 + (length % chunk) ** 2
 
 

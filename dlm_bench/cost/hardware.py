@@ -1,4 +1,4 @@
-"""Hardware sheets: what the vendors say that their GPUs can do."""
+"""Hardware sheets: the limits of GPUs by their vendors."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,14 @@ MEASURED = "measured"  # the name of a calibration of this machine
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine's limits: peak in FLOP/s of dense matrix products in `dtype`, bandwidth of its
-    memory in bytes/s, memory in bytes, the source of these numbers, and the names by which CUDA
-    reports the machine."""
+    """The limits of a machine.
+
+    peak: FLOP/s of dense matrix products in `dtype`.
+    bandwidth: of the memory, bytes/s.
+    memory: bytes.
+    source: of these numbers.
+    reported: the machine's names by CUDA.
+    """
 
     name: str
     peak: float
@@ -21,7 +26,7 @@ class Hardware:
 
     @property
     def ridge(self) -> float:
-        """FLOPs per byte above which a pass is bound by the peak, below by the bandwidth."""
+        """FLOPs per byte at the ridge: above, the peak bounds a pass; below, the bandwidth."""
         return self.peak / self.bandwidth
 
     @property

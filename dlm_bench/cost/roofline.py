@@ -1,12 +1,11 @@
-"""The roofline (Williams et al. 2009): the floor of a pass on given hardware, and the share of it
-that a measured decode reached.
+"""The roofline (Williams et al. 2009): the floor of a pass on given hardware, and the share of the
+floor in a measured decode.
 
-A pass takes at least max(FLOPs / peak, bytes / bandwidth), with what `dlm_bench.cost.flops`
-counts: as if arithmetic and memory overlapped perfectly: a floor. Launches, elementwise
-work, activations, and clocks that fall under load come on top, and kernels that run one after the
-other, each bound by one of the two, do not overlap. It can be beaten only where weights and caches
-stay in a last-level cache from pass to pass, as small models do on CPUs, or where the peak is a
-calibration that another matrix product exceeds.
+A pass takes at least max(FLOPs / peak, bytes / bandwidth) with the counts of `cost.flops`, as if
+arithmetic and memory overlapped perfectly. Launches, elementwise work, activations, and clocks
+falling under load come on top, and consecutive kernels, some bound by arithmetic, some by memory,
+do not overlap. A decode beats the floor only if weights and caches stay in a last-level cache from
+pass to pass, as small models do on CPUs, or if another matrix product exceeds the calibration.
 """
 
 from collections.abc import Mapping
@@ -33,8 +32,8 @@ from dlm_bench.samplers.sampler import Sampler
 
 
 def find_hardware(name: str) -> Hardware:
-    """A sheet by name, or "measured" for a calibration of this machine (its GPU in bfloat16 if
-    there is one, else its CPU in float32). Raises ConfigError for another name."""
+    """Return a sheet by name, or for "measured" a calibration of this machine (the GPU in bfloat16,
+    or else the CPU in float32). Raises ConfigError for another name."""
     if name == MEASURED:
         from dlm_bench.cost.calibration import measure_hardware  # with torch
 
@@ -60,11 +59,10 @@ def decode_floor(
     dtype: str | None = None,
     prompt_len: int = 0,
 ) -> float:
-    """Least seconds of a decode after a prompt, the sum over its passes without the prefill pass;
-    dtype is the hardware's unless given.
+    """Return the least seconds of a decode after a prompt, the prefill pass excluded.
 
-    The passes of a decode wait for each other, so their floors add. Raises ConfigError for a value
-    that is not allowed.
+    The passes of a decode wait for each other, so their floors add. dtype is the hardware's unless
+    given. Raises ConfigError for a wrong value.
     """
     sampler.check_backbone(config.backbone)
     passes = passes_of(sampler, length, prompt_len)
@@ -82,8 +80,8 @@ def bound(
     dtype: str | None = None,
     prompt_len: int = 0,
 ) -> float:
-    """Most generated tokens per second of a decode: those that its passes without the prefill pass
-    give, over their least seconds. Raises ConfigError as `decode_floor` does."""
+    """Return the most generated tokens per second of a decode: the tokens of all passes but the
+    prefill pass, over their least seconds. Raises ConfigError as `decode_floor` does."""
     place: dict[str, Any] = {"batch": batch, "dtype": dtype, "prompt_len": prompt_len}
     seconds = decode_floor(config, sampler, length, hardware, **place)
     return batch * float(passes_of(sampler, length, prompt_len).reveal.sum()) / seconds
@@ -109,7 +107,7 @@ def same_precision(dtype: str, hardware: Hardware) -> bool:
 
 
 def check_precision(dtype: str, hardware: Hardware) -> None:
-    """Raise ConfigError if the hardware's peak is that of another precision than `dtype`."""
+    """Raise ConfigError if the hardware's peak has another precision than `dtype`."""
     if not same_precision(dtype, hardware):
         raise ConfigError(
             f"dtype: {dtype!r} is not allowed; the peak of hardware {hardware.name!r} is that of "
@@ -119,8 +117,12 @@ def check_precision(dtype: str, hardware: Hardware) -> None:
 
 @dataclass(frozen=True)
 class Utilisation:
-    """Fractions of what the hardware allows: mfu of its FLOP/s, mbu of its bandwidth, and
-    roofline = floor / measured seconds, the share of the time that was unavoidable."""
+    """Fractions of the hardware's limits.
+
+    mfu: of the peak FLOP/s.
+    mbu: of the bandwidth.
+    roofline: floor / measured seconds, the unavoidable share of the time.
+    """
 
     mfu: float
     mbu: float
@@ -128,11 +130,11 @@ class Utilisation:
 
 
 def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Utilisation:
-    """Return the share of the hardware's peak that a measured decode used.
+    """Return the shares of the hardware's limits in a measured decode.
 
-    `measured` is a Record or a row of `load_results`. Raises ConfigError if nothing was timed, if
-    the record does not say its model, or one that is none of this project's, if its sampler is
-    someone's own, or if the hardware's peak is that of another precision.
+    measured: a Record, or a row of `load_results`.
+    Raises ConfigError if nothing was timed, if model or sampler are missing in the record or not
+    this project's, or if the hardware's peak has another precision.
     """
     facts = _facts(measured)
     if not facts["seconds"] or not facts["seconds"] > 0:  # NaN in a row of a failed point
@@ -176,10 +178,10 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sampler_of(row: Mapping[str, Any]) -> Sampler:
-    """The sampler that a row of `load_results` names, its options being columns of their own.
+    """Build the sampler of a row of `load_results`, with the options in columns of their own.
 
-    Raises ConfigError for a sampler that is not this project's, an option it does not allow, or a
-    trace, of which a record only has the label.
+    Raises ConfigError for a sampler of another package, a wrong option, or a trace, as a record
+    only has the label.
     """
     if row["sampler"] not in SAMPLERS:
         raise unknown("sampler", row["sampler"], SAMPLERS)

@@ -1,4 +1,4 @@
-"""The counterpart of the paper's Table 3 (arXiv 2511.15927): what each way of decoding costs, in
+"""The counterpart of the paper's Table 3 (arXiv 2511.15927): the cost of each way of decoding, in
 leading order and in numbers.
 
 The symbols: L tokens, p of them a step, blocks of B, width d, state n (d_state), a the share of
@@ -30,7 +30,7 @@ FORMATS = ("text", "markdown", "latex")
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: a backbone, a sampler, and its laws as Python expressions.
+    """A row of the table: a backbone, a sampler, and the laws as Python expressions.
 
     flops are those of a whole decode, memory the numbers held (weights and caches), intensity the
     FLOPs per byte over the decode, throughput the bound in tokens per second.
@@ -125,8 +125,8 @@ METHODS = (
 @dataclass(frozen=True)
 class Numbers:
     """A method's numbers: passes (NFE) and FLOPs of a decode, bytes of weights and caches, FLOPs
-    per byte, floor in seconds of a decode, tokens per second at that floor, and the share of the
-    floor that is bound by arithmetic rather than by memory."""
+    per byte, floor in seconds of a decode, tokens per second at the floor, and the share of the
+    floor bound by arithmetic rather than by memory."""
 
     passes: int
     flops: float
@@ -148,7 +148,7 @@ def numbers(
     block_size: int = 32,
 ) -> Numbers:
     """A method's numbers in the precision of the hardware's peak, at batch 1 and the samplers'
-    default options. Raises ConfigError for a value that is not allowed."""
+    default options. Raises ConfigError for a wrong value."""
     check_int("length", length)
     config = model_config(method.backbone, size)
     sampler = _sampler(method, tokens_per_step, block_size)
@@ -180,7 +180,7 @@ def cost_report(
 ) -> str:
     """The two tables, of laws and of numbers, as text, markdown or LaTeX (booktabs).
 
-    Raises ConfigError for a value that is not allowed.
+    Raises ConfigError for a wrong value.
     """
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
@@ -238,7 +238,7 @@ def _short(value: float) -> str:
 
 
 def formula(law: str, style: str) -> str:
-    """A law's Python expression as it is printed: L²(d² + Ld)/p, or in LaTeX's mathematics."""
+    """Typeset a law's Python expression: L²(d² + Ld)/p, or in LaTeX's mathematics."""
     if style == "latex":
         return f"${law.replace('**2', '^2').replace('*', ' ')}$"
     return law.replace("**2", "²").replace("*", "")

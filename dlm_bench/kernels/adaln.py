@@ -10,7 +10,7 @@ EPSILON = 1e-5  # nn.LayerNorm's
 
 
 class AddNorm(Protocol):
-    """The signature of `add_norm`, in its plain and its fused form."""
+    """The signature of `add_norm`, plain and fused."""
 
     def __call__(
         self,
@@ -38,9 +38,9 @@ def add_norm(
     """x' = x + gate * branch, and LayerNorm(x') * scale + shift (DiT, arXiv 2212.09748).
 
     x, the residual stream, is float32 (batch, length, d_model) whatever the dtype of the rest: in
-    bfloat16 its rounding, layer after layer, would be the largest error of a pass. branch has its
-    shape, None leaves x as it is; gate None stands for 1. gate, scale and shift are (batch or 1,
-    segments, d_model), one row for each of the consecutive segments, or (d_model,). `unit_scale`:
+    bfloat16 the rounding, layer after layer, would be the largest error of a pass. branch has the
+    same shape, None leaves x as it is; gate None stands for 1. gate, scale and shift are (batch or
+    1, segments, d_model), a row for each of the consecutive segments, or (d_model,). `unit_scale`:
     the scale is added to 1 (a denoiser's modulation; an autoregressive block's LayerNorm has
     weights instead). May overwrite x. Returns both, the second in the dtype of `scale`.
     """
@@ -55,7 +55,7 @@ def add_norm(
 
 
 def _per_token(rows: Tensor, segments: tuple[int, ...]) -> Tensor:
-    """(batch, segments, width) to what broadcasts over the tokens of these segments."""
+    """Broadcast (batch, segments, width) over the tokens of these segments."""
     if len(segments) == 1:
         return rows.float()
     parts = [rows[:, i : i + 1].expand(-1, n, -1) for i, n in enumerate(segments)]

@@ -1,7 +1,7 @@
 """Attention of the query tokens of a pass, over themselves or over a cache.
 
 Shapes: q (batch, heads, query_len, head_dim); k and v (batch, kv_heads, length, head_dim). Where
-kv_heads are fewer, heads / kv_heads consecutive heads of q share one (GQA, arXiv 2305.13245).
+kv_heads are fewer, heads / kv_heads consecutive heads of q share a head (GQA, arXiv 2305.13245).
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ SDPA = {
 class Attend(Protocol):
     """softmax(q k^T / sqrt(head_dim)) v, over all keys or causally: the shape of q.
 
-    Raises RuntimeError for tensors that the implementation does not take.
+    Raises RuntimeError for tensors the implementation does not take.
     """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor: ...
@@ -45,7 +45,7 @@ def choose_attend(backend: str) -> Attend:
 
 
 def choose_attend_cached(backend: str) -> AttendCached:
-    """Return the form of `attend_cached` with this name; "triton" has a function of its own."""
+    """Return the form of `attend_cached` with this name; "triton" is in `cuda.split_kv`."""
     forms = {"flash-attn": attend_cached_flash, "varlen": attend_cached_varlen}
     return forms.get(backend, attend_cached)
 

@@ -1,7 +1,7 @@
-"""The implementation of each operation that a model runs with: chosen once, when it is built.
+"""The implementation of each operation of a model: chosen once, when the model is built.
 
-`torch` is the plain-PyTorch reference, which runs anywhere. On a GPU the others come first where
-they are there; `forced` names one to insist on.
+`torch` is the plain-PyTorch reference and runs anywhere. On a GPU the others come first if they are
+installed; `forced` insists on an implementation.
 """
 
 import importlib.util
@@ -43,14 +43,14 @@ class Kernels:
     """The implementation of each operation.
 
     attention: of a whole sequence, by SDPA's backends or flash-attn.
-    cached_attention: of a block's queries over a cache whose length is on the device.
+    cached_attention: of a block's queries over a cache with the length on the device.
     ssd: the scan of a whole sequence.
-    conv: the convolution in front of it.
+    conv: the convolution in front of the scan.
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).
     lm_head: argmax and confidence without a (length, vocabulary) tensor.
     elementwise: residual, norm and modulation; rotary embedding and cache write; unmasking.
-    mlp: the first matmul of the MLP with its GELU.
+    mlp: the first matmul of the MLP with the GELU.
     """
 
     attention: str = "torch"
@@ -64,7 +64,7 @@ class Kernels:
     mlp: str = "torch"
 
     def named(self) -> dict[str, str]:
-        """Operation to implementation, as records keep it."""
+        """Map operations to implementations, for records."""
         return asdict(self)
 
 
@@ -73,14 +73,14 @@ REFERENCE = Kernels()
 
 @dataclass(frozen=True)
 class UnmaskKernels:
-    """The implementations of what dlm-bench does itself for a model that is not its own: the LM
-    head with its argmax, and unmasking."""
+    """The implementations of dlm-bench's own operations for a foreign model: the LM head with the
+    argmax, and unmasking."""
 
     lm_head: str = "torch"
     elementwise: str = "torch"
 
     def named(self) -> dict[str, str]:
-        """Operation to implementation, as records keep it."""
+        """Map operations to implementations, for records."""
         return asdict(self)
 
 
@@ -90,10 +90,10 @@ def choose_kernels(
     head_dim: int,
     forced: Mapping[str, str] | None = None,
 ) -> Kernels:
-    """The first implementation of each operation that is there, or the forced one.
+    """Choose the first available implementation of each operation, or the forced.
 
-    Raises ConfigError for an operation or implementation that does not exist, or a forced one
-    that cannot run here, with the reason.
+    Raises ConfigError for an unknown operation or implementation, or a forced implementation
+    without a chance to run here, with the reason.
     """
     forced = {} if forced is None else forced
     if not isinstance(forced, Mapping):
@@ -132,7 +132,7 @@ def choose_kernels(
 
 
 def check_unmask_kernels(forced: Mapping[str, str]) -> None:
-    """Raise ConfigError for an operation that a model of someone else's does itself."""
+    """Raise ConfigError for an operation of a foreign model's own."""
     names = [field.name for field in fields(UnmaskKernels)]
     for operation in forced:
         if operation not in names:
@@ -150,7 +150,7 @@ def choose_unmask_kernels(
 ) -> UnmaskKernels:
     """As `choose_kernels`, for a model of someone else's with hidden states of this width.
 
-    Raises ConfigError for any other operation, which is the model's own affair.
+    Raises ConfigError for any other operation, the model's own affair.
     """
     wanted = dict(forced or {})
     check_unmask_kernels(wanted)
@@ -174,10 +174,10 @@ def _missing(
     *,
     forced: bool,
 ) -> str | None:
-    """The reason why an implementation cannot run, None if it can.
+    """Return the reason for an implementation not to run, None if there is none.
 
-    Shapes alone (`meta`) can be traced through any that is installed, but only when asked to; and
-    Triton's interpreter runs its kernels on a CPU.
+    Shapes alone (`meta`) can be traced through any installed implementation, but only on demand;
+    and Triton's interpreter runs kernels on a CPU.
     """
     if name == "torch":
         return None

@@ -1,7 +1,7 @@
 """The depthwise causal convolution with SiLU in front of the Mamba-2 scan, token-major.
 
 Shapes: x (batch, length, channels); weight (channels, d_conv); bias (channels,); the tail is the
-d_conv - 1 inputs before the first one, (batch, d_conv - 1, channels), oldest first.
+d_conv - 1 inputs before the first, (batch, d_conv - 1, channels), oldest first.
 """
 
 from typing import Protocol
@@ -48,7 +48,7 @@ def conv_tail(
 
 
 class ConvSequence(Protocol):
-    """The convolution of a whole sequence in front of the scan, by one of several packages.
+    """The convolution of a whole sequence in front of the scan, by Triton or a package.
 
     projected (batch, length, directions, z | x B C | dt), weight (directions, channels, d_conv),
     bias (directions, channels), a tail or None for each direction; direction 1 scans the sequence

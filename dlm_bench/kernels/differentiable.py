@@ -1,4 +1,4 @@
-"""Forms that autograd can go back through of the plain kernels that write over their inputs.
+"""Differentiable forms of the plain kernels that write over their inputs.
 
 `ssd_scan` and `gated_rms_norm` hand over to these where something they are given requires a
 gradient. The convolution, adaLN, the rotary embedding and attention are differentiable as they are.
@@ -24,9 +24,9 @@ def ssd_differentiable(
     *,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
-    """The scan of `kernels.ssd` (its shapes) in chunks, as Mamba-2's listing 1 (arXiv 2405.21060).
+    """Scan as `kernels.ssd` (the same shapes) in chunks, as Mamba-2's listing 1 (arXiv 2405.21060).
 
-    Works in float32, or in the dtype of x if that is wider. Returns (y like x, final state). In
+    Works in float32, or in a wider dtype of x. Returns (y like x, final state). In
     the shapes of comments b and c stand for batch and chunks.
     """
     length = x.shape[1]

@@ -1,4 +1,4 @@
-"""The plain or Triton form of an operation, by the name of its implementation.
+"""The plain or Triton form of an operation, by the name of the implementation.
 
 Triton is optional: here, and in the models' fused modules, is the only door to `cuda/`.
 """
@@ -56,20 +56,20 @@ def fused() -> Fused:
 
 
 def choose_add_norm(backend: str) -> AddNorm:
-    """Return the form of `adaln.add_norm` that a backend ("torch" or "triton") names."""
+    """Return the form of `adaln.add_norm` named "torch" or "triton"."""
     return add_norm if backend == "torch" else fused().add_norm
 
 
 def choose_add_rms_norm(backend: str) -> AddRMSNorm:
-    """Return the form of `rms_norm.add_rms_norm` that a backend ("torch" or "triton") names."""
+    """Return the form of `rms_norm.add_rms_norm` named "torch" or "triton"."""
     return add_rms_norm if backend == "torch" else fused().add_rms_norm
 
 
 def choose_swiglu(backend: str) -> Callable[[Tensor], Tensor]:
-    """Return the form of `swiglu.swiglu` that a backend ("torch" or "triton") names."""
+    """Return the form of `swiglu.swiglu` named "torch" or "triton"."""
     return swiglu if backend == "torch" else fused().swiglu
 
 
 def choose_predict(backend: str) -> Predict:
-    """Return the form of `lm_head.predict` that a backend ("torch" or "triton") names."""
+    """Return the form of `lm_head.predict` named "torch" or "triton"."""
     return predict if backend == "torch" else fused().predict

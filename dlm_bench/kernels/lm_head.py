@@ -10,7 +10,7 @@ LOGIT_ELEMENTS = 1 << 22  # logits held at a time: 16 MB in float32, within a CP
 
 
 class Predict(Protocol):
-    """The signature of `predict`, in its plain and its fused form."""
+    """The signature of `predict`, plain and fused."""
 
     def __call__(
         self,
@@ -37,15 +37,18 @@ def predict(
 ) -> tuple[Tensor, Tensor]:
     """Predict the token of each row, MASK excluded, with the softmax probability of the token.
 
-    hidden (rows, d_model), weight (vocabulary, d_model), needed (rows,) bool: rows that are not
-    needed are skipped and come back as token 0 with probability 0; None stands for all. At
-    temperature 0 the token is the argmax; else a sample of softmax(logits / temperature) by the
-    Gumbel-max trick. Its noise comes from `generators`, or in the fused kernel, which the host need
-    not step, from `seed` (sequences,) int64 on the device: one of them for each sequence, of which
-    the rows are equally many, one sequence after the other. The draws of a sequence do not depend
-    on the others. Returns tokens (rows,) int64 and probabilities (rows,) float32, those of
-    softmax(logits) in float32. A row whose logits are not finite has token `mask_id` and
-    probability NaN, so that its position stays MASK and the decode can be told from a sound one.
+    hidden: (rows, d_model).
+    weight: (vocabulary, d_model).
+    needed: (rows,) bool, None for all; the other rows come back as token 0 with probability 0.
+    temperature: 0 for the argmax; else a sample of softmax(logits / temperature) by the Gumbel-max
+        trick. The draws of a sequence do not depend on the other sequences.
+    generators: the noise of the plain form, for each sequence. Every sequence has equally many
+        rows, and they follow each other.
+    seed: (sequences,) int64 on the device, the noise of the fused form, without a step of the host.
+
+    Returns tokens (rows,) int64 and probabilities (rows,) float32 by softmax(logits) in float32. A
+    row with logits that are not finite has token `mask_id` and probability NaN: the position stays
+    MASK, and the decode can be told from a sound decode.
     """
     rows = hidden.shape[0]
     tokens = torch.zeros(rows, dtype=torch.int64, device=hidden.device)

@@ -1,7 +1,7 @@
 """The chunked scan and the single-token update of Mamba-2 by mamba-ssm's Triton kernels.
 
 mamba-ssm (Dao & Gu, arXiv 2405.21060) is optional and imported at the first call. Both directions
-of a mixer go in one scan, as two groups of heads; everything is in scan order.
+of a mixer go in a single scan, as two groups of heads; everything is in scan order.
 """
 
 import contextlib
@@ -40,9 +40,9 @@ class ScanResult(NamedTuple):
 
 @functools.cache
 def find() -> None:
-    """Make mamba-ssm's Triton modules importable, with or without its compiled part.
+    """Make mamba-ssm's Triton modules importable, with or without the compiled part.
 
-    Raises ImportError that says what is missing.
+    Raises ImportError with the missing part.
     """
     spec = importlib.util.find_spec("mamba_ssm")
     if spec is None:
@@ -86,10 +86,10 @@ def scan(
     x (batch, length, heads, headdim), dt (batch, length, heads) before bias and softplus, B and C
     (batch, length, directions, d_state), with any strides but 1 along the last dimension; A
     (negative), D and dt_bias (heads,) float32; initial_states (batch, heads, headdim, d_state). The
-    heads are those of all directions, each of which is a group.
+    heads are those of all directions, a group each.
 
     The chunk states are float32 if they are to be kept (`keep_states`), else in the dtype of C,
-    half the memory. Raises ConfigError for a sequence that mamba-ssm cannot address.
+    half the memory. Raises ConfigError for a sequence beyond mamba-ssm's addresses.
     """
     find()
     if x.device.type == "cuda" and x.shape[1] < TUNED_TOKENS:
@@ -121,7 +121,7 @@ def _tune(
     keep_states: bool,
     continued: bool,
 ) -> None:
-    """Scan random numbers, long enough that what is quickest for them is for any long sequence."""
+    """Scan random numbers, as many as in a long sequence, to tune for all long sequences."""
     shapes = ((heads, headdim), (heads,), (groups, d_state), (groups, d_state))
     x, dt, B, C = (torch.randn(1, TUNED_TOKENS, *s, device=device, dtype=dtype) for s in shapes)
     A, D, dt_bias = (torch.randn(heads, device=device) for _ in range(3))
@@ -130,7 +130,7 @@ def _tune(
 
 
 def _addressable_rows(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, chunk: int) -> int:
-    """Number of sequences that one call may take without overflow of its offsets."""
+    """Return the number of sequences for a call without overflow of the offsets."""
     batch, length, heads, headdim = x.shape
     groups, d_state = B.shape[2:]
     chunks = -(-length // chunk)
@@ -188,10 +188,10 @@ def _scan(
 
 @contextlib.contextmanager
 def _exact(dtype: torch.dtype) -> Iterator[None]:
-    """Products of float32 in float32: mamba-ssm leaves them to Triton's default, which is TF32.
+    """Products of float32 in float32: mamba-ssm leaves them to Triton's default, TF32.
 
-    Without tensor cores the tiles that it would try take minutes to compile, and spill; the
-    smallest does for what float32 is for, to compare with.
+    Without tensor cores the tiles to try take minutes to compile, and spill; the smallest does for
+    comparisons, the purpose of float32.
     """
     if dtype != torch.float32:
         yield
@@ -232,7 +232,7 @@ def step(
     D: Tensor,
     dt_bias: Tensor,
 ) -> Tensor:
-    """One token of one direction; `state` moves on in place.
+    """Take a token of a direction; `state` moves on in place.
 
     state (batch, heads, headdim, d_state) float32; x (batch, heads, headdim), dt (batch, heads)
     before bias and softplus, B and C (batch, d_state); A (negative), D and dt_bias (heads,)

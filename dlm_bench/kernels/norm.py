@@ -12,7 +12,7 @@ EPSILON = 1e-5
 def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
     """RMSNorm(y * SiLU(z)) * weight over the last dimension, in float32; dtype of y.
 
-    Overwrites y and z in float32, which the mixer has no more use for: at (length, d_inner) fresh
+    Overwrites y and z in float32, of no more use to the mixer: at (length, d_inner) fresh
     buffers cost a CPU more time than the arithmetic. A gradient needs them: then they stay.
     """
     if y.requires_grad or z.requires_grad or weight.requires_grad:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class AddRMSNorm(Protocol):
-    """The signature of `add_rms_norm`, in its plain and its fused form."""
+    """The signature of `add_rms_norm`, plain and fused."""
 
     def __call__(
         self, x: Tensor, branch: Tensor | None, weight: Tensor, epsilon: float

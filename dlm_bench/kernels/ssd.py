@@ -2,7 +2,7 @@
 
     S_i = exp(dt_i A) S_{i-1} + dt_i x_i B_i^T        y_i = S_i C_i + D x_i
 
-`ssd_recurrent` is that recurrence word for word; `ssd_chunked` computes the same by matrix
+`ssd_recurrent` is the recurrence word for word; `ssd_chunked` computes the same by matrix
 products over chunks; `ssd_scan` is what the mixers call, and takes `ssd_differentiable` where a
 gradient is wanted.
 
@@ -56,7 +56,7 @@ def ssd_recurrent(
     D: Tensor,
     initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The reference: one step a token. Returns (y like x, final state)."""
+    """Scan step by step, a token each, as the reference. Returns (y like x, final state)."""
     batch, length, heads, headdim = x.shape
     state = (
         torch.zeros(batch, heads, headdim, B.shape[-1], device=x.device)
@@ -72,7 +72,7 @@ def ssd_recurrent(
 def ssd_step(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One token of the recurrence: x (batch, heads, headdim), dt (batch, heads), B and C
+    """Take a token of the recurrence: x (batch, heads, headdim), dt (batch, heads), B and C
     (batch, d_state). Returns (y like x, new state)."""
     dt = dt.float()
     decay = torch.exp(dt * A.float())[..., None, None]  # (batch, heads, 1, 1)
@@ -97,7 +97,7 @@ def ssd_chunked(
 ) -> tuple[Tensor, Tensor]:
     """The scan by chunks of matrix products. Returns (y like x, state).
 
-    The state returned is the one after all tokens, or after the first `state_at` of them.
+    The returned state is after all tokens, or after the first `state_at` of them.
     """
     batch, length, heads, headdim = x.shape
     d_state = B.shape[-1]

@@ -1,4 +1,4 @@
-"""The choice of the most confident tokens, in which rounding decides nothing."""
+"""The choice of the most confident tokens, independent of rounding."""
 
 from torch import Tensor
 

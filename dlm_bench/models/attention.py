@@ -1,6 +1,6 @@
 """Multi-head attention with rotary embedding: bidirectional in a denoiser, causal in AR.
 
-Heads of keys and values may be fewer than those of queries, which then share them in groups.
+Heads of keys and values may be fewer than those of queries; groups of queries then share them.
 """
 
 from collections.abc import Callable

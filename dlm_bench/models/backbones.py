@@ -18,8 +18,8 @@ class BackboneInfo:
     """A backbone before it is built.
 
     name: as in records.
-    supports: the passes that its models can run (`dlm_bench.plugins.api.CAPABILITIES`).
-    sizes: the names of its sizes.
+    supports: the capabilities of the models (`dlm_bench.plugins.api.CAPABILITIES`).
+    sizes: the names of the sizes.
     package: distribution and version of a plug-in, else empty.
     folder: absolute path of a folder, else empty.
     max_length: the most tokens of a sequence; None if not known yet, or without a limit.
@@ -34,7 +34,7 @@ class BackboneInfo:
 
     @property
     def default_size(self) -> str:
-        """The size of a model of which none is said."""
+        """The size of a model without a stated size."""
         return DEFAULT_SIZE if DEFAULT_SIZE in self.sizes else self.sizes[0]
 
     def check_size(self, size: str) -> None:
@@ -88,8 +88,8 @@ def backbone_info(backbone: str) -> BackboneInfo:
 
 
 def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:
-    """The announcement of a package's entry point. Raises ConfigError if that is no
-    BackbonePlugin."""
+    """The announcement of a package's entry point. Raises ConfigError for another
+    object than a BackbonePlugin."""
     found = entry_points.load(plugin)
     if not isinstance(found, BackbonePlugin):
         raise entry_points.refusal(

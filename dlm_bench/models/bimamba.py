@@ -42,7 +42,7 @@ class Forms(NamedTuple):
     prefill: the same, and the forward state after the last token is kept.
     block: up to BLOCK_TOKENS tokens from the cached states.
     span: more of them.
-    token: one token of an autoregressive decode.
+    token: a token of an autoregressive decode.
     conv: the convolution in a fused form of a whole sequence; None without any.
     """
 
@@ -56,7 +56,7 @@ class Forms(NamedTuple):
 
 
 def choose_forms(kernels: Kernels) -> Forms:
-    """Return the forms that a model's kernels stand for."""
+    """Return the forms by a model's kernels."""
     plain, chunked = BiMamba, kernels.ssd != "torch"
     if not chunked and kernels.block_scan == kernels.step == "torch":
         later = plain._continue
@@ -196,7 +196,7 @@ class BiMamba(nn.Module):
         tail: Tensor | None = None,
         at: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One Mamba-2 layer over x in its order, from a state and conv tail (zeros if None).
+        """Run a Mamba-2 layer over x in the order of x, from a state and conv tail (zeros if None).
 
         Returns the output and the state and tail after the first `at` tokens (all if None).
         """

@@ -1,9 +1,9 @@
 """The DiffuMamba mixer on a GPU (Eq. 4-6, plain in `bimamba`): both directions in every launch.
 
-One matmul projects into both directions. One projects out of both, with their d_inner columns side
+A matmul projects into both directions. Another projects out of both, their d_inner columns side
 by side, and so adds y_fwd and y_bwd (Eq. 6). No copy of x is flipped (Eq. 5). In between a whole
 sequence goes through the convolution, mamba-ssm's chunked scan with a group per direction, and
-the gated norm; a block that continues from a state through one fused kernel and the norm.
+the gated norm; a block continues from a state through a fused kernel and the norm.
 """
 
 from collections.abc import Sequence
@@ -116,7 +116,7 @@ def continued(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) ->
 
 
 def step(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
-    """One token of an autoregressive decode by mamba-ssm's selective_state_update."""
+    """Take a token of an autoregressive decode by mamba-ssm's selective_state_update."""
     projected = _project(mixer, x)
     u, B, C = conv_step(
         projected,

@@ -1,11 +1,11 @@
-"""One layer (arXiv 2511.15927, Eq. 10-12): mixer and MLP, each behind adaLN and with a residual.
+"""A layer (arXiv 2511.15927, Eq. 10-12): mixer and MLP, each behind adaLN and with a residual.
 
     adaLN(x)  =  (1 + scale) * LayerNorm(x) + shift            (10)
     h         =  x + gate_1 * Mixer(adaLN_1(x))                (11)
     y         =  h + gate_2 * MLP(adaLN_2(h))                  (12)
 
 Shift, scale and gate are linear functions of the timestep's embedding, a row each for the mixer and
-for the MLP. An autoregressive block has none: its LayerNorms have weights, its gates are 1.
+for the MLP. An autoregressive block has none: the LayerNorms have weights, the gates are 1.
 """
 
 import torch
@@ -24,7 +24,7 @@ from dlm_bench.models.window import Window
 class Stream:
     """The residual stream x (batch, len, d_model) in float32.
 
-    A branch is not added when it is ready but by the next adaLN, which has x in its hands: the
+    The next adaLN adds a finished branch, with x in its hands: the
     fused form reads and writes x once for both (Add -> LayerNorm -> Mixer, as in mamba's Block).
     """
 
@@ -34,10 +34,10 @@ class Stream:
         self.gate: Tensor | None = None
 
     def adaln(self, shift: Tensor, scale: Tensor) -> Tensor:
-        """Add what is due and return adaLN(x), Eq. 10, in the dtype of `scale`.
+        """Add the due branch and return adaLN(x), Eq. 10, in the dtype of `scale`.
 
         shift and scale: (batch, segments, d_model) of the timestep, or a LayerNorm's own bias and
-        weight (d_model,), to which no 1 is added.
+        weight (d_model,), without the added 1.
         """
         self.x, normed = self.add_norm(
             self.x,
@@ -57,7 +57,7 @@ class Stream:
 
 
 class Block(nn.Module):
-    """One layer, which moves a residual stream on in place.
+    """A layer; moves a residual stream on in place.
 
     In a denoiser `modulation` (batch, segments, 6 d_model) is shift, scale and gate for the mixer
     and for the MLP; the autoregressive blocks have None.
@@ -113,12 +113,12 @@ class Block(nn.Module):
 
 
 def mlp(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:
-    """The MLP in its plain form, (batch, len, d_model) to the same."""
+    """Run the MLP in the plain form, (batch, len, d_model) to the same."""
     return down(F.gelu(up(x), approximate="tanh"))
 
 
 def mlp_fused(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:
-    """The MLP with its GELU in the epilogue of the first matmul; tanh's on a GPU."""
+    """Run the MLP with the GELU in the epilogue of the first matmul; tanh's on a GPU."""
     flat = x.flatten(0, 1)
     hidden = torch._addmm_activation(up.bias, flat, up.weight.t(), use_gelu=True)
     return down(hidden).view_as(x)

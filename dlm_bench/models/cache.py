@@ -36,10 +36,10 @@ class AttentionCache:
         self.v.index_copy_(2, positions, v)
 
     def reset(self) -> None:
-        """Nothing to do: a pass never reads a position that was not written before it."""
+        """Nothing to do: a pass never reads a position before a write there."""
 
     def fill(self, generator: torch.Generator) -> None:
-        """Random keys and values, once: what a pass in mid-decode is timed on."""
+        """Fill with random keys and values, once, for the timing of a pass in mid-decode."""
         if not self.filled:
             self.k.normal_(generator=generator)
             self.v.normal_(generator=generator)
@@ -47,15 +47,15 @@ class AttentionCache:
 
 
 class ShiftCache:
-    """The hidden state in front of the next window, (batch, 1, d_model): with a token shift it
-    predicts the window's first token."""
+    """The hidden state in front of the next window, (batch, 1, d_model): with a token shift this
+    state predicts the window's first token."""
 
     def __init__(self, batch: int, width: int, device: torch.device, dtype: torch.dtype) -> None:
         self.hidden = torch.zeros((batch, 1, width), device=device, dtype=dtype)
 
     def update(self, hidden: Tensor, window: Window) -> None:
         """Keep the hidden state of a pass, (batch, len, d_model), in front of the next window: at
-        the block's start (a refresh), or at the end of the segment that is committed."""
+        the block's start (a refresh), or at the end of the committed segment."""
         if window.edges is not None:
             before = (window.edges[0] - 1).clamp(min=0)
             self.hidden.copy_(hidden.index_select(1, before))
@@ -67,7 +67,7 @@ class ShiftCache:
         """Nothing to do: the first token of a sequence has nothing in front."""
 
     def fill(self, generator: torch.Generator) -> None:
-        """A random hidden state: what a pass in mid-decode is timed on."""
+        """Fill with a random hidden state, for the timing of a pass in mid-decode."""
         self.hidden.normal_(generator=generator)
 
 
@@ -75,7 +75,7 @@ class MambaCache:
     """State (batch, heads, headdim, d_state) in float32 and conv tail of each direction.
 
     The forward ones belong to the block's start, the reverse ones (None where the reverse scan
-    always starts anew, as in a block cache) to its end.
+    always starts anew, as in a block cache) to the block's end.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class MambaCache:
             buffer.zero_()
 
     def fill(self, generator: torch.Generator) -> None:
-        """Random states and tails: what a pass in mid-decode is timed on."""
+        """Fill with random states and tails, for the timing of a pass in mid-decode."""
         for buffer in (*self.states, *self.tails):
             buffer.normal_(generator=generator)
 
@@ -114,7 +114,7 @@ def new_caches(
     *,
     reverse_state: bool = False,
 ) -> list[Cache]:
-    """One cache a layer, for a decode of `length` tokens.
+    """Return a cache for each layer, for a decode of `length` tokens.
 
     `reverse_state`: the reverse Mamba scans continue from a state too (Fast-dLLM's dual cache).
     """

@@ -36,7 +36,7 @@ BACKBONES = {
 
 @dataclass(frozen=True)
 class Size:
-    """Dimensions shared by all backbones of one size.
+    """Dimensions shared by all backbones of a size.
 
     The vocabulary's last two ids are the end-of-text token (an AR decode starts from it) and MASK.
     """
@@ -64,7 +64,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A backbone in a size: all that fixes the shapes of its parameters and caches."""
+    """A backbone in a size: the shapes of parameters and caches."""
 
     backbone: str
     size: str
@@ -97,7 +97,7 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
-        """Width of one attention head."""
+        """Width of an attention head."""
         return self.d_model // self.heads
 
     @property
@@ -107,12 +107,12 @@ class ModelConfig:
 
     @property
     def d_inner(self) -> int:
-        """Width of one direction of the Mamba-2 mixer."""
+        """Width of a direction of the Mamba-2 mixer."""
         return self.expand * self.d_model
 
     @property
     def ssm_heads(self) -> int:
-        """Heads of one direction of the Mamba-2 mixer."""
+        """Heads of a direction of the Mamba-2 mixer."""
         return self.d_inner // self.headdim
 
     @property

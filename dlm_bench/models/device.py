@@ -1,4 +1,4 @@
-"""Devices and dtypes by their names, without torch, which takes seconds to import: sweeps and
+"""Devices and dtypes by their names, without torch and the seconds of the import: sweeps and
 predicted costs need none."""
 
 import re
@@ -15,7 +15,7 @@ _DEVICES = (AUTO, "cpu", "cuda", "cuda:N", "meta")
 
 @dataclass(frozen=True)
 class Device:
-    """A device by its type, "cpu", "cuda" or "meta", and the index of a GPU."""
+    """A device by type, "cpu", "cuda" or "meta", and the index of a GPU."""
 
     type: str
     index: int | None = None
@@ -26,7 +26,7 @@ class Device:
 
 def find_device(device: str, *, must_exist: bool = True) -> Device:
     """Return the device of this name, with the index of its tensors. Raises ConfigError for another
-    name, or, with must_exist, for a device that this machine lacks."""
+    name, or, with must_exist, for a device this machine lacks."""
     if device == AUTO:
         if not must_exist:
             raise ConfigError(
@@ -53,12 +53,12 @@ def find_device(device: str, *, must_exist: bool = True) -> Device:
 
 
 def default_dtype(device_type: str) -> str:
-    """Return float32 for a CPU, which has no fast bfloat16 to count on; else bfloat16."""
+    """Return float32 for a CPU, as few have a fast bfloat16; else bfloat16."""
     return "float32" if device_type == "cpu" else "bfloat16"
 
 
 def item_bytes(dtype: str) -> int:
-    """Return the bytes of a number. Raises ConfigError for a dtype that models do not run in."""
+    """Return the bytes of a number. Raises ConfigError for another dtype than the models'."""
     if dtype not in ITEM_BYTES:
         raise unknown("dtype", dtype, ITEM_BYTES)
     return ITEM_BYTES[dtype]

@@ -20,7 +20,7 @@ DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """A dtype from its name. Raises ConfigError for one the models do not run in."""
+    """Return a dtype by name. Raises ConfigError for another dtype than the models'."""
     if isinstance(dtype, str):
         if dtype not in DTYPES:
             raise unknown("dtype", dtype, DTYPES)
@@ -31,7 +31,7 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def parse_device(device: str | torch.device) -> torch.device:
-    """A device that is there, as its tensors name it. Raises ConfigError for another."""
+    """Return an available device, with an index as tensors have. Raises ConfigError for another."""
     return torch.device(str(find_device(str(device))))
 
 
@@ -91,7 +91,7 @@ def _build_plugin(
     seed: int,
     kernels: Mapping[str, str] | None,
 ) -> Model:
-    """A model of a package's backbone, checked to be one."""
+    """Build a model of a package's backbone, and check the interface."""
     plugin = find("backbone", backbone, OWN)
     assert plugin is not None
     announced = loaded(plugin)
@@ -165,8 +165,8 @@ def empty_model(
     dtype: torch.dtype,
     kernels: Mapping[str, str] | None = None,
 ) -> LanguageModel | Transformer:
-    """A model in inference mode whose weights are not set yet. A CUDA device becomes the current
-    one. Raises ConfigError for a kernel that is not known or not there."""
+    """Return a model in inference mode without weights yet. A CUDA device becomes current. Raises
+    ConfigError for an unknown or missing kernel."""
     if device.type == "cuda":
         torch.cuda.set_device(device)  # Triton launches on the current one
     chosen = choose_kernels(device, dtype, config.head_dim, kernels)

@@ -35,14 +35,14 @@ class TimestepEmbedding(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A backbone of any kind; the autoregressive ones take no timestep and are causal.
+    """A backbone of the paper, denoiser or autoregressive: the latter is causal and takes no t.
 
-    `model(tokens, t)` is one pass over a whole sequence; with a `window` and `caches` it is a pass
-    over part of one (see `dlm_bench.models.cache`). Both return the hidden states the LM head
-    works on, (batch, len, d_model); logits are left to the caller, because (len, vocabulary) of
-    them must never exist at once in a long decode.
+    `model(tokens, t)` is a pass over a whole sequence; with a `window` and `caches`, over a part
+    (see `dlm_bench.models.window`). Both return hidden states for the LM head, (batch, len,
+    d_model); logits are left to the caller, because in a long decode (len, vocabulary) of them
+    must never exist at once.
 
-    checkpoint: the digest of the file that the weights came from, empty if they are random.
+    checkpoint: the digest of the weights' file, empty for random weights.
     """
 
     checkpoint: str = ""
@@ -63,11 +63,11 @@ class LanguageModel(nn.Module):
 
     @property
     def supports(self) -> tuple[str, ...]:
-        """The passes that it can run (`dlm_bench.plugins.api.CAPABILITIES`)."""
+        """The capabilities of the model (`dlm_bench.plugins.api.CAPABILITIES`)."""
         return own_passes(self.config.denoiser)
 
     def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Cache]:
-        """Empty caches on the model's device, in its dtype."""
+        """Return empty caches on the model's device, in the model's dtype."""
         weight = self.head.weight
         return new_caches(
             self.config, batch, length, weight.device, weight.dtype, reverse_state=reverse_state
@@ -100,7 +100,7 @@ class LanguageModel(nn.Module):
         window: Window | None = None,
         caches: list[Cache] | None = None,
     ) -> Tensor:
-        """One pass.
+        """Run a pass.
 
         tokens (batch, len) int64; t the masked fraction, (batch, segments) or (batch, 1), None in
         an autoregressive model. Returns (batch, len, d_model).

@@ -24,7 +24,7 @@ def is_denoiser(backbone: str) -> bool:
 
 
 def own_passes(denoiser: bool) -> tuple[str, ...]:
-    """The passes that the models of a denoiser or of a causal backbone can run."""
+    """Return the capabilities of a denoiser or of a causal backbone."""
     return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")
 
 
@@ -34,7 +34,7 @@ def own_config(
     """The configuration of a backbone of this project's.
 
     `layers` and `heads` override the size's; `heads` only in the paper's backbones. Raises
-    ConfigError for an unknown name or a number that is not allowed.
+    ConfigError for an unknown name or a wrong number.
     """
     if backbone not in TITLES:
         return model_config(backbone, size, layers=layers, heads=heads)

@@ -1,4 +1,4 @@
-"""The models that people run, by name and size: their shapes, with random weights.
+"""The models in use, by name and size: their shapes, with random weights.
 
 Sizes, MASK ids, block sizes and rules are those of the public configurations and code of LLaDA
 (arXiv 2502.09992), Dream (2508.15487), Fast-dLLM v2 (2509.26328), SDAR (2510.06303),

@@ -33,14 +33,14 @@ class Residual:
     branch: Tensor | None = None
 
     def norm(self, norm: nn.RMSNorm) -> Tensor:
-        """Add what is due and return RMSNorm(x)."""
+        """Add the due branch and return RMSNorm(x)."""
         self.x, normed = self.add_norm(self.x, self.branch, norm.weight, self.epsilon)
         self.branch = None
         return normed
 
 
 class TransformerBlock(nn.Module):
-    """One layer, which moves a residual stream on in place."""
+    """A layer; moves a residual stream on in place."""
 
     def __init__(self, config: TransformerConfig, kernels: Kernels) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """A backbone of the field, with the members of `dlm_bench.plugins.api.Model`.
 
-    checkpoint: the digest of the files that the weights came from, empty if they are random.
+    checkpoint: the digest of the weights' files, empty for random weights.
     """
 
     checkpoint: str = ""
@@ -89,7 +89,7 @@ class Transformer(nn.Module):
 
     @property
     def supports(self) -> tuple[str, ...]:
-        """The passes that it can run (`dlm_bench.plugins.api.CAPABILITIES`)."""
+        """The capabilities of the model (`dlm_bench.plugins.api.CAPABILITIES`)."""
         return own_passes(self.config.denoiser)
 
     def new_caches(
@@ -131,7 +131,7 @@ class Transformer(nn.Module):
         window: Window | None = None,
         caches: list[AttentionCache | ShiftCache] | None = None,
     ) -> Tensor:
-        """One pass: tokens (batch, len) int64 to the hidden states (batch, len, d_model) that
+        """Run a pass: tokens (batch, len) int64 to the hidden states (batch, len, d_model) that
         predict them. `t`, which samplers tell every denoiser, is not used."""
         angles = self._angles(tokens, caches)
         x = Residual(self.embedding(tokens).float(), self.config.norm_eps, self.add_norm)

@@ -30,11 +30,11 @@ class TransformerConfig:
     qk_norm: RMSNorm over each head of q and k, before rotary.
     qkv_bias: a bias on the projections to q, k and v.
     tied: the LM head is the embedding.
-    rotary_dim: leading columns of a head that rotary turns.
+    rotary_dim: leading columns of a head, turned by rotary.
     token_shift: token i is predicted at position i - 1, as before the conversion.
     mask_id: the id of MASK; vocab_size in a causal model, where MASK is missing.
     bos_id: the first token of an autoregressive decode.
-    block_size: the block that the model was trained with; 0 if with none.
+    block_size: the block of the model's training; 0 without blocks.
     max_length: the most tokens of a sequence; None without a limit.
     """
 

@@ -1,4 +1,4 @@
-"""The window of a cached pass: the place of its query tokens, and what they see.
+"""The window of a cached pass: the place of the query tokens, and their sight.
 
 Samplers make windows, and import no torch before they decode.
 """
@@ -16,15 +16,15 @@ class Window:
 
     start: (1,) int64 on the device, the position of the first query token.
     segments: lengths of the consecutive parts of the query. A part's tokens see each other both
-        ways and the parts before them; its reverse Mamba scan starts anew at its end.
+        ways and the parts before them; the reverse Mamba scan starts anew at the part's end.
     whole_context: attention sees the whole sequence in the cache (Fast-dLLM), else only up to the
-        end of its own segment (block cache, AR).
+        end of the token's own segment (block cache, AR).
     edges: in a refresh (a pass over the whole sequence that fills every cache), the block's first
-        position and the position after its last, (1,) int64 each: where the Mamba states are kept.
+        position and the position after the last, (1,) int64 each: where the Mamba states are kept.
     advance: the forward Mamba state moves on past the first segment (a commit).
     first: the query is the first of the sequence (a prefill). Its tokens see each other, in a
         causal model those before them; nothing is read of the caches; the Mamba states are those
-        after its last token.
+        after the last token.
     """
 
     start: "Tensor"

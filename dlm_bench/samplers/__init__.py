@@ -55,7 +55,7 @@ def sampler_class(name: str) -> type[Sampler]:
 
 
 def loaded(plugin: entry_points.Plugin) -> type[Sampler]:
-    """The sampler that a package's entry point names. Raises ConfigError if it is none."""
+    """Import the sampler of a package's entry point. Raises ConfigError for another object."""
     found = entry_points.load(plugin)
     if not (isinstance(found, type) and issubclass(found, Sampler)):
         raise entry_points.refusal(

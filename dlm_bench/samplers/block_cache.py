@@ -105,7 +105,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
 
 
 def _clean(kind: str, start: int, tokens: int) -> PlannedPass:
-    """A pass over clean tokens, at t = 0: it fills the cache and unmasks nothing."""
+    """Return a pass over clean tokens, at t = 0, to fill the cache and unmask nothing."""
     return PlannedPass(
         kind=kind,
         query_len=tokens,

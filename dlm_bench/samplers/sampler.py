@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Sampler(ABC):
-    """A decoding algorithm: it says its schedule and executes it pass by pass.
+    """A decoding algorithm: a schedule, and the execution pass by pass.
 
     The options are the fields of the dataclass. `requires` names the capability that a model must
     have (`dlm_bench.plugins.api.CAPABILITIES`).
@@ -76,7 +76,7 @@ class Sampler(ABC):
         return dataclasses.asdict(self)
 
     def without_meaning(self) -> dict[str, str]:
-        """Options that change nothing beside the others, each with what makes it so."""
+        """List the options that change nothing beside the others, each with the reason."""
         return {}
 
     @property

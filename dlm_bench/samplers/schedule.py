@@ -58,7 +58,7 @@ class Pass:
 
     @property
     def role(self) -> str:
-        """The kind without its shape: what the pass is for."""
+        """The kind without the shape: the purpose of the pass."""
         return role_of(self.kind)
 
 
@@ -117,8 +117,11 @@ class PlannedPass(NamedTuple):
 
 def run_lengths(length: int, plan: Iterable[PlannedPass], prompt_len: int = 0) -> Schedule:
     """The schedule of a plan: equal neighbours are counted."""
-    runs = groupby(plan, key=lambda step: (step.kind, step.query_len, step.context_len))
-    passes = tuple(Pass(*shape, count=len(list(run))) for shape, run in runs)
+    runs = groupby(plan, key=lambda each: (each.kind, each.query_len, each.context_len))
+    passes = tuple(
+        Pass(kind=kind, query_len=query_len, context_len=context_len, count=len(list(run)))
+        for (kind, query_len, context_len), run in runs
+    )
     return Schedule(length, passes, prompt_len)
 
 

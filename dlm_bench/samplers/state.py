@@ -148,7 +148,7 @@ def new_state(
 
 
 def _noise_numbers(passes: list[PlannedPass]) -> list[int]:
-    """The block's start plus the pass's number in the block: a block has no more passes that draw
-    than it has tokens."""
+    """Return for each pass the block's start plus the number of the pass in the block: a block has
+    at most as many drawing passes as tokens."""
     of_block = groupby(passes, key=lambda each: each.block_start)
     return [start + i for start, those in of_block for i, _ in enumerate(those)]

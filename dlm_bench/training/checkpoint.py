@@ -38,7 +38,7 @@ def save_checkpoint(model: LanguageModel, path: str | Path) -> None:
 
 
 def checkpoint_config(path: str | Path) -> ModelConfig:
-    """The configuration of the model in a checkpoint. Raises ConfigError if it is none."""
+    """Read the configuration of the model in a checkpoint. Raises ConfigError for another file."""
     if not Path(path).is_file():
         raise ConfigError(f"checkpoint {str(path)!r}: no such file")
     try:
@@ -91,6 +91,6 @@ def load_checkpoint(
 
 
 def digest(path: str | Path) -> str:
-    """The first digits of the SHA-256 of a file: what names a checkpoint wherever it lies."""
+    """Return the first digits of the SHA-256 of a file: the name of a checkpoint in any place."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]

@@ -5,8 +5,8 @@
           = E_q int_0^1 1 / t sum_{l: z_t^l = m} -log <x_theta^l(z_t), x^l> dt
 
 x_theta is the denoiser in the SUBS parameterisation (`subs`). Its timestep is the masked fraction
-of z_t, as when a sampler calls it, and not the level t that z_t was drawn at: a function of z_t, so
-that the bound holds. The causal backbones have the exact likelihood (`next_token_nll`).
+of z_t, as in a sampler, and not the level t at the drawing of z_t: a function of z_t, for the bound
+to hold. The causal backbones have the exact likelihood (`next_token_nll`).
 
 Shapes: tokens x and z (batch, length) int64, t (batch,) in [0, 1]. Units: nats per token.
 """
@@ -44,7 +44,7 @@ def subs(logits: Tensor, z: Tensor, mask_id: int) -> Tensor:
     """log x_theta (batch, length, vocabulary) in float32 by SUBS.
 
     Zero masking probability: MASK's is -inf. Carry-over unmasking: what z shows is kept with
-    probability 1, so that it costs nothing.
+    probability 1, at no cost.
     """
     is_mask = torch.arange(logits.shape[-1], device=logits.device) == mask_id
     log_p = F.log_softmax(logits.float().masked_fill(is_mask, -torch.inf), dim=-1)

@@ -12,9 +12,9 @@ def build_trainable(
 ) -> LanguageModel:
     """A backbone in float32 whose parameters require gradients, at the start of a training.
 
-    The weights of `build_model` make every layer count, which is right for timing; training starts
-    from layers that do nothing (adaLN-Zero, DiT, arXiv 2212.09748) and a head that says nothing,
-    as MDLM's does. Raises ConfigError as `build_model` does.
+    The weights of `build_model` make every layer count, right for timing; training starts from
+    idle layers (adaLN-Zero, DiT, arXiv 2212.09748) and a head of zeros, as in MDLM. Raises
+    ConfigError as `build_model` does.
     """
     plain = dict.fromkeys(IMPLEMENTATIONS, "torch")
     model = build_denoiser(backbone, size, device, torch.float32, seed, kernels=plain)

@@ -1,6 +1,6 @@
-"""The project's own Triton kernels: what runs on a GPU where no library does the job.
+"""The project's own Triton kernels, for the jobs that no library does on a GPU.
 
-Each has a plain-PyTorch reference one folder up, which it is tested against: under Triton's
-interpreter where there is no GPU, and by `pytest -m gpu` where there is one. Nothing here is
+Each is tested against a plain-PyTorch reference in the folder above: under Triton's interpreter
+without a GPU, and by `pytest -m gpu` with a GPU. Nothing here is
 imported on a machine without Triton.
 """

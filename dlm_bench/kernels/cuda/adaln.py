@@ -1,4 +1,4 @@
-"""The residual addition, LayerNorm and adaLN's modulation in one trip to memory."""
+"""The residual addition, LayerNorm and adaLN's modulation in a single trip to memory."""
 
 import torch
 import triton
@@ -34,7 +34,7 @@ def _add_norm(
     ROWS: tl.constexpr,
     UNIT_SCALE: tl.constexpr,
 ):
-    """ROWS tokens of one segment, so that the modulation is read once for all of them."""
+    """Norm ROWS tokens of a segment, for a single read of the modulation."""
     batch = (tl.program_id(0) // tiles).to(tl.int64)
     tile = tl.program_id(0) % tiles
     segment = (tile >= first_tiles).to(tl.int32)
@@ -72,7 +72,7 @@ def _add_norm(
 
 
 def _strides(modulation: Tensor) -> tuple[int, int]:
-    """Strides of batch and segment; 0 where there is one for all."""
+    """Return the strides of batch and segment; 0 for a row shared by all."""
     if modulation.dim() == 1:
         return 0, 0
     batch, segments, _ = modulation.shape
@@ -97,10 +97,10 @@ def add_norm(
 
     x and branch (batch, length, d_model); without a branch x' is x, without a gate the gate is 1.
     gate, scale and shift (batch or 1, segments or 1, d_model), or (d_model,), contiguous along
-    d_model: row j belongs to the tokens of segment j, of `segments` (one or two lengths that sum
-    to length). s is 1 + scale with `unit_scale` (adaLN, arXiv 2212.09748), else scale (a LayerNorm
+    d_model: row j belongs to the tokens of segment j, of `segments` (a length, or two with the sum
+    length). s is 1 + scale with `unit_scale` (adaLN, arXiv 2212.09748), else scale (a LayerNorm
     with a weight and a bias). The LayerNorm itself has no weight, eps 1e-5, and float32
-    statistics. Returns x', which is x itself, and h, contiguous and of scale's dtype.
+    statistics. Returns x', in the place of x, and h, contiguous and of scale's dtype.
     """
     batch, length, width = x.shape
     out = torch.empty((batch, length, width), dtype=scale.dtype, device=x.device)

@@ -17,7 +17,7 @@ from dlm_bench.kernels.cuda.common import LOG2E, NEVER
 
 @triton.jit
 def _softplus(x):
-    """log(1 + exp(x)), in full precision for the small steps that Mamba-2 starts from."""
+    """log(1 + exp(x)), in full precision for Mamba-2's small first steps."""
     small = tl.exp(-tl.abs(x))
     rounded = 1.0 + small
     # Kahan's log1p: the error of log(rounded) is that of rounded - 1, and cancels.
@@ -34,7 +34,7 @@ def _silu(x):
 def _taps(weight, column, inside, D_CONV: tl.constexpr, PACKED: tl.constexpr):
     """The convolution's weights at some channels: four of 16 bits in a word, else where they are.
 
-    One load instead of four with gaps between the channels.
+    Load once instead of four times with gaps between the channels.
     """
     if PACKED:
         taps = tl.load(weight.to(tl.pointer_type(tl.int64)) + column, inside, 0)
@@ -82,7 +82,7 @@ def _block_scan(
     """One head (or P of its rows) of one direction: T tokens at a time, between them the state in
     registers. `first` and `second` are the segments' lengths.
 
-    x and y are (P, T) here: the products that the state has a part in then have its layout.
+    x and y are (P, T) here: products with the state then have the state's layout.
     """
     D_INNER: tl.constexpr = HEADS * HEADDIM
     CHANNELS: tl.constexpr = D_INNER + 2 * D_STATE
@@ -227,7 +227,7 @@ def block_scan(
 
     projected (batch, length, directions, width), contiguous: the columns z | x B C | dt of each
     direction. conv_weight (directions, channels, d_conv) and conv_bias (directions, channels) in
-    its dtype; dt_bias, A_log and D (directions, heads) in float32. segments: one or two lengths.
+    its dtype; dt_bias, A_log and D (directions, heads) in float32. segments: a length or two.
     states (batch, heads, headdim, d_state) in float32 and tails (batch, d_conv - 1, channels), as
     MambaCache has them: the forward ones at the block's start and, if there, the reverse ones at
     its end, else each segment's reverse scan starts from zeros.

@@ -1,4 +1,4 @@
-"""Constants that several kernels share: of their arithmetic, and of the machine."""
+"""Constants of several kernels: of their arithmetic, and of the machine."""
 
 import triton.language as tl
 

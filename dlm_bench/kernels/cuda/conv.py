@@ -1,7 +1,7 @@
-"""The convolution with SiLU in front of the Mamba-2 scan: of a whole sequence, and of one token.
+"""The convolution with SiLU in front of the Mamba-2 scan: of a whole sequence, and of a token.
 
-Of a sequence both directions go in one launch: the reverse one walks the sequence backwards where
-it lies, and both are written in scan order, side by side as mamba-ssm's scan wants its groups.
+Of a sequence both directions go in a single launch: the reverse direction walks the sequence
+backwards in place, and both are written in scan order, side by side like the groups of mamba-ssm.
 """
 
 import torch
@@ -45,7 +45,7 @@ def _conv_sequence(
     BLOCK: tl.constexpr,
     DT_BLOCK: tl.constexpr,
 ):
-    """BLOCK channels, or the dt columns, of RUNS * ROWS * STEPS tokens of one direction.
+    """BLOCK channels, or the dt columns, of RUNS * ROWS * STEPS tokens of a direction.
 
     In each step RUNS groups of threads slide a window over ROWS tokens each.
     """
@@ -129,16 +129,16 @@ def conv_silu(
     heads: int,
     tails: tuple[Tensor | None, ...],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x, B, C after convolution and SiLU, and dt as it is, of a whole sequence in scan order.
+    """x, B, C after convolution and SiLU, and dt unchanged, of a whole sequence in scan order.
 
     projected (batch, length, directions, width): the columns z | x B C | dt of each direction,
-    contiguous but for the stride of the batch, which is of whole tokens. weight (directions,
+    contiguous but for the stride of the batch, a number of whole tokens. weight (directions,
     channels, d_conv) and bias (directions, channels), contiguous. tails: for each direction the
-    d_conv - 1 inputs before its first one, oldest first, (batch, d_conv - 1, channels), contiguous,
+    d_conv - 1 inputs before the first, oldest first, (batch, d_conv - 1, channels), contiguous,
     or None for zeros. Direction 1 scans the sequence reversed.
 
     Returns x (batch, length, directions * heads, headdim), B and C (batch, length, directions,
-    d_state), which are views of one buffer, and dt (batch, length, directions * heads).
+    d_state), views of a single buffer, and dt (batch, length, directions * heads).
     """
     batch, length, directions, width = projected.shape
     channels, d_conv = weight.shape[1:]
@@ -223,11 +223,11 @@ def _conv_token(
 def conv_step(
     projected: Tensor, weight: Tensor, bias: Tensor, d_state: int, heads: int, tail: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x, B and C after convolution and SiLU of the next token, which `tail` takes in, in place.
+    """x, B and C after convolution and SiLU of the next token; `tail` takes the token in, in place.
 
     projected (batch, 1, 1, width), weight (1, channels, d_conv), bias (1, channels) and tail
     (batch, d_conv - 1, channels), oldest first, all contiguous. Returns x (batch, heads, headdim)
-    and B and C (batch, d_state), views of one buffer.
+    and B and C (batch, d_state), views of a single buffer.
     """
     batch, width = projected.shape[0], projected.shape[-1]
     channels, d_conv = weight.shape[1:]

@@ -31,7 +31,7 @@ def _gated_norm(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """ROWS tokens of one direction: every input is read once, the sum stays in registers."""
+    """ROWS tokens of a direction: every input is read once, the sum stays in registers."""
     direction = tl.program_id(1)
     batch = tl.program_id(2).to(tl.int64)
     token = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -59,7 +59,7 @@ def _gated_norm(
 
 
 def _alignment(tensor: Tensor) -> int:
-    """The largest power of two up to 16 that divides the offset of every row, in elements."""
+    """Return the largest power of two up to 16 in the offsets of all rows, in elements."""
     rows = tensor.stride()[:-1]
     return math.gcd(16, *(s for s, n in zip(rows, tensor.shape[:-1], strict=True) if n > 1))
 

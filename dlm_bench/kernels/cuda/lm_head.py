@@ -1,4 +1,4 @@
-"""The LM head, its argmax or a sample, and the confidence in one GEMM: no logits in memory."""
+"""The LM head, its argmax or a sample, and the confidence in a single GEMM: no logits in memory."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ DRAWN = 4  # of a draw so many times fewer, or its registers spill
 
 @triton.jit
 def _compact(needed, position, index, rows, BLOCK: tl.constexpr):
-    """Write the rows that are needed, in order: position counts them up to and with each row."""
+    """Write the needed rows, in order: position counts them up to and with each row."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     wanted = tl.load(needed + row, row < rows, 0) != 0
     slot = tl.load(position + row, wanted, 1) - 1
@@ -40,7 +40,7 @@ def _combine(
     BLOCK: tl.constexpr,
     SAMPLE: tl.constexpr,
 ):
-    """Each row's winner over the splits, and its softmax probability."""
+    """Find each row's winner over the splits, and the softmax probability."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = row < rows
     wanted = inside
@@ -72,7 +72,7 @@ def _combine(
 
 
 def _tiles_of_a_program(blocks: int, tiles: int) -> int:
-    """Number of vocabulary tiles of a program that ends soonest on SMS SMs, a block each."""
+    """Return the vocabulary tiles a program for the soonest end on SMS SMs, a block each."""
     fill = 0.1  # the pipeline's filling, in units of a tile
     taken = range(1, min(tiles, 32) + 1)
     return min(taken, key=lambda n: triton.cdiv(blocks * triton.cdiv(tiles, n), SMS) * (n + fill))
@@ -88,10 +88,10 @@ def predict_fused(
     generators: Sequence[torch.Generator] = (),
     seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The token of each row and its softmax probability, MASK excluded, in one pass over `weight`.
+    """Predict the token of each row, MASK excluded, with its probability, in a pass over `weight`.
 
     The contract of `dlm_bench.kernels.lm_head.predict`: hidden (rows, d_model) and weight
-    (vocabulary, d_model) of one dtype and contiguous along d_model, a multiple of 16; needed
+    (vocabulary, d_model) of the same dtype and contiguous along d_model, a multiple of 16; needed
     (rows,) bool, contiguous. Returns tokens (rows,) int64 and probabilities (rows,) float32. The
     logits are the GEMM's float32 accumulators, not rounded to the dtype. At a temperature above 0
     the tokens are drawn by the Gumbel-max trick with Philox noise (Salmon et al., SC 2011) from

@@ -42,7 +42,7 @@ def few_rows(
     STEP: tl.constexpr,
     SAMPLE: tl.constexpr,
 ):
-    """All rows against one tile of the vocabulary, which is the M dimension of the product: a
+    """All rows against a tile of the vocabulary, the M dimension of the product: a
     wgmma has 64 of those whatever the rows."""
     tile = tl.program_id(0)
     start = tile * WIDTH
@@ -93,7 +93,7 @@ def many_rows(
     STEP: tl.constexpr,
     SAMPLE: tl.constexpr,
 ):
-    """A block of needed rows against one split of the vocabulary, `tiles` tiles one by one."""
+    """A block of needed rows against a split of the vocabulary, `tiles` tiles in turn."""
     # Splits of a block follow each other: the programs under way at a time are of some ten blocks
     # and of all splits, so that both operands stay in L2.
     split = tl.program_id(0) % splits

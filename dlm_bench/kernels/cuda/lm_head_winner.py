@@ -1,4 +1,4 @@
-"""The winner of a tile of logits, by argmax or by a draw, and what softmax sums are made of."""
+"""The winner of a tile of logits, by argmax or by a draw, and the terms of the softmax sums."""
 
 import triton
 import triton.language as tl
@@ -10,7 +10,7 @@ NO_ID = tl.constexpr(2**31 - 1)
 
 @triton.jit
 def _exponential(bits):
-    """32 random bits to Exp(1), in full precision where it is small: there the winners are."""
+    """32 random bits to Exp(1), in full precision near 0, the place of the winners."""
     u = tl.minimum((bits.to(tl.float32) + 0.5) * 2.3283064365386963e-10, 0.99999994)
     series = u * (1 + u * (0.5 + u * 0.33333333))  # of -log(1 - u), whose 1 - u cancels
     return tl.where(u < 0.00390625, series, -tl.log(1 - u))
@@ -30,7 +30,7 @@ def exp(x):
 
 @triton.jit
 def _lowest(wins, WIDTH: tl.constexpr):
-    """wins (rows, WIDTH) bool: the lowest column that wins in each row."""
+    """wins (rows, WIDTH) bool: the lowest winning column of each row."""
     return tl.min(tl.where(wins, tl.arange(0, WIDTH)[None, :], NO_ID), 1)
 
 

@@ -1,4 +1,4 @@
-"""The residual addition and RMSNorm in one trip to memory."""
+"""The residual addition and RMSNorm in a single trip to memory."""
 
 import torch
 import triton
@@ -18,7 +18,7 @@ def _add_rms_norm(
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """ROWS tokens, whose weights are read once."""
+    """Norm ROWS tokens, for a single read of the weights."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
     inside = column < D
@@ -40,8 +40,8 @@ def add_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """x' = x + branch, written over x, and RMSNorm(x') * weight (`kernels.rms_norm.add_rms_norm`).
 
-    x float32 and branch (batch, length, d_model), contiguous; weight (d_model,). Returns x', which
-    is x itself, and the second, contiguous and in the dtype of `weight`.
+    x float32 and branch (batch, length, d_model), contiguous; weight (d_model,). Returns x', in
+    the place of x, and the second, contiguous and in the dtype of `weight`.
     """
     width = x.shape[-1]
     rows = x.numel() // width

@@ -28,7 +28,7 @@ def _rotate_qkv(
     TOKENS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """TOKENS tokens, all heads: a column is a pair, whose two halves one thread holds."""
+    """TOKENS tokens, all heads: a column is a pair, with both halves in a thread."""
     HALF: tl.constexpr = HEAD_DIM // 2
     D_MODEL: tl.constexpr = HEADS * HEAD_DIM
     batch = tl.program_id(1).to(tl.int64)

@@ -1,4 +1,4 @@
-"""Attention of a block's queries over a cache whose filled length is on the device.
+"""Attention of a block's queries over a cache with the filled length on the device.
 
 The keys of a head are split over programs, as in Flash-Decoding (Dao et al., 2023), so that a
 short block fills the GPU; a second, small launch combines the splits.
@@ -22,7 +22,7 @@ LEAST_KEYS = 128
 
 @triton.jit
 def _load_rows(rows, column, inside, BEYOND: tl.constexpr, HEAD_DIM: tl.constexpr):
-    """The columns of some rows, masked along the row only if some are BEYOND it."""
+    """The columns of some rows, masked along the row only if some are BEYOND the end."""
     mask = inside[:, None]
     if BEYOND:
         mask = mask & (column < HEAD_DIM)[None, :]
@@ -61,7 +61,7 @@ def _attend_split(
     LEAST_TILES: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """A tile of queries of one head over one split of its keys: softmax sums in base 2.
+    """A tile of queries of a head over a split of the keys: softmax sums in base 2.
 
     The columns of a head are LOW and then, if HIGH is not 0, up to HIGH more: 80 is 64 + 16 and
     not 128, of which three eighths would be padding.
@@ -159,7 +159,7 @@ def _combine(
     SPLITS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """ROWS rows of the output: the weighted mean over the splits that hold keys they see."""
+    """ROWS rows of the output: the weighted mean over the splits with visible keys."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     split = tl.arange(0, SPLITS)
     column = tl.arange(0, WIDTH)
@@ -178,7 +178,7 @@ def _combine(
 
 
 def _splits(programs: int, length: int) -> int:
-    """A power of two that makes up to three programs an SM, as many as run there at a time."""
+    """Return a power of two for up to three programs an SM, as many as run at a time."""
     most = min(MAX_SPLITS, 3 * SMS // programs, length // LEAST_KEYS)
     return 1 << (max(1, most).bit_length() - 1)
 
@@ -190,7 +190,7 @@ def attend_split_kv(
 
     q (batch, query_len, heads, head_dim), any strides but 1 along the last dimension; caches k and
     v (batch, heads, length, head_dim), contiguous, in the dtype of q. start (1,) int64 on the
-    device: the position of the first query. segments: one or two lengths, query_len together; the
+    device: the position of the first query. segments: a length or two, query_len together; the
     rows of a segment see the first start + (length up to its end) keys. start None: every row sees
     all keys. Keys beyond the visible ones are not read, and the cost grows with the visible ones
     alone. Returns (batch, query_len, heads, head_dim), contiguous, in the dtype of q.

@@ -1,4 +1,4 @@
-"""The state of a Mamba-2 scan after a number of tokens that only the device knows."""
+"""The state of a Mamba-2 scan after a number of tokens known to the device alone."""
 
 import torch
 import triton
@@ -32,7 +32,7 @@ def _state_at(
     P: tl.constexpr,
     N: tl.constexpr,
 ):
-    """P rows of a head's state: before the chunk that holds `at`, and on through its tokens."""
+    """P rows of a head's state: before the chunk of `at`, and on through the tokens."""
     PARTS: tl.constexpr = (HEADDIM + P - 1) // P
     head = tl.program_id(0) // PARTS
     heads = tl.num_programs(0) // PARTS

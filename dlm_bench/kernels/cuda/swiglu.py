@@ -1,4 +1,4 @@
-"""The gated product of a SwiGLU MLP in one trip to memory."""
+"""The gated product of a SwiGLU MLP in a single trip to memory."""
 
 import torch
 import triton
@@ -21,7 +21,7 @@ def _swiglu(gate_up, out, FFN: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """SiLU(gate) * up in float32: gate_up (..., 2 ffn), contiguous, to (..., ffn) in its dtype."""
+    """SiLU(gate) * up in float32: gate_up (..., 2 ffn), contiguous, to (..., ffn), dtype kept."""
     ffn = gate_up.shape[-1] // 2
     out = torch.empty((*gate_up.shape[:-1], ffn), dtype=gate_up.dtype, device=gate_up.device)
     rows = out.numel() // ffn

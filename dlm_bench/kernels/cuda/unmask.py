@@ -1,4 +1,4 @@
-"""Unmasking of a block's tokens in one launch."""
+"""Unmasking of a block's tokens in a single launch."""
 
 import triton
 import triton.language as tl
@@ -64,7 +64,7 @@ def reveal_block(
 
     tokens (batch, length) int64; start (1,) int64 on the device, the block's first position;
     predicted (batch, block_len) int64 and score (batch, block_len) float32, up to 1024 positions;
-    count (1,) or (batch,) int64 on the device. Of a row's positions that are MASK, `count` take
+    count (1,) or (batch,) int64 on the device. Of a row's masked positions `count` take
     their predicted token, by the rule of dlm_bench.kernels.unmask; a NaN counts as a score of 0.
     """
     batch, block_len = predicted.shape

@@ -1,4 +1,4 @@
-"""The cache of keys and values that a causal model of `transformers` decodes with."""
+"""The cache of keys and values of a causal model of `transformers`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, StaticLayer
 class Layer(StaticLayer):
     """The keys and values of a layer, in static buffers.
 
-    first: the pass under way is the first, and attends to its own tokens alone. The model then need
+    first: the pass under way is the first, and attends to own tokens alone. The model then need
     not read the position on the device, nor mask the rest of the buffers.
     """
 
@@ -24,7 +24,7 @@ class Layer(StaticLayer):
         return (key_states, value_states) if self.first else (keys, values)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Number of keys that a pass attends to, and the position of the first one."""
+        """Return the number of keys of a pass, and the position of the first key."""
         return (query_length, 0) if self.first else super().get_mask_sizes(query_length)
 
     def get_seq_length(self) -> Any:
@@ -48,10 +48,10 @@ class KeyValueCache:
             layer.cumulative_length.copy_(position[0])
 
     def reset(self) -> None:
-        """Nothing to do: a pass never reads a position that was not written before it."""
+        """Nothing to do: a pass never reads a position before a write there."""
 
     def fill(self, generator: torch.Generator) -> None:
-        """Random keys and values, once: what a pass in mid-decode is timed on."""
+        """Fill with random keys and values, once, for the timing of a pass in mid-decode."""
         if not self.filled:
             for layer in self.layers:
                 layer.keys.normal_(generator=generator)

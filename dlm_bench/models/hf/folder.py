@@ -1,4 +1,4 @@
-"""A local folder in the format of Hugging Face `transformers`: what it says before it is built.
+"""A local folder in the format of Hugging Face `transformers`, before the model is built.
 
 Nothing is downloaded, and no code of the folder is run.
 """
@@ -158,7 +158,7 @@ def transformers_quiet(name: str) -> Iterator[None]:
 
 
 def _model_class(name: str, config: Any) -> tuple[str, Any]:
-    """The kind of passes that the model supports, and its class."""
+    """Return the capabilities of the model, and the class."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL,
     )
@@ -189,14 +189,14 @@ def _model_class(name: str, config: Any) -> tuple[str, Any]:
 
 
 def _positions(config: Any) -> int | None:
-    """Positions that the configuration allows."""
+    """Return the largest number of positions by the configuration."""
     found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
 
 
 def _check_cache(name: str, config: Any, model_class: Any) -> int | None:
     """Raise ConfigError unless the model keeps keys and values of every token; the length of its
-    shortest sliding window, None if it has none.
+    shortest sliding window, None without any.
 
     Within a window such a layer is one of full attention; beyond it the cache here would be larger
     than the model's own.

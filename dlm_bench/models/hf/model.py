@@ -31,7 +31,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "voca
 
 @dataclass(frozen=True)
 class HuggingFaceConfig:
-    """The description of a model that records keep.
+    """The description of a model for records.
 
     architecture: the class in `transformers`.
     attention: the implementation of attention.
@@ -126,8 +126,8 @@ class HuggingFaceModel(nn.Module):
     def new_caches(
         self, batch: int, length: int, *, reverse_state: bool = False
     ) -> list[KeyValueCache]:
-        """One cache for all layers. Its buffers are made by a first pass, which finds their
-        shapes out."""
+        """Return a cache for all layers. A first pass makes the buffers, and finds their shapes
+        out."""
         layers = self.network.config.get_text_config(decoder=True).num_hidden_layers
         cache = KeyValueCache(layers, length)
         device = self.head.weight.device
@@ -180,7 +180,7 @@ def build_hugging_face(
 def _network(
     folder: Folder, device: torch.device, dtype: torch.dtype, seed: int, random_weights: bool
 ) -> Any:
-    """The network in inference mode, with its own head still."""
+    """Build the network in inference mode, with the head still there."""
     if random_weights or device.type == "meta":
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.device(device):
@@ -266,7 +266,7 @@ def _has_code(path: Path) -> bool:
 
 
 def _bos_id(config: Any, vocab_size: int) -> int:
-    """The first id of a decode: the beginning of text, or its end, or id 0."""
+    """Return the first id of a decode: the beginning of text, or the end, or id 0."""
     for name in ("bos_token_id", "eos_token_id"):
         found = getattr(config, name, None)
         found = found[0] if isinstance(found, list) and found else found
@@ -276,7 +276,7 @@ def _bos_id(config: Any, vocab_size: int) -> int:
 
 
 def _check(model: HuggingFaceModel, tokens: Tensor, logits: Tensor) -> None:
-    """Raise ConfigError unless the ways that samplers go lead to the network's own logits."""
+    """Raise ConfigError unless every way of the samplers leads to the network's own logits."""
 
     def compare(hidden: Tensor, what: str) -> None:
         found = (hidden @ model.head.weight.t()).float()
@@ -303,6 +303,6 @@ def _check(model: HuggingFaceModel, tokens: Tensor, logits: Tensor) -> None:
 
 
 def _without_cache(network: Any) -> dict[str, bool]:
-    """The arguments that keep a network from filling a cache of a whole sequence."""
+    """Return the arguments against a cache in a pass over a whole sequence."""
     takes = inspect.signature(type(network).forward).parameters
     return {"use_cache": False} if "past_key_values" in takes else {}

@@ -17,10 +17,10 @@ def decode_until_done(
 ) -> list[tuple[int, ...]]:
     """Run a decode from its first pass, each block until none of its tokens is masked in any row.
 
-    The plan has the most passes that can be needed; the others are skipped. The host reads a single
-    number a pass, the masked tokens left in the block. Returns for each block the tokens accepted
-    by each pass, the mean over the rows (of the tokens left, rounded up). Raises PointError for
-    tokens left MASK by the most passes.
+    `state.passes` are the most possible; those of a finished block are skipped. The host reads a
+    single number a pass, the masked tokens left in the block. Returns for each block the tokens
+    accepted by each pass, the mean over the rows (of the tokens left, rounded up). Raises
+    PointError for tokens left MASK by the most passes.
     """
     passes, rows = state.passes, len(state.tokens)
     blocks: list[list[int]] = []

@@ -12,7 +12,7 @@ from dlm_bench.kernels.unmask import TIE
 
 
 def accepted(scores: Tensor, rule: str, value: float) -> Tensor:
-    """The number of tokens that each row accepts, (batch,) int64.
+    """Count the tokens to accept in each row, (batch,) int64.
 
     scores (batch, n) float32, descending: the confidences of the masked tokens, and behind them a
     negative number for each decoded one. A row with masked tokens accepts at least one, a row
@@ -34,15 +34,15 @@ def by_threshold(scores: Tensor, threshold: float) -> Tensor:
 def by_factor(scores: Tensor, factor: float) -> Tensor:
     """The largest n with (n + 1) (1 - c_n) < factor, c_n being the n-th largest score.
 
-    So c_n > 1 - factor / (n + 1), a bound that rises with n as c_n falls: n is how many satisfy it.
+    So c_n > 1 - factor / (n + 1), a bound rising with n as c_n falls: n is the number above.
     """
     bound = _factor_bound(scores, factor)
     return (scores > bound + bound.abs() * TIE).sum(dim=1)
 
 
 def by_released_factor(scores: Tensor, factor: float) -> Tensor:
-    """`by_factor` as the code that Fast-dLLM released has it: c_n may be at its bound, and the last
-    masked token is taken too where it alone fails."""
+    """Count as `by_factor` in the code released by Fast-dLLM: c_n may be at the bound, and the last
+    masked token is taken, too, if no other fails."""
     bound = _factor_bound(scores, factor)
     count = (scores >= bound - bound.abs() * TIE).sum(dim=1).clamp(min=1)
     return count + (count == _masked(scores) - 1)

@@ -129,7 +129,7 @@ def load_trace(path: str | Path) -> Trace:
 
 
 def _schema_of(text: bytes) -> object:
-    """The schema version that a trace says it has, before anything else of it is looked at."""
+    """Return the schema version in a trace's text, the first thing to read."""
     try:
         found = json.loads(text)
     except ValueError:
