@@ -147,8 +147,8 @@ def environment_differences(pairs: Iterable[tuple[Records, Records]]) -> dict[st
 def _environment_of(records: Records) -> dict[str, set[str]]:
     environment: dict[str, set[str]] = {}
     for record in records:
-        place = {"dtype": record.point.dtype, "device": record.point.device}
-        for name, value in (record.environment | place).items():
+        target = {"dtype": record.point.dtype, "device": record.point.device}
+        for name, value in (record.environment | target).items():
             environment.setdefault(name, set()).add(str(value))
     return environment
 

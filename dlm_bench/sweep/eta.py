@@ -63,8 +63,8 @@ class TimeLeft:
         record: Record | None = None,
     ) -> None:
         """Take note of a point measured in `seconds`, after `overhead` seconds to get there."""
-        told: dict[str, Any] = {} if record is None else record.telemetry
-        sampling = told.get("region_seconds")
+        telemetry: dict[str, Any] = {} if record is None else record.telemetry
+        sampling = telemetry.get("region_seconds")
         sampled = record is not None and record.mode == "sampled" and sampling is not None
         measured = _Measured(
             work,

@@ -48,60 +48,60 @@ class Expansion:
         self.folders: dict[str, str] = {}
         self.provenance: dict[str, dict[str, str]] = {}
 
-    def add(self, number: int, line: Group) -> None:
+    def add(self, number: int, group: Group) -> None:
         """Add the points of the group of this number, or note the mistakes there."""
         file, where = self._file, ("lines", number)
-        axes = {key: as_list(value) for key, value in (line.model_extra or {}).items()}
+        axes = {key: as_list(value) for key, value in (group.model_extra or {}).items()}
         for key in [key for key, values in axes.items() if not values]:
             self._mistakes.add(f"lines[{number}]: {key}: an empty list is not allowed", *where, key)
             del axes[key]
-        batches = line.batch or file.batch
+        batches = group.batch or file.batch
         most = LARGEST_SEED - (max(batches) - 1)
         self._mistakes.check(lambda: check_int("seed", file.seed, minimum=0, maximum=most))
-        names = itertools.product(line.size or file.size, line.backbone, line.sampler)
+        names = itertools.product(group.size or file.size, group.backbone, group.sampler)
         for (size, backbone, name), *values in itertools.product(names, *axes.values()):
             asked = dict(zip(axes, values, strict=True))
-            self._add(number, line, (size, backbone, name), asked)
+            self._add(number, group, (size, backbone, name), asked)
 
     def _add(
-        self, number: int, line: Group, names: tuple[str, str, str], asked: dict[str, Any]
+        self, number: int, group: Group, names: tuple[str, str, str], asked: dict[str, Any]
     ) -> None:
         """Add the points of a size, backbone, sampler and choice of options."""
         size, backbone, name = names
         file, where = self._file, ("lines", number)
         sampler = self._sampler(where, name, asked)
         if backbone.startswith(FOLDER):
-            place = Path(backbone.removeprefix(FOLDER)).expanduser()
-            backbone = f"{FOLDER}{self._base_folder / place}"
+            path = Path(backbone.removeprefix(FOLDER)).expanduser()
+            backbone = f"{FOLDER}{self._base_folder / path}"
         found: list[BackboneInfo] = []
         if not self._mistakes.check(lambda: found.append(backbone_info(backbone)), *where):
             return
-        (there,) = found
-        if there.folder and line.size is None:
-            size = there.default_size  # the size of the others says nothing of a folder
-        checks = [lambda: there.check_size(size), lambda: self._one_folder(there)]
+        (info,) = found
+        if info.folder and group.size is None:
+            size = info.default_size  # the size of the others says nothing of a folder
+        checks = [lambda: info.check_size(size), lambda: self._one_folder(info)]
         if backbone not in OWN and file.kernels:
             from dlm_bench.sweep.kernels import check_unmask_kernels  # with torch
 
             checks.append(lambda: check_unmask_kernels(file.kernels))
         if sampler is not None:
             checks.append(lambda: sampler.check_backbone(backbone))
-            checks.append(lambda: self._origin(backbone, there.name, name))
+            checks.append(lambda: self._origin(backbone, info.name, name))
         if self._mistakes.any(checks, *where) or sampler is None:
             return
         shapes = itertools.product(
-            line.batch or file.batch,
-            line.prompt_len or file.prompt_len,
-            line.lengths or file.lengths,
+            group.batch or file.batch,
+            group.prompt_len or file.prompt_len,
+            group.lengths or file.lengths,
         )
 
         def points() -> None:
             for batch, prompt_len, length in shapes:
                 sampler.check_timed(length, prompt_len)
-                sampler.check_supports(there.name, there.supports, length, prompt_len)
-                there.check_length(length, prompt_len)
+                sampler.check_supports(info.name, info.supports, length, prompt_len)
+                info.check_length(length, prompt_len)
                 point = Point(
-                    backbone=there.name,
+                    backbone=info.name,
                     size=size,
                     sampler=name,
                     options=sampler.options(),

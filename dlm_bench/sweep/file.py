@@ -115,7 +115,7 @@ class File(BaseModel):
     lines: Annotated[list[Group], NonEmpty]
 
 
-# In the place of what is missing or wrong, so that the rest can be looked at.
+# Stands in for a missing or wrong value, so the rest can be checked.
 _STAND_IN = {"name": "x", "size": "tiny", "lengths": 8}
 _MINIMAL_GROUP = {"backbone": "diffutran", "sampler": "full"}
 _CHOICES: dict[str, tuple[str, ...]] = {"mode": get_args(Mode), "graphs": get_args(Graphs)}
@@ -177,7 +177,7 @@ def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:
     if error["type"] == "extra_forbidden":
         _note_unknown(key, content, mistakes)
         return
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where)[1:]
+    key_path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where)[1:]
     in_line = key == "lines" and len(where) > 2
     table, name = (content["lines"][where[1]], where[2]) if in_line else (content, key)
     if error["type"] == "missing":
@@ -189,9 +189,9 @@ def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:
             mistakes.add(text, "lines", where[1], close[0])
             return
         if in_line:
-            mistakes.add(f"{place}: missing; every line needs it", *where)
+            mistakes.add(f"{key_path}: missing; every line needs it", *where)
     else:
-        mistakes.add(f"{place}: {_why(error, str(where[-1]))}", *where)
+        mistakes.add(f"{key_path}: {_why(error, str(where[-1]))}", *where)
     if (in_line and name in _MINIMAL_GROUP) or (key == "lines" and len(where) == 2):
         mistakes.broken.add(where[1])
         content["lines"][where[1]] = dict(_MINIMAL_GROUP)

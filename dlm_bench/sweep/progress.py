@@ -67,7 +67,7 @@ class SweepProgress:
         self._open.add(index)
         self._now = self._names_of_running()
         if not self._console.is_terminal:
-            self._say(f"[{self._place()}] {self._points[index][0].describe()}: started")
+            self._say(f"[{self._position()}] {self._points[index][0].describe()}: started")
 
     def improve(self, index: int, number: int, count: int) -> None:
         """Show that a measured point starts again, the `number`th of `count`, for a smaller
@@ -88,7 +88,7 @@ class SweepProgress:
         """Show the result of a point, measured in `seconds`."""
         self._open.discard(index)
         begun = self._running.pop(index, None)
-        place = self._improving or f"{self._count - len(self._open)}/{self._count}"
+        position = self._improving or f"{self._count - len(self._open)}/{self._count}"
         point, work, passes = self._points[index]
         if begun is not None:
             self._now = self._names_of_running() or self._now
@@ -97,13 +97,13 @@ class SweepProgress:
             self._time_left.learn(point, work, seconds, overhead, passes, record)
         self._last = f"{point.describe()}: {outcome(record)}"
         if record.status != "ok" and self._console.is_terminal:
-            self._console.print(Text(f"[{place}] {self._last}", style="red"))
+            self._console.print(Text(f"[{position}] {self._last}", style="red"))
         elif not self._console.is_terminal:
             goes_on = (self._open or self._improving) and begun is not None
             left = f"; {self._left()}" if goes_on else ""
-            self._say(f"[{place}] {self._last}{left}")
+            self._say(f"[{position}] {self._last}{left}")
 
-    def _place(self) -> str:
+    def _position(self) -> str:
         return f"{self._count - len(self._open) + len(self._running)}/{self._count}"
 
     def _names_of_running(self) -> str:
@@ -139,8 +139,8 @@ class SweepProgress:
             f"{elapsed} gone, {self._left()}",
         )
         lines = [("now ", self._now), ("last", self._last)]
-        said = (Text(f"{name} {text}", overflow="ellipsis", no_wrap=True) for name, text in lines)
-        return Group(row, *said)
+        texts = (Text(f"{name} {text}", overflow="ellipsis", no_wrap=True) for name, text in lines)
+        return Group(row, *texts)
 
 
 def duration(seconds: float) -> str:

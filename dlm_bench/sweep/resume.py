@@ -40,27 +40,29 @@ def _anywhere(point: Point) -> str:
 
 def _differences(plan: Plan, point: Point, record: Record) -> str:
     asked: dict[str, Any] = asked_of(plan.sweep.measuring.model_dump())
-    there: dict[str, Any] = {name: getattr(record, name) for name in ("warmup", "repeats", "seed")}
+    measured: dict[str, Any] = {
+        name: getattr(record, name) for name in ("warmup", "repeats", "seed")
+    }
     if asked["mode"] != "auto":  # of an older record only what it came to is known
-        there["mode"] = record.mode
-    there |= record.settings
+        measured["mode"] = record.mode
+    measured |= record.settings
     for name in ("dtype", "device"):
-        asked[name], there[name] = getattr(point, name), getattr(record.point, name)
+        asked[name], measured[name] = getattr(point, name), getattr(record.point, name)
     asked["hardware"] = plan.environment["hardware"]
-    there["hardware"] = record.environment.get("hardware", "unknown")
+    measured["hardware"] = record.environment.get("hardware", "unknown")
     if asked["hardware"] == ANY_HARDWARE:
         del asked["hardware"]
     asked["dlm-bench"] = __version__
-    there["dlm-bench"] = record.environment.get("dlm-bench", __version__)
-    told = [
-        f"{name} {_said(there[name])}, here {_said(asked[name])}"
+    measured["dlm-bench"] = record.environment.get("dlm-bench", __version__)
+    differences = [
+        f"{name} {_text(measured[name])}, here {_text(asked[name])}"
         for name in asked
-        if name in there and there[name] != asked[name]
+        if name in measured and measured[name] != asked[name]
     ]
-    return "; ".join(told) or "which their records do not name"
+    return "; ".join(differences) or "which their records do not name"
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{name}={each}" for name, each in value.items()) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from dlm_bench.results.record import Record
 from dlm_bench.results.store import append_record, read_appended
 from dlm_bench.sweep.plan import Plan
 
-POLL_SECONDS = 0.5  # between two looks at points that others are at
+POLL_SECONDS = 0.5  # between two looks for records of other sweeps
 
 Result = tuple[int, Record, float]
 

@@ -117,3 +117,33 @@ def test_a_point_under_way_takes_what_is_left_of_its_seconds():
         [load_of(1024)] * 2, at_once=2, elapsed=[450.0, 0.0]
     ) == pytest.approx(600)
     assert left.reliable_seconds([load_of(1024)], elapsed=[700.0]) == 0
+
+
+def point(backbone, length=64, sampler="full"):
+    return Point(backbone=backbone, size="tiny", sampler=sampler, length=length)
+
+
+def test_the_time_left_is_the_work_left_at_the_rate_of_what_is_most_alike():
+    left = TimeLeft()
+    assert left.seconds([(point("diffutran"), 5.0)]) is None
+    left.learn(point("diffutran"), work=10.0, seconds=1.0, overhead=0.0)
+    left.learn(point("diffumamba"), work=10.0, seconds=3.0, overhead=0.0)
+    other = point("diffumamba", sampler="block-cache")
+    assert left.seconds([(other, 5.0)]) == pytest.approx(1.5), "of the same backbone"
+    left.learn(other, work=10.0, seconds=9.0, overhead=0.0)
+    assert left.seconds([(other, 5.0)]) == pytest.approx(4.5)
+    assert left.seconds([(point("diffumamba"), 5.0)]) == pytest.approx(1.5)
+    unseen = point("diffumamba-h")
+    assert left.seconds([(unseen, 5.0)]) == pytest.approx(1.0), "of the same sampler"
+    unseen = point("ar-mamba", sampler="ar")
+    assert left.seconds([(unseen, 6.0)]) == pytest.approx(2.6), "of all"
+    assert left.seconds([]) == 0
+
+
+def test_the_time_left_counts_a_start_of_each_model_to_come():
+    left = TimeLeft()
+    left.learn(point("diffutran"), work=1.0, seconds=1.0, overhead=4.0)
+    left.learn(point("diffutran", 128), work=1.0, seconds=1.0, overhead=0.0)
+    assert left.seconds([(point("diffutran", 256), 1.0)]) == pytest.approx(1.0)
+    to_come = [(point("diffumamba", 64), 1.0), (point("diffumamba", 128), 1.0)]
+    assert left.seconds(to_come) == pytest.approx(6.0)

@@ -4,30 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from support.sweep_files import VALID, load
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.sweep.file import SHIPPED
 from dlm_bench.sweep.load import load_sweep
-from dlm_bench.sweep.mistakes import Mistakes
-
-VALID = """
-name = "test"
-size = "tiny"
-dtype = "float32"
-lengths = [64, 128]
-
-[[lines]]
-backbone = ["diffutran", "diffumamba"]
-sampler = "block-cache"
-tokens_per_step = [8, 16]
-commit = "fused"
-"""
-
-
-def load(tmp_path, text):
-    path = tmp_path / "s.toml"
-    path.write_text(text)
-    return load_sweep(path)
 
 
 def test_lists_multiply_and_every_option_is_written_out(tmp_path):
@@ -71,123 +52,6 @@ def test_a_point_that_two_lines_ask_for_is_measured_once(tmp_path):
 def test_a_line_may_have_its_own_lengths_and_size(tmp_path):
     sweep = load(tmp_path, VALID + 'lengths = [32]\nsize = "small"\n')
     assert {(p.size, p.length) for p in sweep.points} == {("small", 32)}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("lengths = [64, 128]", "lenghts = [64]\nlengths = [64]", "did you mean 'lengths'"),
-        ("tokens_per_step", "tokens_per_stp", r"lines\[0\]: tokens_per_stp: .*tokens_per_step"),
-        ('"fused"', '"fusd"', r"commit: 'fusd' .*did you mean 'fused'"),
-        ('"diffutran", ', '"diffutan", ', r"backbone: 'diffutan' .*did you mean 'diffutran'"),
-        ('"diffutran", ', '"ar-mamba", ', r"'ar-mamba' does not decode with .*'block-cache'"),
-        ('"block-cache"', '"block-cash"', r"sampler: 'block-cash'"),
-        ("[8, 16]", "[8, 64]", r"tokens_per_step: 64 .*at most block_size \(32\)"),
-        ("[8, 16]", "[]", "tokens_per_step: an empty list"),
-        ("[8, 16]", '"8"', "tokens_per_step: '8' is not allowed"),
-        ("[64, 128]", "[64, -128]", r"lengths\[1\]: -128 is not allowed"),
-        ("[64, 128]", "[]", "lengths"),
-        ("[64, 128]", "[99999999999999999999]", r"lengths\[0\]: 9+ is not allowed"),
-        ("commit =", "name =", r"lines\[0\]: name: sampler 'block-cache' has no such option"),
-        ("[64, 128]", "[64.5]", r"lengths\[0\]: 64.5 is not allowed"),
-        ('"tiny"', '"huge"', "size: 'huge'"),
-        ('"float32"', '"int8"', "dtype: 'int8'"),
-        ('name = "test"', "", "name: missing"),
-        ('name = "test"', 'name = "test"\ndevice = "meta"', "device: 'meta' has no weights"),
-        ('name = "test"', 'name = "../test"', "name: '../test' is not allowed"),
-        ('name = "test"', 'name = "test"\nmode = "exakt"', "mode: 'exakt' is not allowed"),
-        ('name = "test"', 'name = "test"\nrepeats = 0', "repeats: 0 is not allowed"),
-        ('name = "test"', 'name = "test"\nrepeats = 99999', "repeats: 99999 is not allowed"),
-        ('name = "test"', 'name = "test"\ntimeout = -1', "timeout: -1 is not allowed"),
-        ('name = "test"', 'name = "test"\ntimeout = true', "timeout: True is not allowed"),
-        ('name = "test"', 'name = "test"\nmemory_limit = 8', "memory_limit: 8 is not .* 512MiB"),
-        ('name = "test"', 'name = "test"\nmemory_limit = "0GiB"', "'0GiB' is not allowed"),
-        ('name = "test"', 'name = "test"\ndevice = "tpu"', "device: 'tpu'"),
-        ("[[lines]]", "[lines]", "lines"),
-        ("[[lines]]", "[[lines", "not valid TOML"),
-    ],
-)
-def test_a_mistake_is_named_in_one_line_before_anything_runs(tmp_path, old, new, message):
-    assert old in VALID
-    with pytest.raises(ConfigError, match=message) as error:
-        load(tmp_path, VALID.replace(old, new, 1))
-    assert "\n" not in str(error.value)
-
-
-MANY = """name = "test"
-size = "tiny"
-lengths = 32
-mode = "exakt"
-commit = "fused"
-
-[[line]]
-backbone = "diffutran"
-sampler = "block-cache"
-comit = "fused"
-dtype = "float32"
-block_size = -1
-
-[[line]]
-backbon = "diffutrn"
-sampler = ["full", "ful"]
-batchs = 3
-"""
-
-
-def test_all_mistakes_of_a_file_are_told_at_once_each_with_its_line(tmp_path):
-    with pytest.raises(ConfigError) as error:
-        load(tmp_path, MANY)
-    told = [line.removeprefix(f"{tmp_path / 's.toml'}:") for line in str(error.value).splitlines()]
-    wanted = [
-        ("4: mode: 'exakt' ", "did you mean 'exact'"),
-        ("5: commit: no such key", "a sampler stands in a line"),
-        ("7: line: no such key", "did you mean 'lines'"),
-        ("10: lines[0]: comit: ", "did you mean 'commit'"),
-        ("11: lines[0]: dtype: ", "stands above the first [[lines]]"),
-        ("12: lines[0]: block_size: -1 is not allowed", ""),
-        ("14: lines[1]: backbone: 'diffutrn'", "did you mean 'diffutran'"),
-        ("15: lines[1]: backbon: no such key", "did you mean 'backbone'"),
-        ("16: lines[1]: sampler: 'ful'", "did you mean 'full'"),
-        ("17: lines[1]: batchs: ", "did you mean 'batch'"),
-    ]
-    assert len(told) == len(wanted)
-    for text, (start, hint) in zip(told, wanted, strict=True):
-        assert text.startswith(start)
-        assert hint in text
-
-
-def test_a_long_list_of_mistakes_ends(tmp_path):
-    lines = "".join(f'[[lines]]\nbackbone = "b{n}"\nsampler = "full"\n' for n in range(30))
-    with pytest.raises(ConfigError) as error:
-        load(tmp_path, f'name = "t"\nsize = "tiny"\nlengths = 8\n{lines}')
-    told = str(error.value).splitlines()
-    assert len(told) == 21
-    assert told[-1].endswith("s.toml: 10 more")
-
-
-def test_a_mistake_stands_at_the_line_of_its_field_however_its_text_begins():
-    mistakes = Mistakes("s.toml", {("lines", 0): 3, ("lines", 0, "commit"): 5})
-    mistakes.note(ConfigError("none of these can be fused", field="commit"), "lines", 0)
-    with pytest.raises(ConfigError, match=r"^s\.toml:5: lines\[0\]: none of these"):
-        mistakes.end()
-
-
-def test_a_wrong_value_above_the_groups_is_told_by_its_own_key_and_says_for_which_group(tmp_path):
-    groups = "".join(
-        f'[[lines]]\nbackbone = "diffutran"\nsampler = "full"\n{size}'
-        for size in ('size="tiny"\n', "")
-    )
-    with pytest.raises(ConfigError) as error:
-        load(tmp_path, f'name = "t"\nsize = "hug"\nlengths = 8\n{groups}')
-    (told,) = str(error.value).splitlines()
-    assert told.startswith(f"{tmp_path / 's.toml'}:2: size: 'hug' is not known")
-    assert told.endswith(" (in lines[1])")
-
-
-def test_what_is_missing_is_told_in_one_line(tmp_path):
-    with pytest.raises(ConfigError) as error:
-        load(tmp_path, "\n")
-    assert str(error.value).endswith("name, size, lengths, lines: missing; every sweep needs them")
 
 
 def test_a_scalar_is_a_list_of_one_everywhere(tmp_path):

@@ -14,7 +14,6 @@ from support import quick_worker as quick
 from support.processes import QUICK, gone, quick_plan, quick_sweep, wait_until, workers_of
 
 from dlm_bench.results.record import Point
-from dlm_bench.sweep.eta import TimeLeft
 from dlm_bench.sweep.run import Executor, WorkerError
 from dlm_bench.sweep.worker.process import WorkerFailure, WorkerProcess
 
@@ -106,7 +105,8 @@ def test_a_kill_is_blamed_on_the_memory_only_if_the_kernel_says_so(monkeypatch):
     statuses = []
     for _ in range(3):
         worker = WorkerProcess(QUICK)
-        job = {"measure": point("diffutran", quick.KILLED).model_dump(), "measuring": {}}
+        killed = Point(backbone="diffutran", size="tiny", sampler="full", length=quick.KILLED)
+        job = {"measure": killed.model_dump(), "measuring": {}}
         with pytest.raises(WorkerFailure) as failure:
             worker.ask(job)
         statuses.append((failure.value.status, str(failure.value).partition("9)")[2]))
@@ -288,33 +288,3 @@ def test_the_parent_never_imports_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == "False"
-
-
-def point(backbone, length=64, sampler="full"):
-    return Point(backbone=backbone, size="tiny", sampler=sampler, length=length)
-
-
-def test_the_time_left_is_the_work_left_at_the_rate_of_what_is_most_alike():
-    left = TimeLeft()
-    assert left.seconds([(point("diffutran"), 5.0)]) is None
-    left.learn(point("diffutran"), work=10.0, seconds=1.0, overhead=0.0)
-    left.learn(point("diffumamba"), work=10.0, seconds=3.0, overhead=0.0)
-    other = point("diffumamba", sampler="block-cache")
-    assert left.seconds([(other, 5.0)]) == pytest.approx(1.5), "of the same backbone"
-    left.learn(other, work=10.0, seconds=9.0, overhead=0.0)
-    assert left.seconds([(other, 5.0)]) == pytest.approx(4.5)
-    assert left.seconds([(point("diffumamba"), 5.0)]) == pytest.approx(1.5)
-    unseen = point("diffumamba-h")
-    assert left.seconds([(unseen, 5.0)]) == pytest.approx(1.0), "of the same sampler"
-    unseen = point("ar-mamba", sampler="ar")
-    assert left.seconds([(unseen, 6.0)]) == pytest.approx(2.6), "of all"
-    assert left.seconds([]) == 0
-
-
-def test_the_time_left_counts_a_start_of_each_model_to_come():
-    left = TimeLeft()
-    left.learn(point("diffutran"), work=1.0, seconds=1.0, overhead=4.0)
-    left.learn(point("diffutran", 128), work=1.0, seconds=1.0, overhead=0.0)
-    assert left.seconds([(point("diffutran", 256), 1.0)]) == pytest.approx(1.0)
-    to_come = [(point("diffumamba", 64), 1.0), (point("diffumamba", 128), 1.0)]
-    assert left.seconds(to_come) == pytest.approx(6.0)

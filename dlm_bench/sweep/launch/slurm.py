@@ -108,17 +108,17 @@ class Jobs:
         """Say in a few words how a job ended: Slurm's word, if still known, and the last line of
         the log."""
         try:
-            told = _ask("scontrol", "show", "job", job.number, "--oneliner")
+            answer = _ask("scontrol", "show", "job", job.number, "--oneliner")
         except SlurmError:
-            told = ""  # some minutes after the end it is forgotten
-        words = dict(word.split("=", 1) for word in told.split() if "=" in word)
+            answer = ""  # Slurm forgets a job some minutes after the end
+        words = dict(word.split("=", 1) for word in answer.split() if "=" in word)
         log = self.folder / f"{job.number}_0_log.out"
         try:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         except OSError:
             lines = []
-        said = f": {lines[-1].strip()}" if lines else ""
-        return f"{words.get('JobState', 'over')}{said} (log: {log})"
+        last = f": {lines[-1].strip()}" if lines else ""
+        return f"{words.get('JobState', 'over')}{last} (log: {log})"
 
     def _task_file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -208,6 +208,6 @@ def _ask(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]} gave no answer within {ANSWER_SECONDS:g} s") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines()
-        raise SlurmError(said[0] if said else f"{command[0]} failed") from None
+        lines = error.stderr.strip().splitlines()
+        raise SlurmError(lines[0] if lines else f"{command[0]} failed") from None
     return done.stdout

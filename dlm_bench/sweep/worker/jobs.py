@@ -86,26 +86,26 @@ class JobServer:
     def _load_model(self, point: Point, measuring: Measuring) -> Model:
         folder = measuring.folders.get(point.backbone)
         name = point.backbone if folder is None else f"{FOLDER}{folder}"
-        place = (name, point.size, point.device, point.dtype)
+        target = (name, point.size, point.device, point.dtype)
         kernels = tuple(sorted(measuring.kernels.items()))
-        wanted = (*place, measuring.seed, kernels, measuring.random_weights)
+        key = (*target, measuring.seed, kernels, measuring.random_weights)
         self._kernels = {}
-        if wanted not in self._models:
+        if key not in self._models:
             # Free a large one before the new one is there.
             self._models = {
                 key: m for key, m in self._models.items() if weight_bytes(m) <= SMALL_MODEL_BYTES
             }
             gc.unfreeze()
             gc.collect()
-            self._models[wanted] = build_model(
-                *place,
+            self._models[key] = build_model(
+                *target,
                 seed=measuring.seed,
                 kernels=measuring.kernels,
                 random_weights=measuring.random_weights,
             )
-            gc.freeze()  # what lives this long need not be looked through after every point
-        self._kernels = self._models[wanted].kernels.named()
-        return self._models[wanted]
+            gc.freeze()  # a long-lived model need not be scanned after every point
+        self._kernels = self._models[key].kernels.named()
+        return self._models[key]
 
 
 def _plan(job: PlanJob) -> Planned | Refused:

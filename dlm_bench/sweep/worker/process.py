@@ -18,12 +18,12 @@ from dlm_bench.results.record import Status
 from dlm_bench.sweep.worker.messages import Failed, Failure
 from dlm_bench.waiting import wait_passively
 
-PACKAGE = Path(__file__).resolve().parents[3]  # where the dlm_bench that runs here is
+PACKAGE = Path(__file__).resolve().parents[3]  # holds this dlm_bench
 WORKER = (sys.executable, "-P", "-m", "dlm_bench.worker")
 START_SECONDS = 300.0  # imports from a cold network disk take a minute
-POLL_SECONDS = 1.0  # between two looks at whether it lives; rare, as it is measuring
-SURVIVE_SECONDS = 0.3  # between the kills of a job's processes there are some milliseconds
-TAIL_BYTES = 4096  # bytes of its stderr that are searched for what it said last
+POLL_SECONDS = 1.0  # between checks of a worker; rare, as it is measuring
+SURVIVE_SECONDS = 0.3  # the kills of a job's processes are some milliseconds apart
+TAIL_BYTES = 4096  # of stderr, searched for the last words
 _NO_MEMORY = (
     "MemoryError",
     "bad_alloc",
@@ -64,7 +64,7 @@ class WorkerProcess:
         wait: bool = True,
     ) -> None:
         self._oom_kills = _oom_kills()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (stop closes it)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (stop closes it)
         self._unread = b""
         self._answers, theirs = os.pipe()
         # That package, whatever lies in the current folder (hence also -P).
@@ -75,8 +75,8 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [*command, "--answers", str(theirs), "--parent", str(os.getpid())],
                 stdin=subprocess.PIPE,
-                stdout=self._said,
-                stderr=self._said,
+                stdout=self._output,
+                stderr=self._output,
                 pass_fds=(theirs,),
                 start_new_session=True,
                 env=_environment(variables) | {"PYTHONPATH": path},
@@ -131,7 +131,7 @@ class WorkerProcess:
             self._process.stdin.close()  # type: ignore[union-attr]
         os.close(self._answers)
         self._answers = -1
-        self._said.close()
+        self._output.close()
 
     def _next_answer(self, timeout: float | None) -> dict[str, Any]:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -189,8 +189,8 @@ class WorkerProcess:
 
     def _last_words(self) -> str:
         """Return the last line on the worker's stdout or stderr."""
-        size = os.fstat(self._said.fileno()).st_size
-        tail = os.pread(self._said.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES))
+        size = os.fstat(self._output.fileno()).st_size
+        tail = os.pread(self._output.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES))
         lines = [line.strip() for line in tail.decode(errors="replace").splitlines()]
         return next((line for line in reversed(lines) if line), "")
 
