@@ -1,4 +1,4 @@
-"""Claims on the points of a results file, so that sweeps which share the file share the work."""
+"""Claims on the points of a results file: sweeps with the same file share the work."""
 
 import errno
 import os
@@ -15,13 +15,13 @@ OFFSETS = 1 << 62  # of the bytes that stand for points; an offset is a signed 6
 
 
 class Claims:
-    """The points that this process measures, each a lock on a byte of the empty file OUTPUT.claims.
+    """The points of this process, each a lock on a byte of the empty file OUTPUT.claims.
 
-    The kernel drops the locks of a process when it ends, however it ends: no claim is ever stale.
-    The last process removes the file; after a kill it lies there, empty, until the next sweep.
-    These are POSIX locks, which network file systems keep too, and which a process loses when it
-    closes any descriptor of the file: nothing else opens it. Where there are no locks (Windows) or
-    no file can be made, every claim is granted.
+    The kernel drops the locks at the end of a process, even of a killed process: no claim is ever
+    stale. The last process removes the file; after a kill the empty file stays until the next
+    sweep. The locks are POSIX locks, for network file systems. A process loses POSIX locks by
+    closing any descriptor of the file, so nothing else opens the file. Without locks (Windows) or
+    without a file every claim is granted.
     """
 
     def __init__(self, output: str | os.PathLike[str]) -> None:
@@ -62,8 +62,8 @@ class Claims:
         self._fd = -1
 
     def take(self, identity: str) -> bool:
-        """Claim a point; False if another process has it. A lock that cannot be had for any other
-        reason is granted with a warning: to wait for it would be to wait for ever."""
+        """Claim a point; False if another process has the point. After any other failure of the
+        lock the claim is granted with a warning: waiting would have no end."""
         if self._fd < 0:
             return True
         import fcntl

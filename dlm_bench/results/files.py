@@ -1,4 +1,4 @@
-"""Output files: each is written beside its place and renamed into it, whole or not at all."""
+"""Output files, written under another name and renamed: whole or not at all."""
 
 import contextlib
 import errno
@@ -17,10 +17,10 @@ from dlm_bench.results.store import locked
 def replacing(
     path: str | os.PathLike[str], what: str, error: type[DlmBenchError] = ResultsError
 ) -> Iterator[Path]:
-    """Give a new file to write, which takes the place of `path` when the block ends.
+    """Give a new file to write, to replace `path` at the end of the block.
 
-    Where the block raises, the old file stays and the new one is removed.
-    The file has the mode of the old one, or the umask's. A path of another kind, such as
+    If the block raises, the old file stays and the new file is removed.
+    The file has the mode of the old file, or of the umask. A path of another kind, such as
     /dev/stdout, is written in place. An OSError becomes an `error` of `what` and the path.
     """
     try:
@@ -55,7 +55,7 @@ def write_file(
     what: str,
     error: type[DlmBenchError] = ResultsError,
 ) -> None:
-    """Write a file as `replacing` does, a text as UTF-8, creating its folder."""
+    """Write a file by `replacing`, a text as UTF-8, and create the folder."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as caught:
@@ -67,8 +67,8 @@ def write_file(
 
 
 def append_text(path: str | os.PathLike[str], text: str, what: str) -> None:
-    """Append to a file that others write to, too, to a pipe or a device. Where that fails, nothing
-    of the text stays in a file."""
+    """Append to a file with other writers, to a pipe or a device. After a failure nothing of the
+    text stays in a file."""
     try:
         with open(path, "ab", buffering=0) as file, locked(file.fileno()):
             content, found = text.encode(), os.fstat(file.fileno())
@@ -87,7 +87,7 @@ def append_text(path: str | os.PathLike[str], text: str, what: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk take the file: some file systems only now say that there is no room."""
+    """Have the disk take the file: some file systems only now report a full disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

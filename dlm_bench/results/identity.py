@@ -1,4 +1,4 @@
-"""The identity of a measurement: a hash by which `sweep --resume` finds records."""
+"""The identity of a measurement: the hash for `sweep --resume`."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ def identity(
     hardware: str,
     origin: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The identity of measuring a point: equal for equal questions to equal hardware.
+    """Return the identity of a measurement, equal for the same question to the same hardware.
 
-    `measuring` holds all settings of `sweep.load.Measuring` by name; `hardware` is what the
-    environment calls the device, with the threads of a CPU. `origin` is what the point's backbone
-    and sampler are, by these kinds, where they are not this project's own. The version of dlm-bench
-    and of the record's schema are part of it, the commit is not: a resumed study survives an edit
-    of a comment. A limit on time or memory is not part of it either, as it changes no number, and
-    nor is where a folder lies.
+    measuring: all measuring settings by name. hardware: the device as in the environment, with the
+    threads of a CPU. origin: provenance of a backbone or sampler from a plug-in or a folder.
+
+    The versions of dlm-bench and of the schema are part of the identity. The commit is not: a
+    resumed study survives an edit of a comment. Limits on time and memory and the paths of folders
+    are not, as they change no number.
     """
     asked: dict[str, Any] = {
         "point": point.asked(),
@@ -43,13 +43,13 @@ def identity(
 
 
 def point_key(point: Point, *without: str) -> str:
-    """Return a key that equal points share, or points that differ only in the fields `without`."""
+    """Return a key, equal for points with the same fields apart from those of `without`."""
     return point.model_dump_json(exclude=set(without))
 
 
 def asked_of(measuring: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of measuring that a number depends on: all but where folders lie and, of exact
-    timing, how to sample."""
+    """Return the settings with an effect on numbers: all but the paths of folders and, for exact
+    timing, the settings of sampling."""
     unused = MODEL_SOURCES + (SAMPLING if measuring["mode"] == "exact" else ())
     return {name: value for name, value in measuring.items() if name not in unused}
 

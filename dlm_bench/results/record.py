@@ -1,4 +1,4 @@
-"""The record of one measured point: what was asked, what was run, and every repeat's time."""
+"""The record of a measured point: the settings, the schedule, and the time of every repeat."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 SCHEMA_VERSION = 1
 ORDINARY = {("temperature", 0.0), ("unmask", "confidence")}  # options that go without saying
 
-# What is asked for; a measured record never says "auto" but what that came to.
+# As asked for; a measured record has a mode in the place of "auto".
 Mode = Literal["exact", "sampled", "auto"]
 Graphs = Literal["auto", "require", "off"]
 Seconds = Annotated[float, Field(gt=1e-12, allow_inf_nan=False)]
@@ -19,7 +19,7 @@ Status = Literal["ok", "oom", "error", "timeout", "skipped"]
 
 
 def mean_of(seconds: list[float]) -> float | None:
-    """The mean over the repeats; None where there are none."""
+    """Return the mean over the repeats; None without repeats."""
     return fmean(seconds) if seconds else None
 
 
@@ -48,14 +48,13 @@ class Point(BaseModel):
     device: str = "cpu"
 
     def asked(self) -> dict[str, Any]:
-        """The fields by name, as a worker is asked for them; `prompt_len` only where there is one,
-        so that other points are the same to versions that know of no prompts."""
+        """Return the fields by name, as sent to a worker; `prompt_len` only with a prompt, so all
+        other points are the same to versions without prompts."""
         return self.model_dump(exclude=None if self.prompt_len else {"prompt_len"})
 
     def describe(self) -> str:
-        """A short name for progress lines, e.g. `diffumamba small block-cache p=8 L=4096`.
-
-        Options that say nothing out of the ordinary are left out.
+        """Return a short name for progress lines, e.g. `diffumamba small block-cache p=8 L=4096`,
+        without ordinary options.
         """
         parts = [self.backbone, self.size, self.sampler]
         short = {"tokens_per_step": "p", "block_size": "B"}
@@ -71,7 +70,7 @@ class Point(BaseModel):
 
 
 class PassTiming(BaseModel):
-    """Times of one pass of the schedule (sampled mode): seconds[i] belongs to repeat i."""
+    """Times of a pass of the schedule (sampled mode): seconds[i] belongs to repeat i."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -141,17 +140,17 @@ class Record(BaseModel):
 
     @property
     def mean_seconds(self) -> float | None:
-        """Mean seconds of one decode over the repeats; None where nothing was timed."""
+        """Mean seconds of a decode over the repeats; None if nothing was timed."""
         return mean_of(self.seconds)
 
     @property
     def tokens(self) -> int:
-        """Tokens, of all sequences, that `seconds` generated."""
+        """Tokens of all sequences generated in `seconds`."""
         return self.timed_tokens or self.point.batch * self.point.length
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens generated in the mean decode per second of it (see `tokens`)."""
+        """Tokens of a decode (see `tokens`) over the mean seconds."""
         mean = self.mean_seconds
         return self.tokens / mean if mean else None
 
@@ -163,8 +162,7 @@ class Record(BaseModel):
 
     @property
     def tokens_per_pass(self) -> float | None:
-        """Tokens of a sequence that a pass unmasks, on average over those that unmask any; None
-        where the record does not say."""
+        """Mean tokens of a sequence unmasked in a pass, commits aside; None in older records."""
         passes = self.decoding_passes
         return self.tokens / self.point.batch / passes if passes else None
 

@@ -1,4 +1,4 @@
-"""Append-only JSONL: one record a line, so that a crash can tear the last line and no other."""
+"""Append-only JSONL: a record a line, so a crash can tear the last line and no other."""
 
 import codecs
 import errno
@@ -33,8 +33,8 @@ def append_record(
 ) -> None:
     """Append a record to a file; create file and folder if needed.
 
-    The line is written in a single call under an exclusive lock, so that sweeps may share a file,
-    and synced before the return. After a torn line of a killed writer the record starts on a new
+    The line is written in a single call under an exclusive lock, so sweeps may share a file, and
+    synced before the return. After a torn line of a killed writer the record starts on a new
     line. `wrote` is called as soon as the record is in the file, before the sync. Raises
     ResultsError if the file cannot be written.
     """
@@ -65,7 +65,7 @@ def append_record(
 
 
 def _write_whole(fd: int, line: bytes, size: int) -> None:
-    """Write a line at the end of a file of `size` bytes, or nothing of it. Raises OSError."""
+    """Write a line at the end of a file of `size` bytes, whole or not at all. Raises OSError."""
     try:
         if os.write(fd, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -77,8 +77,8 @@ def _write_whole(fd: int, line: bytes, size: int) -> None:
 
 @contextmanager
 def locked(fd: int) -> Iterator[None]:
-    """Hold the lock of an open file. Where there is none to be had (Windows, some network disks),
-    O_APPEND alone keeps writers apart."""
+    """Hold the lock of an open file. Without locks (Windows, some network disks) O_APPEND alone
+    keeps writers apart."""
     try:
         import fcntl
 
@@ -95,7 +95,7 @@ def locked(fd: int) -> Iterator[None]:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ResultsError if records cannot be appended to `path`; leave nothing behind.
 
-    For before a measurement: a sweep of hours must not fail at its first record.
+    For use before a measurement: a sweep of hours must not fail at the first record.
     """
     try:
         if Path(path).exists():
@@ -109,7 +109,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def size_of(path: str | os.PathLike[str]) -> int:
-    """The bytes of a results file; 0 where there is none yet, or none that has a size."""
+    """Return the bytes of a results file; 0 for a missing file or a device."""
     try:
         return os.path.getsize(path) if os.path.isfile(path) else 0
     except OSError:
@@ -132,9 +132,8 @@ def read_records(path: str | os.PathLike[str], *, strict: bool = False) -> list[
 
 
 def read_appended(path: str | os.PathLike[str], start: int) -> tuple[list[Record], int]:
-    """The records in the whole lines of a results file from byte `start` on, and where they end:
-    the start of a later look. A file that is not there yet has none. Raises and warns as
-    `read_records` does."""
+    """Return the records in the whole lines from byte `start` on, and their end: the start of the
+    next call. A missing file has no records. Raises and warns as `read_records`."""
     if not os.path.isfile(path):  # or a device, which has no end
         return [], start
     content = _content(path, start)
@@ -156,12 +155,12 @@ def _content(path: str | os.PathLike[str], start: int = 0) -> bytes:
 def _records(
     path: str | os.PathLike[str], content: bytes, start: int = 0, strict: bool = False
 ) -> list[Record]:
-    """The records of the lines that begin at byte `start` of the file."""
+    """Parse the lines from byte `start` of the file."""
     records = []
     newer: list[int] = []  # lines
-    skipped: list[tuple[str, bool]] = []  # what is said of a line, and whether it is whole
+    skipped: list[tuple[str, bool]] = []  # the warning of a line, and True if it is whole
     if not start and _is_other(content):
-        raise ResultsError(f"results file {str(path)!r}: {_what_it_is(path, content)}")
+        raise ResultsError(f"results file {str(path)!r}: {_description(path, content)}")
     for each, line in enumerate(content.split(b"\n")):
         line = line.removeprefix(codecs.BOM_UTF8)  # of the file, or of one that was appended to it
         if not line.strip():
@@ -173,7 +172,7 @@ def _records(
                 newer.append(each)
             continue
         number = _number(path, start, each)
-        whole, version = _looked_at(line)
+        whole, version = _inspect(line)
         said = f"not a whole record ({damage})"
         if version > SCHEMA_VERSION:
             said = f"schema_version {version} is newer than {SCHEMA_VERSION}; upgrade dlm-bench"
@@ -194,14 +193,13 @@ def _records(
 
 
 def _is_other(content: bytes) -> bool:
-    """Recognise a file of several lines without any JSON object; each whole line of a results file
-    is one."""
+    """Recognise a file of several lines without any JSON object: no results file."""
     lines = [line for line in content.split(b"\n") if line.strip()]
     return len(lines) >= MOST_SAID and not any(_is_object(line) for line in lines)
 
 
-def _what_it_is(path: str | os.PathLike[str], content: bytes) -> str:
-    """Say what a file without a record is, and what to do."""
+def _description(path: str | os.PathLike[str], content: bytes) -> str:
+    """Describe a file without a record, with advice."""
     try:
         found = tomllib.loads(content.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
@@ -214,7 +212,7 @@ def _what_it_is(path: str | os.PathLike[str], content: bytes) -> str:
 def _shortened(
     path: str | os.PathLike[str], skipped: list[tuple[str, bool]]
 ) -> Iterator[tuple[str, bool]]:
-    """Yield the texts of the first skipped lines, and one for all others."""
+    """Yield the texts of the first skipped lines, and a text for all others."""
     yield from skipped[:MOST_SAID]
     more = skipped[MOST_SAID:]
     if more:
@@ -222,12 +220,12 @@ def _shortened(
 
 
 def _number(path: str | os.PathLike[str], start: int, each: int) -> int:
-    """The number in the file of a line that comes `each` lines after byte `start`."""
+    """Return the number of the line `each` lines after byte `start`."""
     return 1 + each + (_content(path)[:start].count(b"\n") if start else 0)
 
 
 def _parse(line: bytes) -> tuple[Record | None, str]:
-    """The record of a line, and what is wrong with it if anything is."""
+    """Return the record of a line, with a description of the damage if there is any."""
     try:
         record = Record.model_validate_json(line, strict=True)
     except ValidationError as error:
@@ -256,9 +254,9 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _looked_at(line: bytes) -> tuple[bool, int]:
-    """Return whether a line that is no record is whole, and the schema version that it names, else
-    0. A torn line is not JSON, as a record begins with a brace."""
+def _inspect(line: bytes) -> tuple[bool, int]:
+    """Return True for a whole line without a record, and the schema version in there, else 0. A
+    torn line is no JSON, as a record begins with a brace."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -274,13 +272,13 @@ def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
     Columns: the fields of Record and Point, the options of the sampler (NaN where a sampler has no
     such option), `mean_seconds`, `mean_prefill_seconds`, `mean_first_block_seconds` (None without
     such times), `tokens_per_second`, `ms_per_pass`, `tokens_per_pass`, `nfe_per_token`. Raises
-    ResultsError as `read_records` does.
+    ResultsError as `read_records`.
     """
     return frame_of(record for path in paths for record in read_records(path))
 
 
 def frame_of(records: Iterable[Record]) -> "pandas.DataFrame":
-    """The DataFrame that `load_results` describes, of records at hand."""
+    """Return the DataFrame of `load_results` for records at hand."""
     import pandas as pd
 
     rows = []

@@ -29,8 +29,11 @@ _MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;"})
 
 @dataclass(frozen=True)
 class Number:
-    """A number and how it is shown; `low` and `high` bound it, None where nothing does. `mark`
-    follows it for readers: its error, and that it is less sure."""
+    """A number in a table.
+
+    text: the digits to print. low, high: bounds, None without bounds. mark: the error and the marks
+    of flags, printed after the digits.
+    """
 
     value: float
     text: str
@@ -46,8 +49,8 @@ Cell = str | Number
 class Table:
     """Rows under titles: the first column is words.
 
-    notes: sentences on what is not in it. heading: what all rows have in common. legend: what the
-    marks of numbers mean.
+    notes: sentences on missing rows. heading: the settings of all rows. legend: the meaning of the
+    marks.
     """
 
     titles: Sequence[Cell]
@@ -57,9 +60,11 @@ class Table:
     legend: str = ""
 
     def render(self, form: str, width: int | None = None) -> str:
-        """The table in one of FORMATS, without its notes; as text no wider than `width`. CSV has
-        every number as it is, and its bounds in columns of their own; what is missing there is
-        empty. LaTeX has heading and legend as its caption."""
+        """Return the table in a format of FORMATS without the notes, as text no wider than `width`.
+
+        CSV has full numbers, a column for each bound, and empty cells for missing values. LaTeX has
+        heading and legend as the caption.
+        """
         if form == "csv":
             return _csv(self.titles, self.rows)
         titles, *rows = (
@@ -77,7 +82,7 @@ class Table:
 
 
 def _floating(tabular: str, caption: str) -> str:
-    """A LaTeX table with its caption above it, as booktabs has it."""
+    """Return a LaTeX table with the caption above, as booktabs advises."""
     return "\n".join(
         [
             r"\begin{table}",
@@ -90,12 +95,12 @@ def _floating(tabular: str, caption: str) -> str:
 
 
 def shown(cell: Cell) -> str:
-    """A cell as a reader sees it."""
+    """Return the text of a cell."""
     return cell.text + cell.mark if isinstance(cell, Number) else cell
 
 
 def escape(text: str, form: str) -> str:
-    """Words that mean themselves in a format, on one line."""
+    """Escape the special characters of a format, and join the lines."""
     line = " ".join(text.split())
     if form == "latex":
         return line.translate(_LATEX)
@@ -105,7 +110,7 @@ def escape(text: str, form: str) -> str:
 def grid(
     titles: Sequence[str], rows: Sequence[Sequence[str]], form: str, width: int | None = None
 ) -> str:
-    """A table whose first column is words and the others right-aligned, in text, markdown or latex;
+    """Return a table of a column of words and right-aligned columns, in text, markdown or latex;
     as text no wider than `width`.
 
     The cells are put in as they are: LaTeX's own mathematics is welcome, `escape` does the rest.

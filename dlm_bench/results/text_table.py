@@ -1,4 +1,4 @@
-"""A table as plain text that fits a width: words are folded, numbers are never shortened."""
+"""Tables as plain text of limited width: words are folded, numbers are never shortened."""
 
 import textwrap
 from collections.abc import Collection, Sequence
@@ -13,11 +13,10 @@ def text_grid(
     width: int | None = None,
     words: Collection[int] = (0,),
 ) -> str:
-    """Return a table whose columns `words` are words, left-aligned, and the others numbers.
+    """Return a table of left-aligned words in the columns `words`, and numbers in all others.
 
-    Where it is wider than `width` (None for no limit), titles and words go on in more lines; where
-    that is not enough, the columns that are left come in a further table below, with the words of
-    each row again.
+    A table wider than `width` (None for no limit) has titles and words in more lines. If still too
+    wide, further columns follow in a table below, with the words of each row again.
     """
     columns = [list(column) for column in zip(titles, *rows, strict=True)]
     natural = [max(map(len, column)) for column in columns]
@@ -47,7 +46,7 @@ def _kept(numbers: Sequence[int], words: Collection[int]) -> list[int]:
 
 
 def _least(column: Sequence[str]) -> int:
-    """Return the width of a column of numbers, whose title may be folded between words."""
+    """Return the width of a column of numbers, with the title folded between words."""
     title, *cells = column
     return max(map(len, [*title.split(), *cells, ""]))
 
@@ -59,7 +58,7 @@ def _total(widths: Sequence[int]) -> int:
 def _widened(
     least: list[int], natural: Sequence[int], width: int, words: Collection[int]
 ) -> list[int]:
-    """Give what is left of the width to the words, then to the titles of numbers."""
+    """Give the rest of the width to the words, then to the titles of numbers."""
     widths = least[:]
     spare = width - _total(widths)
     for place in sorted(range(len(widths)), key=lambda place: place not in words):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dlm_bench.errors import ConfigError, DlmBenchError, first_line
+from dlm_bench.results.files import write_file
 from dlm_bench.results.store import locked
 from dlm_bench.sweep.launch.task import Task, do_task
 
@@ -89,7 +90,7 @@ class Jobs:
         """Submit a job for a task of the sweep of this name. Raises SlurmError if Slurm refuses."""
         name = f"{PREFIX}-{sweep}-{uuid.uuid4().hex[:12]}"
         file = self._task_file(name)
-        file.write_text(task.model_dump_json())
+        write_file(file, task.model_dump_json(), "task")
         executor = _submitit().SlurmExecutor(self.folder)
         try:
             # Without srun, whose steps do not get all the CPUs of the job unless they are told to.
