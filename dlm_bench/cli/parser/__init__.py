@@ -65,9 +65,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if not hint and hasattr(args, "option"):
             hint = "; an option of a plug-in's sampler is -o NAME=VALUE"
         of_command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    if args.command is None:
+    if args.command is None and args.print_completion is None:
         parser.print_help()
         parser.exit()
+    if args.print_completion is not None:
+        args.command = "completion"
     return args
 
 
@@ -84,6 +86,12 @@ def build_parser() -> Parser:
         action="version",
         version=f"dlm-bench {__version__}",
         help="print the version",
+    )
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        metavar="SHELL",
+        help="print the completion script of bash, zsh or tcsh (see docs/install.md)",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
     for module in (run, sweep, trace, fit, plot, table, report, compare, ab, cost, env, list_names):

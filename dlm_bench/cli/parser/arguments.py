@@ -131,7 +131,8 @@ def add_verdicts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         default="text",
-        help="print text (default), markdown, json, github or github-action-benchmark",
+        metavar="text|markdown|json|github|github-action-benchmark",
+        help="print the verdicts in this format (default: text)",
     )
     parser.add_argument(
         "--strict",

@@ -47,4 +47,9 @@ def add(subparsers: Commands) -> None:
         metavar="NAME|measured",
         help="predict for this GPU, or calibrate this machine (measured) (default: h100-sxm)",
     )
-    parser.add_argument("--format", default="text", help="print text (default), markdown or latex")
+    parser.add_argument(
+        "--format",
+        default="text",
+        metavar="text|markdown|latex",
+        help="print tables in this format (default: text)",
+    )

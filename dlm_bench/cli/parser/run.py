@@ -57,6 +57,7 @@ def add(subparsers: Commands) -> None:
     parser.add_argument(
         "--mode",
         default=DEFAULTS.mode,
+        metavar="exact|sampled|auto",
         help="time whole decodes (exact, default), a few passes and integrate (sampled), or exact "
         "where that takes at most --max-seconds (auto)",
     )

@@ -35,7 +35,11 @@ def add(subparsers: Commands) -> None:
     parser.add_argument(
         "--device", help="run on auto, cpu, cuda or cuda:N instead (default: the file's)"
     )
-    parser.add_argument("--mode", help="time exact, sampled or auto (default: the file's)")
+    parser.add_argument(
+        "--mode",
+        metavar="exact|sampled|auto",
+        help="time in this mode instead (default: the file's)",
+    )
     parser.add_argument(
         "--budget",
         type=partial(seconds_of, "--budget"),

@@ -34,5 +34,6 @@ def add(subparsers: Commands) -> None:
     parser.add_argument(
         "--format",
         default="text",
-        help="print text (default), markdown, latex (booktabs) or csv",
+        metavar="text|markdown|latex|csv",
+        help="print the table in this format; latex uses booktabs (default: text)",
     )
