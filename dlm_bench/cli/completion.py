@@ -9,8 +9,8 @@ from dlm_bench.cli.parser import build_parser
 from dlm_bench.cost.hardware import HARDWARE
 from dlm_bench.cost.roofline import MEASURED
 from dlm_bench.figures import NAMES
+from dlm_bench.models.device import ITEM_BYTES
 from dlm_bench.models.own import OWN, own_sizes
-from dlm_bench.models.place import ITEM_BYTES
 from dlm_bench.samplers import SAMPLERS
 from dlm_bench.sweep.file import shipped
 
