@@ -6,10 +6,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.run import Executor
+from dlm_bench.timing.precision import relative_error
 
 MIN_SAMPLING_SECONDS = 1.0  # to a tolerance, as in timing.sampled
 SETTLE_SECONDS = 1.0  # of the warm-up, at least
@@ -109,11 +112,15 @@ def improvable_of(plan: Plan, index: int, record: Record, seconds: float = 0.0) 
     """Return the point of a record, measured in `seconds`, if more sampling would reduce the
     error."""
     sampling = record.telemetry.get("region_seconds")
-    if record.status != "ok" or record.error_estimate is None or sampling is None:
+    error = record.error_estimate
+    if error is None and record.mode == "sampled" and len(record.seconds) > 1:
+        # An error of two rounds is not worth stating, but tells points apart.
+        error = relative_error(np.asarray(record.seconds), 0.0, fewest=2)
+    if record.status != "ok" or error is None or sampling is None:
         return []
     overhead = max(0.0, seconds - sampling)
     model = model_key(plan.sweep.points[index])
-    return [Improvable(index, model, record.error_estimate, sampling, overhead)]
+    return [Improvable(index, model, error, sampling, overhead)]
 
 
 def common_error(points: Sequence[Improvable], left: float, loading: float, least: float) -> float:

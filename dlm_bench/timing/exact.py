@@ -18,12 +18,14 @@ class Decodes(NamedTuple):
     warmup_seconds: of each warm-up decode, with its prefill pass.
     prefill_seconds: of the prefill pass of each timed decode, if there is one.
     first_block_seconds: until the first block of each timed decode is unmasked.
+    busy_seconds: of all timed decodes, with their prefill passes.
     """
 
     seconds: list[float]
     warmup_seconds: list[float]
     prefill_seconds: list[float]
     first_block_seconds: list[float]
+    busy_seconds: float
 
 
 def time_decodes(
@@ -61,4 +63,5 @@ def time_decodes(
         warmup_seconds=warm,
         prefill_seconds=[first for first, *_ in laps] if prefill else [],
         first_block_seconds=[first + begin if prefill else begin for first, begin, _ in laps],
+        busy_seconds=sum(map(sum, laps)),
     )

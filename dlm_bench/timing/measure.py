@@ -133,10 +133,10 @@ def measure_point(
         | origins(model.config.backbone, sampler.name),
     )
     watch = watch_of(device)
-    time_repeats(record, sampler, state, steps, settings, watch)
+    busy = time_repeats(record, sampler, state, steps, settings, watch)
     record.graphs = steps.report()
     record.peak_memory_bytes = peak_memory(device)
-    telemetry = telemetry_of(watch, record)
+    telemetry = telemetry_of(watch, record, busy if device.type == "cuda" else None)
     record.telemetry = telemetry.model_dump()
     record.flags = flags_of(record.seconds, telemetry)
     return record
@@ -149,9 +149,9 @@ def time_repeats(
     steps: Steps,
     settings: MeasureSettings,
     watch: Watch,
-) -> None:
+) -> float:
     """Time the decode in the mode of `settings`, by a pilot run where that is "auto", and put mode,
-    seconds and error into the record."""
+    seconds and error into the record. Return the seconds that the device worked in the region."""
     warmup, repeats, tolerance = settings.warmup, settings.repeats, settings.tolerance
     sample = partial(
         estimate,
@@ -179,6 +179,7 @@ def time_repeats(
         record.warmup_seconds = [*warmed, *times.warmup_seconds]
     record.seconds, record.prefill_seconds = times.seconds, times.prefill_seconds
     record.first_block_seconds = times.first_block_seconds
+    return times.busy_seconds
 
 
 def decode_fields(
@@ -200,10 +201,10 @@ def decode_fields(
     }
 
 
-def telemetry_of(watch: Watch, record: Record) -> Telemetry:
+def telemetry_of(watch: Watch, record: Record, busy: float | None = None) -> Telemetry:
     """The telemetry of timed repeats, without energy where a prefill pass ran among them, at a
-    power of its own."""
-    telemetry = watch.telemetry(record.seconds, record.tokens)
+    power of its own. `busy`: seconds that a GPU worked in the region."""
+    telemetry = watch.telemetry(record.seconds, record.tokens, busy)
     if not record.prefill_seconds:
         return telemetry
     reason = "no energy: the prefill's cannot be told apart"

@@ -5,12 +5,13 @@ import math
 import numpy as np
 
 MOST_FOLLOWS = 0.9  # of an autocorrelation: beyond, the series says next to nothing
+FEWEST = 3  # values; an interval of two is 12.7 standard errors of a scatter that is a guess
 
 
-def relative_error(totals: np.ndarray, interpolated: float) -> float | None:
-    """Of the mean of `totals` (rounds,): half its 95 % interval, with `interpolated` seconds on
-    top; None of one round."""
-    if len(totals) < 2:
+def relative_error(totals: np.ndarray, interpolated: float, fewest: int = FEWEST) -> float | None:
+    """Half the 95 % interval of the mean of `totals` (rounds,) with `interpolated` seconds on top,
+    relative to the mean; None of fewer rounds than `fewest`, two or more."""
+    if len(totals) < fewest:
         return None
     return float((half_interval(totals) + interpolated) / totals.mean())
 

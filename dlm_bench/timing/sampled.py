@@ -5,10 +5,9 @@ See units.py for what a unit and a node are.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from itertools import cycle
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,10 +15,9 @@ from dlm_bench.results.record import PassTiming
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import first_block_passes
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.timing.clocks import laps_of
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.precision import relative_error
-from dlm_bench.timing.steady import warm_up
+from dlm_bench.timing.unit_timer import UnitTimer
 from dlm_bench.timing.units import (
     Unit,
     first_nodes,
@@ -30,10 +28,6 @@ from dlm_bench.timing.units import (
     weights,
 )
 
-WARMUP_SECONDS = 1.0  # after one warm-up run of a unit, no further one beyond this
-SETTLE_SECONDS = 1.0  # that all warm-up runs take at least: memory that is new to the process is
-# slow for some hundred ms, as are clocks that ramp
-SHORT_SECONDS = 0.1  # a unit this long is not moved by the caches it starts with
 PATIENCE = 1.5  # rounds are looked at when there are this many times as many: each look is a chance
 # to stop because the spread happens to be small
 CLEAR = 3.0  # standard errors by which a node must be off to be more than noise
@@ -47,12 +41,13 @@ class Estimate:
 
     seconds: of the whole decode of each round, its prefill pass excluded.
     relative_error: half the 95 % interval of their mean plus the interpolation error, relative to
-        the mean; None of one round.
+        the mean; None of fewer than three rounds.
     interpolated: the interpolation error in it, in seconds.
     passes: seconds of one pass of each kind at each node.
     warmup_seconds: of the warm-up runs of units.
     prefill_seconds: of the prefill pass of each round, if there is one.
     first_block_seconds: until the first block is unmasked, of each round.
+    busy_seconds: that the device worked while `watch` was entered.
     """
 
     seconds: list[float]
@@ -62,6 +57,7 @@ class Estimate:
     warmup_seconds: list[float]
     prefill_seconds: list[float]
     first_block_seconds: list[float]
+    busy_seconds: float
 
 
 def estimate(
@@ -92,16 +88,17 @@ def estimate(
     tables = [_Table(stratum, first_nodes(stratum, most_nodes)) for stratum in strata(state.passes)]
     prefill = prefill_unit(state.passes)
     timed = tables if prefill is None else [_Table([prefill], [0]), *tables]
-    timer = _UnitTimer(sampler, state, steps)
+    timer = UnitTimer(sampler, state, steps, state.tokens.device)
     if warmup:
         for table in timed:
             timer.warm_up(table.stratum[table.at[0]], warmup)
         timer.settle(
             [table.stratum[node] for table in timed for node in table.at],
-            min(SETTLE_SECONDS, most_seconds / 2),
+            most_seconds / 2,
         )
     with watch or nullcontext():
         begin, look_at = time.perf_counter(), repeats
+        timer.busy_seconds = 0.0
         least_seconds = LEAST_SECONDS if tolerance < ANY_ERROR else 0.0
         while True:
             began = time.perf_counter()
@@ -132,6 +129,7 @@ def estimate(
         warmup_seconds=timer.warmup_seconds,
         prefill_seconds=[] if prefill is None else timed[0].totals(rounds).tolist(),
         first_block_seconds=first_block.tolist(),
+        busy_seconds=timer.busy_seconds,
     )
 
 
@@ -219,66 +217,3 @@ class _Table:
             for node in self.at
             for i, run in enumerate(self.stratum[node].runs)
         ]
-
-
-@dataclass
-class _UnitTimer:
-    sampler: Sampler
-    state: DecodeState
-    steps: Steps
-    warmup_seconds: list[float] = field(default_factory=list)
-    short: dict[int, bool] = field(default_factory=dict)  # of units that ran, by index
-
-    def warm_up(self, unit: Unit, runs: int) -> None:
-        self.steps.prepare(unit.kinds)
-        if self.steps.warm.issuperset(unit.kinds):
-            return
-        self.warmup_seconds += warm_up(
-            lambda: sum(self._run(unit)),
-            runs,
-            most_seconds=WARMUP_SECONDS,
-            extra_seconds=WARMUP_SECONDS,
-        )
-
-    def settle(self, nodes: Sequence[Unit], seconds: float) -> None:
-        """Run units in turn until the warm-up has lasted; not if capturing them was enough."""
-        if all(self.steps.warm.issuperset(unit.kinds) for unit in nodes):
-            return
-        self.steps.prepare(kind for unit in nodes for kind in unit.kinds)
-        begin, before = time.perf_counter(), sum(self.warmup_seconds)
-        for unit in cycle(nodes):
-            if before + time.perf_counter() - begin >= seconds:
-                return
-            self._run(unit)
-
-    def laps(self, unit: Unit) -> list[float]:
-        """Seconds of each run of a unit from its starting state. A short unit is timed right after
-        the pass before, so that the caches hold the same as in a decode; the decode's first unit
-        after itself.
-        """
-        new = unit.index not in self.short
-        laps = []
-        if new or unit.index == 0 or not self.short[unit.index]:
-            if new:
-                self.steps.prepare([*self._before(unit), *unit.kinds])
-            laps = self._run(unit)
-            if new:
-                self.state.check_unmasked(self.state.passes[unit.index + unit.count - 1])
-            self.short.setdefault(unit.index, sum(laps) < SHORT_SECONDS)
-        return self._run(unit, self._before(unit)) if self.short[unit.index] else laps
-
-    def _before(self, unit: Unit) -> list[str]:
-        """The kinds of passes that a short unit runs after."""
-        return [self.state.passes[unit.index - 1].kind] if unit.index else []
-
-    def _run(self, unit: Unit, before: Sequence[str] = ()) -> list[float]:
-        def passes(kinds: Sequence[str]) -> Callable[[], None]:
-            def run() -> None:
-                for kind in kinds:
-                    self.steps(kind)
-
-            return run
-
-        self.sampler.seek(self.state, unit.index - len(before))
-        runs = [passes([run.first.kind] * run.count) for run in unit.runs]
-        return laps_of(runs, self.state.tokens.device, passes(before))

@@ -19,6 +19,7 @@ SLOWEST = (
     0.05  # seconds of a sample; after SLOW_SAMPLES in a row that take longer there are no more
 )
 SLOW_SAMPLES = 3  # one may be slow because the run had all CPUs
+BUSY = 0.9  # share of the region in which a GPU worked, for the mean power to be a decode's
 UPDATES = 10  # times that an energy counter must have moved on in a region to be worth a ratio
 THROTTLED = 0.05  # share of samples; of fewer than twenty, any one
 WAITING = 0.05  # threads; that much of the run may have gone to waiting for a CPU
@@ -192,25 +193,30 @@ class Watch:
     def _give_up(self, reason: str) -> None:
         self._note, self._gave_up = f"sampling stopped: {reason}", True
 
-    def telemetry(self, seconds: list[float], tokens: int) -> Telemetry:
-        """Sum the samples up, for repeats of these seconds with so many tokens each."""
+    def telemetry(self, seconds: list[float], tokens: int, busy: float | None = None) -> Telemetry:
+        """Sum the samples up, for repeats of these seconds with so many tokens each. No energy is
+        told where the device worked, in `busy` seconds, for less than BUSY of the region."""
         if self._source is None or not self._seconds:
             return Telemetry(note=self._note, region_seconds=self._seconds or None)
         names = {name for sample in self._samples for name in sample.values}
         ranges = {name: self._range(name) for name in names}
         every = [*self._samples, self._counters]
         slow = [bool(sample.reasons & SLOWDOWNS) for sample in self._samples]
-        share = fmean(slow) if slow else None
+        slowed = fmean(slow) if slow else None
         if self._counters.reasons & SLOWDOWNS:
-            share = 1.0
-        energy = self._energy(sum(seconds))
+            slowed = 1.0
+        energy, note = self._energy(sum(seconds)), self._note
+        if busy is not None and busy < BUSY * self._seconds:
+            energy = None
+            share = f"{busy / self._seconds:.0%} of the timed region, less than {BUSY:.0%}"
+            note = "; ".join(filter(None, [note, f"no energy: the GPU worked for {share}"]))
         return Telemetry(
             source=self._source.name,
-            note=self._note,
+            note=note,
             samples=len(self._samples),
             region_seconds=self._seconds,
             throttle_reasons=sorted({reason for one in every for reason in one.reasons}),
-            throttled_share=share,
+            throttled_share=slowed,
             energy_joules=energy,
             tokens_per_joule=len(seconds) * tokens / energy if energy else None,
             **ranges,  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ class FakeCuda:
         clock = SimpleNamespace(
             perf_counter=lambda: self.host, perf_counter_ns=lambda: int(1e9 * self.host)
         )
-        for module in ("clocks", "sampled"):
+        for module in ("clocks", "sampled", "unit_timer"):
             patch.setattr(f"dlm_bench.timing.{module}.time", clock)
 
     def work(self, seconds):

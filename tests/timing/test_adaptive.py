@@ -10,7 +10,7 @@ from dlm_bench.cost.roofline import HARDWARE, utilisation
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.series import identity_columns
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.timing import sampled as estimate
+from dlm_bench.timing import unit_timer
 
 LENGTH = 60
 ADAPTIVE = {"accept": "factor", "factor": 2.9, "block_size": 8}
@@ -20,7 +20,7 @@ ADAPTIVE = {"accept": "factor", "factor": 2.9, "block_size": 8}
 def _no_settling(monkeypatch):
     """The passes are counted here, not timed."""
     for seconds in ("WARMUP_SECONDS", "SETTLE_SECONDS"):
-        monkeypatch.setattr(estimate, seconds, 0.0)
+        monkeypatch.setattr(unit_timer, seconds, 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -46,13 +46,14 @@ def patient(monkeypatch):
     monkeypatch.setattr(telemetry, "SLOWEST", 10.0)
 
 
-def watched(source, *, samples=1, seconds=(0.1,), tokens=100):
+def watched(source, *, samples=1, seconds=(0.1,), tokens=100, busy=None):
     """What is told of a region that lasts for so many samples (or 300 s, if they do not come)."""
     watch, deadline = Watch(source, interval=0.001), time.monotonic() + 300
     with watch:
         while source.samples and len(source.threads) < samples and time.monotonic() < deadline:
             time.sleep(0.001)
-    return watch.telemetry(list(seconds), tokens)
+    share = None if busy is None else busy * watch._seconds
+    return watch.telemetry(list(seconds), tokens, share)
 
 
 def watts(value):
@@ -123,6 +124,21 @@ def test_energy_is_the_regions_mean_power_over_the_seconds_of_the_repeats():
     # 60 J over the region; the repeats are 0.06 s of it and made 100 tokens.
     assert told.energy_joules == pytest.approx(60 * 0.06 / told.region_seconds)
     assert told.tokens_per_joule == pytest.approx(100 / told.energy_joules)
+
+
+def test_a_gpu_that_rested_in_the_region_has_no_energy_and_the_note_says_for_how_long():
+    told = watched(Source(joules=[1000.0, 1060.0]), busy=0.85)
+    assert told.energy_joules is told.tokens_per_joule is None
+    assert told.note == ("no energy: the GPU worked for 85% of the timed region, less than 90%")
+    told = watched(Source(watts(100.0)), samples=10, busy=0.5)
+    assert told.energy_joules is None
+    assert told.power_watts.median == 100
+
+
+def test_a_gpu_that_was_busy_has_its_energy():
+    told = watched(Source(joules=[1000.0, 1060.0]), busy=0.95)
+    assert told.energy_joules is not None
+    assert told.note is None
 
 
 def test_a_counter_that_went_back_gives_no_energy_and_the_sampled_power_does():
