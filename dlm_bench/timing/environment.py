@@ -13,9 +13,10 @@ import torch
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.entry_points import package_of
+from dlm_bench.timing.nvml import driver_version
 from dlm_bench.version import __version__
 
-LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-attn")
+LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-attn", "flash-attn-4")
 
 
 @cache
@@ -46,9 +47,7 @@ def environment(device_type: str, index: int = 0) -> dict[str, Any]:
         facts["gpu_memory_bytes"] = properties.total_memory
         facts["cuda"] = torch.version.cuda
         facts["cudnn"] = torch.backends.cudnn.version()
-        facts["driver"] = _output(
-            "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
-        )
+        facts["driver"] = driver_version()
     return facts
 
 
@@ -83,11 +82,13 @@ def cpu_name() -> str:
 
 
 def commit() -> str | None:
-    """The source checkout's commit, with `-dirty` if tracked files differ; None outside one."""
+    """The source checkout's commit, with `-dirty` if tracked files differ. Outside a checkout, as
+    in a copy without .git, the commit that DLM_BENCH_COMMIT names; None if there is none."""
     here = str(Path(__file__).resolve().parent)
-    if not _output("git", "-C", here, "ls-files", __file__):
-        return None  # installed inside some other project's checkout
-    return _output("git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12")
+    known = None
+    if _output("git", "-C", here, "ls-files", __file__):  # else inside some other project's
+        known = _output("git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12")
+    return known or os.environ.get("DLM_BENCH_COMMIT") or None
 
 
 def _output(*command: str) -> str | None:

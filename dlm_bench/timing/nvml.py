@@ -2,7 +2,9 @@
 
 import importlib
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dlm_bench.timing.telemetry import Reading
@@ -19,7 +21,7 @@ REASONS = {  # bits of nvmlDeviceGetCurrentClocksEventReasons
     0x100: "display_clock_setting",
 }
 
-
+_MODULE = Path("/proc/driver/nvidia/version")
 MIG_SLICE = "a MIG slice has no sensors"
 UNKNOWN = 2**32 - 1  # NVML_VALUE_NOT_AVAILABLE, of 32 bits
 
@@ -111,6 +113,23 @@ def nvml_source(properties: Any, nvml: Any = None) -> NvmlSource | str:
     if handle is None:
         return "NVML: does not know this GPU"
     return _why_no_board(nvml, handle) or NvmlSource(nvml, handle)
+
+
+def driver_version(nvml: Any = None, module: Path = _MODULE) -> str | None:
+    """The version of NVIDIA's driver: by NVML, or else by the kernel module; None without one."""
+    try:
+        nvml = importlib.import_module("pynvml") if nvml is None else nvml
+        nvml.nvmlInit()
+        told = nvml.nvmlSystemGetDriverVersion()
+    except Exception:  # no nvidia-ml-py, or whatever a version of it raises
+        told = None
+    if told:
+        return told.decode() if isinstance(told, bytes) else str(told)
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", module.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def _handle(nvml: Any, uuid: str, properties: Any) -> Any:

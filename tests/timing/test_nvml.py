@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dlm_bench.timing.nvml import REASONS, NvmlSource, nvml_source
+from dlm_bench.timing.nvml import REASONS, NvmlSource, driver_version, nvml_source
 from dlm_bench.timing.telemetry import SLOWDOWNS, Reading
 
 
@@ -39,6 +39,9 @@ class FakeNvml:
 
     def nvmlInit(self):
         self._answer("init", None)
+
+    def nvmlSystemGetDriverVersion(self):
+        return self._answer("driver", "580.95.05")
 
     def nvmlDeviceGetHandleByUUID(self, name):
         return self._find(self.UUIDS, name)
@@ -193,6 +196,26 @@ def test_throttling_is_read_by_its_older_name_where_the_newer_one_fails():
     older = FakeNvml(bits=0x40)
     older.nvmlDeviceGetCurrentClocksEventReasons = None
     assert NvmlSource(older, 0).sample().reasons == {"hw_thermal_slowdown"}
+
+
+OPEN_MODULE = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (root)\n"
+    "GCC version:  gcc version 13.3.0\n"
+)
+CLOSED_MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Wed Jan 22\n"
+
+
+def test_the_driver_is_told_by_nvml_or_by_the_kernel_module(tmp_path):
+    nowhere, module = tmp_path / "none", tmp_path / "version"
+    assert driver_version(FakeNvml(), nowhere) == "580.95.05"
+    old = FakeNvml()
+    old.nvmlSystemGetDriverVersion = lambda: b"470.57.02"
+    assert driver_version(old, nowhere) == "470.57.02"
+    for text, version in ((OPEN_MODULE, "580.95.05"), (CLOSED_MODULE, "570.86.15")):
+        module.write_text(text)
+        assert driver_version(FakeNvml("driver"), module) == version
+        assert driver_version(FakeNvml("init"), module) == version
+    assert driver_version(FakeNvml("driver"), nowhere) is None
 
 
 def test_the_names_asked_for_are_those_of_nvidia_ml_py():
