@@ -84,7 +84,7 @@ QUANTITIES = (
         "Energy",
         "joules per token",
         "Energy of the whole GPU, or of all CPU packages, over the generated tokens.",
-        "no sensor told the energy",
+        "no energy sensor",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Where an autoregressive line overtakes another one, on lines whose crossing is known."""
+"""An autoregressive series overtakes another one at a known crossing."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_who_is_ahead_from_the_start_overtakes_at_the_first_batch_of_both():
     assert overtaking_batch(speeds(100, 0.5), speeds(100, 0.5)) == 1  # as fast counts
 
 
-def test_lines_without_a_batch_in_common_say_nothing():
+def test_series_without_a_batch_in_common_say_nothing():
     assert overtaking_batch(speeds(1, 1, (1, 2)), speeds(1, 1, (4, 8))) is None
 
 
@@ -48,7 +48,7 @@ def drawn(backbone, sampler, speeds, **settings):
     return Series(backbone, sampler, common | settings, rows, label=f"{backbone} {sampler}")
 
 
-def test_each_autoregressive_line_is_held_against_each_line_like_it():
+def test_each_autoregressive_series_is_held_against_each_series_like_it():
     slow = drawn("ar-transformer", "ar", speeds(100 / 4**0.6, 0.9))
     fast = drawn("ar-mamba", "ar", speeds(100 / 2**0.6, 0.9))
     dlm = drawn("diffumamba", "block-cache", speeds(100, 0.3), tokens_per_step=8)

@@ -29,7 +29,7 @@ def crossing(at, length=256, backbone="diffumamba", batches=BATCHES):
         yield at_speed("ar-mamba", "ar", length, batch, 100 * batch * at**-0.5)
 
 
-def test_each_backbone_and_sampler_is_a_line_of_tokens_per_second_against_batch(frame):
+def test_each_backbone_and_sampler_is_a_series_of_tokens_per_second_against_batch(frame):
     figure = draw_batch(frame(*crossing(3)))
     (axes,) = figure.axes
     assert axes.get_xlabel() == "batch (sequences)"
@@ -80,7 +80,7 @@ def test_records_of_one_batch_make_no_figure(frame):
         draw_batch(frame(*two))
 
 
-def test_prompts_are_lines_of_their_own(frame):
+def test_prompts_are_series_of_their_own(frame):
     prompted = [
         at_speed("diffumamba", "block-cache", 256, batch, 50, prompt_len=512) for batch in BATCHES
     ]

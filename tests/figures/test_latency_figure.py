@@ -1,4 +1,4 @@
-"""What the figure of latency shows: each line taken apart, and its equation."""
+"""The figure of latency: each series with its terms and equation."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_latency
 
 
-def test_latency_takes_each_full_line_apart(frame):
+def test_latency_takes_each_full_series_apart(frame):
     records = [record(name, "full", n) for name in LAWS for n in (512, 2048, 4096, 8192)]
     figure = draw_latency(frame(*records, *demo()))
     assert [axes.get_title() for axes in figure.axes] == ["DiffuTran", "DiffuMamba", "DiffuMamba-H"]

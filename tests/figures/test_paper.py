@@ -1,4 +1,4 @@
-"""The paper's Figure 2 shows the paper's lines, at its p, and says which of them are missing."""
+"""The paper's Figure 2 shows the paper's series at p = 8 and 16, and names missing ones."""
 
 import warnings
 
@@ -25,7 +25,7 @@ LENGTHS = [512, 1024, 2048]
 
 
 @pytest.mark.parametrize(("draw", "lines"), [(draw_paper_full, FULL), (draw_paper_block, BLOCK)])
-def test_both_panels_have_the_papers_lines_and_no_others(frame, draw, lines):
+def test_both_panels_have_the_papers_series_and_no_others(frame, draw, lines):
     with warnings.catch_warnings():
         warnings.simplefilter("error", NotDrawnWarning)
         figure = draw(frame(*demo(LENGTHS, steps=(4, 8, 16))))
@@ -58,12 +58,12 @@ def test_what_no_record_is_of_is_named(frame):
         [record("diffumamba", "block-cache", 512, p=4), record("mine", "full", 512)],
     ],
 )
-def test_a_figure_without_a_line_of_diffusion_is_an_error_that_names_them(frame, records):
+def test_a_figure_without_a_series_of_diffusion_is_an_error_that_names_them(frame, records):
     with pytest.raises(ResultsError, match="no ok record at p = 8 or 16 of DiffuTran block cache"):
         draw_paper_block(frame(*records))
 
 
-def test_failures_are_those_of_its_own_lines(frame):
+def test_failures_are_those_of_its_own_series(frame):
     lost = [record("diffutran", "block-cache", 4096, status="oom", seconds=[])]
     lost += [record("diffutran", "full", 4096, status="timeout", seconds=[])]
     data = frame(*demo(LENGTHS, steps=(8, 16)), *lost)
@@ -71,7 +71,7 @@ def test_failures_are_those_of_its_own_lines(frame):
     assert caption_of(draw_paper_block(data)).endswith("Not drawn: 1 oom.")
 
 
-def test_every_commit_that_was_measured_is_a_line(frame):
+def test_every_commit_that_was_measured_is_a_series(frame):
     options = {"tokens_per_step": 8, "block_size": 32, "commit": "none"}
     other = [record("diffumamba", "block-cache", n, point={"options": options}) for n in LENGTHS]
     with pytest.warns(NotDrawnWarning):
@@ -80,7 +80,7 @@ def test_every_commit_that_was_measured_is_a_line(frame):
     assert "block cache, commit=none" in legend_of(figure)
 
 
-def test_the_bounds_of_lines_without_a_record_are_drawn_at_both_p(frame):
+def test_the_bounds_of_series_without_a_record_are_drawn_at_both_p(frame):
     records = [record("diffumamba", "full", n) for n in LENGTHS]
     with pytest.warns(NotDrawnWarning):
         figure = draw_paper_full(frame(*records), predict=SHEET)

@@ -1,4 +1,4 @@
-"""Predicted lines: the roofline's bound, told apart from what was measured."""
+"""Predicted series: the roofline's bound, drawn unlike measurements."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def test_bounds_are_thin_dotted_pale_and_in_the_legend(frame):
     assert "roofline" not in " ".join(legend_of(draw_throughput(frame(*demo(LENGTHS)))))
 
 
-def test_a_line_of_which_nothing_could_be_measured_has_a_bound(frame):
+def test_a_series_of_which_nothing_could_be_measured_has_a_bound(frame):
     lost = [record("diffutran", "full", n, status="oom", seconds=[]) for n in LENGTHS]
     kept = [record("diffumamba", "full", n) for n in LENGTHS]
     (axes,) = draw_throughput(frame(*lost, *kept), predict=SHEET).axes
@@ -71,7 +71,7 @@ def test_a_bound_ends_where_the_memory_does(frame):
     assert bound.get_xdata()[-1] == 2**16
 
 
-def test_a_users_own_lines_have_no_bound_and_do_no_harm(frame):
+def test_a_users_own_series_have_no_bound_and_do_no_harm(frame):
     own = [record("mine", "full", n) for n in LENGTHS]
     own += [record("diffutran", "theirs", n) for n in LENGTHS]
     figure = draw_throughput(frame(*own), predict=SHEET)
@@ -79,7 +79,7 @@ def test_a_users_own_lines_have_no_bound_and_do_no_harm(frame):
     assert "roofline bound (made-up)" not in legend_of(figure)
 
 
-def test_each_machines_panel_has_the_bounds_of_its_own_lines(frame):
+def test_each_machines_panel_has_the_bounds_of_its_own_series(frame):
     gpu = [record("diffutran", "full", n, hardware=H100) for n in LENGTHS]
     cpu = [record("diffumamba", "full", n) for n in LENGTHS]
     panels = draw_throughput(frame(*gpu, *cpu), predict=SHEET).axes

@@ -1,4 +1,4 @@
-"""What the figure of throughput shows: lines, labels, panels, data and caption."""
+"""The figure of throughput: series, labels, panels, data and caption."""
 
 import pytest
 from support.figure_records import (
@@ -15,7 +15,7 @@ from support.figure_records import (
 from dlm_bench.figures import draw_throughput
 
 
-def test_throughput_has_one_labelled_line_per_backbone_and_sampler(frame):
+def test_throughput_has_one_labelled_series_per_backbone_and_sampler(frame):
     (axes,) = draw_throughput(frame(*demo())).axes
     names = ["DiffuTran", "DiffuMamba", "DiffuMamba-H"]
     variants = ["full sequence", "Fast-dLLM", "block cache, commit=separate"]
@@ -63,7 +63,7 @@ def test_sampled_points_are_hollow_and_the_legend_says_so(frame):
     assert "sampled timing" not in legend_of(exact)
 
 
-def test_each_p_has_a_panel_and_the_autoregressive_lines_are_in_all(frame):
+def test_each_p_has_a_panel_and_the_autoregressive_series_are_in_all(frame):
     figure = draw_throughput(frame(*demo([512, 1024], steps=(16, 4))))
     assert [axes.get_title() for axes in figure.axes] == [
         "p = 4 tokens per step",
@@ -92,7 +92,7 @@ def test_the_caption_says_what_the_numbers_were_measured_on(frame):
     assert "Mean of 5 decodes" in text
 
 
-def test_a_label_carries_what_tells_its_line_apart_and_commit_always(frame):
+def test_a_label_carries_what_tells_its_series_apart_and_commit_always(frame):
     def block_cache(commit, size="tiny"):
         options = {"tokens_per_step": 8, "block_size": 32, "commit": commit}
         point = {"options": options, "size": size}
@@ -109,7 +109,7 @@ def test_a_label_carries_what_tells_its_line_apart_and_commit_always(frame):
     ]
 
 
-def test_no_two_lines_of_a_panel_look_the_same_not_even_a_users_own(frame):
+def test_no_two_series_of_a_panel_look_the_same_not_even_a_users_own(frame):
     records = list(demo([512]))
     for commit in ("fused", "none"):
         options = {"tokens_per_step": 8, "block_size": 32, "commit": commit}

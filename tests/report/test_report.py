@@ -50,7 +50,7 @@ def whole(write_report):
     return Page(write_report(*study(), flagged, failed("oom", 16384, message="no memory left")))
 
 
-def test_every_line_is_in_the_legends_and_tables(whole):
+def test_every_series_is_in_the_legends_and_tables(whole):
     for backbone in ("DiffuTran", "DiffuMamba", "DiffuMamba-H"):
         for sampler in ("full sequence", "Fast-dLLM", "block cache, commit=separate"):
             assert f"{backbone}, {sampler}" in whole.text["throughput"]
@@ -70,7 +70,7 @@ def test_the_speed_up_is_of_the_others_alone(whole):
 
 def test_what_cannot_be_drawn_is_named(whole):
     assert "peak memory (no record has its peak memory)" in whole.words
-    assert "energy (no sensor told the energy)" in whole.words
+    assert "energy (no energy sensor)" in whole.words
     assert "fraction of the roofline (no sheet" in whole.words
 
 

@@ -90,7 +90,7 @@ def test_every_figure_is_drawn(opened):
         page.wait_until(f"{INK % name} > 1000")
 
 
-def test_a_click_on_a_legend_hides_a_line_in_every_figure_and_shows_it_again(opened):
+def test_a_click_on_a_legend_hides_a_series_in_every_figure_and_shows_it_again(opened):
     page = opened(*study())
     assert shown(page) == [True] * 9
     page.wait_until(f"{INK % 'latency'} > 1000")
@@ -134,7 +134,7 @@ def test_a_hover_shows_the_facts_of_a_point(opened):
     assert "exact timing, 2 repeats" in told
 
 
-def test_another_panel_shows_its_own_lines(opened):
+def test_another_panel_shows_its_own_series(opened):
     page = opened(*study(), *(record("diffumamba", length=n, p=16) for n in LENGTHS))
     assert shown(page) == [True] * 9 + [False]
     click(page, "#throughput [data-series='2']")
