@@ -23,6 +23,7 @@ class BackboneInfo:
     package: distribution and version of a plug-in, else empty.
     folder: absolute path of a folder, else empty.
     max_length: the most tokens of a sequence; None if not known yet, or without a limit.
+    block_size: of a folder, the block that its model was trained with; 0 if none is known.
     """
 
     name: str
@@ -31,6 +32,7 @@ class BackboneInfo:
     package: str = ""
     folder: str = ""
     max_length: int | None = None
+    block_size: int = 0
 
     @property
     def default_size(self) -> str:
@@ -75,7 +77,12 @@ def backbone_info(backbone: str) -> BackboneInfo:
     if backbone.startswith(FOLDER):
         folder = read_folder(backbone.removeprefix(FOLDER))
         return BackboneInfo(
-            folder.name, folder.supports, ("hf",), "", str(folder.path), folder.max_length
+            folder.name,
+            folder.supports,
+            ("hf",),
+            folder=str(folder.path),
+            max_length=folder.max_length,
+            block_size=folder.block_size,
         )
     plugin = entry_points.find("backbone", backbone, OWN)
     if plugin is not None:

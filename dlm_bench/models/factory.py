@@ -10,9 +10,12 @@ from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
 from dlm_bench.models.backbones import FOLDER, backbone_info, loaded
 from dlm_bench.models.config import ModelConfig, model_config
 from dlm_bench.models.device import ITEM_BYTES, find_device
+from dlm_bench.models.hf.folder import Folder, read_folder
+from dlm_bench.models.hf.tensors import load_weights
 from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.models.own import OWN, Config, own_config
 from dlm_bench.models.transformer import Transformer
+from dlm_bench.models.transformer_config import TransformerConfig
 from dlm_bench.plugins.api import Model, check_model
 from dlm_bench.plugins.entry_points import failure, find
 
@@ -75,12 +78,35 @@ def build_model(
     size = found.default_size if size is None else size
     found.check_size(size)
     if backbone.startswith(FOLDER):
+        return _build_folder(read_folder(found.folder), target, kind, seed, kernels, random_weights)
+    return _build_plugin(backbone, size, target, kind, seed, kernels)
+
+
+def _build_folder(
+    folder: Folder,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    kernels: Mapping[str, str] | None,
+    random_weights: bool,
+) -> Model:
+    """The model of a folder: built here if it is of the field, else by `transformers`."""
+    if not isinstance(folder.config, TransformerConfig):
         from dlm_bench.models.hf.model import build_hugging_face  # needs transformers
 
         return build_hugging_face(
-            found.folder, target, kind, seed, random_weights=random_weights, kernels=kernels
+            folder, device, dtype, seed, random_weights=random_weights, kernels=kernels
         )
-    return _build_plugin(backbone, size, target, kind, seed, kernels)
+    checkpoint = folder.weights_digest(random_weights)
+    if random_weights:
+        model: Model = _drawn(folder.config, device, dtype, seed, kernels)
+        return model
+    loaded_model = empty_model(folder.config, device, dtype, kernels)
+    assert isinstance(loaded_model, Transformer)
+    if device.type != "meta":
+        load_weights(loaded_model, folder)
+    loaded_model.checkpoint = checkpoint
+    return loaded_model
 
 
 def _build_plugin(

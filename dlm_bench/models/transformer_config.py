@@ -36,6 +36,7 @@ class TransformerConfig:
     bos_id: the first token of an autoregressive decode.
     block_size: the block of the model's training; 0 without blocks.
     max_length: the most tokens of a sequence; None without a limit.
+    digest: of the content of a folder's config.json; empty for a backbone by name.
     """
 
     backbone: str
@@ -60,6 +61,7 @@ class TransformerConfig:
     token_shift: bool = False
     block_size: int = 0
     max_length: int | None = None
+    digest: str = ""
 
     @property
     def query_width(self) -> int:

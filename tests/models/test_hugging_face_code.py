@@ -8,9 +8,9 @@ from dlm_bench import ConfigError, build_model
 from dlm_bench.cli import main
 
 FOLDERS = {  # as the folders of these models have them
-    "LLaDA": ("llada", "LLaDAModelLM", "configuration_llada.LLaDAConfig"),
-    "Dream": ("Dream", "DreamModel", "configuration_dream.DreamConfig"),
-    "SDAR": ("sdar", "SDARForCausalLM", "configuration_sdar.SDARConfig"),
+    "LLaDA2": ("llada2_moe", "LLaDA2MoeModelLM", "configuration_llada.LLaDA2MoeConfig"),
+    "SDAR-MoE": ("sdar_moe", "SDARMoeForCausalLM", "configuration_sdar.SDARMoeConfig"),
+    "other": ("Dreamer", "DreamerModel", "configuration_dream.DreamerConfig"),
     # A model_type of transformers with a network of one's own.
     "qwen": ("qwen2", "Fast_dLLM_QwenForCausalLM", "configuration.Fast_dLLM_QwenConfig"),
 }
@@ -67,6 +67,40 @@ def test_a_model_that_is_code_in_its_folder_is_refused_in_a_line(
         "(docs/plugins.md)\n"
     )
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_refusal_names_the_backbone_of_the_same_shape(folder, capsys):
+    shape = {
+        "num_hidden_layers": 28,
+        "hidden_size": 3584,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+    }
+    place = folder("other", of_code("other") | shape)
+    assert main(["run", f"hf:{place}", "full", "-L", "8"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "which is not run; backbones of its shape: dream --size 7b, fast-dllm-v2 --size 7b, "
+        "qwen2 --size 7b\n"
+    )
+
+
+@pytest.mark.parametrize("known", ["Dream", "Fast_dLLM_Qwen"])
+def test_code_beside_a_model_that_is_known_is_not_run(known, folder, tmp_path):
+    config = LLAMA | {"model_type": known, "auto_map": {"AutoModel": "configuration.Own"}}
+    model = build_model(f"hf:{folder('x', config)}", random_weights=True)
+    assert model.config.token_shift
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_that_redefines_a_model_of_transformers_is_refused(folder):
+    config = LLAMA | {
+        "is_causal": False,
+        "auto_map": {"AutoModel": "m.Own"},
+        "architectures": ["OwnLlama"],
+    }
+    with pytest.raises(ConfigError, match="OwnLlama is defined by code in the folder"):
+        build_model(f"hf:{folder('x', config)}", random_weights=True)
 
 
 def test_a_model_of_transformers_is_built_as_such_whatever_code_lies_beside_it(folder, tmp_path):

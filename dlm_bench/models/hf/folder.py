@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dlm_bench.errors import ConfigError, first_line, is_out_of_memory
+from dlm_bench.models.hf.families import family_of, presets_of_shape, read_config
+from dlm_bench.models.own import own_passes
 
 DIGITS = 16  # hexadecimal, of the digests
 WEIGHTS = "*.safetensors"
@@ -25,13 +27,17 @@ class Folder:
     """A model's folder.
 
     name: `hf:` and the folder's own name.
-    config: the `transformers` configuration.
+    config: the `transformers` configuration, or a `TransformerConfig` if the model is built here.
     digest: the digest of the configuration's content.
-    model_class: the class of `transformers`, named or implied by the configuration.
-    supports: ("full",) for a masked LM, or a causal LM whose configuration says `is_causal: false`;
-        ("ar", "prefill") for a causal LM.
+    model_class: the class of `transformers`, named or implied by the configuration; None if the
+        model is built here.
+    supports: all passes of a denoiser if the model is built here; else ("full",) for a masked LM,
+        or a causal LM whose configuration says `is_causal: false`; ("ar", "prefill") for a causal
+        LM.
     max_length: the most tokens of a sequence, by the configuration, and for an autoregressive
         decode the shortest sliding window; None without a limit.
+    names: the key of its tensors' names in `dlm_bench.models.hf.tensors`, if it is built here.
+    block_size: the block that the model was trained with; 0 if none is known.
     """
 
     path: Path
@@ -41,6 +47,8 @@ class Folder:
     model_class: Any
     supports: tuple[str, ...]
     max_length: int | None
+    names: str = ""
+    block_size: int = 0
 
     def weights_digest(self, random_weights: bool) -> str:
         """The digest of the weights' files; empty if they are to be random. Raises ConfigError if
@@ -68,9 +76,9 @@ def _digest(path: Path, size: int, modified: int) -> bytes:
 
 
 def read_folder(path: str | Path) -> Folder:
-    """Read a folder's configuration. Raises ConfigError if there is none, `transformers` is missing
-    or does not know the model, or the model is neither a masked LM nor a causal LM whose cache
-    holds keys and values.
+    """Read a folder's configuration. Raises ConfigError if there is none. A model that is not built
+    here needs `transformers`, and is an error if that is missing or does not know the model, or the
+    model is neither a masked LM nor a causal LM whose cache holds keys and values.
     """
     folder = Path(path).expanduser().resolve()
     name = f"hf:{folder.name}"
@@ -84,13 +92,27 @@ def read_folder(path: str | Path) -> Folder:
         raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: {why}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: must be an object")
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    family = family_of(content)
+    if family is not None:
+        own = read_config(name, family, content, folder, digest)
+        return Folder(
+            path=folder,
+            name=name,
+            config=own,
+            digest=digest,
+            model_class=None,
+            supports=own_passes(own.denoiser),
+            max_length=own.max_length,
+            names=family.names,
+            block_size=own.block_size,
+        )
     with transformers_quiet(name):
         from transformers import AutoConfig
 
         _refuse_code(name, content)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind, model_class = _model_class(name, config)
-    canonical = json.dumps(content, sort_keys=True).encode()
     longest = [_positions(config)]
     if kind == "ar":
         longest.append(_check_cache(name, config, model_class))
@@ -99,7 +121,7 @@ def read_folder(path: str | Path) -> Folder:
         path=folder,
         name=name,
         config=config,
-        digest=hashlib.sha256(canonical).hexdigest()[:DIGITS],
+        digest=digest,
         model_class=model_class,
         supports=("ar", "prefill") if kind == "ar" else (kind,),
         max_length=min(limits, default=None),
@@ -120,9 +142,15 @@ def _refuse_code(name: str, content: dict[str, Any]) -> None:
     if content.get("model_type") in CONFIG_MAPPING and hasattr(transformers, architecture):
         return
     model = architecture or str(content.get("model_type", "its model"))
+    alike = presets_of_shape(content)
+    advice = (
+        f"backbones of its shape: {', '.join(alike)}"
+        if alike
+        else "write the model as a plug-in instead (docs/plugins.md)"
+    )
     raise ConfigError(
         f"backbone: {name!r}: {model} is defined by code in the folder (auto_map in config.json), "
-        "which is not run; write the model as a plug-in instead (docs/plugins.md)"
+        f"which is not run; {advice}"
     )
 
 

@@ -5,10 +5,8 @@ of `transformers` whose buffers do not move and whose position is on the device.
 """
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +15,8 @@ from torch import Tensor, nn
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels.choice import UnmaskKernels, choose_unmask_kernels
 from dlm_bench.models.hf.cache import KeyValueCache
-from dlm_bench.models.hf.folder import Folder, read_folder, transformers_quiet
+from dlm_bench.models.hf.folder import Folder, transformers_quiet
+from dlm_bench.models.hf.tokenizer import FILES, is_code
 from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import HEAD_WIDTH
 
@@ -26,7 +25,6 @@ LOOK = 8  # tokens that a new model is checked on
 # Of the norm of the logits, how far two ways to them may differ. They differ by rounding; a wrong
 # position, mask or head gives other logits, which differ by about 1.
 ALLOWED = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.25}
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class HuggingFaceModel(nn.Module):
 
 
 def build_hugging_face(
-    path: str | Path,
+    folder: Folder,
     device: torch.device,
     dtype: torch.dtype,
     seed: int,
@@ -147,10 +145,9 @@ def build_hugging_face(
     kernels: Mapping[str, str] | None = None,
 ) -> HuggingFaceModel:
     """The model in a folder, in inference mode: its weights, or random ones by `transformers`.
-    Raises ConfigError as `read_folder` does, and for weights of another configuration, or logits
-    that differ from those of the model's own passes.
+    Raises ConfigError for weights of another configuration, or logits that differ from those of the
+    model's own passes.
     """
-    folder = read_folder(path)
     checkpoint = folder.weights_digest(random_weights)
     with transformers_quiet(folder.name):
         network = _network(folder, device, dtype, seed, random_weights)
@@ -234,10 +231,10 @@ def _mask_id(folder: Folder, vocab_size: int) -> int:
     """The id of MASK: the configuration's `mask_token_id`, or the tokenizer's if the folder has
     one, or the last of the vocabulary."""
     found = getattr(folder.config, "mask_token_id", None)
-    if found is None and any((folder.path / name).is_file() for name in TOKENIZER_FILES):
+    if found is None and any((folder.path / name).is_file() for name in FILES):
         from transformers import AutoTokenizer
 
-        if _has_code(folder.path / "tokenizer_config.json"):
+        if is_code(folder.path):
             raise ConfigError(
                 f"backbone: {folder.name!r}: its tokenizer is code in the folder, which is not "
                 "run; name MASK by mask_token_id in config.json instead"
@@ -254,15 +251,6 @@ def _mask_id(folder: Folder, vocab_size: int) -> int:
             f"{vocab_size}"
         )
     return int(found)
-
-
-def _has_code(path: Path) -> bool:
-    """Say whether a tokenizer's configuration names a class in the folder."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and bool(found.get("auto_map"))
 
 
 def _bos_id(config: Any, vocab_size: int) -> int:
