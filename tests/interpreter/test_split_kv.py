@@ -8,7 +8,7 @@ from support.close import assert_close, relative_error
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from dlm_bench.kernels.attention import attend_cached
-from dlm_bench.kernels.cuda.split_kv import attend_split_kv
+from dlm_bench.kernels.cuda.split_kv import _tile, attend_split_kv
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -19,10 +19,19 @@ DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=["float32", "float16"]
 LENGTH = 512
 
 
-def _inputs(query_len, *, batch=1, heads=2, head_dim=16, length=LENGTH, dtype=torch.float32):
+def _inputs(
+    query_len,
+    *,
+    batch=1,
+    heads=2,
+    group=1,
+    head_dim=16,
+    length=LENGTH,
+    dtype=torch.float32,
+):
     """q as the view of a projection that it is in a model, and the caches."""
     q = torch.randn(batch, query_len, 3, heads, head_dim)[:, :, 0]
-    k, v = torch.randn(2, batch, heads, length, head_dim)
+    k, v = torch.randn(2, batch, heads // group, length, head_dim)
     return (2 * q).to(dtype), k.to(dtype), v.to(dtype)
 
 
@@ -99,6 +108,43 @@ def test_batch(start, dtype):
     _check(*_inputs(6, batch=2, heads=3, head_dim=40, dtype=dtype), start, (4, 2))
 
 
+# Rows of a tile are queries times heads: the limit of a segment falls inside a tile or on its edge.
+@pytest.mark.parametrize(
+    ("segments", "heads", "group", "dtype"),
+    [
+        ((1,), 7, 7, torch.float32),
+        ((3, 5), 6, 3, torch.float32),  # 24 rows, in tiles of 16
+        ((1, 2), 8, 4, torch.float32),
+        ((32, 32), 7, 7, torch.float16),  # 7 tiles of 64 rows
+        ((8, 24), 7, 7, torch.float16),  # 2 tiles of 128, whose edge falls inside a token
+        ((16, 16), 8, 4, torch.float16),  # a tile of 128 rows, both segments in it
+        ((5, 6), 8, 8, torch.float16),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("start", [0, 117])
+def test_heads_of_a_group_share_keys_and_values(segments, heads, group, dtype, start):
+    inputs = _inputs(sum(segments), heads=heads, group=group, length=300, dtype=dtype)
+    _check(*inputs, start, segments)
+
+
+def test_groups_of_a_batch():
+    _check(*_inputs(3, batch=2, heads=6, group=3, length=140), 90, (1, 2))
+
+
+@DTYPES
+def test_grouped_heads_see_the_whole_cache_without_a_start(dtype):
+    _check(*_inputs(5, heads=7, group=7, head_dim=128, length=300, dtype=dtype), None, (5,))
+
+
+@pytest.mark.parametrize(
+    ("rows", "group", "tile"),
+    [(7, 7, 16), (64, 1, 64), (128, 1, 64), (128, 4, 128), (192, 6, 64), (224, 7, 128)],
+)
+def test_a_tile_of_a_group_is_as_large_as_pads_least(rows, group, tile):
+    assert _tile(rows, group, exact=False)[0] == tile
+
+
 @pytest.mark.parametrize("start", [9, 300, 8191])
 def test_as_many_splits_as_there_are(start):
     _check(*_inputs(1, heads=1, length=8192), start, (1,))
@@ -136,10 +182,19 @@ def test_extreme_logits_stay_finite():
 
 # In this cache a split has at least two tiles of 64 keys, and takes two when all are visible.
 @pytest.mark.parametrize(
-    ("start", "tiles", "splits"),
-    [(0, 1, 1), (56, 1, 1), (57, 2, 1), (120, 2, 1), (121, 3, 2), (1000, 16, 8), (4088, 64, 32)],
+    ("start", "tiles", "splits", "group"),
+    [
+        (0, 1, 1, 1),
+        (56, 1, 1, 1),
+        (57, 2, 1, 1),
+        (120, 2, 1, 1),
+        (121, 3, 2, 1),
+        (1000, 16, 8, 1),
+        (4088, 64, 32, 1),
+        (1000, 16, 8, 4),
+    ],
 )
-def test_reads_the_visible_keys_once_and_no_others(start, tiles, splits, monkeypatch):
+def test_reads_the_visible_keys_once_and_no_others(start, tiles, splits, group, monkeypatch):
     products = loaded = 0
     dot, load = InterpreterBuilder.create_dot, InterpreterBuilder.create_masked_load
 
@@ -156,8 +211,8 @@ def test_reads_the_visible_keys_once_and_no_others(start, tiles, splits, monkeyp
 
     monkeypatch.setattr(InterpreterBuilder, "create_dot", counted_dot)
     monkeypatch.setattr(InterpreterBuilder, "create_masked_load", counted_load)
-    q, k, v = _inputs(8, length=4096, dtype=torch.float16)
+    q, k, v = _inputs(8, heads=2 * group, group=group, length=4096, dtype=torch.float16)
     attend_split_kv(q, k, v, torch.tensor([start]), (8,))
-    heads, head_dim = q.shape[2:]
-    assert products == 2 * tiles * heads
-    assert loaded == (2 * (start + 8) + 8 * splits) * heads * head_dim
+    kv_heads, head_dim = k.shape[1], k.shape[3]
+    assert products == 2 * tiles * kv_heads
+    assert loaded == (2 * (start + 8) + 8 * group * splits) * kv_heads * head_dim

@@ -51,7 +51,8 @@ def _attend_split(
     q_token,
     q_head,
     scale,
-    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
@@ -61,19 +62,23 @@ def _attend_split(
     LEAST_TILES: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """A tile of queries of a head over a split of the keys: softmax sums in base 2.
+    """A tile of queries of a group of heads over a split of the keys: softmax sums in base 2.
 
+    A row is a query of a head: GROUP rows a token, so that all heads of a group share the loads.
     The columns of a head are LOW and then, if HIGH is not 0, up to HIGH more: 80 is 64 + 16 and
     not 128, of which three eighths would be padding.
     """
     split = tl.program_id(1)
-    batch = (tl.program_id(2) // HEADS).to(tl.int64)
-    head = tl.program_id(2) % HEADS
-    token = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    HEADS: tl.constexpr = KV_HEADS * GROUP
+    batch = (tl.program_id(2) // KV_HEADS).to(tl.int64)
+    kv_head = tl.program_id(2) % KV_HEADS
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    token = row // GROUP
+    head = kv_head * GROUP + row % GROUP
     inside = token < query_len
     out_row = (batch * query_len + token) * HEADS + head
     if SPLITS > 1:
-        out_row += split.to(tl.int64) * (tl.num_programs(2) // HEADS) * query_len * HEADS
+        out_row += split.to(tl.int64) * (tl.num_programs(2) // KV_HEADS) * query_len * HEADS
 
     # The keys that a row and the whole tile see.
     if start is None:
@@ -81,7 +86,7 @@ def _attend_split(
         limit = tl.zeros((ROWS,), tl.int32) + length
     else:
         begin = tl.load(start)
-        end = tl.minimum((tl.program_id(0) + 1) * ROWS, query_len)
+        end = tl.minimum(tl.cdiv((tl.program_id(0) + 1) * ROWS, GROUP), query_len)
         visible = (begin + tl.where(end <= first, first, query_len)).to(tl.int32)
         visible = tl.minimum(visible, length)
         limit = (begin + tl.where(token < first, first, query_len)).to(tl.int32)
@@ -95,7 +100,7 @@ def _attend_split(
             return
 
     low = tl.arange(0, LOW)
-    q_row = batch * q_batch + head * q_head + token.to(tl.int64) * q_token
+    q_row = batch * q_batch + head.to(tl.int64) * q_head + token.to(tl.int64) * q_token
     q_row = q + tl.multiple_of(q_row, Q_ALIGN)
     q_low = _load_rows(q_row, low, inside, LOW > HEAD_DIM, HEAD_DIM)
     acc_low = tl.zeros((ROWS, LOW), tl.float32)
@@ -103,8 +108,8 @@ def _attend_split(
         high = LOW + tl.arange(0, HIGH)
         q_high = _load_rows(q_row, high, inside, LOW + HIGH > HEAD_DIM, HEAD_DIM)
         acc_high = tl.zeros((ROWS, HIGH), tl.float32)
-    k += (batch * HEADS + head) * length * HEAD_DIM
-    v += (batch * HEADS + head) * length * HEAD_DIM
+    k += (batch * KV_HEADS + kv_head) * length * HEAD_DIM
+    v += (batch * KV_HEADS + kv_head) * length * HEAD_DIM
     level = tl.full((ROWS,), NEVER, tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     for at in range(begin_key, end_key, KEYS):
@@ -112,11 +117,11 @@ def _attend_split(
         # Nothing beyond the last visible key is read: what is left there may be anything, and
         # even a weight of 0 would not undo a NaN.
         there = key < end_key
-        row = key * HEAD_DIM  # within a head, 2**31 elements are far
-        k_low = _load_rows(k + row, low, there, LOW > HEAD_DIM, HEAD_DIM)
+        at_key = key * HEAD_DIM  # within a head, 2**31 elements are far
+        k_low = _load_rows(k + at_key, low, there, LOW > HEAD_DIM, HEAD_DIM)
         scores = tl.dot(q_low, tl.trans(k_low), input_precision="ieee")  # (ROWS, KEYS)
         if HIGH > 0:
-            k_high = _load_rows(k + row, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
+            k_high = _load_rows(k + at_key, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
             scores = tl.dot(q_high, tl.trans(k_high), scores, input_precision="ieee")
         scores = tl.where(key[None, :] < limit[:, None], scores, NEVER)
         before = level
@@ -130,9 +135,9 @@ def _attend_split(
         # The wide product last: Triton arranges the warps of all four for that one, and for one
         # no wider than ROWS it would have each warp compute all keys.
         if HIGH > 0:
-            v_high = _load_rows(v + row, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
+            v_high = _load_rows(v + at_key, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
             acc_high = tl.dot(weights, v_high, acc_high * decay[:, None], input_precision="ieee")
-        v_low = _load_rows(v + row, low, there, LOW > HEAD_DIM, HEAD_DIM)
+        v_low = _load_rows(v + at_key, low, there, LOW > HEAD_DIM, HEAD_DIM)
         acc_low = tl.dot(weights, v_low, acc_low * decay[:, None], input_precision="ieee")
 
     if SPLITS > 1:
@@ -177,9 +182,18 @@ def _combine(
     _store_rows(out + row.to(tl.int64) * HEAD_DIM, column, inside, mean, HEAD_DIM)
 
 
-def _splits(programs: int, length: int) -> int:
-    """Return a power of two for up to three programs an SM, as many as run at a time."""
-    most = min(MAX_SPLITS, 3 * SMS // programs, length // LEAST_KEYS)
+def _tile(rows: int, group: int, exact: bool) -> tuple[int, int]:
+    """Return the rows and warps of a tile: 64 by 4, of a group 128 by 8 unless these pad more."""
+    if exact:  # FMAs instead of tensor cores: smaller tiles
+        return 16, 4
+    if group > 1 and triton.cdiv(rows, 128) * 2 == triton.cdiv(rows, 64):
+        return 128, 8
+    return min(64, max(16, triton.next_power_of_2(rows))), 4
+
+
+def _splits(programs: int, length: int, resident: int) -> int:
+    """Return a power of two for as many programs as run at a time, `resident` an SM."""
+    most = min(MAX_SPLITS, resident * SMS // programs, length // LEAST_KEYS)
     return 1 << (max(1, most).bit_length() - 1)
 
 
@@ -189,31 +203,34 @@ def attend_split_kv(
     """softmax(q k^T / sqrt(head_dim)) v over a cache, segment j to the end of its own tokens.
 
     q (batch, query_len, heads, head_dim), any strides but 1 along the last dimension; caches k and
-    v (batch, heads, length, head_dim), contiguous, in the dtype of q. start (1,) int64 on the
-    device: the position of the first query. segments: a length or two, query_len together; the
-    rows of a segment see the first start + (length up to its end) keys. start None: every row sees
-    all keys. Keys beyond the visible ones are not read, and the cost grows with the visible ones
-    alone. Returns (batch, query_len, heads, head_dim), contiguous, in the dtype of q.
+    v (batch, kv_heads, length, head_dim), contiguous, in the dtype of q; heads / kv_heads
+    consecutive heads of q share one (GQA, arXiv 2305.13245). start (1,) int64 on the device: the
+    position of the first query. segments: a length or two, query_len together; the rows of a
+    segment see the first start + (length up to its end) keys. start None: every row sees all keys.
+    Keys beyond the visible ones are not read, and the cost grows with the visible ones alone.
+    Returns (batch, query_len, heads, head_dim), contiguous, in the dtype of q.
     """
     batch, query_len, heads, head_dim = q.shape
-    length, device = k.shape[2], q.device
-    exact = q.dtype == torch.float32  # FMAs instead of tensor cores: smaller tiles
-    rows = min(16 if exact else 64, max(16, triton.next_power_of_2(query_len)))
-    tiles = triton.cdiv(query_len, rows)
-    splits = _splits(tiles * batch * heads, length)
+    kv_heads, length, device = k.shape[1], k.shape[2], q.device
+    group = heads // kv_heads
+    exact = q.dtype == torch.float32
+    rows, warps = _tile(query_len * group, group, exact)
+    tiles = triton.cdiv(query_len * group, rows)
+    low = max(16, 1 << (head_dim.bit_length() - 1))
+    high = 0 if head_dim <= low else max(16, triton.next_power_of_2(head_dim - low))
+    keys = 32 if exact else KEYS
+    # Three programs of 4 warps share an SM's 227 kB of shared memory and 64 Ki registers; of heads
+    # too wide for that, such as 128, two do; one of 8 warps has them all.
+    narrow = warps == 4 and 3 * 2 * keys * (low + high) * q.element_size() <= 64 * 1024
+    resident = 3 if narrow else 8 // warps
+    splits = _splits(tiles * batch * kv_heads, length, resident)
     out = torch.empty(batch, query_len, heads, head_dim, dtype=q.dtype, device=device)
     total_rows = batch * query_len * heads
     partial = levels = totals = None
     if splits > 1:
         partial = torch.empty(splits, total_rows, head_dim, dtype=torch.float32, device=device)
         levels, totals = torch.empty(2, splits, total_rows, dtype=torch.float32, device=device)
-    low = max(16, 1 << (head_dim.bit_length() - 1))
-    high = 0 if head_dim <= low else max(16, triton.next_power_of_2(head_dim - low))
-    keys = 32 if exact else KEYS
-    # Three programs share an SM's 227 kB of shared memory and 64 Ki registers; of heads too wide
-    # for that, such as 128, two do.
-    narrow = 3 * 2 * keys * (low + high) * q.element_size() <= 64 * 1024
-    _attend_split[(tiles, splits, batch * heads)](
+    _attend_split[(tiles, splits, batch * kv_heads)](
         q,
         k,
         v,
@@ -226,7 +243,8 @@ def attend_split_kv(
         length,
         *q.stride()[:-1],
         math.log2(math.e) / math.sqrt(head_dim),
-        HEADS=heads,
+        KV_HEADS=kv_heads,
+        GROUP=group,
         HEAD_DIM=head_dim,
         LOW=low,
         HIGH=high,
@@ -236,8 +254,8 @@ def attend_split_kv(
         KEYS=keys,
         LEAST_TILES=LEAST_KEYS // keys,
         SPLITS=splits,
-        num_warps=4,
-        num_stages=3 if narrow else 2,
+        num_warps=warps,
+        num_stages=2 if resident == 2 else 3,
         maxnreg=168 if narrow and not exact else None,
     )
     if partial is not None:
