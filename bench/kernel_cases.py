@@ -178,14 +178,14 @@ def _rotary_cases(bench: Bench) -> Iterator[Case]:
 
         def run(qkv: Tensor, angles: tuple[Tensor, Tensor] = angles) -> Tensor:
             turned = qkv.clone()
-            rotate_qkv(turned, *angles)
+            rotate_qkv(turned, *angles, kv_heads=heads)
             return turned
 
         def reference(qkv: Tensor, angles: tuple[Tensor, Tensor] = angles) -> Tensor:
-            q, k, v = qkv.float().permute(2, 0, 3, 1, 4)
-            return torch.stack((rotate(q, angles), rotate(k, angles), v)).permute(1, 3, 0, 2, 4)
+            q, k, v = qkv.float().transpose(1, 2).chunk(3, dim=1)
+            return torch.cat((rotate(q, angles), rotate(k, angles), v), dim=1).transpose(1, 2)
 
-        first = bench.randn(1, length, 3, heads, head_dim)
+        first = bench.randn(1, length, 3 * heads, head_dim)
         size = first.numel() * first.element_size()
         copies = bench.copies(size) - 1
         operands = [first, *(bench.randn(*first.shape) for _ in range(copies))]

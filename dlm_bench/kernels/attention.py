@@ -98,12 +98,21 @@ def attend_cached_varlen(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Te
     used = visible.to(torch.int32)
     query_len, length = q.shape[2], k.shape[2]
     window = torch.arange(2, device=q.device, dtype=torch.int32)
+    grouped = q.shape[1] != k.shape[1]
     outs: list[Tensor] = []
     for sequence in zip(q, k, v, strict=True):
         rows, keys, values = (tensor.transpose(0, 1) for tensor in sequence)  # length first
         q_window, k_window = window * query_len, window * length
         out: Any = varlen_attn(
-            rows, keys, values, q_window, k_window, query_len, length, seqused_k=used
+            rows,
+            keys,
+            values,
+            q_window,
+            k_window,
+            query_len,
+            length,
+            seqused_k=used,
+            enable_gqa=grouped,
         )
         outs.append(out.transpose(0, 1))
     return torch.stack(outs)

@@ -89,9 +89,12 @@ def choose_kernels(
     dtype: torch.dtype,
     head_dim: int,
     forced: Mapping[str, str] | None = None,
+    *,
+    group: int = 1,
 ) -> Kernels:
     """Choose the first available implementation of each operation, or the forced.
 
+    head_dim, group: width of a head, and heads of queries that share one of keys and values.
     Raises ConfigError for an unknown operation or implementation, or a forced implementation
     without a chance to run here, with the reason.
     """
@@ -110,7 +113,7 @@ def choose_kernels(
             wanted = forced[operation]
             if wanted not in candidates:
                 raise unknown(operation, wanted, candidates)
-            reason = _missing(operation, wanted, device, dtype, head_dim, forced=True)
+            reason = _missing(operation, wanted, device, dtype, head_dim, group, forced=True)
             if reason:
                 raise ConfigError(f"{operation}: {wanted!r} is not there: {reason}")
             chosen[operation] = wanted
@@ -118,7 +121,7 @@ def choose_kernels(
             chosen[operation] = next(
                 name
                 for name in candidates
-                if not _missing(operation, name, device, dtype, head_dim, forced=False)
+                if not _missing(operation, name, device, dtype, head_dim, group, forced=False)
             )
     kernels = Kernels(**chosen)
     if kernels.ssd == "mamba-ssm" and kernels.conv == "torch":
@@ -171,6 +174,7 @@ def _missing(
     device: torch.device,
     dtype: torch.dtype,
     head_dim: int,
+    group: int,
     *,
     forced: bool,
 ) -> str | None:
@@ -198,7 +202,7 @@ def _missing(
     if device.type != "cuda":
         return None
     if operation == "attention":
-        return _sdpa_refuses(name, device, dtype, head_dim)
+        return _sdpa_refuses(name, device, dtype, head_dim, group)
     if name == "varlen" and not _has_varlen():
         return f"torch {torch.__version__} has no varlen_attn(seqused_k=); 2.13 has"
     half = dtype in (torch.bfloat16, torch.float16)
@@ -217,13 +221,18 @@ def _has_varlen() -> bool:
     return "seqused_k" in signature(varlen_attn).parameters
 
 
-def _sdpa_refuses(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+def _sdpa_refuses(
+    name: str, device: torch.device, dtype: torch.dtype, head_dim: int, group: int
+) -> str | None:
     """Try an attention backend once on a short sequence."""
-    q = torch.randn(1, 1, 128, head_dim, device=device).to(dtype)
+    q = torch.randn(1, group, 128, head_dim, device=device).to(dtype)
+    k = q[:, :1]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # in which torch explains what the error says
-            choose_attend(name)(q, q, q)
+            choose_attend(name)(q, k, k)
     except (RuntimeError, ImportError) as error:
-        return f"it refuses head_dim {head_dim} in {dtype}: {first_line(error) or repr(error)}"
+        shared = f", {group} heads of queries to one of keys," if group > 1 else ""
+        reason = first_line(error) or repr(error)
+        return f"it refuses head_dim {head_dim}{shared} in {dtype}: {reason}"
     return None

@@ -90,10 +90,14 @@ class Attention(nn.Module):
                 mixed = self.steps.attend_window(self, q, window, cache)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return views of q, k and v, (batch, heads of each, len, head_dim); q and k are normalised
-        in a model with norms for them."""
+    def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of q, k and v, (batch, heads of each, len, head_dim)."""
         q, k, v = qkv.transpose(1, 2).split(self.groups, dim=1)
+        return q, k, v
+
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split the heads; q and k are normalised in a model with norms for them."""
+        q, k, v = self.split_heads(qkv)
         if self.q_norm is not None and self.k_norm is not None:
             q = rms_norm(q, self.q_norm.weight, self.config.norm_eps)
             k = rms_norm(k, self.k_norm.weight, self.config.norm_eps)

@@ -17,17 +17,33 @@ SPLIT_QUERIES = 256
 
 
 def rotated(layer: "Attention", qkv: Tensor, angles: "Angles") -> tuple[Tensor, Tensor, Tensor]:
-    """Turn q and k in place by a single kernel."""
-    rotate_qkv(qkv.unflatten(2, (3, -1)), *angles)
-    return layer.split(qkv)
+    """Norm and turn q and k in place by a single kernel."""
+    _rotate(layer, qkv, angles)
+    return layer.split_heads(qkv)
 
 
 def stored(
     layer: "Attention", qkv: Tensor, angles: "Angles", window: Window, cache: AttentionCache
 ) -> Tensor:
-    """Turn q in place, and write k and v into the cache, by a single kernel."""
-    rotate_qkv(qkv.unflatten(2, (3, -1)), *angles, window.start, cache.k, cache.v)
-    return layer.split(qkv)[0]
+    """Norm and turn q in place, and write k and v into the cache, by a single kernel."""
+    _rotate(layer, qkv, angles, window.start, cache.k, cache.v)
+    return layer.split_heads(qkv)[0]
+
+
+def _rotate(layer: "Attention", qkv: Tensor, angles: "Angles", *stored: Tensor) -> None:
+    norms = layer.q_norm, layer.k_norm
+    weights = None
+    if norms[0] is not None and norms[1] is not None:
+        weights = norms[0].weight, norms[1].weight
+    config = layer.config
+    rotate_qkv(
+        qkv,
+        *angles,
+        *stored,
+        kv_heads=config.kv_heads,
+        norms=weights,
+        epsilon=config.norm_eps,
+    )
 
 
 def attend_window(layer: "Attention", q: Tensor, window: Window, cache: AttentionCache) -> Tensor:

@@ -195,7 +195,8 @@ def empty_model(
     ConfigError for an unknown or missing kernel."""
     if device.type == "cuda":
         torch.cuda.set_device(device)  # Triton launches on the current one
-    chosen = choose_kernels(device, dtype, config.head_dim, kernels)
+    group = config.heads // config.kv_heads
+    chosen = choose_kernels(device, dtype, config.head_dim, kernels, group=group)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

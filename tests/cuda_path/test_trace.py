@@ -14,6 +14,23 @@ from support.hopper import SHARED_LIMIT, compile_for_hopper, record_launches
 from support.traced import Allocations, traced_model, traced_state
 
 SAMPLERS = samplers()
+# Models of the field with their blocks, and causal twins: groups of 7, 1, 4, 4 and 6 heads to one
+# of keys; biases and a token shift, norms of q and k, YaRN, a tied head.
+FIELD = {
+    "dream": ("7b", 32),
+    "llada": ("8b", 32),
+    "sdar": ("4b", 4),
+    "nemotron-ld": ("3b", 32),
+    "fast-dllm-v2": ("1.5b", 32),
+    "qwen2": ("7b", 1),
+    "qwen3": ("4b", 1),
+}
+FIELD_PASSES = [
+    *((backbone, name) for backbone in ("dream", "sdar") for name in ("separate", "fused", "dual")),
+    *((backbone, "fused") for backbone in ("llada", "nemotron-ld", "fast-dllm-v2")),
+    *((backbone, "ar") for backbone in ("qwen2", "qwen3")),
+    ("dream", "full"),
+]
 
 
 def first_of_each_role(plan):
@@ -68,17 +85,39 @@ def test_a_prefill_is_a_pass_over_a_whole_sequence(backbone):
     assert counts[1] <= counts[0] + 12 * model.config.layers + 24
 
 
+def trace_field(backbone, name, length, batch=1, prompt_len=0):
+    size, block = FIELD[backbone]
+    sampler = samplers(block_size=block, tokens_per_step=1)[name]
+    return trace(traced_model(backbone, size), sampler, length, batch, prompt_len)
+
+
+@pytest.mark.parametrize(("backbone", "name"), FIELD_PASSES)
+def test_no_pass_of_the_field_waits_for_the_device(backbone, name):
+    assert trace_field(backbone, name, 300)
+    assert trace_field(backbone, name, 40, 2, prompt_len=9)
+
+
 def test_the_trace_would_notice_a_wait():
     model = traced_model("diffutran", cached_attention="torch")  # slices by int(visible)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"[Mm]eta"):
         trace(model, SAMPLERS["separate"], 256)
 
 
-@pytest.mark.parametrize(("backbone", "most"), [("diffutran", 10), ("diffumamba", 9)])
+@pytest.mark.parametrize(
+    ("backbone", "size", "most"),
+    [
+        ("diffutran", "1.3b", 10),
+        ("diffumamba", "1.3b", 9),
+        # Two norms, four products, the turn, attention and its combination, the gated product.
+        ("llada", "8b", 10),
+        ("dream", "7b", 10),
+        ("sdar", "4b", 10),
+    ],
+)
 @torch.inference_mode()
-def test_a_block_pass_takes_few_launches(backbone, most):
+def test_a_block_pass_takes_few_launches(backbone, size, most):
     """Kernels a layer, both directions of a Mamba mixer included, and two dozen for the rest."""
-    model = traced_model(backbone)
+    model = traced_model(backbone, size)
     state = traced_state(model, SAMPLERS["separate"], 4096)
     with record_launches(hold=False) as launches, Allocations() as allocations:
         SAMPLERS["separate"].step(model, state, "denoise")
@@ -116,3 +155,16 @@ def test_every_kernel_compiles_for_an_h100(dtype, size):
         # A few bytes are ptxas' own; registers that did not fit would take hundreds. Float32 is
         # there to check against, not to be quick: without tensor cores its products do spill.
         assert built.stack <= 32 or dtype == "float32", launch.key
+
+
+@pytest.mark.slow
+def test_every_kernel_of_the_field_compiles_for_an_h100():
+    unique = {}
+    for backbone, name in FIELD_PASSES:
+        for launch in trace_field(backbone, name, 8192):
+            unique.setdefault(launch.key, launch)
+    assert {launch.name for launch in unique.values()} >= {"_rotate_qkv", "_swiglu", "few_rows"}
+    for launch in unique.values():
+        built = compile_for_hopper(launch)
+        assert built.shared <= SHARED_LIMIT, launch.key
+        assert built.stack <= 32, launch.key

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from support.agreement import disagreements, ends_of_each_kind, run_pass
-from support.cases import FUSED, pairs, samplers
+from support.cases import FIELD_CAUSAL, FIELD_DENOISERS, FUSED, pairs, samplers
 
 from dlm_bench.models import bimamba
 from dlm_bench.models.factory import build_model
@@ -16,6 +16,28 @@ LENGTH = 21  # two blocks of 8 and a shorter one
 @pytest.mark.parametrize(("backbone", "name"), pairs("warm", "warm ar", *RULES))
 def test_passes_agree(backbone, name):
     agree(backbone, SAMPLERS[name], 3 if name == "prefix" else None)
+
+
+# Every backbone of the field by one sampler with a cache, and each kind of pass by one of them.
+@pytest.mark.parametrize("backbone", FIELD_DENOISERS)
+def test_passes_of_the_field_agree(backbone):
+    agree(backbone, SAMPLERS["separate"])
+
+
+@pytest.mark.parametrize("name", ["full", "dual", "prefix", "fused", "none"])
+def test_grouped_heads_with_a_token_shift_agree_by_every_sampler(name):
+    agree("dream", SAMPLERS[name], 3 if name == "prefix" else None)
+
+
+@pytest.mark.parametrize("name", ["full", "fused"])
+def test_normed_heads_agree(name):
+    agree("sdar", SAMPLERS[name])
+
+
+@pytest.mark.parametrize("backbone", FIELD_CAUSAL)
+@pytest.mark.parametrize("prompt_len", [0, 9])
+def test_causal_passes_of_the_field_agree(backbone, prompt_len):
+    agree(backbone, SAMPLERS["ar"], prompt_len=prompt_len)
 
 
 @pytest.mark.parametrize("name", ["dual", "prefix", "separate", "fused"])
@@ -37,6 +59,8 @@ def test_single_tokens_by_mamba_ssm_agree():
         ("ar-transformer", "ar", 9),
         ("ar-mamba", "ar", 9),
         ("ar-mamba", "ar", 1),
+        ("sdar", "separate", 9),
+        ("nemotron-ld", "fused", 9),
     ],
 )
 def test_the_prefill_pass_of_a_batch_agrees(backbone, name, prompt_len):
@@ -56,7 +80,7 @@ def agree(backbone, sampler, last=None, prompt_len=0, **kernels):
         expected = run_pass(sampler, plain, LENGTH, index, **place)
         # Both in float32; sums in another order, through all layers.
         assert not disagreements(got, expected, 2e-5), index
-        if backbone == "diffutran" and index == 0:
+        if backbone in ("diffutran", *FIELD_DENOISERS) and index == 0:
             # Rotary embedding gives no absolute position: of a sequence of MASKs alone all hidden
             # states are equal, and rounding breaks the tie between their confidences.
             mask_id = fused.config.mask_id

@@ -106,6 +106,16 @@ def test_a_tile_of_mask_alone_adds_nothing(regime):
     assert torch.isfinite(probability).all()
 
 
+def test_a_vocabulary_of_the_field_with_mask_inside():
+    # Qwen's, padded, and Dream's MASK: 1187 tiles of 128, the last of them whole.
+    vocab, mask_id = 151936, 151666
+    hidden, weight = problem(2, 16, vocab, torch.float16)
+    weight[mask_id] = 100 * hidden[0]  # the largest logit of the first row by far
+    weight[-1] = 50 * hidden[1]  # and of the second row
+    tokens = check(hidden, weight, mask_id)
+    assert tokens[1] == vocab - 1
+
+
 def test_ties_go_to_the_lowest_id(regime):
     # Integers, so that equal weights give equal sums wherever they stand in a tile.
     hidden = torch.randint(-3, 4, (33, 64)).float()

@@ -46,6 +46,15 @@ def test_a_short_query_sees_every_key():
     assert_close(attend(q, k, v), textbook(q, k, v), ROUNDING, "each")
 
 
+def test_heads_of_queries_share_those_of_keys_in_order():
+    q = torch.cat((random(LENGTH, 0), random(LENGTH, 3)), dim=1)
+    k, v = random(LENGTH, 1), random(LENGTH, 2)
+    each = [tensor.repeat_interleave(2, dim=1) for tensor in (k, v)]
+    assert_close(attend(q, k, v), textbook(q, *each), ROUNDING, "each")
+    expected = textbook(q, *(tensor[:, :, :7] for tensor in each))
+    assert_close(attend_cached(q, k, v, torch.tensor([7])), expected, ROUNDING, "each")
+
+
 def test_causal_attention_sees_itself_and_what_is_left_of_it():
     q, k, v = random(LENGTH, 0), random(LENGTH, 1), random(LENGTH, 2)
     allowed = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()

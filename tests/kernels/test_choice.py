@@ -68,6 +68,29 @@ def test_the_next_attention_is_taken_where_one_refuses(packages, monkeypatch):
     assert choose(CUDA, dtype=torch.float32).attention == "efficient"
 
 
+def test_attention_is_tried_with_the_heads_of_the_model(packages, monkeypatch):
+    monkeypatch.setattr(
+        choice,
+        "_sdpa_refuses",
+        lambda name, *rest: None if (name, *rest[-2:]) == ("flash", 128, 7) else "no",
+    )
+    assert choose_kernels(CUDA, torch.bfloat16, 128, group=7).attention == "flash"
+    assert choose_kernels(CUDA, torch.bfloat16, 128).attention == "torch"
+
+
+def test_a_backend_that_takes_no_groups_says_so(monkeypatch):
+    def refuse(q, k, v):
+        assert (q.shape[1], k.shape[1]) == (7, 1)
+        raise RuntimeError("No available kernel")
+
+    monkeypatch.setattr(choice, "choose_attend", lambda name: refuse)
+    reason = choice._sdpa_refuses("efficient", CPU, torch.float32, 128, 7)
+    assert reason == (
+        "it refuses head_dim 128, 7 heads of queries to one of keys, in torch.float32: "
+        "No available kernel"
+    )
+
+
 @pytest.mark.parametrize(
     ("device", "forced", "message"),
     [

@@ -17,51 +17,60 @@ def randn(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def heads(length):
-    return randn(BATCH, HEADS, length, HEAD_DIM)
+def heads(length, group=1):
+    return randn(BATCH, group * HEADS, length, HEAD_DIM)
 
 
+GROUPS = pytest.mark.parametrize("group", [1, 2])  # heads of queries to one of keys
+
+
+@GROUPS
 @pytest.mark.parametrize("causal", [False, True])
-def test_flash_attn_gets_its_own_layout(causal, monkeypatch):
+def test_flash_attn_gets_its_own_layout(causal, group, monkeypatch):
     def flash_attn_func(q, k, v, causal):  # (batch, length, heads, head_dim)
         q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+        return out.transpose(1, 2)
 
     package = SimpleNamespace(flash_attn_func=flash_attn_func)
     monkeypatch.setitem(sys.modules, "flash_attn", package)
-    q, k, v = heads(LENGTH), heads(LENGTH) + 1, heads(LENGTH) - 1
+    q, k, v = heads(LENGTH, group), heads(LENGTH) + 1, heads(LENGTH) - 1
     out = choose_attend("flash-attn")(q, k, v, causal=causal)
     torch.testing.assert_close(out, attend(q, k, v, causal=causal))
 
 
-def test_flash_attn_over_a_cache_sees_what_is_visible(monkeypatch):
+@GROUPS
+def test_flash_attn_over_a_cache_sees_what_is_visible(group, monkeypatch):
     def flash_attn_with_kvcache(q, k, v, cache_seqlens):
         assert cache_seqlens.dtype == torch.int32
         outs = []
         for i, n in enumerate(cache_seqlens):
             row = (tensor[i].transpose(0, 1) for tensor in (q, k[:, :n], v[:, :n]))
-            outs.append(F.scaled_dot_product_attention(*row).transpose(0, 1))
+            out = F.scaled_dot_product_attention(*row, enable_gqa=True)
+            outs.append(out.transpose(0, 1))
         return torch.stack(outs)
 
     package = SimpleNamespace(flash_attn_with_kvcache=flash_attn_with_kvcache)
     monkeypatch.setitem(sys.modules, "flash_attn", package)
-    q, k, v, visible = heads(4), heads(LENGTH), heads(LENGTH) + 1, torch.tensor([13])
+    q, k, v, visible = heads(4, group), heads(LENGTH), heads(LENGTH) + 1, torch.tensor([13])
     out = choose_attend_cached("flash-attn")(q, k, v, visible)
     torch.testing.assert_close(out, attend_cached(q, k, v, visible))
 
 
-def test_varlen_attn_over_a_cache_sees_what_is_visible(monkeypatch):
-    def varlen_attn(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, *, seqused_k):
-        assert q.shape == (4, HEADS, HEAD_DIM)  # packed, one sequence
+@GROUPS
+def test_varlen_attn_over_a_cache_sees_what_is_visible(group, monkeypatch):
+    def varlen_attn(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, *, seqused_k, enable_gqa):
+        assert q.shape == (4, group * HEADS, HEAD_DIM)  # packed, one sequence
+        assert enable_gqa == (group > 1)
         assert cu_seq_q.tolist() == [0, max_q] == [0, 4]
         assert cu_seq_k.tolist() == [0, max_k] == [0, LENGTH]
         (n,) = seqused_k.tolist()
         row = (tensor.transpose(0, 1) for tensor in (q, k[:n], v[:n]))
-        return F.scaled_dot_product_attention(*row).transpose(0, 1)
+        return F.scaled_dot_product_attention(*row, enable_gqa=enable_gqa).transpose(0, 1)
 
     module = pytest.importorskip("torch.nn.attention.varlen", reason="torch has no varlen_attn")
     monkeypatch.setattr(module, "varlen_attn", varlen_attn)
-    q, k, v, visible = heads(4), heads(LENGTH), heads(LENGTH) + 1, torch.tensor([13])
+    q, k, v, visible = heads(4, group), heads(LENGTH), heads(LENGTH) + 1, torch.tensor([13])
     out = choose_attend_cached("varlen")(q, k, v, visible)
     torch.testing.assert_close(out, attend_cached(q, k, v, visible))
 

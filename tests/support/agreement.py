@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dlm_bench.models.cache import MambaCache
+from dlm_bench.models.cache import MambaCache, ShiftCache
 from support.close import relative_error
 
 
@@ -24,6 +24,8 @@ def cache_tensors(caches):
             for direction, (state, tail) in enumerate(zip(cache.states, cache.tails, strict=True)):
                 yield f"{layer}.state.{direction}", state
                 yield f"{layer}.tail.{direction}", tail
+        elif isinstance(cache, ShiftCache):
+            yield "shift", cache.hidden
         else:
             yield f"{layer}.k", cache.k
             yield f"{layer}.v", cache.v

@@ -48,9 +48,10 @@ def add_rms_norm(
     out = torch.empty(x.shape, dtype=weight.dtype, device=x.device)
     block = triton.next_power_of_2(width)
     # As in cuda/adaln: a block of 32 tokens is spread over 32 SMs, and where there are rows for all
-    # SMs a program has four times as many, for as many loads in flight.
-    elements, warps = (8192, 8) if rows >= 4096 else (2048, 4)
-    per_program = max(1, elements // block)
+    # SMs a program has more, for as many loads in flight. A thread has 16 elements, or 32 of these.
+    many = rows >= 4096
+    per_program = max(1, (8192 if many else 2048) // block)
+    warps = min(16, per_program * block // (1024 if many else 512))
     _add_rms_norm[(triton.cdiv(rows, per_program),)](
         x,
         branch,

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-COLUMNS = 1024  # of one row; 8 elements a thread are 16-byte loads of 16-bit numbers
+COLUMNS = 1024  # of a row; 8 elements a thread are 16-byte loads of 16-bit numbers
 
 
 @triton.jit
