@@ -81,9 +81,14 @@ def _print_plan(sweep: Sweep) -> None:
     titles = ["backbone", "size", "sampler", "options", "length", "prompt", "batch"]
     titles += ["NFE", "token passes"]
     words, rows = 4, []
+    counts: dict[object, tuple[int, int]] = {}
     for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
-        passes = run_lengths(point.length, sampler.passes(point.length, point.prompt_len))
+        key = (sampler, point.length, point.prompt_len)
+        if key not in counts:  # all backbones share them, and the passes take long to list
+            passes = run_lengths(point.length, sampler.passes(*key[1:]))
+            counts[key] = (passes.forward_passes, passes.query_tokens)
+        forward_passes, query_tokens = counts[key]
         most = "" if sampler.is_fixed else "up to "
         short = {"tokens_per_step": "p", "block_size": "B"}
         options = (item for item in point.options.items() if item not in ORDINARY)
@@ -95,8 +100,8 @@ def _print_plan(sweep: Sweep) -> None:
                 point.sampler,
                 " ".join(f"{short.get(name, name)}={value}" for name, value in options),
                 *(f"{number:,}" for number in numbers),
-                f"{most}{passes.forward_passes:,}",
-                f"{most}{passes.query_tokens:,}",
+                f"{most}{forward_passes:,}",
+                f"{most}{query_tokens:,}",
             ]
         )
     common = {

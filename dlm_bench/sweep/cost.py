@@ -11,7 +11,7 @@ from dlm_bench.sweep.budget import MIN_SAMPLING_SECONDS
 from dlm_bench.sweep.floor import at_peak, precision_note
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
-from dlm_bench.sweep.work import expected_work
+from dlm_bench.sweep.work import by_schedule, expected_work
 
 
 def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
@@ -23,7 +23,8 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
     """
     measuring, least, most, sampled, unknown = plan.sweep.measuring, 0.0, 0.0, 0, 0
     once = measuring.model_copy(update={"mode": "exact", "warmup": 0, "repeats": 1})
-    for asked, work in zip(plan.sweep.points, plan.work, strict=True):
+    for index in by_schedule(plan.sweep):
+        asked, work = plan.sweep.points[index], plan.work[index]
         point = at_peak(asked, hardware)
         options = plan.sweep.options_of(point)
         decode = _floor(point, options, hardware)

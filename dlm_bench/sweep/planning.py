@@ -7,7 +7,7 @@ import torch
 
 from dlm_bench.sweep.load import load_sweep
 from dlm_bench.sweep.plan import ANY_HARDWARE, Plan
-from dlm_bench.sweep.work import expected_load
+from dlm_bench.sweep.work import by_schedule, expected_load
 from dlm_bench.timing.environment import environment
 
 
@@ -22,7 +22,10 @@ def make_plan(path: str | Path, *, on_this_machine: bool = True, **overrides: An
     names: list[str] = []
     if on_this_machine and device.type == "cuda":
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    loads = [expected_load(p, sweep.measuring, sweep.options_of(p)) for p in sweep.points]
+    loads = [(0.0, 0.0)] * len(sweep.points)
+    for index in by_schedule(sweep):
+        point = sweep.points[index]
+        loads[index] = expected_load(point, sweep.measuring, sweep.options_of(point))
     return Plan(
         sweep=sweep,
         work=[work for work, _ in loads],
