@@ -5,17 +5,14 @@
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.own import OWN, is_denoiser
 from dlm_bench.results.record import Point
-
-if TYPE_CHECKING:
-    import torch
 
 # Operations whose plain form is no stand-in on a GPU: the host waits for the device in it, so that
 # no pass can be captured, or it is a listing of the paper.
@@ -75,53 +72,6 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
                 f"kernel check {str(path)!r}: line {number} is not a case of "
                 "bench/kernel_floors.py; name a file that its --output wrote"
             )
-
-
-def without(
-    faults: Faults,
-    device: "torch.device",
-    dtype: "torch.dtype",
-    head_dims: Collection[int],
-    asked: Mapping[str, str],
-) -> Choice:
-    """Choose another implementation for each operation with a faulty choice on this device.
-
-    An operation is left out if there is none, or if `asked` insists on the faulty implementation.
-    """
-    from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
-
-    def chosen(operation: str, kernels: Mapping[str, str]) -> set[str]:
-        return {
-            choose_kernels(device, dtype, head_dim, kernels).named()[operation]
-            for head_dim in head_dims
-        }
-
-    def is_there(operation: str, name: str, kernels: Mapping[str, str]) -> bool:
-        try:
-            return chosen(operation, {**kernels, operation: name}) == {name}
-        except ConfigError:
-            return False
-
-    choice = Choice(dict(asked), {}, {})
-    for operation, faulty in faults.items():
-        hit = (
-            chosen(operation, choice.kernels) & faulty.keys()
-            if operation in IMPLEMENTATIONS
-            else ()
-        )
-        if not hit:
-            continue
-        why = faulty[min(hit)]
-        never = {*faulty, *({"torch"} if operation in NEVER_PLAIN else ())}
-        others = [] if operation in asked else IMPLEMENTATIONS[operation]
-        others = [name for name in others if name not in never]
-        found = next((name for name in others if is_there(operation, name, choice.kernels)), None)
-        if found is None:
-            choice.left_out[operation] = why
-        else:
-            choice.kernels[operation] = found
-            choice.stand_ins[operation] = f"{found!r} stands in, as {why}"
-    return choice
 
 
 def operations_of(point: Point) -> set[str]:

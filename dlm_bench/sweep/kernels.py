@@ -1,27 +1,77 @@
-"""The kernels that a sweep file asks for, checked on this machine: this file imports torch."""
+"""The kernels of a sweep file, checked and chosen on this machine: this file imports torch."""
 
+from collections.abc import Collection, Mapping
 from itertools import product
 
+import torch
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
 from dlm_bench.kernels.choice import check_unmask_kernels as check_unmask_kernels
-from dlm_bench.kernels.choice import choose_kernels
-from dlm_bench.models.device import Device
 from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.models.own import OWN, own_config, own_sizes
 from dlm_bench.sweep.file import File
-from dlm_bench.sweep.kernel_check import Choice, Faults, without
+from dlm_bench.sweep.kernel_check import NEVER_PLAIN, Choice, Faults
 
 
-def check_kernels(file: File, place: Device) -> None:
-    """Raise ConfigError for a kernel that cannot run on a device, in any size of the file."""
-    device, dtype = parse_device(str(place)), parse_dtype(file.dtype or "")
-    for head_dim in _head_dims(file):
-        choose_kernels(device, dtype, head_dim, file.kernels)
+def choose(file: File, faults: Faults | None) -> Choice:
+    """Choose the kernels of a file on the file's device, without the faulty kernels.
 
-
-def without_faults(file: File, faults: Faults) -> Choice:
-    """Choose kernels for a file without the faulty ones (see `kernel_check.without`)."""
+    Raises ConfigError for a kernel that cannot run there, in any size of the file.
+    """
     device, dtype = parse_device(file.device), parse_dtype(file.dtype or "")
-    return without(faults, device, dtype, _head_dims(file), file.kernels)
+    head_dims = _head_dims(file)
+    for head_dim in head_dims:
+        choose_kernels(device, dtype, head_dim, file.kernels)
+    if faults is None:
+        return Choice(file.kernels, {}, {})
+    return without(faults, device, dtype, head_dims, file.kernels)
+
+
+def without(
+    faults: Faults,
+    device: torch.device,
+    dtype: torch.dtype,
+    head_dims: Collection[int],
+    asked: Mapping[str, str],
+) -> Choice:
+    """Choose another implementation for each operation with a faulty choice on this device.
+
+    An operation is left out if there is none, or if `asked` insists on the faulty implementation.
+    """
+
+    def chosen(operation: str, kernels: Mapping[str, str]) -> set[str]:
+        return {
+            choose_kernels(device, dtype, head_dim, kernels).named()[operation]
+            for head_dim in head_dims
+        }
+
+    def is_there(operation: str, name: str, kernels: Mapping[str, str]) -> bool:
+        try:
+            return chosen(operation, {**kernels, operation: name}) == {name}
+        except ConfigError:
+            return False
+
+    choice = Choice(dict(asked), {}, {})
+    for operation, faulty in faults.items():
+        hit = (
+            chosen(operation, choice.kernels) & faulty.keys()
+            if operation in IMPLEMENTATIONS
+            else ()
+        )
+        if not hit:
+            continue
+        why = faulty[min(hit)]
+        never = {*faulty, *({"torch"} if operation in NEVER_PLAIN else ())}
+        others = [] if operation in asked else IMPLEMENTATIONS[operation]
+        others = [name for name in others if name not in never]
+        found = next((name for name in others if is_there(operation, name, choice.kernels)), None)
+        if found is None:
+            choice.left_out[operation] = why
+        else:
+            choice.kernels[operation] = found
+            choice.stand_ins[operation] = f"{found!r} stands in, as {why}"
+    return choice
 
 
 def _head_dims(file: File) -> set[int]:

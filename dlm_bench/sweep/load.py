@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -106,7 +105,7 @@ def load_sweep(
 
     Arguments override the keys of the file; an item of `kernels` overrides the file's for the same
     operation. Kernels that failed in the file `kernel_check` are not used (see
-    `kernel_check.without`). Paths of traces and models are relative to `base_folder`, by default
+    `kernels.without`). Paths of traces and models are relative to `base_folder`, by default
     the file's folder. With on_this_machine=False the sweep is only predicted: device, kernels and
     limits are not checked against this machine.
 
@@ -123,18 +122,14 @@ def load_sweep(
     given = {name: value for name, value in overrides.items() if value is not None}
     file, mistakes = read_file(path, given)
     file.kernels |= kernels or {}
-    there = _check_place(file, mistakes, on_this_machine)
-    choice = Choice(file.kernels, {}, {})
-    if kernel_check is not None:
-        faults = read_faults(kernel_check)
-        if there:
-            choice = _choose(file, faults)
-            file.kernels = choice.kernels
+    faults = None if kernel_check is None else read_faults(kernel_check)
+    choice = _settle_device(file, mistakes, on_this_machine, faults)
+    file.kernels = choice.kernels
     base_folder = path.absolute().parent if base_folder is None else Path(base_folder)
     expansion = Expansion(file, base_folder, mistakes)
-    for number, line in enumerate(file.lines):
+    for number, group in enumerate(file.lines):
         if number not in mistakes.broken:
-            expansion.add(number, line)
+            expansion.add(number, group)
     mistakes.end()
     return Sweep(
         name=file.name,
@@ -166,49 +161,41 @@ def has_device(path: str | Path, device: str | None = None) -> bool:
     return True
 
 
-def _check_place(file: File, mistakes: Mistakes, on_this_machine: bool) -> bool:
-    """Spell out a file's device and dtype, and note requests that they cannot meet. Return True if
-    the device is on this machine and meets all."""
+def _settle_device(
+    file: File, mistakes: Mistakes, on_this_machine: bool, faults: Faults | None
+) -> Choice:
+    """Spell out a file's device and dtype, note requests that they cannot meet, and choose the
+    kernels."""
 
-    def device() -> None:
-        place = find_device(file.device, must_exist=on_this_machine)
-        if place.type == "meta":
+    def spell_out() -> None:
+        device = find_device(file.device, must_exist=on_this_machine)
+        if device.type == "meta":
             raise ConfigError("device: 'meta' has no weights to decode with; allowed: cpu, cuda")
-        file.device = str(place)
+        file.device = str(device)
 
-    there = mistakes.check(device)
-    if not there:
+    valid = mistakes.check(spell_out)
+    if not valid:
         file.device = "cpu"
-    place = find_device(file.device, must_exist=False)
+    device = find_device(file.device, must_exist=False)
     if file.dtype is None or not mistakes.check(lambda: item_bytes(file.dtype or "")):
-        file.dtype = default_dtype(place.type)
-    if not (on_this_machine and there):
-        return False
-    checks = (_check_graphs, _check_limit, _check_kernels)
-    return not mistakes.any([partial(check, file, place) for check in checks])
+        file.dtype = default_dtype(device.type)
+    choice = Choice(file.kernels, {}, {})
+    if on_this_machine and valid:
+        mistakes.check(lambda: check_graphs(file.graphs, device.type))
+        mistakes.check(lambda: _check_limit(file, device))
+        # On a CPU every operation has its plain implementation.
+        if device.type != "cpu" or file.kernels or faults is not None:
+            from dlm_bench.sweep.kernels import choose  # with torch
+
+            chosen: list[Choice] = []
+            if mistakes.check(lambda: chosen.append(choose(file, faults))):
+                (choice,) = chosen
+    return choice
 
 
-def _check_graphs(file: File, place: Device) -> None:
-    check_graphs(file.graphs, place.type)
-
-
-def _check_limit(file: File, place: Device) -> None:
-    if file.memory_limit is not None and (place.type != "cpu" or sys.platform != "linux"):
+def _check_limit(file: File, device: Device) -> None:
+    if file.memory_limit is not None and (device.type != "cpu" or sys.platform != "linux"):
         raise ConfigError(
-            f"memory_limit: is not allowed on {place.type} under {sys.platform}; only Linux "
+            f"memory_limit: is not allowed on {device.type} under {sys.platform}; only Linux "
             "limits the memory of a process, and only a CPU's"
         )
-
-
-def _check_kernels(file: File, place: Device) -> None:
-    if place.type == "cpu" and not file.kernels:  # every operation has its plain implementation
-        return
-    from dlm_bench.sweep.kernels import check_kernels  # with torch
-
-    check_kernels(file, place)
-
-
-def _choose(file: File, faults: Faults) -> Choice:
-    from dlm_bench.sweep.kernels import without_faults  # with torch
-
-    return without_faults(file, faults)

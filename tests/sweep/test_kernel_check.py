@@ -12,7 +12,8 @@ from dlm_bench.models.config import BACKBONES
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep import load
-from dlm_bench.sweep.kernel_check import operations_of, read_faults, without
+from dlm_bench.sweep.kernel_check import operations_of, read_faults
+from dlm_bench.sweep.kernels import without
 from dlm_bench.sweep.run import Executor
 
 CUDA = torch.device("cuda", 0)
