@@ -102,11 +102,11 @@ def nearest(given: str, names: Iterable[str]) -> list[str]:
     return close
 
 
-LONGEST = 1 << 24  # tokens: a schedule lists its passes, and this many take seconds to list
-LARGEST_BATCH = 1 << 16
-MOST_RUNS = 10_000  # warm-up runs, repeats or nodes of a point
-LARGEST_SEED = (1 << 63) - 1
-LONGEST_WAIT = 1e9  # seconds, some thirty years
+MAX_LENGTH = 1 << 24  # tokens: a schedule lists the passes, in seconds for this many
+MAX_BATCH = 1 << 16
+MAX_RUNS = 10_000  # warm-up runs, repeats or nodes of a point
+MAX_SEED = (1 << 63) - 1
+MAX_WAIT_SECONDS = 1e9  # some thirty years
 
 
 def check_int(field: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
@@ -124,7 +124,7 @@ def check_int(field: str, value: object, minimum: int = 1, maximum: int | None =
 
 def check_lengths(length: object, prompt_len: object = 0) -> None:
     """Raise ConfigError for a length below 1, a prompt's below 0, or both together too long."""
-    most = LONGEST - check_int("length", length, maximum=LONGEST)
+    most = MAX_LENGTH - check_int("length", length, maximum=MAX_LENGTH)
     check_int("prompt_len", prompt_len, minimum=0, maximum=most)
 
 
@@ -164,7 +164,7 @@ def seconds_of(field: str, value: object) -> float:
     found = re.fullmatch(rf"\s*({_UNSIGNED}) ?([smh])\s*", str(value), re.ASCII)
     if found and isinstance(value, str):
         seconds = float(found[1]) * _SECONDS[found[2]]
-    if seconds is None or not 0 < seconds <= LONGEST_WAIT:
+    if seconds is None or not 0 < seconds <= MAX_WAIT_SECONDS:
         raise ConfigError(
             f"{field}: {value!r} is not allowed; must be a duration above 0 such as 90 (seconds), "
             "90s, 10m or 1.5h"

@@ -5,7 +5,7 @@ from typing import Any, overload
 
 import torch
 
-from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown
+from dlm_bench.errors import MAX_SEED, ConfigError, check_int, unknown
 from dlm_bench.kernels.choice import choose_kernels, choose_unmask_kernels
 from dlm_bench.models.backbones import FOLDER, backbone_info, loaded
 from dlm_bench.models.config import ModelConfig, model_config
@@ -71,7 +71,7 @@ def build_model(
         if value is not None:
             raise ConfigError(f"{name}: {value!r} is not allowed with backbone {backbone!r}")
     target, kind = parse_device(device), parse_dtype(dtype)
-    check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
+    check_int("seed", seed, minimum=0, maximum=MAX_SEED)
     if target.type == "cuda":
         torch.cuda.set_device(target)  # Triton launches on the current one
     found = backbone_info(backbone)
@@ -164,7 +164,7 @@ def _drawn(
 ) -> LanguageModel | Transformer:
     """A model with random weights."""
     target, kind = parse_device(device), parse_dtype(dtype)
-    check_int("seed", seed, minimum=0, maximum=LARGEST_SEED)
+    check_int("seed", seed, minimum=0, maximum=MAX_SEED)
     model = empty_model(config, target, kind, kernels)
     if target.type != "meta":
         model.init_weights(torch.Generator(target).manual_seed(seed))

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from dlm_bench.errors import (
-    LARGEST_SEED,
+    MAX_SEED,
     ConfigError,
     check_int,
     check_number,
@@ -195,7 +195,7 @@ class Sampler(ABC):
         length, prompt_len, batch = shape.length, shape.prompt_len, shape.batch
         backbone = model.config.backbone
         # Sequence i has seed + i.
-        check_int("seed", seed, minimum=0, maximum=LARGEST_SEED - (batch - 1))
+        check_int("seed", seed, minimum=0, maximum=MAX_SEED - (batch - 1))
         self.check_supports(backbone, model.supports, length, prompt_len)
         check_length(backbone, length, getattr(model.config, "max_length", None), prompt_len)
         device = model.head.weight.device

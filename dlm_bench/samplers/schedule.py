@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import NamedTuple
 
-from dlm_bench.errors import LARGEST_BATCH, check_int, check_lengths
+from dlm_bench.errors import MAX_BATCH, check_int, check_lengths
 
 PREFILL = "prefill"  # the kind of the pass that puts a prompt into the caches
 
@@ -35,7 +35,7 @@ class DecodeShape:
 
     def __post_init__(self) -> None:
         check_lengths(self.length, self.prompt_len)
-        check_int("batch", self.batch, maximum=LARGEST_BATCH)
+        check_int("batch", self.batch, maximum=MAX_BATCH)
 
     @property
     def total(self) -> int:

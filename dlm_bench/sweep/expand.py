@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.errors import LARGEST_SEED, ConfigError, check_int, unknown_option
+from dlm_bench.errors import MAX_SEED, ConfigError, check_int, unknown_option
 from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info
 from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
@@ -56,7 +56,7 @@ class Expansion:
             self._mistakes.add(f"lines[{number}]: {key}: an empty list is not allowed", *where, key)
             del axes[key]
         batches = group.batch or file.batch
-        most = LARGEST_SEED - (max(batches) - 1)
+        most = MAX_SEED - (max(batches) - 1)
         self._mistakes.check(lambda: check_int("seed", file.seed, minimum=0, maximum=most))
         names = itertools.product(group.size or file.size, group.backbone, group.sampler)
         for (size, backbone, name), *values in itertools.product(names, *axes.values()):

@@ -18,11 +18,11 @@ from pydantic import (
 )
 
 from dlm_bench.errors import (
-    LARGEST_BATCH,
-    LARGEST_SEED,
-    LONGEST,
-    LONGEST_WAIT,
-    MOST_RUNS,
+    MAX_BATCH,
+    MAX_LENGTH,
+    MAX_RUNS,
+    MAX_SEED,
+    MAX_WAIT_SECONDS,
     ConfigError,
     did_you_mean,
     nearest,
@@ -68,9 +68,9 @@ def _read(parse: Callable[[str, object], float]) -> BeforeValidator:
 OneOrMany = BeforeValidator(as_list)
 NonEmpty = Field(min_length=1)
 Names = Annotated[list[str], OneOrMany, NonEmpty]
-Lengths = Annotated[list[Annotated[PositiveInt, Field(le=LONGEST)]], OneOrMany, NonEmpty]
-Batches = Annotated[list[Annotated[PositiveInt, Field(le=LARGEST_BATCH)]], OneOrMany, NonEmpty]
-Prompts = Annotated[list[Annotated[int, Field(ge=0, le=LONGEST)]], OneOrMany, NonEmpty]
+Lengths = Annotated[list[Annotated[PositiveInt, Field(le=MAX_LENGTH)]], OneOrMany, NonEmpty]
+Batches = Annotated[list[Annotated[PositiveInt, Field(le=MAX_BATCH)]], OneOrMany, NonEmpty]
+Prompts = Annotated[list[Annotated[int, Field(ge=0, le=MAX_LENGTH)]], OneOrMany, NonEmpty]
 
 
 class Group(BaseModel):
@@ -97,16 +97,16 @@ class File(BaseModel):
     device: str = "cpu"
     dtype: str | None = None
     mode: Mode = DEFAULTS.mode
-    warmup: Annotated[int, Field(ge=0, le=MOST_RUNS)] = DEFAULTS.warmup
-    repeats: Annotated[PositiveInt, Field(le=MOST_RUNS)] = DEFAULTS.repeats
-    nodes: Annotated[int, Field(ge=2, le=MOST_RUNS)] = DEFAULTS.nodes
+    warmup: Annotated[int, Field(ge=0, le=MAX_RUNS)] = DEFAULTS.warmup
+    repeats: Annotated[PositiveInt, Field(le=MAX_RUNS)] = DEFAULTS.repeats
+    nodes: Annotated[int, Field(ge=2, le=MAX_RUNS)] = DEFAULTS.nodes
     tolerance: Annotated[float, _read(share_of), Field(gt=0, le=1)] = DEFAULTS.tolerance
-    max_seconds: Annotated[float, _read(seconds_of), Field(gt=0, le=LONGEST_WAIT)] = (
+    max_seconds: Annotated[float, _read(seconds_of), Field(gt=0, le=MAX_WAIT_SECONDS)] = (
         DEFAULTS.max_seconds
     )
     batch: Batches = [1]
     prompt_len: Prompts = [0]
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = DEFAULTS.seed
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = DEFAULTS.seed
     graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}
     random_weights: bool = False

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from dlm_bench.errors import (
-    LONGEST_WAIT,
-    MOST_RUNS,
+    MAX_RUNS,
+    MAX_WAIT_SECONDS,
     check_int,
     check_number,
     unknown,
@@ -102,11 +102,11 @@ def check_settings(settings: MeasureSettings) -> None:
     """Raise ConfigError for a setting out of range."""
     if settings.mode not in get_args(Mode):
         raise unknown("mode", settings.mode, get_args(Mode))
-    check_int("warmup", settings.warmup, minimum=0, maximum=MOST_RUNS)
-    check_int("repeats", settings.repeats, maximum=MOST_RUNS)
-    check_int("nodes", settings.nodes, minimum=2, maximum=MOST_RUNS)
+    check_int("warmup", settings.warmup, minimum=0, maximum=MAX_RUNS)
+    check_int("repeats", settings.repeats, maximum=MAX_RUNS)
+    check_int("nodes", settings.nodes, minimum=2, maximum=MAX_RUNS)
     check_number("tolerance", settings.tolerance, maximum=ANY_ERROR, above=True)
-    check_number("max_seconds", settings.max_seconds, maximum=LONGEST_WAIT, above=True)
+    check_number("max_seconds", settings.max_seconds, maximum=MAX_WAIT_SECONDS, above=True)
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from support.cases import CAUSAL, DENOISERS, FIELD_CAUSAL, FIELD_DENOISERS, samp
 from support.reference import lively_model
 
 from dlm_bench import ConfigError, build_sampler
-from dlm_bench.errors import LARGEST_SEED
+from dlm_bench.errors import MAX_SEED
 
 LENGTH, BATCH, SEED = 13, 2, 5  # a block of 8 and a shorter one
 # Rules of unmasking with temperatures, without a prompt and after one of 7 tokens.
@@ -62,6 +62,6 @@ def test_what_a_sequence_is_sought_with_is_its_own_too():
 
 def test_the_last_sequences_seed_may_not_be_too_large():
     model, sampler = lively_model("diffutran", layers=1), build_sampler("full")
-    assert sampler.decode(model, 4, 2, LARGEST_SEED - 1).shape == (2, 4)
-    with pytest.raises(ConfigError, match=f"seed: {LARGEST_SEED} is not allowed; .* from 0 to "):
-        sampler.decode(model, 4, 2, LARGEST_SEED)
+    assert sampler.decode(model, 4, 2, MAX_SEED - 1).shape == (2, 4)
+    with pytest.raises(ConfigError, match=f"seed: {MAX_SEED} is not allowed; .* from 0 to "):
+        sampler.decode(model, 4, 2, MAX_SEED)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlm_bench import build_sampler
-from dlm_bench.errors import LARGEST_BATCH, LONGEST, ConfigError
+from dlm_bench.errors import MAX_BATCH, MAX_LENGTH, ConfigError
 from dlm_bench.samplers.schedule import DecodeShape, Pass
 
 L, B, P = 96, 32, 8
@@ -242,11 +242,11 @@ def test_no_pass_reaches_over_the_end(sampler, length):
     [
         ({"length": 0}, "length: 0 "),
         ({"length": 2.5}, "length: 2.5 "),
-        ({"length": LONGEST + 1}, f"from 1 to {LONGEST}"),
+        ({"length": MAX_LENGTH + 1}, f"from 1 to {MAX_LENGTH}"),
         ({"length": 8, "prompt_len": -1}, "prompt_len: -1 "),
-        ({"length": 8, "prompt_len": LONGEST - 7}, f"from 0 to {LONGEST - 8}"),
+        ({"length": 8, "prompt_len": MAX_LENGTH - 7}, f"from 0 to {MAX_LENGTH - 8}"),
         ({"length": 8, "batch": 0}, "batch: 0 "),
-        ({"length": 8, "batch": LARGEST_BATCH + 1}, f"from 1 to {LARGEST_BATCH}"),
+        ({"length": 8, "batch": MAX_BATCH + 1}, f"from 1 to {MAX_BATCH}"),
     ],
 )
 def test_a_decode_shape_is_checked_where_it_is_made(sizes, said):
