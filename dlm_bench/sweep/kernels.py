@@ -20,30 +20,31 @@ def choose(file: File, faults: Faults | None) -> Choice:
     Raises ConfigError for a kernel that cannot run there, in any size of the file.
     """
     device, dtype = parse_device(file.device), parse_dtype(file.dtype or "")
-    head_dims = _head_dims(file)
-    for head_dim in head_dims:
-        choose_kernels(device, dtype, head_dim, file.kernels)
+    heads = _heads(file)
+    for head_dim, group in heads:
+        choose_kernels(device, dtype, head_dim, file.kernels, group=group)
     if faults is None:
         return Choice(file.kernels, {}, {})
-    return without(faults, device, dtype, head_dims, file.kernels)
+    return without(faults, device, dtype, heads, file.kernels)
 
 
 def without(
     faults: Faults,
     device: torch.device,
     dtype: torch.dtype,
-    head_dims: Collection[int],
+    heads: Collection[tuple[int, int]],
     asked: Mapping[str, str],
 ) -> Choice:
     """Choose another implementation for each operation with a faulty choice on this device.
 
+    heads: widths of the models' attention heads, and heads of queries to one of keys.
     An operation is left out if there is none, or if `asked` insists on the faulty implementation.
     """
 
     def chosen(operation: str, kernels: Mapping[str, str]) -> set[str]:
         return {
-            choose_kernels(device, dtype, head_dim, kernels).named()[operation]
-            for head_dim in head_dims
+            choose_kernels(device, dtype, head_dim, kernels, group=group).named()[operation]
+            for head_dim, group in heads
         }
 
     def is_there(operation: str, name: str, kernels: Mapping[str, str]) -> bool:
@@ -74,11 +75,13 @@ def without(
     return choice
 
 
-def _head_dims(file: File) -> set[int]:
-    """Return the widths of the attention heads in this project's backbones."""
+def _heads(file: File) -> set[tuple[int, int]]:
+    """Return the attention heads of this project's backbones: their width, and how many heads of
+    queries share one of keys."""
     found = set()
     for group in file.lines:
         for backbone, size in product(group.backbone, group.size or file.size):
             if backbone in OWN and size in own_sizes(backbone):
-                found.add(own_config(backbone, size).head_dim)
+                config = own_config(backbone, size)
+                found.add((config.head_dim, config.heads // config.kv_heads))
     return found

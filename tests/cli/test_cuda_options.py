@@ -66,7 +66,7 @@ def test_a_sweep_passes_graphs_on(sweep_file):
 
 
 def test_a_sweeps_kernels_reach_its_models(sweep_file, monkeypatch):
-    monkeypatch.setattr("dlm_bench.sweep.kernels.choose_kernels", lambda *_: None)  # not here
+    monkeypatch.setattr("dlm_bench.sweep.kernels.choose_kernels", lambda *_, **__: None)  # not here
     failure = answer(sweep_file(), kernels={"attention": "cudnn"})["failure"]
     assert failure["status"] == "error"
     assert "attention: 'cudnn' is not there" in failure["message"]

@@ -13,6 +13,14 @@ from dlm_bench.timing.graphs import Steps
 PLAIN = dict.fromkeys(IMPLEMENTATIONS, "torch")
 SAMPLERS = samplers()
 LENGTH = 300  # whole blocks, and a last one of 12 tokens
+# Groups of 6 heads with a token shift and a tied head; norms of q and k; YaRN; a causal twin.
+FIELD = [
+    ("fast-dllm-v2", "1.5b", "separate"),
+    ("fast-dllm-v2", "1.5b", "dual"),
+    ("sdar", "1.7b", "fused"),
+    ("nemotron-ld", "3b", "separate"),
+    ("qwen3", "1.7b", "ar"),
+]
 
 
 @pytest.mark.parametrize("backbone", [*DENOISERS, *CAUSAL])
@@ -31,15 +39,18 @@ def test_bfloat16_logits_are_near_the_float32_reference(backbone, length):
     assert error < 2e-2
 
 
-@pytest.mark.parametrize(("backbone", "name"), pairs("warm", "warm ar", "random"))
-def test_bfloat16_passes_are_near_the_float32_reference(backbone, name):
+@pytest.mark.parametrize(
+    ("backbone", "size", "name"),
+    [(backbone, "240m", name) for backbone, name in pairs("warm", "warm ar", "random")] + FIELD,
+)
+def test_bfloat16_passes_are_near_the_float32_reference(backbone, size, name):
     """Passes over caches too, which the kernels of blocks, steps and refreshes run in.
 
     6 layers, of hidden states as of the logits: 2e-2. What a pass writes is less far off.
     """
     sampler = SAMPLERS[name]
-    half = build_model(backbone, "240m", "cuda", "bfloat16", layers=6)
-    exact = build_model(backbone, "240m", "cuda", "float32", layers=6, kernels=PLAIN)
+    half = build_model(backbone, size, "cuda", "bfloat16", layers=6)
+    exact = build_model(backbone, size, "cuda", "float32", layers=6, kernels=PLAIN)
     exact.load_state_dict({name: weight.float() for name, weight in half.state_dict().items()})
     plan = list(sampler.passes(LENGTH))
     for index in ends_of_each_kind(plan)[-4:]:
@@ -47,11 +58,14 @@ def test_bfloat16_passes_are_near_the_float32_reference(backbone, name):
         assert not disagreements(got, expected, 2e-2), plan[index]
 
 
-@pytest.mark.parametrize(("backbone", "name"), pairs())
+@pytest.mark.parametrize(
+    ("backbone", "size", "name"),
+    [(backbone, "240m", name) for backbone, name in pairs()] + FIELD,
+)
 @torch.inference_mode()
-def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, name):
+def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, size, name):
     sampler = SAMPLERS[name]
-    model = build_model(backbone, "240m", "cuda", "bfloat16", layers=6)
+    model = build_model(backbone, size, "cuda", "bfloat16", layers=6)
     decoded = []
     for graphs in ("off", "require" if name != "prefix" else "auto"):
         state = sampler.prepare(model, LENGTH)
