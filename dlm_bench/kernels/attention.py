@@ -41,7 +41,8 @@ def choose_attend(backend: str) -> Attend:
     """Return the form of `attend` with this name."""
     if backend == "torch":
         return attend
-    return attend_flash if backend == "flash-attn" else partial(attend_sdpa, SDPA[backend])
+    packages = {"flash-attn": attend_flash, "flash-attn-4": attend_flash_4}
+    return packages[backend] if backend in packages else partial(attend_sdpa, SDPA[backend])
 
 
 def choose_attend_cached(backend: str) -> AttendCached:
@@ -70,6 +71,15 @@ def attend_flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Te
     # It wants (batch, length, heads, head_dim), which the projection's view is already.
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
     return flash_attn_func(q, k, v, causal=causal).transpose(1, 2)
+
+
+def attend_flash_4(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """Attend with package flash-attn-4 (FlashAttention for Hopper and Blackwell in CuTe)."""
+    from flash_attn.cute import flash_attn_func
+
+    q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    out, _ = flash_attn_func(q, k, v, causal=causal)  # and the logarithms of the sums
+    return out.transpose(1, 2)
 
 
 def attend_cached(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from dlm_bench.plugins.api import HEAD_WIDTH
 
 # Every operation's implementations, the preferred one first.
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
-    "attention": ("cudnn", "flash", "efficient", "flash-attn", "torch"),
+    # flash-attn-4 computes a head's width in steps of 16 columns, cuDNN in steps of 64.
+    "attention": ("flash-attn-4", "cudnn", "flash", "efficient", "flash-attn", "torch"),
     "cached_attention": ("triton", "flash-attn", "varlen", "torch"),
     "ssd": ("mamba-ssm", "torch"),
     "conv": ("triton", "causal-conv1d", "torch"),
@@ -35,6 +36,7 @@ _PACKAGES = {
     "mamba-ssm": "mamba_ssm",
     "causal-conv1d": "causal_conv1d",
     "flash-attn": "flash_attn",
+    "flash-attn-4": "flash_attn.cute",
 }
 
 
@@ -192,7 +194,7 @@ def _missing(
             return "only the plain implementation is chosen for shapes alone"
     elif device.type == "cpu" and not (forced and interpreted):
         return "it needs a CUDA device, and the model is on cpu"
-    if package and importlib.util.find_spec(package) is None:
+    if package and not _is_installed(package):
         return f"package {package} is not installed"
     if name == "mamba-ssm":
         try:
@@ -209,6 +211,16 @@ def _missing(
     if name in ("flash-attn", "varlen") and not half:
         return f"it needs bfloat16 or float16, and the model is in {dtype}"
     return None
+
+
+def _is_installed(package: str) -> bool:
+    """Tell if a package is there; the bare folder of another package's part, as flash_attn with
+    flash-attn-4 alone, is none."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ImportError:  # of the package around this one
+        return False
+    return spec is not None and getattr(spec, "origin", package) is not None
 
 
 def _has_varlen() -> bool:
@@ -231,7 +243,7 @@ def _sdpa_refuses(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # in which torch explains what the error says
             choose_attend(name)(q, k, k)
-    except (RuntimeError, ImportError) as error:
+    except Exception as error:  # packages that compile at the first call raise their own
         shared = f", {group} heads of queries to one of keys," if group > 1 else ""
         reason = first_line(error) or repr(error)
         return f"it refuses head_dim {head_dim}{shared} in {dtype}: {reason}"

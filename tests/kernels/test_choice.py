@@ -43,7 +43,7 @@ def test_without_a_gpu_everything_is_plain(device):
 
 
 def test_a_gpu_runs_the_preferred_ones(packages):
-    packages |= {"triton", "mamba_ssm"}
+    packages |= {"triton", "mamba_ssm", "flash_attn.cute"}
     chosen = choose(CUDA)
     assert chosen.named() == {name: first[0] for name, first in IMPLEMENTATIONS.items()}
 
@@ -52,6 +52,36 @@ def test_what_is_not_installed_is_passed_over(packages):
     chosen = choose(CUDA)
     assert chosen.attention == "cudnn"
     assert (chosen.ssd, chosen.conv, chosen.block_scan) == ("torch", "torch", "torch")
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["alone", "beside flash-attn"])
+def test_flash_attn_4_is_told_apart_from_the_flash_attn_whose_folder_it_shares(
+    earlier, tmp_path, monkeypatch
+):
+    (tmp_path / "flash_attn" / "cute").mkdir(parents=True)
+    (tmp_path / "flash_attn" / "cute" / "__init__.py").touch()
+    if earlier:
+        (tmp_path / "flash_attn" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("flash_attn", "flash_attn.cute"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert choice._is_installed("flash_attn.cute")
+    assert choice._is_installed("flash_attn") == earlier
+    assert not choice._is_installed("flash_attn.other")
+    assert not choice._is_installed("no_such_package.cute")
+    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+
+
+def test_a_package_that_fails_as_it_compiles_is_passed_over_with_the_reason(monkeypatch):
+    def refuse(q, k, v):
+        raise AssertionError("(head_dim, head_dim_v)=(40, 40) is not supported on SM90")
+
+    monkeypatch.setattr(choice, "choose_attend", lambda name: refuse)
+    reason = choice._sdpa_refuses("flash-attn-4", CPU, torch.bfloat16, 40, 1)
+    assert reason == (
+        "it refuses head_dim 40 in torch.bfloat16: "
+        "(head_dim, head_dim_v)=(40, 40) is not supported on SM90"
+    )
 
 
 def test_the_both_directions_scan_needs_its_convolution(packages):

@@ -40,6 +40,24 @@ def test_flash_attn_gets_its_own_layout(causal, group, monkeypatch):
 
 
 @GROUPS
+@pytest.mark.parametrize("causal", [False, True])
+def test_flash_attn_4_gets_its_own_layout_and_returns_more_than_the_output(
+    causal, group, monkeypatch
+):
+    def flash_attn_func(q, k, v, causal=False):  # (batch, length, heads, head_dim)
+        q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+        return out.transpose(1, 2), None
+
+    cute = SimpleNamespace(flash_attn_func=flash_attn_func)
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(cute=cute))
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", cute)
+    q, k, v = heads(LENGTH, group), heads(LENGTH) + 1, heads(LENGTH) - 1
+    out = choose_attend("flash-attn-4")(q, k, v, causal=causal)
+    torch.testing.assert_close(out, attend(q, k, v, causal=causal))
+
+
+@GROUPS
 def test_flash_attn_over_a_cache_sees_what_is_visible(group, monkeypatch):
     def flash_attn_with_kvcache(q, k, v, cache_seqlens):
         assert cache_seqlens.dtype == torch.int32

@@ -53,7 +53,7 @@ def add_kernels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention",
         metavar="NAME",
-        help="require this attention kernel, as cudnn, flash or flash-attn (default: by hardware)",
+        help="require this attention kernel, as cudnn or flash-attn-4 (default: by hardware)",
     )
     parser.add_argument(
         "--kernel",
