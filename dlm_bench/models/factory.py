@@ -90,7 +90,7 @@ def _build_folder(
     kernels: Mapping[str, str] | None,
     random_weights: bool,
 ) -> Model:
-    """The model of a folder: built here if it is of the field, else by `transformers`."""
+    """Build the model of a folder: here if the field's, else by `transformers`."""
     if not isinstance(folder.config, TransformerConfig):
         from dlm_bench.models.hf.model import build_hugging_face  # needs transformers
 

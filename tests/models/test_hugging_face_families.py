@@ -11,6 +11,7 @@ from dlm_bench import ConfigError, build_model, build_sampler, measure
 from dlm_bench.cli import main
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.factory import empty_model
+from dlm_bench.models.own import stated_config
 from dlm_bench.models.transformer_config import Yarn
 from dlm_bench.models.window import Window
 
@@ -181,14 +182,14 @@ def test_a_decode_under_full_follows_transformers_logits(saved):
 
 
 def test_a_record_says_which_folder_it_was(saved):
-    place, _ = saved("sdar")
+    place, _ = saved("nemotron_labs_diffusion")
     model = build_model(f"hf:{place}")
     options = {"block_size": 4, "tokens_per_step": 2}
     record = measure(model, build_sampler("block-cache", **options), 16, warmup=0, repeats=1)
-    assert record.point.backbone == "hf:sdar"
+    assert record.point.backbone == "hf:nemotron_labs_diffusion"
     assert record.model["digest"] == model.config.digest != ""
     assert record.checkpoint == model.checkpoint != ""
-    assert record.model["kv_heads"] == 1
+    assert stated_config(json.loads(json.dumps(record.model))) == model.config
 
 
 def test_random_weights_need_no_files_and_are_of_the_seed(saved, tmp_path):
@@ -212,6 +213,15 @@ def test_the_tokenizers_mask_is_mask(saved, tmp_path):
     words = {"added_tokens": [{"id": 41, "content": "<|MASK|>"}], "model": {"vocab": {"a": 0}}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(words))
     assert build_model(backbone, device="meta", random_weights=True).config.mask_id == 41
+
+
+def test_a_malformed_tokenizer_is_a_line(saved, tmp_path):
+    (tmp_path / "config.json").write_text((saved("sdar")[0] / "config.json").read_text())
+    edit_config(tmp_path, mask_token_id=None)
+    (tmp_path / "tokenizer_config.json").write_text('{"mask_token": "<|MASK|>"}')
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [7]}')
+    with pytest.raises(ConfigError, match="mask_token_id: is missing, and the tokenizer's files"):
+        build_model(f"hf:{tmp_path}", random_weights=True)
 
 
 def test_a_scale_on_q_that_is_not_1_further_on_limits_the_length(saved):
@@ -244,6 +254,7 @@ def test_a_scale_on_q_that_is_not_1_further_on_limits_the_length(saved):
         ("Dream", {"tie_word_embeddings": 1}, "tie_word_embeddings: 1 is not allowed; must be t"),
         ("sdar", {"attention_bias": True}, "attention_bias: True is not supported"),
         ("sdar", {"quantization_config": {"bits": 4}}, "quantization_config: {'bits': 4} is not"),
+        ("llada", {"n_layers": 0}, "config.json: n_layers: 0 is not allowed; must be an integer >"),
         ("llada", {"alibi": True}, "alibi: True is not supported"),
         ("llada", {"layer_norm_type": "default"}, "layer_norm_type: 'default' is not supported"),
         ("llada", {"block_type": "sequential"}, "block_type: 'sequential' is not supported"),

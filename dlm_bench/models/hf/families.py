@@ -21,14 +21,14 @@ from dlm_bench.models.transformer_config import TransformerConfig
 
 @dataclass(frozen=True)
 class Family:
-    """What a `model_type` means.
+    """The meaning of a `model_type`.
 
-    preset: the backbone here that has its MASK and its block size; empty for `transformers`' own
-        architectures, which are denoisers only with `is_causal: false`.
-    names: of its tensors, a key of `dlm_bench.models.hf.tensors.NAMES`.
+    preset: the backbone here with the same MASK and block size; empty for the architectures of
+        `transformers`, denoisers only with `is_causal: false`.
+    names: of the tensors, a key of `dlm_bench.models.hf.tensors.NAMES`.
     architectures: the classes of `transformers` of this type, beside which code in a folder is not
         the model's.
-    qkv_bias, qk_norm: of its attention, always.
+    qkv_bias, qk_norm: of attention, always.
     head_dim: of a configuration without one; 0 for d_model / heads.
     eps: of a configuration without one.
     """
@@ -55,9 +55,10 @@ FAMILIES = {
 
 # Fields that change nothing in a pass over tokens: notes of `transformers`, and of training.
 IGNORED = """
-    architectures attn_implementation auto_map dtype model_type name_or_path return_dict torch_dtype
-    torchscript transformers_version use_bfloat16 use_cache tokenizer_class max_window_layers
-    finetuning_task id2label label2id problem_type output_attentions output_hidden_states
+    architectures attn_implementation auto_map dtype is_decoder model_type name_or_path return_dict
+    torch_dtype torchscript transformers_version use_bfloat16 use_cache tokenizer_class
+    max_window_layers finetuning_task id2label label2id problem_type
+    output_attentions output_hidden_states
     chunk_size_feed_forward gradient_checkpointing pretraining_tp initializer_range
     attention_dropout embedding_dropout residual_dropout hidden_dropout resid_pdrop
     pad_token_id sep_token_id unk_token_id cls_token_id decoder_start_token_id
@@ -71,7 +72,6 @@ OFF = (False, None)
 # Fields that may change the mathematics, with the values that do not.
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "is_causal": OFF,
-    "is_decoder": (*OFF, True),
     "is_encoder_decoder": OFF,
     "add_cross_attention": OFF,
     "hidden_act": ("silu", "swish"),
@@ -110,8 +110,8 @@ BLOCK = ("bd_size", "block_size")
 
 
 def family_of(content: Mapping[str, Any]) -> Family | None:
-    """The family of a config.json, None if its model is not read here: another `model_type`, a
-    causal model, or one of `transformers`' types that code in the folder redefines."""
+    """Return the family of a config.json; None if the model is not read here: another `model_type`,
+    a causal model, or a type of `transformers` redefined by code in the folder."""
     family = FAMILIES.get(str(content.get("model_type")))
     if family is None or family.preset:
         return family
@@ -124,8 +124,8 @@ def family_of(content: Mapping[str, Any]) -> Family | None:
 def read_config(
     name: str, family: Family, content: Mapping[str, Any], folder: Path, digest: str
 ) -> TransformerConfig:
-    """The configuration of the model in a folder. Raises ConfigError that names a field which is
-    missing, has a value that the model here cannot have, or is not known."""
+    """Read the configuration of the model in a folder. Raises ConfigError with the name of a field
+    that is missing, not known, or of a value not supported here."""
     fields = Fields(f"backbone: {name!r}: config.json", content)
     width, heads = fields.integer(*WIDTH), fields.integer(*HEADS)
     head_dim = _head_dim(fields, family, width, heads)
@@ -174,8 +174,8 @@ def read_config(
 
 
 def presets_of_shape(content: Mapping[str, Any]) -> list[str]:
-    """The backbones here, each as `dream --size 7b`, with the layers, width, heads and MLP that a
-    config.json states."""
+    """List the backbones here, each as `dream --size 7b`, with the layers, width, heads and MLP of
+    a config.json."""
     stated = [
         next((content[name] for name in names if name in content), None)
         for names in (LAYERS, WIDTH, HEADS, KV_HEADS, FFN)
@@ -190,8 +190,8 @@ def presets_of_shape(content: Mapping[str, Any]) -> list[str]:
 
 
 def _head_dim(fields: Fields, family: Family, width: int, heads: int) -> int:
-    """The width of a head: stated, or the family's where the field is missing, or heads share the
-    width of the model."""
+    """Return the width of a head: stated, or the family's where the field is missing, or the share
+    of a head in the width of the model."""
     shared = "head_dim" in fields.left or not family.head_dim
     head_dim = fields.integer("head_dim", default=width // heads if shared else family.head_dim)
     if head_dim < 2 or head_dim % 2:
@@ -200,15 +200,22 @@ def _head_dim(fields: Fields, family: Family, width: int, heads: int) -> int:
 
 
 def _ffn(fields: Fields, width: int) -> int:
+    """Return the hidden width of the MLP, stated or by LLaDA's ratio to the model's."""
     ratio = fields.take("mlp_ratio")
     return fields.integer(*FFN) if ratio is None else fields.integer(*FFN, default=ratio * width)
 
 
 def _mask_id(fields: Fields, usual: TransformerConfig | None, folder: Path, vocab_size: int) -> int:
-    """The id of MASK: the configuration's, or the tokenizer's, or the family's, or the last."""
+    """Return the id of MASK: the configuration's, or the tokenizer's, or the family's, or the last
+    of the vocabulary."""
     found = fields.identity("mask_token_id")
     if found is None:
-        found = mask_of_tokenizer(folder)
+        try:
+            found = mask_of_tokenizer(folder)
+        except (KeyError, TypeError, ValueError):
+            raise fields.error(
+                "mask_token_id", "is missing, and the tokenizer's files are malformed; state it"
+            ) from None
     if found is None and usual is not None and usual.mask_id < vocab_size:
         found = usual.mask_id
     if found is None and is_code(folder):
@@ -224,7 +231,7 @@ def _mask_id(fields: Fields, usual: TransformerConfig | None, folder: Path, voca
 
 
 def _bos_id(fields: Fields, vocab_size: int) -> int:
-    """The first id of a decode: the beginning of text, or its end, or id 0."""
+    """Return the first id of a decode: the beginning of text, or the end, or id 0."""
     named = [fields.identity(name) for name in ("bos_token_id", "eos_token_id")]
     return next((each for each in named if each is not None and each < vocab_size), 0)
 

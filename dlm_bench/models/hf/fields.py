@@ -1,4 +1,4 @@
-"""The fields of a config.json, each read once; the rest is known to change nothing, or an error."""
+"""The fields of a config.json, each read once; the others must be known to change nothing."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,9 +9,9 @@ _NEEDED: Any = object()
 
 
 class Fields:
-    """The fields that nobody has read yet.
+    """The fields not read yet.
 
-    where: what an error begins with.
+    where: the first words of an error.
     """
 
     def __init__(self, where: str, content: Mapping[str, Any]) -> None:
@@ -19,41 +19,47 @@ class Fields:
         self.left = {key: value for key, value in content.items() if not key.startswith("_")}
 
     def error(self, field: str, what: str) -> ConfigError:
-        """The error about a field."""
+        """Return the error about a field."""
         return ConfigError(f"{self.where}: {field}: {what}", field="backbone")
 
     def take(self, *names: str) -> Any:
-        """The value of the first of these fields that is there and not null; None without any."""
-        found = [self.left.pop(name, None) for name in names]
-        return next((value for value in found if value is not None), None)
+        """Return the first value among these fields other than null; None without any."""
+        return self._first(names)[1]
+
+    def _first(self, names: tuple[str, ...]) -> tuple[str, Any]:
+        found = [(name, self.left.pop(name, None)) for name in names]
+        return next(((name, value) for name, value in found if value is not None), (names[0], None))
+
+    def _lacks(self, names: tuple[str, ...]) -> ConfigError:
+        return ConfigError(f"{self.where} lacks {' or '.join(names)}", field="backbone")
 
     def integer(self, *names: str, default: int = _NEEDED) -> int:
-        """A whole number from 1 on, by any of its names. Raises ConfigError for anything else, and
-        if there is none and no default."""
-        value = self.take(*names)
+        """Return an integer from 1 on, by any of these names. Raises ConfigError for another value,
+        and for none without a default."""
+        name, value = self._first(names)
         if value is None and default is _NEEDED:
-            raise ConfigError(f"{self.where} lacks {' or '.join(names)}", field="backbone")
-        return default if value is None else check_int(f"{self.where}: {names[0]}", value)
+            raise self._lacks(names)
+        return default if value is None else check_int(f"{self.where}: {name}", value)
 
     def number(self, *names: str, default: float = _NEEDED) -> float:
-        """A number above 0; as `integer`."""
-        value = self.take(*names)
+        """Return a number above 0; as `integer`."""
+        name, value = self._first(names)
         if value is None and default is _NEEDED:
-            raise ConfigError(f"{self.where} lacks {' or '.join(names)}", field="backbone")
+            raise self._lacks(names)
         if value is None:
             return default
-        check_number(f"{self.where}: {names[0]}", value, above=True)
+        check_number(f"{self.where}: {name}", value, above=True)
         return float(value)
 
     def flag(self, *names: str) -> bool:
-        """True or false; false without any. Raises ConfigError for anything else."""
-        value = self.take(*names)
+        """Return true or false; false without any. Raises ConfigError for another value."""
+        name, value = self._first(names)
         if not isinstance(value, bool | None):
-            raise self.error(names[0], f"{value!r} is not allowed; must be true or false")
+            raise self.error(name, f"{value!r} is not allowed; must be true or false")
         return bool(value)
 
     def identity(self, name: str) -> int | None:
-        """A token's id, the first of a list; None if there is none."""
+        """Return a token's id, the first of a list; None without any."""
         value = self.take(name)
         value = value[0] if isinstance(value, list) and value else value
         return None if value is None else check_int(f"{self.where}: {name}", value, minimum=0)
@@ -67,7 +73,7 @@ class Fields:
         raise self.error(name, f"{value!r} is not supported")
 
     def finish(self, ignored: Iterable[str]) -> None:
-        """Raise ConfigError for a field that nobody has read and that is not one of `ignored`."""
+        """Raise ConfigError for a field neither read nor in `ignored`."""
         for name in sorted(self.left.keys() - set(ignored)):
             raise self.error(
                 name, "is not known here; delete it if it changes nothing in the model"

@@ -1,4 +1,4 @@
-"""The rotary embedding that a config.json describes: plain or YaRN, of a whole head or a part."""
+"""The rotary embedding of a config.json: plain or YaRN, of a whole head or a part."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from dlm_bench.models.transformer_config import Yarn
 class Rope:
     """The rotary fields of a `TransformerConfig`.
 
-    width: leading columns of a head that are turned.
-    max_length: tokens up to which this is all; None without such a limit.
+    width: leading columns of a head that rotary turns.
+    max_length: the most tokens for which these fields are enough; None without a limit.
     """
 
     theta: float
@@ -27,7 +27,7 @@ def read_rope(fields: Fields, head_dim: int, longest: int | None) -> Rope:
     """Read `rope_theta` and `rope_parameters`, called `rope_scaling` before `transformers` 5; the
     former may be inside the latter. Raises ConfigError for a kind other than plain and YaRN.
 
-    longest: `max_position_embeddings`, of which YaRN's factor is made if it has none.
+    longest: `max_position_embeddings`, from which a missing factor of YaRN follows.
     """
     outer: dict[str, Any] = {
         key: fields.take(key) for key in ("rope_theta", "partial_rotary_factor")
@@ -54,7 +54,8 @@ def read_rope(fields: Fields, head_dim: int, longest: int | None) -> Rope:
 
 
 def _yarn(fields: Fields, length: int, longest: int | None) -> Yarn:
-    """YaRN's fields; `attention` as `transformers` makes it of `factor` where it is not stated."""
+    """Read the fields of YaRN; a missing `attention_factor` follows from `factor`, as in
+    `transformers`."""
     if not length:
         raise ConfigError(
             f"{fields.where} lacks original_max_position_embeddings", field="backbone"
@@ -74,5 +75,5 @@ def _yarn(fields: Fields, length: int, longest: int | None) -> Yarn:
 
 
 def _scale(factor: float, by: float) -> float:
-    """The paper's 0.1 ln(s) + 1 (Eq. 22), of a stretch only."""
+    """Return the paper's 0.1 ln(s) + 1 (Eq. 22), of a stretch only."""
     return 1.0 if factor <= 1 else 0.1 * by * math.log(factor) + 1.0

@@ -1,7 +1,7 @@
 """The weights of a folder, copied from its safetensors files into a `Transformer`.
 
-A file is mapped anew for each piece, and a piece goes straight to the place, device and dtype where
-the model holds it, so that memory holds the weights and one piece besides.
+A file is mapped anew for each piece, and a piece goes straight to the place, device and dtype of
+the model, so that memory holds the weights and a piece besides.
 """
 
 import re
@@ -27,8 +27,8 @@ COMPUTED = re.compile(r"\.(inv_freq|masked_bias|rotary_emb\.\w+_cached)$")
 
 
 def _layered(prefix: str, head: str) -> dict[str, tuple[str, ...]]:
-    """Llama's and Qwen's names under a prefix, by the names of parameters here; what is stored in
-    one parameter here is several tensors there, in this order."""
+    """Return Llama's and Qwen's names under a prefix, by the names of parameters here; a parameter
+    here may hold several tensors, in this order."""
     layer = f"{prefix}.layers.{{}}"
     q, k, v = (f"{layer}.self_attn.{each}_proj" for each in "qkv")
     return {
@@ -51,6 +51,7 @@ def _layered(prefix: str, head: str) -> dict[str, tuple[str, ...]]:
 
 
 def _llada() -> dict[str, tuple[str, ...]]:
+    """Return LLaDA's names, as `_layered`."""
     layer = "model.transformer.blocks.{}"
     q, k, v = (f"{layer}.{each}_proj" for each in "qkv")
     return {
@@ -104,8 +105,8 @@ def load_weights(model: Transformer, folder: Folder) -> None:
 
 
 def parts_of(model: Transformer, names: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, Tensor]]:
-    """The name of each tensor in the files, and its place in the model. A tied head, which is the
-    embedding, is met once."""
+    """Yield the name of each tensor in the files, with the place in the model. A tied head is the
+    embedding, and comes up once."""
     config = model.config
     for own, parameter in model.named_parameters():
         layer = re.search(r"\d+", own)
@@ -118,7 +119,7 @@ def parts_of(model: Transformer, names: dict[str, tuple[str, ...]]) -> Iterator[
 
 
 def _files(folder: Folder) -> list[Path]:
-    """The files that hold the weights: those that the index names, or all."""
+    """List the files of the weights: those in the index, or all."""
     index = folder.path / INDEX
     if not index.is_file():
         return sorted(folder.path.glob(WEIGHTS))
@@ -133,7 +134,7 @@ def _files(folder: Folder) -> list[Path]:
 
 
 def _check_names(folder: Folder, model: Transformer, expected: set[str], found: set[str]) -> None:
-    """Raise ConfigError unless the files have the tensors that the model needs and no others."""
+    """Raise ConfigError unless the files have the tensors of the model and no others."""
     head = NAMES[folder.names]["head.weight"] if model.config.tied else ()
     others = (name for name in found - expected if not COMPUTED.search(name) and name not in head)
     for what, wrong in (("missing", sorted(expected - found)), ("not known", sorted(others))):
@@ -153,7 +154,7 @@ def _copy(folder: Folder, path: Path, name: str, target: Tensor) -> None:
 
 
 def _opened(folder: Folder, path: Path, device: Any = "cpu") -> Any:
-    """A file of weights. Raises ConfigError if it is none, or not whole."""
+    """Open a file of weights. Raises ConfigError for a file that is damaged or of another kind."""
     try:
         return safe_open(path, framework="pt", device=str(device))
     except (OSError, SafetensorError) as error:
@@ -161,4 +162,5 @@ def _opened(folder: Folder, path: Path, device: Any = "cpu") -> Any:
 
 
 def _refusal(folder: Folder, what: str) -> ConfigError:
+    """Return the error about a folder's weights."""
     return ConfigError(f"backbone: {folder.name!r}: weights: {what}")

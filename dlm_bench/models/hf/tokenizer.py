@@ -1,4 +1,4 @@
-"""The id of MASK in the tokenizer's files of a folder, read as JSON: none of its code is run."""
+"""The id of MASK in the tokenizer's files of a folder, read as JSON: no code is run."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is none."""
+    """Return the object in a file; empty if there is none."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -22,7 +22,7 @@ def is_code(folder: Path) -> bool:
 
 
 def mask_of_tokenizer(folder: Path) -> int | None:
-    """The id of the mask token that the tokenizer names; None if it names none."""
+    """Return the id of the tokenizer's mask token; None without a mask token."""
     settings = read_json(folder / "tokenizer_config.json")
     special = read_json(folder / "special_tokens_map.json")
     token = settings.get("mask_token") or special.get("mask_token")
@@ -36,8 +36,10 @@ def mask_of_tokenizer(folder: Path) -> int | None:
     if isinstance(vocabulary, dict):
         found |= vocabulary
     found |= read_json(folder / "added_tokens.json")
-    for each in whole.get("added_tokens") or ():
+    added = whole.get("added_tokens")
+    for each in added if isinstance(added, list) else ():
         found[each["content"]] = each["id"]
-    for identity, each in (settings.get("added_tokens_decoder") or {}).items():
-        found[each["content"]] = int(identity)
+    decoder = settings.get("added_tokens_decoder")
+    for number, each in decoder.items() if isinstance(decoder, dict) else ():
+        found[each["content"]] = int(number)
     return found.get(text)
