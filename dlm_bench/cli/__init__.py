@@ -7,7 +7,7 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code."""
+    """Run a command and return the exit code."""
     try:
         from dlm_bench.cli.dispatch import dispatch
     except KeyboardInterrupt:

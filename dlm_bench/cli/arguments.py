@@ -1,4 +1,4 @@
-"""The values of arguments that several commands take."""
+"""Values of the arguments shared by commands."""
 
 import argparse
 import warnings
@@ -9,8 +9,8 @@ Option = int | float | str
 
 
 def sampler_options(args: argparse.Namespace) -> dict[str, Option]:
-    """Return the options of the sampler that were given. Raises ConfigError for a text that is
-    none, and for an option with two values."""
+    """Return the sampler's options on the command line. Raises ConfigError for a text other than
+    NAME=VALUE, and for an option with two values."""
     found: dict[str, Option] = {}
     for name, value in map(_option_of, args.option):
         if name in found:
@@ -43,7 +43,7 @@ def _value_of(text: str) -> Option:
 
 
 def warn_of_random_acceptance(rule: str) -> None:
-    """Warn that a rule which accepts by confidence says nothing of random weights."""
+    """Warn of a rule of acceptance by confidence with random weights."""
     warnings.warn(
         f"accept={rule} on random weights: they are sure of nothing, so a pass unmasks about one "
         "token; give trained weights, or a trace of theirs (dlm-bench trace)",
@@ -52,7 +52,7 @@ def warn_of_random_acceptance(rule: str) -> None:
 
 
 def forced_kernels(args: argparse.Namespace) -> dict[str, str]:
-    """Return the kernels that --attention and --kernel require, by operation."""
+    """Return the kernels required by --attention and --kernel, by operation."""
     forced: dict[str, str] = {}
     asked = [] if args.attention is None else [f"attention={args.attention}"]
     for text in asked + args.kernel:

@@ -1,4 +1,4 @@
-"""`compare`: say which points of one results file are slower than another's."""
+"""`compare`: find the points slower in a results file than in another."""
 
 import argparse
 

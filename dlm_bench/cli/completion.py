@@ -51,7 +51,7 @@ def completion(args: argparse.Namespace) -> int:
 
 
 def _complete(action: argparse.Action) -> None:
-    """Complete an argument with paths, or with the words it takes."""
+    """Complete an argument with paths, or with the allowed words."""
     metavar = str(action.metavar)
     if action.type is Path or action.dest == "sampler_trace":
         is_sweep = action.dest in ("file", "sweep")

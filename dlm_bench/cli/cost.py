@@ -1,4 +1,4 @@
-"""`cost`: predict what decoding must cost."""
+"""`cost`: predict the least cost of decoding."""
 
 import argparse
 
@@ -11,7 +11,7 @@ from dlm_bench.sweep.load import load_sweep
 
 
 def cost(args: argparse.Namespace) -> int:
-    """Print what decoding must cost."""
+    """Print the least cost of decoding."""
     asked = {name: getattr(args, name) for name in DECODE if getattr(args, name) is not None}
     if args.sweep is None:
         hardware = find_hardware(args.hardware)

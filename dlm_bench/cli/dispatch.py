@@ -1,4 +1,4 @@
-"""Runs a command, and turns what ends it into an exit code and a line."""
+"""Runs a command, and turns errors into an exit code and a line."""
 
 import argparse
 import contextlib
@@ -17,7 +17,7 @@ OK, USAGE, POINTS_FAILED, INTERNAL = 0, 2, 3, 70
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Run a command and return its exit code."""
+    """Run a command and return the exit code."""
     try:
         with terminable() as interrupts, guarded():
             return _run(arguments, interrupts)
@@ -26,7 +26,7 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str], interrupts: Interrupts) -> int:
-    """Run a command; print the error that ended it in a line, after the traceback with --debug."""
+    """Run a command; print an error in a line, after the traceback with --debug."""
     debug = False
     try:
         # Here, as an interrupt of these imports is told like any other.
@@ -49,7 +49,7 @@ def _run(arguments: list[str], interrupts: Interrupts) -> int:
 
 
 def _ended(error: BaseException, interrupts: Interrupts, debug: bool) -> tuple[int, str]:
-    """Return the exit code and the message for what ended a command."""
+    """Return the exit code and the message for an error at the end of a command."""
     interrupt = error if isinstance(error, KeyboardInterrupt) else interrupts.came
     if interrupt is not None:  # whatever a library made of it
         return exit_code(interrupt), "interrupted"
@@ -67,7 +67,7 @@ def _ended(error: BaseException, interrupts: Interrupts, debug: bool) -> tuple[i
 
 
 def _command(args: argparse.Namespace) -> int:
-    """Load the module of a command, which is named as the command, and run it."""
+    """Load the module named as the command, and run the command."""
     wait_passively(os.environ)
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
         lost = _show_warnings()
@@ -79,8 +79,8 @@ def _command(args: argparse.Namespace) -> int:
 
 
 def _show_warnings() -> list[Warning | str]:
-    """Print each warning once, as one line, whatever PYTHONWARNINGS says; return the list that gets
-    those which a command that only reads must not exit with 0 after."""
+    """Print each warning once, in a line, whatever PYTHONWARNINGS says. Return a list to be filled
+    with the warnings of lost points: after these a reading command does not exit with 0."""
     lost: list[Warning | str] = []
 
     def one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

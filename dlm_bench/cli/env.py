@@ -1,4 +1,4 @@
-"""`env`: show the hardware, the versions and the kernels that a number depends on."""
+"""`env`: show the hardware, the versions and the kernels behind a number."""
 
 import argparse
 
@@ -14,7 +14,7 @@ from dlm_bench.timing.environment import environment
 
 
 def env(args: argparse.Namespace) -> int:
-    """Print the environment of a record, and the kernels that a model would run with."""
+    """Print the environment of a record, and the kernels of a model built here."""
     target = find_device(args)
     device = parse_device(args.device)
     dtype = parse_dtype(default_dtype(device.type) if args.dtype is None else args.dtype)

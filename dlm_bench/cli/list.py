@@ -51,7 +51,7 @@ def _options(kind: type[Sampler]) -> str:
 
 
 def _print_plugins() -> None:
-    """Print the plug-ins of other packages, with the reason for those that cannot be used."""
+    """Print the plug-ins of other packages, with the reason for unusable ones."""
     rows = []
     for plugin in (*entry_points.announced("backbone"), *entry_points.announced("sampler")):
         try:

@@ -1,4 +1,4 @@
-"""The device and the model that a command's arguments ask for."""
+"""The device and the model asked for by arguments."""
 
 import argparse
 import sys

@@ -16,7 +16,7 @@ from dlm_bench.results.store import load_results
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draw the figures that the records allow, and say what is missing from the figures asked for.
+    """Draw the figures possible with the records, and name the gaps of the figures asked for.
 
     Without `--figure` a figure is asked for by an option of this figure alone.
     """
@@ -64,7 +64,7 @@ def _plot(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace, taken: Iterable[str]) -> dict[str, Any]:
     """Return the options given, by the names of the figures' parameters, hardware as its sheet.
 
-    Raises ConfigError for one that none of the figures takes.
+    Raises ConfigError for an option of no figure.
     """
     given = {name: getattr(args, name) for name in ("sampler", "hardware", "predict")}
     given = {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""`report`: write results into one HTML file."""
+"""`report`: write results into an HTML file."""
 
 import argparse
 import gc
@@ -14,7 +14,7 @@ from dlm_bench.results.store import read_records
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write the report of the results and print its path."""
+    """Write the report of the results and print the path."""
     with _no_collector():
         records, skipped = _read(args.results)
         page = build_report(records, [str(path) for path in args.results], skipped)
@@ -37,7 +37,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def _read(paths: list[Path]) -> tuple[list[Record], list[str]]:
-    """Return the records of the files, and the warnings about other lines, which are shown too."""
+    """Return the records of the files, and the warnings about other lines after showing these."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         records = [record for path in paths for record in read_records(path)]

@@ -1,4 +1,4 @@
-"""`run`: measure one point."""
+"""`run`: measure a point."""
 
 import argparse
 from dataclasses import asdict, replace
@@ -24,8 +24,7 @@ from dlm_bench.timing.settings import DEFAULTS
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure one point in this process and print its record. Raises PointError if memory ran
-    out."""
+    """Measure a point in this process and print the record. Raises PointError if memory ran out."""
     try:
         return _measure(args)
     except Exception as error:

@@ -70,7 +70,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 
 def _check_launcher(args: argparse.Namespace) -> None:
-    """Raise ConfigError for arguments that do not go together."""
+    """Raise ConfigError for a wrong combination of arguments."""
     if args.launcher is not None and args.launcher not in LAUNCHERS:
         raise unknown("--launcher", args.launcher, LAUNCHERS)
     if args.launcher is not None and args.budget is not None:
@@ -93,7 +93,7 @@ def _check_launcher(args: argparse.Namespace) -> None:
 
 
 def _check_together(args: argparse.Namespace) -> None:
-    """Raise ConfigError for arguments that do not go together."""
+    """Raise ConfigError for a wrong combination of arguments."""
     _check_launcher(args)
     if args.retry_failed and not args.resume:
         raise ConfigError("--retry-failed: is not allowed without --resume")
@@ -109,8 +109,8 @@ def _run_all(
     budget: float | None,
     places: list[dict[str, str]],
 ) -> tuple[list[Record], KeyboardInterrupt | None]:
-    """Measure the points without a record, in a worker on each of these GPUs, or in one worker if
-    there are none; return all records, and the interrupt if one came."""
+    """Measure the points without a record, in a worker on each of these GPUs, or in a single
+    worker without GPUs; return all records, and the interrupt if one came."""
     records = found[:]
     done = {record.identity for record in found}
 
@@ -148,7 +148,7 @@ def _way_to_run(
     budget: float | None,
     places: list[dict[str, str]],
 ) -> Callable[[], Generator[Result, None, None]]:
-    """Return the function that measures the points without a record among these, which grow."""
+    """Return the function to measure the points without a record in `records`, a growing list."""
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU
         fleet = [executor.at(place) for place in places]

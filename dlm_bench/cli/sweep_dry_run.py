@@ -1,4 +1,4 @@
-"""`sweep --dry-run`: the points of a sweep and what they take, none of them measured."""
+"""`sweep --dry-run`: the points and the time of a sweep, nothing measured."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,7 @@ from dlm_bench.sweep.run import Executor
 
 
 def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    """Print the points, and what is asked for besides."""
+    """Print the points, and the predictions asked for."""
     on_slurm = args.launcher == "slurm"
     # The machine that submits may have neither the GPU nor the kernels that the jobs find.
     here = not on_slurm and has_device(args.file, args.device)
@@ -67,7 +67,7 @@ def check_budget(args: argparse.Namespace, plan: Plan) -> None:
 
 
 def _predict(executor: Executor, plan: Plan, found: dict[str, Record], budget: float) -> None:
-    """Run a pilot of each series of a sweep, and print the time that the sweep will take."""
+    """Run a pilot of each series of a sweep, and print the predicted time of the sweep."""
     estimate = predict(executor, plan, found)
     print(
         f"estimated time: {duration(estimate.least)} (all points are within the tolerance at "

@@ -18,7 +18,7 @@ from dlm_bench.sweep.resume import measured_otherwise
 
 
 def find_records(args: argparse.Namespace, plan: Plan, output: Path) -> dict[str, Record]:
-    """Return the records that count as done, after a line about what the results file holds."""
+    """Return the records of finished points, after a line about the results file."""
     records = _read(output) if output.is_file() else []
     found = plan.best_of(records)
     if not args.resume:
@@ -37,8 +37,8 @@ def find_records(args: argparse.Namespace, plan: Plan, output: Path) -> dict[str
 
 
 def _read(output: Path) -> list[Record]:
-    """Return the records of a results file; a line that cannot be read costs nothing but its point,
-    which is measured again."""
+    """Return the records of a results file; the point of an unreadable line is measured
+    again."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         records = read_records(output)
@@ -51,7 +51,7 @@ def _read(output: Path) -> list[Record]:
 
 
 def warn_of_random_weights(sweep: Sweep) -> None:
-    """Warn of points that accept by confidence with random weights."""
+    """Warn of points with acceptance by confidence and random weights."""
     measuring = sweep.measuring
     trained = set() if measuring.random_weights else measuring.folders.keys()
     for point in sweep.points:
@@ -61,8 +61,8 @@ def warn_of_random_weights(sweep: Sweep) -> None:
 
 
 def conclude(plan: Plan, records: list[Record], appended: int, output: Path) -> int:
-    """Print what a sweep came to, of which it appended this many records itself; 3 if a point has
-    no ok record."""
+    """Print the summary of a sweep after `appended` records of this process; return 3 if a point
+    has no ok record."""
     print_throughput(records)
     print(f"{counted(appended, 'record')} appended to {output}")
     best = plan.best_of(records)
@@ -83,7 +83,7 @@ def conclude(plan: Plan, records: list[Record], appended: int, output: Path) -> 
 
 
 def _print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool) -> None:
-    """Print how much of a sweep its results file holds already."""
+    """Print the number of points already in the results file."""
     text = f"{len(found)} of {len(plan.sweep.points)} points found in {output}"
     failed = sum(record.status != "ok" for record in found.values())
     if failed:

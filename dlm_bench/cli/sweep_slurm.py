@@ -25,8 +25,8 @@ JOBS_SECONDS = 10.0  # and at the jobs: Slurm's controller answers all of a clus
 def sweep_on_slurm(
     args: argparse.Namespace, options: dict[str, Any], overrides: dict[str, Any]
 ) -> int:
-    """Submit the points of a file that are neither found nor in the jobs of an earlier submission,
-    and wait for all of them; 3 if any has no ok record."""
+    """Submit the points of a file without those found or in jobs of an earlier submission, and wait
+    for all points; return 3 if a point has no ok record."""
     check_slurm()
     with Executor() as executor:
         # The machine that submits may have neither the GPU nor the kernels that the jobs find.
@@ -74,7 +74,7 @@ def _wait(
     output: Path,
     start: int,
 ) -> int:
-    """Wait until every point of these jobs has a record or they are over, and tell how it went."""
+    """Wait until every point of these jobs has a record or they are over, and print the summary."""
     records = [*found.values()]
     wanted = {name for job in mine for name in job.task.points}
     lacking = wanted & set(plan.identities()) - set(found)
@@ -118,7 +118,7 @@ def _follow(
     read: int,
     progress: SweepProgress,
 ) -> None:
-    """Collect the records of the points that lack one, until none does or these jobs are over."""
+    """Collect the records of `lacking` points, until none is left or these jobs are over."""
     places = {name: index for index, name in enumerate(plan.identities())}
     states = {job.number: job.state for job in mine}
     looked = -JOBS_SECONDS

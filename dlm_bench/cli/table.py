@@ -14,7 +14,7 @@ from dlm_bench.results.table import FORMATS, Table
 
 
 def table(args: argparse.Namespace) -> int:
-    """Print a table, and on stderr what is missing from it."""
+    """Print a table, and the gaps on stderr."""
     if args.table not in TABLES:
         raise unknown("table", args.table, TABLES)
     if args.format not in FORMATS:

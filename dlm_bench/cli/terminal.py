@@ -1,4 +1,4 @@
-"""Printers that several commands share."""
+"""Printers shared by commands."""
 
 import sys
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ def print_grid(titles: Sequence[str], rows: Sequence[Sequence[str]], words: int 
 
 
 def print_table(table: Table, style: str = "text") -> None:
-    """Print a table of results, and on stderr what is missing from it. Raises ResultsError for a
-    table without rows."""
+    """Print a table of results, and the gaps on stderr. Raises ResultsError for a table without
+    rows."""
     if not table.rows:
         raise ResultsError(table.notes[0])
     print(table.render(style, screen_width()))

@@ -1,4 +1,4 @@
-"""`trace`: record what a model accepts, to time the same acceptance with any weights."""
+"""`trace`: record the acceptance of a model, to time the same with any weights."""
 
 import argparse
 from typing import Any
@@ -17,7 +17,7 @@ from dlm_bench.samplers.acceptance.trace import save_trace
 
 
 def trace(args: argparse.Namespace) -> int:
-    """Record a trace and print what a pass accepted."""
+    """Record a trace and print the tokens accepted a pass."""
     options: dict[str, Any] = sampler_options(args)
     given = {name: getattr(args, name) for name in ("threshold", "factor")}
     given = {name: value for name, value in given.items() if value is not None}

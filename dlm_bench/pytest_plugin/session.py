@@ -14,7 +14,7 @@ class Session:
 
     baseline: records to compare with.
     save: results file to append to.
-    threshold: slowdown that fails a test, as a share.
+    threshold: slowdown to fail a test, as a share.
     run_spread: standard deviation between runs of the same code, as a share.
     strict: fail for a point without a comparison, instead of skipping its test.
     device: default of the points.

@@ -1,6 +1,6 @@
-"""The parser of the command line, put together from those of the commands.
+"""The parser of the command line, put together from the commands' parsers.
 
-Stands apart from the commands, which import torch, pandas or matplotlib: help waits for none.
+The commands import torch, pandas or matplotlib; help waits for none of these.
 """
 
 import argparse

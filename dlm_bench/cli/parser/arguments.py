@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments shared by commands."""
 
 import argparse
 import dataclasses
@@ -11,7 +11,7 @@ from dlm_bench.samplers import SAMPLERS
 
 
 def add_length(parser: argparse.ArgumentParser, default: int | None = None) -> None:
-    """Add the tokens to generate, which must be given where there is no default."""
+    """Add the tokens to generate, required without a default."""
     parser.add_argument(
         "-L",
         "--length",
@@ -25,7 +25,7 @@ def add_length(parser: argparse.ArgumentParser, default: int | None = None) -> N
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add where and in which precision passes run."""
+    """Add device and precision of the passes."""
     parser.add_argument(
         "--device",
         default="auto",
@@ -49,7 +49,7 @@ def add_cuda(parser: argparse.ArgumentParser) -> None:
 
 
 def add_kernels(parser: argparse.ArgumentParser) -> None:
-    """Add the implementations that are required."""
+    """Add required implementations."""
     parser.add_argument(
         "--attention",
         metavar="NAME",
@@ -74,7 +74,7 @@ def add_random_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampler_options(parser: Parser) -> None:
-    """Add the options of the samplers, which `sampler_options` reads: each by its name, and all as
+    """Add the options of the samplers for `sampler_options`: each by name, and all as
     `-o NAME=VALUE`."""
     parser.add_argument(
         "-o",

@@ -7,7 +7,7 @@ from dlm_bench.errors import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with errors of one line, `--debug` and `--quiet`."""
+    """A parser with single-line errors, `--debug` and `--quiet`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -52,7 +52,7 @@ Commands = argparse._SubParsersAction
 def add_command(
     subparsers: Commands, name: str, help: str, description: str, example: str
 ) -> Parser:
-    """Add the parser of a command, whose help ends with an example."""
+    """Add the parser of a command, with an example at the end of the help."""
     parser: Parser = subparsers.add_parser(
         name,
         help=help,
