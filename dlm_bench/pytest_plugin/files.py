@@ -7,7 +7,7 @@ from dlm_bench.results.store import check_writable
 
 
 def check_files(baseline: Path | None, save: Path | None) -> Baseline | None:
-    """Read the baseline. Raises ResultsError for a wrong baseline, or an unwritable file to save."""
+    """Read the baseline. Raises ResultsError for a wrong baseline or an unwritable file to save."""
     found = None if baseline is None else read_baseline(baseline)
     if save is not None:
         check_writable(save)
