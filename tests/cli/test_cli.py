@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import resource
 import subprocess
 import sys
 
@@ -284,26 +283,3 @@ def test_a_mistake_on_a_real_command_line_shows_no_traceback():
     assert done.returncode == 2
     assert done.stderr.startswith("dlm-bench: length: -1")
     assert "Traceback" not in done.stderr
-
-
-def test_help_does_not_wait_for_torch():
-    probe = (
-        "import sys; from dlm_bench.cli.parser import build_parser; build_parser(); "
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def cpu_seconds(*command):
-    """Seconds of CPU time that a command takes: those that it waits for neighbours do not count."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *command], capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def test_help_takes_little_more_than_python_itself():
-    # The design allows 0.3 s where Python starts in 0.02 s; the least of five of either.
-    bare = min(cpu_seconds("-c", "pass") for _ in range(5))
-    assert min(cpu_seconds("-m", "dlm_bench", "--help") for _ in range(5)) < 15 * bare

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support.command_lines import TINY_RUN
 from support.comparing import record
 
 from dlm_bench.cli import list as list_command
@@ -16,21 +17,6 @@ from dlm_bench.results.store import append_record
 pytestmark = pytest.mark.process
 
 BENCH = [sys.executable, "-m", "dlm_bench"]
-TINY = [
-    "run",
-    "diffutran",
-    "full",
-    "--size",
-    "tiny",
-    "--device",
-    "cpu",
-    "-L",
-    "8",
-    "--repeats",
-    "1",
-    "--warmup",
-    "0",
-]
 
 
 def shell(script, **environment):
@@ -163,14 +149,14 @@ def test_a_reader_that_is_gone_stops_no_sweep_and_hides_no_failed_point(tmp_path
 
 def test_a_closed_standard_output_does_not_print_into_the_results_file(tmp_path):
     path = tmp_path / "r.jsonl"
-    done = shell(f'"$@" {" ".join(TINY)} --output {path} >&-')
+    done = shell(f'"$@" {" ".join(TINY_RUN)} --output {path} >&-')
     assert done.returncode == 0
     (line,) = path.read_text().splitlines()
     assert line.startswith("{")
 
 
 def test_a_run_shows_what_it_measured_where_the_record_cannot_be_written():
-    done = shell(f'"$@" {" ".join(TINY)} --output /dev/full')
+    done = shell(f'"$@" {" ".join(TINY_RUN)} --output /dev/full')
     assert done.returncode == 2
     assert "tokens/s" in done.stdout
     assert "No space left on device" in done.stderr.splitlines()[-1]

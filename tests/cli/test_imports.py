@@ -2,10 +2,12 @@
 transformers take from a third of a second to several, and their memory counts in a worker."""
 
 import os
+import resource
 import subprocess
 import sys
 
 import pytest
+from support.command_lines import TINY_RUN
 
 pytestmark = pytest.mark.process
 
@@ -22,20 +24,6 @@ import sys
 import dlm_bench.sweep.worker.jobs, dlm_bench.sweep.worker.server
 print(0, *sorted({heavy} & set(sys.modules)), file=sys.stderr)
 """
-TINY = [
-    "diffutran",
-    "full",
-    "--size",
-    "tiny",
-    "--device",
-    "cpu",
-    "-L",
-    "8",
-    "--repeats",
-    "1",
-    "--warmup",
-    "0",
-]
 QUICK = "quick"
 RECORDS = "results/cpu/quick.jsonl"
 
@@ -60,7 +48,7 @@ def imported(script, *arguments):
         (["sweep", QUICK, "--dry-run"], set()),
         (["cost", "--length", "1024"], set()),
         (["cost", "--sweep", "paper"], set()),
-        (["run", *TINY], {"torch"}),
+        (TINY_RUN, {"torch"}),
         (["fit", RECORDS], {"pandas", "scipy"}),
         (["table", "throughput", RECORDS], {"pandas", "scipy"}),
         (["compare", RECORDS, RECORDS], {"scipy"}),
@@ -79,3 +67,26 @@ def test_a_worker_imports_torch_and_nothing_that_draws():
 def test_drawing_needs_no_torch(tmp_path):
     arguments = ["plot", RECORDS, "--figure", "memory", "--output", str(tmp_path)]
     assert imported(PROBE, *arguments) == {"pandas", "matplotlib", "scipy"}
+
+
+def test_help_does_not_wait_for_torch():
+    probe = (
+        "import sys; from dlm_bench.cli.parser import build_parser; build_parser(); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def cpu_seconds(*command):
+    """Seconds of CPU time that a command takes: those that it waits for neighbours do not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *command], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_takes_little_more_than_python_itself():
+    # The design allows 0.3 s where Python starts in 0.02 s; the least of five of either.
+    bare = min(cpu_seconds("-c", "pass") for _ in range(5))
+    assert min(cpu_seconds("-m", "dlm_bench", "--help") for _ in range(5)) < 15 * bare
