@@ -1,8 +1,8 @@
-"""Capture a step in a CUDA graph; a capture that fails leaves the GPU as before.
+"""Capture a step in a CUDA graph; a failed capture leaves the GPU as before.
 
 A failure in the middle leaves much behind in torch 2.11: another current stream, a memory pool in
-recording, and a random generator in capture, so that the next draw or capture raises (torch issue
-"Offset increment outside graph capture encountered unexpectedly").
+recording, and a random generator in capture. The next draw or capture raises then ("Offset
+increment outside graph capture encountered unexpectedly").
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Capture(Protocol):
 
 
 class BrokenCaptureError(PointError):
-    """A failed capture whose traces could not be removed: this process measures nothing more."""
+    """A failed capture with traces left behind: this process measures nothing more."""
 
 
 class CudaCapture:
@@ -73,7 +73,7 @@ class CudaCapture:
         return graph.replay
 
     def _heal(self, stream: torch.cuda.Stream, cause: Exception) -> None:
-        """Put stream, pool, allocator and generator back, and show that they work."""
+        """Put stream, pool, allocator and generator back, and try them."""
         pool, self._pool = self._pool, torch.cuda.graph_pool_handle()
         index = self._device.index or 0
         try:

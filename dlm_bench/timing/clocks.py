@@ -27,14 +27,14 @@ class Laps:
 
 
 def seconds_of(work: Work, device: torch.device) -> float:
-    """Run `work` once and return its seconds, from an idle device to an idle device."""
+    """Run `work` once and return the seconds, from an idle device to an idle device."""
     return laps_of([work], device)[0]
 
 
 def laps_of(works: Sequence[Work], device: torch.device, before: Work | None = None) -> list[float]:
     """Run works in turn, with nothing between them, and return the seconds of each.
 
-    `before` runs first, untimed, so that they start with its data in the caches.
+    `before` runs first, untimed, to leave data in the caches.
     """
     return timed(works, device, before).seconds
 

@@ -13,6 +13,7 @@ import torch
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.plugins.entry_points import package_of
+from dlm_bench.samplers import SAMPLERS
 from dlm_bench.timing.nvml import driver_version
 from dlm_bench.version import __version__
 
@@ -21,9 +22,9 @@ LIBRARIES = ("torch", "triton", "numpy", "mamba-ssm", "causal-conv1d", "flash-at
 
 @cache
 def environment(device_type: str, index: int = 0) -> dict[str, Any]:
-    """The environment of a device ("cpu" or "cuda"), as it goes into every record.
+    """Return the environment of a device ("cpu" or "cuda"), as every record has it.
 
-    `hardware` names the GPU or the CPU; libraries that are not installed are left out.
+    `hardware` names the GPU or the CPU; only installed libraries are listed.
     """
     facts: dict[str, Any] = {
         "hardware": cpu_name(),
@@ -54,8 +55,6 @@ def environment(device_type: str, index: int = 0) -> dict[str, Any]:
 def origins(backbone: str, sampler: str) -> dict[str, Any]:
     """The packages that a backbone and a sampler come from, where they are not this project's, for
     the environment of their records."""
-    from dlm_bench.samplers import SAMPLERS
-
     facts: dict[str, Any] = {}
     if backbone.startswith(FOLDER):
         facts["transformers"] = version("transformers")

@@ -14,8 +14,8 @@ from dlm_bench.timing.steady import warm_up
 class Decodes(NamedTuple):
     """Seconds of whole decodes.
 
-    seconds: of each timed decode, without its prefill pass.
-    warmup_seconds: of each warm-up decode, with its prefill pass.
+    seconds: of each timed decode, without the prefill pass.
+    warmup_seconds: of each warm-up decode, with the prefill pass.
     prefill_seconds: of the prefill pass of each timed decode, if there is one.
     first_block_seconds: until the first block of each timed decode is unmasked.
     busy_seconds: of all timed decodes, with their prefill passes.

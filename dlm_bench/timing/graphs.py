@@ -27,10 +27,10 @@ MOST_GRAPHS = 64  # a graph of a large model holds megabytes of launch parameter
 
 
 class Steps:
-    """`steps(kind)` runs the next pass of a decode, which is of that kind.
+    """Runs of passes: `steps(kind)` runs the next pass of a decode, of this kind.
 
-    graphs: "auto" captures what can be and runs the rest eagerly; "require" raises where
-    something cannot be captured; "off" captures nothing.
+    graphs: "auto" captures all passes if possible and runs the rest eagerly; "require"
+    raises at the first failure; "off" captures nothing.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Steps:
             replay()
 
     def prepare(self, kinds: Iterable[str]) -> None:
-        """Capture these kinds, once each; leaves the state wherever that took it: seek next.
+        """Capture these kinds, once each; leaves the state anywhere: seek next.
 
         Raises ConfigError if graphs are required and a kind cannot be captured.
         """
@@ -77,8 +77,8 @@ class Steps:
                 )
 
     def report(self) -> dict[str, str]:
-        """Of each role of pass, whether it was captured, and why not; with the number of its
-        kinds where some were and some were not."""
+        """Return of each role of pass "captured" or the reason against a graph; with the number
+        of kinds where outcomes differ."""
         roles: dict[str, Counter[str]] = {}
         for kind, outcome in self._outcomes.items():
             roles.setdefault(role_of(kind), Counter())[outcome] += 1
@@ -90,7 +90,7 @@ class Steps:
         }
 
     def _try(self, kind: str) -> str | None:
-        """Capture a kind. Returns why it could not be, None if it was."""
+        """Capture a kind. Return the reason for a failure, None after a success."""
         if self._graphs == "off":
             return "graphs are off"
         capture = self._capture

@@ -1,6 +1,6 @@
 """The sensors and counters of a Linux host, for runs on its CPU; elsewhere there are none.
 
-Every path is below `root`, so that a test can offer a tree of its own.
+Every path is below `root`, for tests with a tree of their own.
 """
 
 import os
@@ -19,7 +19,7 @@ def usable_cpus() -> set[int]:
 
 
 class HostSource:
-    """The CPUs that this process may use, and the packages they are in.
+    """The CPUs of this process, and their packages.
 
     A sample reads the energy counters and one CPU's frequency: files of a few bytes each. Power is
     what the counters moved on since the sample before.
@@ -55,7 +55,8 @@ class HostSource:
         return Reading(values)
 
     def joules(self) -> float | None:
-        """Of all packages; None where one cannot be read (often only root may)."""
+        """Return the joules of all packages; None where a package is unreadable, as often to all
+        but root."""
         each = [package.joules() for package in self._packages]
         known = [joules for joules in each if joules is not None]
         return sum(known) if known and len(known) == len(each) else None
@@ -126,7 +127,7 @@ class _Counters:
 
 
 class _Package:
-    """The energy counter of a CPU package, which goes round at its range."""
+    """The energy counter of a CPU package; after the largest value comes 0."""
 
     def __init__(self, zone: Path) -> None:
         self._path = zone / "energy_uj"

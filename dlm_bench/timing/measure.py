@@ -1,4 +1,4 @@
-"""Measure one point: warm up, time the repeats, and write down all that the number depends on."""
+"""Measure one point: warm up, time the repeats, and record the whole context of the number."""
 
 from dataclasses import asdict
 from functools import partial
@@ -37,7 +37,7 @@ MOST_JUDGED = 50  # repeats, or means of as many rounds in a row, that flags are
 
 
 def point_of(model: Model, sampler: Sampler, shape: DecodeShape) -> Point:
-    """The point that a model, a sampler and the shape of a decode make."""
+    """Return the point of a model, a sampler and the shape of a decode."""
     weight = model.head.weight
     return Point(
         backbone=model.config.backbone,
@@ -150,8 +150,8 @@ def time_repeats(
     settings: MeasureSettings,
     watch: Watch,
 ) -> float:
-    """Time the decode in the mode of `settings`, by a pilot run where that is "auto", and put mode,
-    seconds and error into the record. Return the seconds that the device worked in the region."""
+    """Time the decode in the mode of `settings`, by a pilot run for "auto", and put mode,
+    seconds and error into the record. Return the busy seconds of the device in the region."""
     warmup, repeats, tolerance = settings.warmup, settings.repeats, settings.tolerance
     sample = partial(
         estimate,
@@ -185,7 +185,7 @@ def time_repeats(
 def decode_fields(
     model: Model, sampler: Sampler, shape: DecodeShape, plan: list[PlannedPass]
 ) -> dict[str, Any]:
-    """The fields of a record that say what is decoded: the point, its passes, the model."""
+    """Return the fields of a record about the decode: the point, the passes, the model."""
     timed = plan[prefill_passes(plan) :]
     return {
         "point": point_of(model, sampler, shape),
@@ -202,8 +202,8 @@ def decode_fields(
 
 
 def telemetry_of(watch: Watch, record: Record, busy: float | None = None) -> Telemetry:
-    """The telemetry of timed repeats, without energy where a prefill pass ran among them, at a
-    power of its own. `busy`: seconds that a GPU worked in the region."""
+    """Return the telemetry of timed repeats, without energy where a prefill pass, at another
+    power, ran among them. `busy`: seconds of work of a GPU in the region."""
     telemetry = watch.telemetry(record.seconds, record.tokens, busy)
     if not record.prefill_seconds:
         return telemetry
@@ -214,7 +214,7 @@ def telemetry_of(watch: Watch, record: Record, busy: float | None = None) -> Tel
 
 
 def watch_of(device: torch.device) -> Watch:
-    """The watch of the hardware beside a run on this device."""
+    """Return the watch of the hardware beside a run on this device."""
     if device.type == "cuda":
         source = nvml_source(torch.cuda.get_device_properties(device))
         return Watch(None, source) if isinstance(source, str) else Watch(source)
@@ -224,7 +224,7 @@ def watch_of(device: torch.device) -> Watch:
 
 
 def flags_of(seconds: list[float], telemetry: Telemetry) -> list[Flag]:
-    """The flags of what makes these repeats less sure (see Record)."""
+    """Return the flags of these repeats: reasons to trust them less (see Record)."""
     if len(seconds) > MOST_JUDGED:
         # The rules are for so many; of hundreds of rounds some are always far off.
         seconds = [fmean(part) for part in np.array_split(seconds, MOST_JUDGED)]

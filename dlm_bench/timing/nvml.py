@@ -27,10 +27,10 @@ UNKNOWN = 2**32 - 1  # NVML_VALUE_NOT_AVAILABLE, of 32 bits
 
 
 class NvmlSource:
-    """A whole GPU; what it does not support is asked for once.
+    """The sensors of a whole GPU; an unsupported sensor is asked for once.
 
-    A sensor must not fail a measurement: whatever a driver or a version of nvidia-ml-py raises is
-    taken for a value that is not there.
+    A sensor must not fail a measurement: an error of a driver or of a version of
+    nvidia-ml-py is taken for an absent value.
     """
 
     name = "nvml"
@@ -88,12 +88,12 @@ class NvmlSource:
 
 
 def nvml_source(properties: Any, nvml: Any = None) -> NvmlSource | str:
-    """The sensors of the GPU with these properties (torch.cuda.get_device_properties), or why
-    there are none.
+    """Return the sensors of the GPU with these properties (torch.cuda.get_device_properties), or
+    the reason for none.
 
-    It is found by its UUID or PCI address: CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER renumber
+    The GPU is found by UUID or PCI address: CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER renumber
     torch's devices, not NVML's. A MIG slice has the PCI address of its board, and by some versions
-    of CUDA its UUID; the board's sensors tell of all slices, so a slice is given none.
+    of CUDA the UUID; the board's sensors tell of all slices, so a slice is given none.
     """
     uuid = str(getattr(properties, "uuid", "") or "")
     if uuid.startswith("MIG-") or " MIG " in str(getattr(properties, "name", "")):
@@ -116,7 +116,8 @@ def nvml_source(properties: Any, nvml: Any = None) -> NvmlSource | str:
 
 
 def driver_version(nvml: Any = None, module: Path = _MODULE) -> str | None:
-    """The version of NVIDIA's driver: by NVML, or else by the kernel module; None without one."""
+    """Return the version of NVIDIA's driver: by NVML, or else by the kernel module; None without
+    a driver."""
     try:
         nvml = importlib.import_module("pynvml") if nvml is None else nvml
         nvml.nvmlInit()
@@ -133,7 +134,7 @@ def driver_version(nvml: Any = None, module: Path = _MODULE) -> str | None:
 
 
 def _handle(nvml: Any, uuid: str, properties: Any) -> Any:
-    """NVML's handle of a GPU, None if it has none."""
+    """Return NVML's handle of a GPU, None without a handle."""
     if uuid:
         name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
         handle = _found(nvml.nvmlDeviceGetHandleByUUID, name)
@@ -170,7 +171,7 @@ def _why_no_board(nvml: Any, handle: Any) -> str:
 
 
 def _asked(read: Callable[[], float]) -> float | None:
-    """The value of a sensor, None where it has none."""
+    """Return the value of a sensor, None without a value."""
     try:
         value = float(read())
     except Exception:

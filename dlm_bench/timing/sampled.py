@@ -147,7 +147,7 @@ class _Table:
 
     @property
     def rounds(self) -> int:
-        """The rounds in which all nodes were timed."""
+        """The number of rounds with all nodes."""
         return min(map(len, self._laps.values()))
 
     def add_round(self, laps: Callable[[Unit], list[float]]) -> None:
@@ -156,16 +156,16 @@ class _Table:
             self._laps[node].append(laps(self.stratum[node]))
 
     def seconds(self, rounds: int) -> np.ndarray:
-        """Seconds of each node in each of the last rounds, (nodes, rounds), in order."""
+        """Return the seconds of each node in each of the last rounds, (nodes, rounds), in order."""
         return np.array([[sum(laps) for laps in self._laps[node][-rounds:]] for node in self.at])
 
     def totals(self, rounds: int) -> np.ndarray:
-        """Seconds of all units of the stratum by each of the last rounds, (rounds,)."""
+        """Return the seconds of all units of the stratum by each of the last rounds, (rounds,)."""
         return weights(self.at, len(self.stratum)) @ self.seconds(rounds)
 
     def until(self, stop: int, rounds: int) -> np.ndarray:
-        """Seconds of the stratum's passes before pass `stop`, the first block's end, by each of the
-        last rounds, (rounds,).
+        """Return the seconds of the stratum's passes before pass `stop`, the first block's end, by
+        each of the last rounds, (rounds,).
 
         A unit beyond `stop` is the first of its stratum, and the first node stands for it: the same
         unit, or a unit of the same cost.
@@ -180,7 +180,7 @@ class _Table:
         return np.array([share @ laps for laps in self._laps[self.at[0]][-rounds:]])
 
     def interpolation_error(self, rounds: int) -> float:
-        """Seconds that all units together may be off by for the interpolation."""
+        """Return the possible error of all units together by interpolation, in seconds."""
         return interpolation_error(self.at, self.seconds(rounds).mean(axis=1))
 
     def refine(self, most: int, rounds: int) -> bool:
@@ -204,7 +204,7 @@ class _Table:
         return len(self._laps) > len(at)
 
     def timings(self) -> list[PassTiming]:
-        """The seconds of one pass of each run of each node."""
+        """Return the seconds of a single pass of each run of each node."""
         return [
             PassTiming(
                 kind=run.first.kind,

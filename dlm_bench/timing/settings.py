@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """Settings that the numbers of one point depend on.
+    """Settings behind the numbers of a point.
 
-    mode: whole decodes, units of passes with integration, or by the time that decodes take.
+    mode: whole decodes, units of passes with integration, or chosen by the time of a decode.
     warmup: untimed runs.
     repeats: timed runs; in sampled mode the least number of rounds.
-    nodes: sampled mode: most places of the schedule that are timed, of each kind of pass.
+    nodes: sampled mode: most timed places of the schedule, of each kind of pass.
     tolerance: sampled mode: relative error to reach.
     max_seconds: sampled mode: seconds after which `tolerance` is given up.
     seed: of weights and tokens.

@@ -31,7 +31,7 @@ def warm_up(
     most_seconds: float | None = None,
     extra_seconds: float = EXTRA_SECONDS,
 ) -> list[float]:
-    """Call `run`, which returns its seconds, until it is warm; return the seconds of each run.
+    """Call `run`, for the seconds of a run, until runs are warm; return the seconds of each.
 
     `runs` times, or until they have taken more than `most_seconds`. Then more runs while they are
     not `warmed_up`: at most as many again, and none beyond `extra_seconds` of these together.
@@ -49,8 +49,8 @@ def warm_up(
 
 
 def drifting(seconds: Sequence[float]) -> float | None:
-    """The relative trend from the first repeat to the last, positive where they get slower; None
-    where the scatter explains the trend.
+    """Return the relative trend from the first repeat to the last, positive where they get slower;
+    None where the scatter explains the trend.
 
     The trend is the Theil-Sen slope, unmoved by a single odd repeat. It counts if the Mann-Kendall
     test (Kendall's tau of the times against their order, exact without ties) gives a chance below
@@ -70,7 +70,7 @@ def drifting(seconds: Sequence[float]) -> float | None:
 
 
 def outliers(seconds: Sequence[float]) -> list[int]:
-    """Indices of repeats that lie far from the median, in units of the median absolute deviation.
+    """Return the indices of repeats far from the median, in units of the median absolute deviation.
 
     The modified z-score (0.6745 times the distance over that deviation) must be above OUTLIER_Z
     plus OUTLIER_FEW over the number of repeats: the deviation of a few repeats is often small by

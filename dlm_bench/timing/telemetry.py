@@ -86,7 +86,7 @@ class Telemetry(BaseModel):
 
     @property
     def throttled(self) -> bool:
-        """True if the clocks were held down for a part of the region that counts."""
+        """True if the clocks were held down for a relevant part of the region."""
         return (self.throttled_share or 0.0) >= THROTTLED
 
     @property
@@ -102,7 +102,7 @@ class Telemetry(BaseModel):
 
 @dataclass(frozen=True)
 class Reading:
-    """Values by the names of Telemetry's fields, and the reasons that throttle the clocks."""
+    """Values by the names of Telemetry's fields, and the reasons of throttled clocks."""
 
     values: dict[str, float] = field(default_factory=dict)
     reasons: frozenset[str] = frozenset()
@@ -131,7 +131,7 @@ class Source(Protocol):
 
 
 class Watch:
-    """Samples a source while it is entered: `with watch: the timed region`."""
+    """A sampler of a source: `with watch: the timed region`."""
 
     def __init__(
         self, source: Source | None, note: str | None = None, interval: float = INTERVAL

@@ -1,7 +1,7 @@
 """Time units of a decode, on a GPU at the clocks of a decode.
 
-A GPU that rested between two units is cooler and faster than in a decode of minutes. There the same
-passes run before a unit for as long as the GPU needs to be as busy as in a decode.
+After a rest between two units a GPU is cooler and faster than in a decode of minutes. There the
+same passes run before a unit, for long enough to make the GPU as busy as in a decode.
 """
 
 import math
@@ -33,7 +33,7 @@ class UnitTimer:
     """Runs units of a decode and tells their seconds.
 
     device: of the clock; passes lead in to a unit on a GPU.
-    busy_seconds: of all that ran since this was last set to 0, lead-ins included.
+    busy_seconds: of all passes since the last reset to 0, lead-ins included.
     """
 
     sampler: Sampler
@@ -77,9 +77,9 @@ class UnitTimer:
             self._run(unit)
 
     def laps(self, unit: Unit) -> list[float]:
-        """Seconds of each run of a unit from its starting state. A short unit is timed right after
-        the pass before, so that the caches hold the same as in a decode; the decode's first unit
-        after itself.
+        """Return the seconds of each run of a unit from its starting state. A short unit is timed
+        right after the pass before, with the caches of a decode; the decode's first unit after
+        itself.
         """
         new = unit.index not in self._seconds
         laps = None
@@ -100,7 +100,7 @@ class UnitTimer:
         return self._seconds[unit.index] < SHORT_SECONDS
 
     def _before(self, unit: Unit) -> list[str]:
-        """The kinds of passes that a short unit runs after."""
+        """Return the kinds of passes before a short unit."""
         return [self.state.passes[unit.index - 1].kind] if unit.index else []
 
     def _run(self, unit: Unit, before: Sequence[str] = ()) -> Laps:
@@ -135,7 +135,7 @@ class UnitTimer:
             self._passes(kinds)()
 
     def _lead_seconds(self, unit: Unit) -> float:
-        """Seconds of passes that a unit needs before, 0 for a long unit or the first run."""
+        """Return the seconds of passes before a unit, 0 for a long unit or the first run."""
         known = self._seconds.get(unit.index)
         if not self.leads_in or known is None or known >= LEAD_SECONDS:
             return 0.0

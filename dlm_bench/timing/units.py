@@ -1,8 +1,8 @@
-"""Units and strata of the sampled mode: parts of a decode's plan, and those of one shape.
+"""Units and strata of the sampled mode: parts of a decode's plan, and groups of alike parts.
 
-A unit is the passes of one block, from the first to the commit: they warm the caches for each
+A unit is the passes of a block, from the first to the commit: they warm the caches for each
 other as in a decode. Without blocks a unit is a single pass over the whole sequence, some blocks of
-one small pass each (the tokens of an autoregressive decode), or a part of a very long block. Units
+a small pass each (the tokens of an autoregressive decode), or a part of a very long block. Units
 of one make form a stratum along which the cost changes smoothly: the context grows, the masked rows
 of the head get fewer. Some units of each stratum are timed, its nodes; the others are interpolated
 between them.
@@ -28,7 +28,7 @@ SHARES = 4  # parts of a block's tokens: passes with as many of them masked are 
 
 @dataclass(frozen=True)
 class Run:
-    """`count` consecutive passes of one kind, from pass `first` on."""
+    """`count` consecutive passes of a kind, from pass `first` on."""
 
     first: PlannedPass
     count: int
@@ -39,8 +39,8 @@ class Unit:
     """Consecutive passes of a plan.
 
     index: the first pass.
-    runs: the passes, in runs of one kind.
-    part: number of the part, of a block that is cut; or the share of the block that is masked.
+    runs: the passes, in runs of a kind.
+    part: number of the part, of a cut block; or the masked share of the block.
     """
 
     index: int
@@ -54,12 +54,12 @@ class Unit:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of its passes, one a run."""
+        """The kinds of the passes, a kind a run."""
         return [run.first.kind for run in self.runs]
 
 
 def units(plan: list[PlannedPass]) -> Iterator[Unit]:
-    """Cut a plan, but for its prefill pass, into units."""
+    """Cut a plan, but for the prefill pass, into units."""
     first = prefill_passes(plan)
     decode = plan[first:]
     if _irregular(decode):
@@ -104,7 +104,7 @@ def prefill_unit(plan: list[PlannedPass]) -> Unit | None:
 
 
 def strata(plan: list[PlannedPass]) -> list[list[Unit]]:
-    """Units whose cost changes smoothly from one to the next, in order."""
+    """Return groups of units with a smoothly changing cost, in order."""
     found: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units(plan):
         roles = ((role_of(run.first.kind), run.count) for run in unit.runs)
@@ -144,12 +144,12 @@ def misses(at: list[int], seconds: np.ndarray) -> np.ndarray:
 
 
 def interpolation_error(at: list[int], seconds: np.ndarray) -> float:
-    """Bound of the error of linear interpolation in the sum over a stratum, in seconds.
+    """Return a bound of the error of linear interpolation in the sum over a stratum, in seconds.
 
     Each inner node is predicted from its neighbours (leave one out). A smooth cost misses by four
     times the largest error at the spacing in use, so by six times the mean error, taken for the
     whole stratum where at least three misses are of the same sign. A kink or a step can make the
-    mean error half of the miss, which is assumed otherwise. With two nodes nothing is known; where
+    mean error half of the miss, the assumption otherwise. With two nodes nothing is known; where
     every unit is a node there is no error.
     """
     length = at[-1] - at[0] + 1
