@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support.command_lines import TINY_RUN
 from support.report_records import study
 
 from dlm_bench.cli import main
@@ -119,19 +120,7 @@ def test_csv_headers_are_ascii(table, printed):
         ["table", "fit", "{0}", "--format", "csv"],
         ["cost"],
         ["env"],
-        [
-            "run",
-            "diffutran",
-            "full",
-            "--size",
-            "tiny",
-            "--device",
-            "cpu",
-            "-L",
-            "8",
-            "--repeats",
-            "1",
-        ],
+        TINY_RUN,
         ["fit", "nichts-für-ungut-²±.jsonl"],
     ],
     ids=" ".join,
