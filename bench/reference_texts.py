@@ -3,7 +3,7 @@
 
 SWEEP = {
     "name": "name of the sweep: letters, digits, `.`, `-`, `_`. The results file is results/NAME.jsonl by default",
-    "size": "model size or sizes: `tiny`, `small`, `240m`, `0.5b`, `1.3b`, or the sizes of a plug-in",
+    "size": "model size or sizes: `tiny`, `small`, `240m`, `0.5b`, `1.3b` of the paper's backbones, or those of a preset ([models.md](models.md)) or plug-in",
     "lengths": "tokens to generate, a list",
     "device": "`auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`; `--device` overrides",
     "dtype": "`float32` or `bfloat16`. None: float32 on a CPU, bfloat16 on CUDA",
@@ -24,7 +24,7 @@ SWEEP = {
     "lines": "the groups of points: `[[lines]]` tables, at least a single table",
 }
 GROUP = {
-    "backbone": "a backbone or a list: `diffutran`, `diffumamba`, `diffumamba-h`, `ar-transformer`, `ar-mamba`, `hf:FOLDER`, or a plug-in's",
+    "backbone": "a backbone or a list: `diffutran`, `diffumamba`, `diffumamba-h`, `ar-transformer`, `ar-mamba`, a preset ([models.md](models.md)), `hf:FOLDER`, or a plug-in's",
     "sampler": "a sampler or a list: `full`, `fast-dllm`, `block-cache`, `ar`, or a plug-in's",
     "size": "in the place of the sweep's",
     "lengths": "in the place of the sweep's",

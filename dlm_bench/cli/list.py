@@ -11,6 +11,7 @@ from dlm_bench.figures import NAMES
 from dlm_bench.models.backbones import FOLDER, backbone_info
 from dlm_bench.models.config import BACKBONES, SIZES, model_config
 from dlm_bench.models.own import OWN, is_denoiser, own_passes
+from dlm_bench.models.presets import TITLES, preset, preset_sizes
 from dlm_bench.plugins import entry_points
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.streams import folded
@@ -25,6 +26,9 @@ def list(args: argparse.Namespace) -> int:
         rows.append([backbone, *(f"{count / 1e6:,.1f}" for count in counts)])
     print("Parameters (million)")
     print_grid(["backbone", *SIZES], rows)
+    print()
+    presets = [[backbone, _sizes(backbone)] for backbone in TITLES]
+    print_grid(["backbone of the field", "sizes, with parameters in billions"], presets, words=2)
     kinds = samplers.SAMPLERS.items()
     print()
     print_grid(["sampler", "decodes with"], [[name, _backbones(kind)] for name, kind in kinds], 2)
@@ -44,6 +48,13 @@ def list(args: argparse.Namespace) -> int:
 
 def _backbones(kind: type[Sampler]) -> str:
     return " ".join(b for b in OWN if kind.requires in own_passes(is_denoiser(b)))
+
+
+def _sizes(backbone: str) -> str:
+    counts = {size: parameter_count(preset(backbone, size)) for size in preset_sizes(backbone)}
+    return ", ".join(
+        size if size == "tiny" else f"{size} {count / 1e9:.2f}" for size, count in counts.items()
+    )
 
 
 def _options(kind: type[Sampler]) -> str:

@@ -10,12 +10,13 @@ from dlm_bench.cli.arguments import (
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import PointError, counted, first_line, is_out_of_memory
+from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
 from dlm_bench.results.identity import asked_of, identity
 from dlm_bench.results.record import Record, mean_of
 from dlm_bench.results.series import short_number
 from dlm_bench.results.store import append_record, check_writable
-from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers import build_sampler, with_trained_block
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.streams import folded
 from dlm_bench.sweep.expand import provenance
@@ -34,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    sampler = build_sampler(args.sampler, **sampler_options(args))
+    block_size = backbone_info(args.backbone).block_size
+    options = with_trained_block(args.sampler, sampler_options(args), block_size)
+    sampler = build_sampler(args.sampler, **options)
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.

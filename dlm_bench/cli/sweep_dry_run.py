@@ -6,18 +6,22 @@ from typing import Any
 
 from dlm_bench.cli.sweep_results import find_records
 from dlm_bench.cli.terminal import print_grid
+from dlm_bench.cost.hardware import Hardware
 from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, counted
 from dlm_bench.results.record import ORDINARY, Record
+from dlm_bench.results.table import MISSING
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.schedule import run_lengths
 from dlm_bench.sweep.budget import predict
 from dlm_bench.sweep.cost import sweep_seconds_text
 from dlm_bench.sweep.launch.task import parts_of
 from dlm_bench.sweep.load import Sweep, has_device, load_sweep
+from dlm_bench.sweep.memory import gigabytes, lack_of_memory, point_memory
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
 from dlm_bench.sweep.run import Executor
+from dlm_bench.timing.host import machine_memory
 
 
 def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
@@ -28,7 +32,7 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     sweep = load_sweep(args.file, on_this_machine=here, **overrides)
     # Before anything is printed.
     hardware = None if args.hardware is None else find_hardware(args.hardware)
-    _print_plan(sweep)
+    _print_plan(sweep, _memory_there(sweep, hardware, here))
     if on_slurm:
         print("kernels, graphs and limits are checked by the jobs")
     elif not here:
@@ -76,11 +80,25 @@ def _predict(executor: Executor, plan: Plan, found: dict[str, Record], budget: f
     )
 
 
-def _print_plan(sweep: Sweep) -> None:
-    """Print the points of a sweep with their NFE; none of them runs."""
+def _memory_there(sweep: Sweep, hardware: Hardware | None, here: bool) -> int | None:
+    """Return the bytes of the hardware asked for, or of this machine's device; None if unknown."""
+    if hardware is not None:
+        return int(hardware.memory) or None
+    if not here:
+        return None
+    if sweep.points[0].device == "cpu":  # without torch
+        found = (machine_memory(), sweep.memory_limit)
+        return min((size for size in found if size is not None), default=None)
+    from dlm_bench.sweep.planning import device_memory  # with torch, which takes seconds
+
+    return device_memory(sweep)
+
+
+def _print_plan(sweep: Sweep, memory: int | None) -> None:
+    """Print the points of a sweep with their NFE and least memory; none of them runs."""
     titles = ["backbone", "size", "sampler", "options", "length", "prompt", "batch"]
-    titles += ["NFE", "token passes"]
-    words, rows = 4, []
+    titles += ["NFE", "token passes", "GB"]
+    words, rows, too_large = 4, [], list[str]()
     counts: dict[object, tuple[int, int]] = {}
     for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
@@ -89,6 +107,9 @@ def _print_plan(sweep: Sweep) -> None:
             passes = run_lengths(point.length, sampler.passes(*key[1:]))
             counts[key] = (passes.forward_passes, passes.query_tokens)
         forward_passes, query_tokens = counts[key]
+        needed = point_memory(point, sweep.options_of(point))
+        if lack_of_memory(needed, memory):
+            too_large.append(point.describe())
         most = "" if sampler.is_fixed else "up to "
         short = {"tokens_per_step": "p", "block_size": "B"}
         options = (item for item in point.options.items() if item not in ORDINARY)
@@ -102,11 +123,12 @@ def _print_plan(sweep: Sweep) -> None:
                 *(f"{number:,}" for number in numbers),
                 f"{most}{forward_passes:,}",
                 f"{most}{query_tokens:,}",
+                MISSING if needed is None else gigabytes(needed.total),
             ]
         )
     common = {
         title: rows[0][column]
-        for column, title in enumerate(titles[:-2])
+        for column, title in enumerate(titles[:-3])
         if title != "length" and len({row[column] for row in rows}) == 1
     }
     kept = [column for column, title in enumerate(titles) if title not in common]
@@ -116,3 +138,9 @@ def _print_plan(sweep: Sweep) -> None:
     cells = [[row[column] for column in kept] for row in (titles, *rows)]
     print_grid(cells[0], cells[1:], sum(column < words for column in kept))
     print(f"{counted(len(sweep.points), 'point')}, {sweep.measuring.mode}; nothing is recorded")
+    print("GB: the least memory of weights, caches and activations")
+    if too_large and memory is not None:
+        print(
+            f"{counted(len(too_large), 'point')} cannot fit in {gigabytes(memory)} GB and will be "
+            "skipped"
+        )

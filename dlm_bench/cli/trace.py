@@ -10,8 +10,9 @@ from dlm_bench.cli.arguments import (
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import ConfigError, check_lengths
+from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
-from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers import build_sampler, with_trained_block
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import save_trace
 
@@ -26,7 +27,8 @@ def trace(args: argparse.Namespace) -> int:
         if name in options:
             raise ConfigError(f"--option: {name}={options[name]} is not allowed; --{name} says it")
         options[name] = value
-    sampler = build_sampler(args.sampler, **options)
+    block_size = backbone_info(args.backbone).block_size
+    sampler = build_sampler(args.sampler, **with_trained_block(args.sampler, options, block_size))
     check_lengths(args.length, args.prompt_len)
     sampler.check_backbone(args.backbone, args.length, args.prompt_len)
     device = find_device(args)

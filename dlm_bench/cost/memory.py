@@ -6,6 +6,7 @@ libraries; so the sum is a floor, and a decode whose floor exceeds a device's me
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dlm_bench.cost.flops import cache_bytes
 from dlm_bench.cost.work import FLOAT32_BYTES, layer_counts, work_of
@@ -34,9 +35,9 @@ class DecodeMemory:
 
 
 def decode_memory(config: Config, sampler: Sampler, shape: DecodeShape, dtype: str) -> DecodeMemory:
-    """The least memory of a decode. Raises ConfigError for a dtype or a shape that is not
+    """Return the least memory of a decode. Raises ConfigError for a dtype or a shape that is not
     allowed."""
-    query = max(step.query_len for step in sampler.passes(shape.length, shape.prompt_len))
+    query = _longest_query(sampler, shape.length, shape.prompt_len)
     return DecodeMemory(
         weights=work_of(config).parameter_bytes(dtype),
         caches=cache_bytes(config, sampler, shape.length, shape.batch, dtype, shape.prompt_len),
@@ -44,8 +45,13 @@ def decode_memory(config: Config, sampler: Sampler, shape: DecodeShape, dtype: s
     )
 
 
+@lru_cache(maxsize=256)  # the backbones of a study share their schedules
+def _longest_query(sampler: Sampler, length: int, prompt_len: int) -> int:
+    return max(step.query_len for step in sampler.passes(length, prompt_len))
+
+
 def token_activations(config: Config, dtype: str) -> int:
-    """Bytes of a query token's activations at the widest place of a layer."""
+    """Return the bytes of a query token's activations at the widest place of a layer."""
     item = item_bytes(dtype)
     residual = FLOAT32_BYTES * config.d_model
     if isinstance(config, TransformerConfig):
@@ -61,14 +67,14 @@ def token_activations(config: Config, dtype: str) -> int:
 
 
 def _attention(config: Config) -> int:
-    """Numbers of q, k and v, of what attention makes of them, and of the output projection."""
+    """Return the numbers of q, k and v, of the heads' output, and of the projection after it."""
     queries = config.heads * config.head_dim
     return 2 * queries + 2 * config.kv_heads * config.head_dim + config.d_model
 
 
 def _mamba(config: ModelConfig, item: int) -> int:
-    """Bytes of both directions' projections, of the convolution's output, of the scan's, and of the
-    states between its chunks."""
+    """Return the bytes of both directions' projections, of the outputs of convolution and scan, and
+    of the states between chunks."""
     channels = config.d_inner + 2 * config.d_state
     projected = 2 * config.d_inner + 2 * config.d_state + config.ssm_heads
     states = FLOAT32_BYTES * config.d_inner * config.d_state // SCAN_CHUNK

@@ -24,8 +24,8 @@ from dlm_bench.cost.flops import (
 )
 from dlm_bench.cost.hardware import HARDWARE, MEASURED, Hardware
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.models.config import ModelConfig, stated_model_config
 from dlm_bench.models.device import find_device
+from dlm_bench.models.own import Config, stated_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
@@ -50,7 +50,7 @@ def floor_seconds(costs: Cost, hardware: Hardware) -> float | Array:
 
 
 def decode_floor(
-    config: ModelConfig,
+    config: Config,
     sampler: Sampler,
     length: int,
     hardware: Hardware,
@@ -71,7 +71,7 @@ def decode_floor(
 
 
 def bound(
-    config: ModelConfig,
+    config: Config,
     sampler: Sampler,
     length: int,
     hardware: Hardware,
@@ -88,7 +88,7 @@ def bound(
 
 
 def fits(
-    config: ModelConfig,
+    config: Config,
     sampler: Sampler,
     length: int,
     hardware: Hardware,
@@ -142,7 +142,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     check_precision(facts["dtype"], hardware)
     if not facts["model"]:
         raise ConfigError("model: this record does not say what it is")
-    config, sampler = stated_model_config(facts["model"]), facts["sampler"]
+    config, sampler = stated_config(facts["model"]), facts["sampler"]
     costs = pass_costs(
         config,
         sampler,

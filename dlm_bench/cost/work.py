@@ -41,30 +41,30 @@ class Work:
     tail: int = 0
 
     def parameter_bytes(self, dtype: str) -> int:
-        """Bytes of all parameters."""
+        """Return the bytes of all parameters."""
         heads = self.embedding * (1 if self.tied else 2)
         return heads * item_bytes(dtype) + self.body_bytes(dtype)
 
     def body_bytes(self, dtype: str) -> int:
-        """Bytes of all parameters but the embedding and the LM head."""
+        """Return the bytes of all parameters but the embedding and the LM head."""
         return self.body * item_bytes(dtype) + self.body_float32 * FLOAT32_BYTES
 
     def token_cache_bytes(self, dtype: str) -> int:
-        """Bytes of a token's keys and values."""
+        """Return the bytes of a token's keys and values."""
         return self.token_cache * item_bytes(dtype)
 
     def state_bytes(self, dtype: str) -> int:
-        """Bytes of the Mamba states and convolution tails of a direction, of one sequence."""
+        """Return the bytes of a direction's Mamba states and convolution tails, of a sequence."""
         return self.state * FLOAT32_BYTES + self.tail * item_bytes(dtype)
 
 
 def work_of(config: Config) -> Work:
-    """The numbers of a backbone."""
+    """Return the numbers of a backbone."""
     return _paper(config) if isinstance(config, ModelConfig) else _transformer(config)
 
 
 def layer_counts(config: Config) -> tuple[int, int]:
-    """The numbers of attention layers and of Mamba layers."""
+    """Return the numbers of attention layers and of Mamba layers."""
     if not isinstance(config, ModelConfig):
         return config.layers, 0
     attention = sum(config.is_attention(layer) for layer in range(config.layers))

@@ -14,7 +14,7 @@ from dlm_bench.cost import roofline
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.errors import ConfigError
 from dlm_bench.figures import theme
-from dlm_bench.models.config import ModelConfig, model_config, stated_model_config
+from dlm_bench.models.own import Config, own_config, stated_config
 from dlm_bench.results.series import Series
 from dlm_bench.samplers.sampler import Sampler
 
@@ -57,7 +57,7 @@ def _rows(series: Series, hardware: Hardware, lengths: list[int]) -> list[dict[s
     try:
         sampler = roofline.sampler_of({"sampler": series.sampler} | series.settings)
         named = (series.backbone, series.settings["size"])
-        config = stated_model_config(models[0]) if models else model_config(*named)
+        config = stated_config(models[0]) if models else own_config(*named)
         place = int(series.settings["batch"]), int(series.settings["prompt_len"])
         speeds = [_speed(config, sampler, length, hardware, *place) for length in lengths]
     except ConfigError:
@@ -71,7 +71,7 @@ def _rows(series: Series, hardware: Hardware, lengths: list[int]) -> list[dict[s
 
 @lru_cache(maxsize=1 << 12)  # several figures show the same bounds
 def _speed(
-    config: ModelConfig,
+    config: Config,
     sampler: Sampler,
     length: int,
     hardware: Hardware,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.hf.folder import read_folder
-from dlm_bench.models.own import OWN, is_denoiser, own_passes, own_sizes
+from dlm_bench.models.own import OWN, is_denoiser, own_passes, own_sizes, trained_block
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import BackbonePlugin
 
@@ -23,7 +23,7 @@ class BackboneInfo:
     package: distribution and version of a plug-in, else empty.
     folder: absolute path of a folder, else empty.
     max_length: the most tokens of a sequence; None if not known yet, or without a limit.
-    block_size: of a folder, the block that its model was trained with; 0 if none is known.
+    block_size: tokens of the block that the models were trained with; 0 if none is known.
     """
 
     name: str
@@ -91,7 +91,12 @@ def backbone_info(backbone: str) -> BackboneInfo:
     if backbone not in OWN:
         others = (plugin.name for plugin in entry_points.announced("backbone"))
         raise unknown("backbone", backbone, [*OWN, *others, f"{FOLDER}FOLDER"])
-    return BackboneInfo(backbone, own_passes(is_denoiser(backbone)), own_sizes(backbone))
+    return BackboneInfo(
+        backbone,
+        own_passes(is_denoiser(backbone)),
+        own_sizes(backbone),
+        block_size=trained_block(backbone),
+    )
 
 
 def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:

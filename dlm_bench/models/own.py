@@ -23,6 +23,11 @@ def is_denoiser(backbone: str) -> bool:
     return BACKBONES[backbone].denoiser if backbone in BACKBONES else is_preset_denoiser(backbone)
 
 
+def trained_block(backbone: str) -> int:
+    """Return the tokens of the block that a backbone was trained with; 0 if with none."""
+    return preset(backbone, "tiny").block_size if backbone in TITLES else 0
+
+
 def own_passes(denoiser: bool) -> tuple[str, ...]:
     """Return the capabilities of a denoiser or of a causal backbone."""
     return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")

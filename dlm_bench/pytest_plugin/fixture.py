@@ -8,13 +8,14 @@ import pytest
 from dlm_bench.compare.baseline import judge, line_of
 from dlm_bench.compare.verdicts import PointVerdict
 from dlm_bench.errors import DlmBenchError, ResultsError
+from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype, find_device
 from dlm_bench.models.factory import build_model
 from dlm_bench.plugins.api import Model
 from dlm_bench.pytest_plugin.session import Session
 from dlm_bench.results.record import Graphs, Mode, Record
 from dlm_bench.results.store import append_record
-from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers import build_sampler, with_trained_block
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.worker.jobs import release
 from dlm_bench.timing.measure import measure_point
@@ -80,7 +81,8 @@ class Throughput:
         settings = MeasureSettings(**given)
         place = find_device(self._session.device if device is None else device)
         dtype = default_dtype(place.type) if dtype is None else dtype
-        built = build_sampler(sampler, **options)
+        block_size = backbone_info(backbone).block_size
+        built = build_sampler(sampler, **with_trained_block(sampler, options, block_size))
         try:
             model = self._load_model(backbone, size, str(place), dtype, settings.seed)
             record = measure_point(model, built, DecodeShape(**shape), settings)

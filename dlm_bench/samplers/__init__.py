@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from dlm_bench.errors import ConfigError, unknown, unknown_option
@@ -33,6 +34,21 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
         if option in options:
             raise ConfigError(f"{option}: {options[option]!r} is not allowed {why}")
     return sampler
+
+
+def with_trained_block(name: str, options: Mapping[str, Any], block_size: int) -> dict[str, Any]:
+    """Return options with the block that a model was trained with, if there is one (else 0) and
+    none is asked for, and with a quarter of it as the tokens of a pass: the paper's 8 of 32.
+
+    Raises ConfigError as `sampler_class` does.
+    """
+    found, allowed = dict(options), options_of(name)
+    if not block_size or "block_size" not in allowed or {"block_size", "trace"} & found.keys():
+        return found
+    found["block_size"] = block_size
+    if found.get("accept", "fixed") == "fixed":
+        found.setdefault("tokens_per_step", max(1, block_size // 4))
+    return found
 
 
 def options_of(name: str) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from dlm_bench.cost.roofline import Hardware, decode_floor, fits
 from dlm_bench.errors import counted
-from dlm_bench.models.config import BACKBONES, model_config
+from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep.budget import MIN_SAMPLING_SECONDS
@@ -58,8 +58,8 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
 def _floor(point: Point, options: dict[str, Any], hardware: Hardware) -> float | None:
     """Return the roofline of a decode in seconds; None if unknown, or out of memory."""
     sampler = build_sampler(point.sampler, **options)
-    if not sampler.is_fixed or point.backbone not in BACKBONES:
+    if not sampler.is_fixed or point.backbone not in OWN:
         return None
-    decode = (model_config(point.backbone, point.size), sampler, point.length, hardware)
+    decode = (own_config(point.backbone, point.size), sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
     return decode_floor(*decode, **place, dtype=point.dtype) if fits(*decode, **place) else None

@@ -10,7 +10,7 @@ from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info
 from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
-from dlm_bench.samplers import SAMPLERS, build_sampler, options_of
+from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_trained_block
 from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
 from dlm_bench.sweep.file import File, Group, as_list
 from dlm_bench.sweep.mistakes import Mistakes
@@ -69,12 +69,13 @@ class Expansion:
         """Add the points of a size, backbone, sampler and choice of options."""
         size, backbone, name = names
         file, where = self._file, ("lines", number)
-        sampler = self._sampler(where, name, asked)
         if backbone.startswith(FOLDER):
             path = Path(backbone.removeprefix(FOLDER)).expanduser()
             backbone = f"{FOLDER}{self._base_folder / path}"
         found: list[BackboneInfo] = []
-        if not self._mistakes.check(lambda: found.append(backbone_info(backbone)), *where):
+        self._mistakes.check(lambda: found.append(backbone_info(backbone)), *where)
+        sampler = self._sampler(where, name, asked, found[0].block_size if found else 0)
+        if not found:
             return
         (info,) = found
         if info.folder and group.size is None:
@@ -115,7 +116,9 @@ class Expansion:
 
         self._mistakes.check(points, *where)
 
-    def _sampler(self, where: Sequence[Any], name: str, asked: dict[str, Any]) -> Any:
+    def _sampler(
+        self, where: Sequence[Any], name: str, asked: dict[str, Any], block_size: int
+    ) -> Any:
         """Build the sampler of a group; None if an option is wrong, with all mistakes noted."""
         options, allowed = dict(asked), list[str]()
         if not self._mistakes.check(lambda: allowed.extend(options_of(name)), *where):
@@ -126,6 +129,7 @@ class Expansion:
             del options[option]
         if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
             options["trace"] = str(self._base_folder / asked["trace"])
+        options = with_trained_block(name, options, block_size)
         trace, wrong = options.get("trace"), bool(unknown)
         while True:
             try:

@@ -6,7 +6,7 @@ from typing import Any
 from dlm_bench.cost.roofline import Hardware, bound, decode_floor, fits, same_precision
 from dlm_bench.cost.table import FORMATS
 from dlm_bench.errors import unknown
-from dlm_bench.models.config import BACKBONES, model_config
+from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.results.table import MISSING, grid
 from dlm_bench.samplers import build_sampler
@@ -64,9 +64,9 @@ def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]
         return [point.describe(), "by the model", MISSING, MISSING]
     passes = sampler.schedule(point.length, point.prompt_len).forward_passes
     cells = [point.describe(), f"{passes:,}"]
-    if point.backbone not in BACKBONES:
+    if point.backbone not in OWN:
         return [*cells, MISSING, "cost not known"]
-    config = model_config(point.backbone, point.size)
+    config = own_config(point.backbone, point.size)
     decode = (config, sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
     if not fits(*decode, **place):

@@ -25,6 +25,7 @@ class Plan(BaseModel):
     work: of each point, in arbitrary units. passes: of each point's measurement; empty if unknown.
     environment: of the device, as in records; the hardware may be ANY_HARDWARE.
     gpus: the names of all visible GPUs, if the device is a GPU.
+    memory: bytes of the device, or of a worker's limit if less; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +35,7 @@ class Plan(BaseModel):
     environment: dict[str, Any]
     passes: list[float] = []
     gpus: list[str] = []
+    memory: int | None = None
 
     def identities(self) -> list[str]:
         """Return the identity of each point."""

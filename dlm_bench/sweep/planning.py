@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from dlm_bench.sweep.load import load_sweep
+from dlm_bench.sweep.load import Sweep, load_sweep
 from dlm_bench.sweep.plan import ANY_HARDWARE, Plan
 from dlm_bench.sweep.work import by_schedule, expected_load
 from dlm_bench.timing.environment import environment
+from dlm_bench.timing.memory import total_memory
 
 
 def make_plan(path: str | Path, *, on_this_machine: bool = True, **overrides: Any) -> Plan:
@@ -34,4 +35,11 @@ def make_plan(path: str | Path, *, on_this_machine: bool = True, **overrides: An
         if on_this_machine
         else {"hardware": ANY_HARDWARE},
         gpus=names,
+        memory=device_memory(sweep) if on_this_machine else None,
     )
+
+
+def device_memory(sweep: Sweep) -> int | None:
+    """Return the bytes that a worker may use of the device; None if unknown."""
+    total, limit = total_memory(torch.device(sweep.points[0].device)), sweep.memory_limit
+    return min((size for size in (total, limit) if size is not None), default=None)

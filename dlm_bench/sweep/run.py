@@ -16,6 +16,7 @@ from dlm_bench.errors import ConfigError, DlmBenchError
 from dlm_bench.results.identity import asked_of, point_key
 from dlm_bench.results.record import Point, Record, Status
 from dlm_bench.sweep.kernel_check import why_left_out
+from dlm_bench.sweep.memory import lack_of_memory, point_memory
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.worker.messages import (
     Failed,
@@ -196,8 +197,8 @@ class Executor:
 
 
 class Limits:
-    """The failures that make further points of a series not worth a try: the shortest point out of
-    memory or time, and equal errors without a measured point after them."""
+    """Points not worth a try: those that cannot fit in memory, and further points of a series after
+    failures (the shortest point out of memory or time, equal errors without a measured point)."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._shortest: dict[str, Record] = {}
@@ -220,8 +221,10 @@ class Limits:
     def skip(self, plan: Plan, point: Point) -> Record | None:
         """Return the record of a point that is not worth a try, None if the point is."""
         series = series_key(point)
+        needed = point_memory(point, plan.sweep.options_of(point))
         why = (
             why_left_out(plan.sweep.left_out, point)
+            or lack_of_memory(needed, plan.memory)
             or self._is_too_long(series, point)
             or self._ends_alike(series)
         )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dlm_bench.cost.flops import Passes, pass_costs, passes_in
-from dlm_bench.models.config import BACKBONES, model_config
+from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
@@ -35,12 +35,10 @@ def expected_load(
     most possible. `options` are the point's, with the additions of `Sweep.options_of`.
     """
     sampler = build_sampler(point.sampler, **(point.options if options is None else options))
-    if point.backbone in BACKBONES:
-        config = model_config(point.backbone, point.size)
+    if point.backbone in OWN:
+        config = own_config(point.backbone, point.size)
     else:  # of which no cost is known: a Transformer's grows with length and batch much alike
-        config = model_config(
-            "ar-transformer" if sampler.requires == "ar" else "diffutran", "small"
-        )
+        config = own_config("ar-transformer" if sampler.requires == "ar" else "diffutran", "small")
     plan, nodes = _schedule(sampler, point.length, point.prompt_len, measuring.nodes)
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + FLOPS_PER_BYTE * cost.bytes)  # (passes,)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dlm_bench.models.backbones import FOLDER
-from dlm_bench.models.config import BACKBONES
+from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.samplers import SAMPLERS
 from dlm_bench.timing.nvml import driver_version
@@ -59,7 +59,7 @@ def origins(backbone: str, sampler: str) -> dict[str, Any]:
     if backbone.startswith(FOLDER):
         facts["transformers"] = version("transformers")
     packages = {
-        package_of("backbone", backbone, BACKBONES),
+        package_of("backbone", backbone, OWN),
         package_of("sampler", sampler, SAMPLERS),
     }
     if packages != {""}:

@@ -11,6 +11,14 @@ from pathlib import Path
 from dlm_bench.timing.telemetry import Reading
 
 
+def machine_memory() -> int | None:
+    """Return the bytes of the machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # outside Unix
+        return None
+
+
 def usable_cpus() -> set[int]:
     """The CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):

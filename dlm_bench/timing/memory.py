@@ -5,7 +5,17 @@ from pathlib import Path
 
 import torch
 
+from dlm_bench.timing.host import machine_memory
+
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Return the bytes of a GPU's memory, or of the machine's for a CPU; None where the system does
+    not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return machine_memory()
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -1,0 +1,33 @@
+"""A model's own block is the default of the samplers that have blocks."""
+
+import pytest
+
+from dlm_bench.models.backbones import backbone_info
+from dlm_bench.samplers import build_sampler, with_trained_block
+
+
+def options(backbone, sampler="block-cache", **asked):
+    found = with_trained_block(sampler, asked, backbone_info(backbone).block_size)
+    return build_sampler(sampler, **found).options()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "block_size", "per_pass"),
+    [("sdar", 4, 1), ("fast-dllm-v2", 32, 8), ("nemotron-ld", 32, 8), ("dream", 32, 8)],
+)
+def test_block_and_tokens_of_a_pass_are_those_of_the_model(backbone, block_size, per_pass):
+    for sampler in ("block-cache", "fast-dllm"):
+        found = options(backbone, sampler)
+        assert (found["block_size"], found["tokens_per_step"]) == (block_size, per_pass)
+
+
+def test_what_is_asked_for_stays():
+    found = options("sdar", block_size=16, tokens_per_step=2)
+    assert (found["block_size"], found["tokens_per_step"]) == (16, 2)
+    assert options("sdar", tokens_per_step=4)["tokens_per_step"] == 4
+    assert "block_size" not in options("sdar", "full")
+    assert "tokens_per_step" not in options("sdar", accept="threshold")
+
+
+def test_a_trace_keeps_its_own_block():
+    assert with_trained_block("block-cache", {"trace": "x.json"}, 4) == {"trace": "x.json"}

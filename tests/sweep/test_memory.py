@@ -1,0 +1,62 @@
+"""A point that cannot fit in the device's memory is told before anything is built."""
+
+import pytest
+
+from dlm_bench.results.record import Point
+from dlm_bench.sweep.load import load_sweep
+from dlm_bench.sweep.memory import lack_of_memory, point_memory
+from dlm_bench.sweep.plan import Plan
+from dlm_bench.sweep.planning import make_plan
+from dlm_bench.sweep.run import Limits
+
+SWEEP = """
+name = "large"
+size = "8b"
+device = "cpu"
+dtype = "bfloat16"
+lengths = [1024, 32768]
+batch = 8
+
+[[lines]]
+backbone = "llada"
+sampler = "block-cache"
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "large.toml"
+    path.write_text(SWEEP)
+    sweep = load_sweep(path)
+    return Plan(sweep=sweep, work=[1, 1], environment={"hardware": "x"}, memory=80_000_000_000)
+
+
+def test_a_point_that_cannot_fit_is_skipped_and_says_by_how_much(plan):
+    limits = Limits([])
+    short, long = plan.sweep.points
+    assert limits.skip(plan, short) is None
+    record = limits.skip(plan, long)
+    assert record.status == "skipped"
+    # 16.03 GB of weights, 8 x 32768 x 512 KiB of keys and values.
+    assert "needs at least 153 GB (weights 16, caches 137, activations " in record.message
+    assert "73.5 GB more than the device's 80" in record.message
+
+
+def test_an_unknown_memory_skips_nothing(plan):
+    anywhere = plan.model_copy(update={"memory": None})
+    assert all(Limits([]).skip(anywhere, point) is None for point in plan.sweep.points)
+
+
+def test_a_backbone_of_unknown_shape_is_tried():
+    point = Point(backbone="hf:somebody", size="hf", sampler="full", length=8)
+    assert point_memory(point, {}) is None
+    assert lack_of_memory(None, 1) is None
+
+
+def test_the_plan_knows_the_memory_of_this_machine(tmp_path):
+    path = tmp_path / "large.toml"
+    path.write_text(SWEEP)
+    found = make_plan(path, memory_limit="2GiB")
+    assert found.memory == 2 * 2**30
+    assert make_plan(path).memory > 2**30
+    assert make_plan(path, on_this_machine=False).memory is None
