@@ -6,6 +6,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from kernel_case import Bench, Case, Check
+from kernel_cases_field import field_cases
 from kernel_cases_mixer import mixer_cases
 from torch import Tensor
 
@@ -208,4 +209,5 @@ GROUPS = (
     cached_attention_cases,
     head_cases,
     elementwise_cases,
+    field_cases,
 )

@@ -42,11 +42,12 @@ def rows_of(*groups, done=frozenset()):
     ids=["5 times too large", "all zero", "of another row", "tokens of another row"],
 )
 def test_a_head_with_wrong_confidences_or_tokens_is_wrong(monkeypatch, mistake, found):
-    def wrong(hidden, weight, mask_id, needed, *, backend):
-        right = predict(hidden, weight, mask_id, needed)
-        return mistake(*right) if backend == "wrong" else right
+    def wrong(*operands):
+        return mistake(*predict(*operands))
 
-    monkeypatch.setattr(kernel_cases, "predict", wrong)
+    monkeypatch.setattr(
+        kernel_cases, "choose_predict", lambda name: wrong if name == "wrong" else predict
+    )
     monkeypatch.setattr(Bench, "implementations", lambda *_, **__: ["wrong"])
     for row, broken in rows_of(kernel_cases.head_cases):
         assert row["status"] == "wrong", row

@@ -18,6 +18,8 @@ OPERATIONS = {
     "lm_head",
     "add_norm",
     "rotary",
+    "add_rms_norm",
+    "swiglu",
 }
 
 
