@@ -1,5 +1,6 @@
 """The speed-up of each series over DiffuTran, against sequence length."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -8,6 +9,7 @@ from dlm_bench.analysis.speedup import REFERENCE, speedups
 from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_available
 from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.models.config import BACKBONES
 from dlm_bench.results.series import (
     BACKBONE_NAMES,
     Series,
@@ -16,6 +18,10 @@ from dlm_bench.results.series import (
     short_number,
 )
 
+ATTENTION = {
+    "attention": "(whole sequences)",
+    "cached_attention": "(blocks over a cache)",
+}
 NAME = BACKBONE_NAMES[REFERENCE]
 SPEEDUP = Quantity(
     f"speed-up over {NAME}",
@@ -45,9 +51,36 @@ def draw_speedup(frame: pd.DataFrame) -> CaptionedFigure:
 
     others = _with_flags_of_reference(drawn, identity[1:])
     reason = f"no {NAME} with the same sampler and options"
-    return draw_available(
+    figure = draw_available(
         "speedup", frame, others, SPEEDUP, lambda row: found.get(_key(row, identity)), reason
     )
+    figure.caption = " ".join(filter(None, [figure.caption, attention_of(drawn)]))
+    return figure
+
+
+def attention_of(drawn: Sequence[Series]) -> str:
+    """Name the attention of each backbone for the caption: a speed-up over a slow attention is no
+    merit of the other backbone. Empty if all is torch's own choice, as on a CPU."""
+    named: dict[str, dict[str, set[str]]] = {}  # backbone to operation to implementations
+    for series in drawn:
+        paper = BACKBONES.get(series.backbone)
+        if paper is not None and not paper.attention_every:
+            continue
+        for row in series.rows:
+            for operation in ATTENTION.keys() & row["kernels"].keys():
+                operations = named.setdefault(series.backbone, {})
+                operations.setdefault(operation, set()).add(row["kernels"][operation])
+    if all(names == {"torch"} for each in named.values() for names in each.values()):
+        return ""
+    texts = []
+    for backbone, operations in named.items():
+        by = [
+            f"{' or '.join(sorted(operations[each]))} {place}"
+            for each, place in ATTENTION.items()
+            if each in operations
+        ]
+        texts.append(f"{BACKBONE_NAMES.get(backbone, backbone)} {', '.join(by)}")
+    return f"Attention: {'; '.join(texts)}."
 
 
 def _with_flags_of_reference(drawn: list[Series], alike: list[str]) -> list[Series]:

@@ -38,6 +38,27 @@ def test_speedup_is_over_diffutran_with_the_same_sampler(frame):
     assert "over those of DiffuTran with the same sampler and options" in caption_of(figure)
 
 
+def test_the_caption_of_a_speedup_names_the_attention_of_both_sides(frame):
+    kernels = {
+        "diffutran": {"attention": "cudnn", "cached_attention": "triton", "ssd": "torch"},
+        "diffumamba-h": {"attention": "flash", "cached_attention": "triton", "ssd": "mamba-ssm"},
+        "diffumamba": {"attention": "flash-attn-4", "cached_attention": "varlen"},  # but has none
+    }
+    records = [record(name, "full", 1024, kernels=kernels[name]) for name in kernels]
+    records.append(record("diffutran", "full", 2048, kernels={"attention": "flash-attn-4"}))
+    said = draw_speedup(frame(*records)).caption
+    assert said.endswith(
+        "Attention: DiffuTran cudnn or flash-attn-4 (whole sequences), triton (blocks over a "
+        "cache); DiffuMamba-H flash (whole sequences), triton (blocks over a cache)."
+    )
+
+
+def test_the_caption_of_a_speedup_without_a_choice_of_attention_names_none(frame):
+    plain = {"attention": "torch", "cached_attention": "torch"}
+    records = [record(name, "full", 1024, kernels=plain) for name in ("diffutran", "diffumamba")]
+    assert "Attention" not in draw_speedup(frame(*records)).caption
+
+
 def test_bars_of_a_speedup_span_the_repeats_of_both(frame):
     slow = record("diffutran", "full", 512, seconds=[4.0, 5.0])
     fast = record("diffumamba", "full", 512, seconds=[1.0, 2.0])
