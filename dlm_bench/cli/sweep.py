@@ -82,6 +82,12 @@ def _check_launcher(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--points-per-job: {args.points_per_job} is not allowed; must be an integer >= 1"
         )
+    if args.launcher == "slurm" and args.kernel_check is not None:
+        # Which kernel stands in is known on the GPU, and the jobs are made without one.
+        raise ConfigError(
+            "--kernel-check: is not allowed with --launcher slurm; choose the kernels of the jobs "
+            "by --kernel OPERATION=NAME"
+        )
     given = {
         "--slurm": args.slurm,
         "--points-per-job": args.points_per_job,

@@ -246,6 +246,11 @@ RUN = ["run", "diffutran", "full", "--size", "tiny", "--device", "cpu", "--lengt
         (["sweep", QUICK, "--timeout", "0"], "--timeout: '0' is not allowed"),
         (["sweep", QUICK, "--timeout", "nan", "--dry-run"], "--timeout: 'nan' is not allowed"),
         (["sweep", QUICK, "--memory-limit", "8GB"], "must be a size above 0 such as 512MiB or"),
+        (["sweep", QUICK, "--kernel-check", "/none.jsonl"], "kernel check '/none.jsonl': No such"),
+        (
+            ["sweep", QUICK, "--kernel-check", "k.jsonl", "--launcher", "slurm"],
+            "--kernel-check: is not allowed with --launcher slurm",
+        ),
         (["fit", "none.jsonl"], "none.jsonl"),
         (["plot", "none.jsonl"], "none.jsonl"),
         (
