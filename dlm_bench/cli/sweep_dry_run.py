@@ -107,7 +107,7 @@ def _print_plan(sweep: Sweep, memory: int | None) -> None:
             passes = run_lengths(point.length, sampler.passes(*key[1:]))
             counts[key] = (passes.forward_passes, passes.query_tokens)
         forward_passes, query_tokens = counts[key]
-        needed = point_memory(point, sweep.options_of(point))
+        needed = point_memory(sweep, point)
         if lack_of_memory(needed, memory):
             too_large.append(point.describe())
         most = "" if sampler.is_fixed else "up to "

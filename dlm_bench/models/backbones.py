@@ -4,8 +4,16 @@ Hugging Face."""
 from dataclasses import dataclass
 
 from dlm_bench.errors import ConfigError, unknown
-from dlm_bench.models.hf.folder import read_folder
-from dlm_bench.models.own import OWN, is_denoiser, own_passes, own_sizes, trained_block
+from dlm_bench.models.hf.folder import folder_config, read_folder
+from dlm_bench.models.own import (
+    OWN,
+    Config,
+    is_denoiser,
+    own_config,
+    own_passes,
+    own_sizes,
+    trained_block,
+)
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import BackbonePlugin
 
@@ -97,6 +105,14 @@ def backbone_info(backbone: str) -> BackboneInfo:
         own_sizes(backbone),
         block_size=trained_block(backbone),
     )
+
+
+def known_config(backbone: str, size: str, folder: str = "") -> Config | None:
+    """Return the configuration of a model that is built here, by name or from a folder; None for a
+    model of unknown shape."""
+    if folder:
+        return folder_config(folder)
+    return own_config(backbone, size) if backbone in OWN else None
 
 
 def loaded(plugin: entry_points.Plugin) -> BackbonePlugin:

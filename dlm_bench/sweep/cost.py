@@ -4,11 +4,11 @@ from typing import Any
 
 from dlm_bench.cost.roofline import Hardware, decode_floor, fits
 from dlm_bench.errors import counted
-from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep.budget import MIN_SAMPLING_SECONDS
 from dlm_bench.sweep.floor import at_peak, precision_note
+from dlm_bench.sweep.load import Sweep
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
 from dlm_bench.sweep.work import by_schedule, expected_work
@@ -27,7 +27,7 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
         asked, work = plan.sweep.points[index], plan.work[index]
         point = at_peak(asked, hardware)
         options = plan.sweep.options_of(point)
-        decode = _floor(point, options, hardware)
+        decode = _floor(point, plan.sweep, hardware)
         if decode is None:
             unknown += 1
             continue
@@ -55,11 +55,12 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
     return text + precision_note(plan.sweep.points, hardware)
 
 
-def _floor(point: Point, options: dict[str, Any], hardware: Hardware) -> float | None:
+def _floor(point: Point, sweep: Sweep, hardware: Hardware) -> float | None:
     """Return the roofline of a decode in seconds; None if unknown, or out of memory."""
-    sampler = build_sampler(point.sampler, **options)
-    if not sampler.is_fixed or point.backbone not in OWN:
+    sampler = build_sampler(point.sampler, **sweep.options_of(point))
+    config = sweep.config_of(point)
+    if not sampler.is_fixed or config is None:
         return None
-    decode = (own_config(point.backbone, point.size), sampler, point.length, hardware)
+    decode = (config, sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
     return decode_floor(*decode, **place, dtype=point.dtype) if fits(*decode, **place) else None

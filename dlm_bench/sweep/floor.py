@@ -6,7 +6,6 @@ from typing import Any
 from dlm_bench.cost.roofline import Hardware, bound, decode_floor, fits, same_precision
 from dlm_bench.cost.table import FORMATS
 from dlm_bench.errors import unknown
-from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.results.table import MISSING, grid
 from dlm_bench.samplers import build_sampler
@@ -28,7 +27,7 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
     points = [at_peak(point, hardware) for point in sweep.points]
-    rows = [_row(point, sweep.options_of(point), hardware) for point in points]
+    rows = [_row(point, sweep, hardware) for point in points]
     note = (
         f"Roofline of one decode of each point of sweep {sweep.name}"
         f"{precision_note(sweep.points, hardware) or f', {points[0].dtype}'}\n{hardware.summary}"
@@ -58,15 +57,15 @@ def precision_note(points: Iterable[Point], hardware: Hardware) -> str:
     )
 
 
-def _row(point: Point, options: dict[str, Any], hardware: Hardware) -> list[str]:
-    sampler = build_sampler(point.sampler, **options)
+def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
+    sampler = build_sampler(point.sampler, **sweep.options_of(point))
     if not sampler.is_fixed:
         return [point.describe(), "by the model", MISSING, MISSING]
     passes = sampler.schedule(point.length, point.prompt_len).forward_passes
     cells = [point.describe(), f"{passes:,}"]
-    if point.backbone not in OWN:
+    config = sweep.config_of(point)
+    if config is None:
         return [*cells, MISSING, "cost not known"]
-    config = own_config(point.backbone, point.size)
     decode = (config, sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
     if not fits(*decode, **place):

@@ -8,7 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.models.backbones import known_config
 from dlm_bench.models.device import Device, check_graphs, default_dtype, find_device, item_bytes
+from dlm_bench.models.own import Config
 from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.sweep.expand import Expansion, pair_key
@@ -73,6 +75,11 @@ class Sweep(BaseModel):
     def options_of(self, point: Point) -> dict[str, int | float | str]:
         """Return the options to build a point's sampler with."""
         return with_trace_file(point.options, self.traces)
+
+    def config_of(self, point: Point) -> Config | None:
+        """Return the configuration of a point's model; None if the shape is unknown."""
+        folder = self.measuring.folders.get(point.backbone, "")
+        return known_config(point.backbone, point.size, folder)
 
     def provenance_of(self, point: Point) -> dict[str, str]:
         """Return the provenance of a point's backbone and sampler; empty for this project's own."""

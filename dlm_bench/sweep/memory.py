@@ -1,22 +1,18 @@
 """The memory that the points of a sweep need, before anything is built."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from dlm_bench.cost.memory import DecodeMemory, decode_memory
-from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.schedule import DecodeShape
+from dlm_bench.sweep.load import Sweep
 
 
-def point_memory(point: Point, options: Mapping[str, Any]) -> DecodeMemory | None:
-    """Return the least memory of a point; None for a backbone of unknown shape. `options` are the
-    point's, with the additions of `Sweep.options_of`."""
-    if point.backbone not in OWN:
+def point_memory(sweep: Sweep, point: Point) -> DecodeMemory | None:
+    """Return the least memory of a point; None for a backbone of unknown shape."""
+    config, options = sweep.config_of(point), sweep.options_of(point)
+    if config is None:
         return None
     shape = DecodeShape(point.length, point.prompt_len, point.batch)
-    config = own_config(point.backbone, point.size)
     return decode_memory(config, build_sampler(point.sampler, **options), shape, point.dtype)
 
 

@@ -221,7 +221,7 @@ class Limits:
     def skip(self, plan: Plan, point: Point) -> Record | None:
         """Return the record of a point that is not worth a try, None if the point is."""
         series = series_key(point)
-        needed = point_memory(point, plan.sweep.options_of(point))
+        needed = point_memory(plan.sweep, point)
         why = (
             why_left_out(plan.sweep.left_out, point)
             or lack_of_memory(needed, plan.memory)

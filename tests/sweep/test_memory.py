@@ -1,9 +1,11 @@
 """A point that cannot fit in the device's memory is told before anything is built."""
 
+import json
+
 import pytest
 
 from dlm_bench.results.record import Point
-from dlm_bench.sweep.load import load_sweep
+from dlm_bench.sweep.load import Sweep, load_sweep
 from dlm_bench.sweep.memory import lack_of_memory, point_memory
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.planning import make_plan
@@ -49,8 +51,26 @@ def test_an_unknown_memory_skips_nothing(plan):
 
 def test_a_backbone_of_unknown_shape_is_tried():
     point = Point(backbone="hf:somebody", size="hf", sampler="full", length=8)
-    assert point_memory(point, {}) is None
+    assert point_memory(Sweep(name="s", points=[point]), point) is None
     assert lack_of_memory(None, 1) is None
+
+
+def test_a_folder_of_the_same_shape_needs_the_same_memory(plan, tmp_path):
+    shape = {
+        "model_type": "llada",
+        "n_layers": 32,
+        "d_model": 4096,
+        "n_heads": 32,
+        "mlp_hidden_size": 12288,
+        "vocab_size": 126464,
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(shape))
+    path = tmp_path / "folder.toml"
+    path.write_text("random_weights = true\n" + SWEEP.replace("llada", "hf:mine"))
+    sweep = load_sweep(path)
+    needed = [point_memory(sweep, point) for point in sweep.points]
+    assert needed == [point_memory(plan.sweep, point) for point in plan.sweep.points]
 
 
 def test_the_plan_knows_the_memory_of_this_machine(tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 from dlm_bench.errors import ConfigError, first_line, is_out_of_memory
 from dlm_bench.models.hf.families import family_of, presets_of_shape, read_config
 from dlm_bench.models.own import own_passes
+from dlm_bench.models.transformer_config import TransformerConfig
 
 DIGITS = 16  # hexadecimal, of the digests
 WEIGHTS = "*.safetensors"
@@ -80,19 +81,7 @@ def read_folder(path: str | Path) -> Folder:
     here needs `transformers`, and is an error if that is missing or does not know the model, or the
     model is neither a masked LM nor a causal LM whose cache holds keys and values.
     """
-    folder = Path(path).expanduser().resolve()
-    name = f"hf:{folder.name}"
-    if not folder.is_dir():
-        raise ConfigError(f"backbone: {f'hf:{path}'!r}: no such folder")
-    try:
-        text = (folder / "config.json").read_bytes()
-        content = json.loads(text)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"not valid JSON: {error}"
-        raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: {why}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: must be an object")
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    folder, name, content, digest = _content(path)
     family = family_of(content)
     if family is not None:
         own = read_config(name, family, content, folder, digest)
@@ -126,6 +115,33 @@ def read_folder(path: str | Path) -> Folder:
         supports=("ar", "prefill") if kind == "ar" else (kind,),
         max_length=min(limits, default=None),
     )
+
+
+def folder_config(path: str | Path) -> TransformerConfig | None:
+    """Read the configuration of a model that is built here, without `transformers`; None for
+    another model. Raises ConfigError as `read_folder`."""
+    folder, name, content, digest = _content(path)
+    family = family_of(content)
+    return None if family is None else read_config(name, family, content, folder, digest)
+
+
+def _content(path: str | Path) -> tuple[Path, str, dict[str, Any], str]:
+    """Read config.json: the absolute path of the folder, the backbone's name, the content and its
+    digest."""
+    folder = Path(path).expanduser().resolve()
+    name = f"hf:{folder.name}"
+    if not folder.is_dir():
+        raise ConfigError(f"backbone: {f'hf:{path}'!r}: no such folder")
+    try:
+        text = (folder / "config.json").read_bytes()
+        content = json.loads(text)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"not valid JSON: {error}"
+        raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: {why}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"backbone: {name!r}: config.json in {str(folder)!r}: must be an object")
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    return folder, name, content, digest
 
 
 def _refuse_code(name: str, content: dict[str, Any]) -> None:
