@@ -6,6 +6,7 @@ increment outside graph capture encountered unexpectedly").
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -44,11 +45,11 @@ class CudaCapture:
 
     @contextlib.contextmanager
     def rehearsal(self) -> Iterator[None]:
-        torch.cuda.set_sync_debug_mode("error")
+        _set_sync_mode("error")
         try:
             yield
         finally:
-            torch.cuda.set_sync_debug_mode("default")
+            _set_sync_mode("default")
 
     def __call__(self, step: Replay) -> Replay:
         """Return the replay of a captured step. Raises the first error of step or capture, and
@@ -95,3 +96,9 @@ class CudaCapture:
                 f"not be put back ({first_line(error) or type(error).__name__}); its worker is "
                 "replaced"
             ) from None
+
+
+def _set_sync_mode(mode: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls the mode a prototype
+        torch.cuda.set_sync_debug_mode(mode)

@@ -5,6 +5,7 @@ a capture that ends with an error leaves its stream current, its pool in recordi
 in capture. Time passes by `launch` on the device and by `work` on the host.
 """
 
+import warnings
 from types import SimpleNamespace
 
 import torch
@@ -29,7 +30,7 @@ class FakeCuda:
             "graph_pool_handle": self._new_pool,
             "current_stream": lambda device=None: self.stream,
             "set_stream": lambda stream: setattr(self, "stream", stream),
-            "set_sync_debug_mode": lambda mode: setattr(self, "debug", mode),
+            "set_sync_debug_mode": self._set_debug_mode,
             "get_rng_state": lambda device=None: self.draws,
             "set_rng_state": lambda state, device=None: setattr(self, "draws", state),
             "synchronize": self.synchronize,
@@ -77,6 +78,10 @@ class FakeCuda:
         if self.dead:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         self.host = max(self.host, self.free_at)
+
+    def _set_debug_mode(self, mode):
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=2)
+        self.debug = mode
 
     def _new_pool(self):
         self.handles += 1

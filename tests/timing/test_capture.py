@@ -13,6 +13,7 @@ from dlm_bench.timing import graphs
 from dlm_bench.timing.capture import BrokenCaptureError, CudaCapture
 from dlm_bench.timing.graphs import WARMUP_STEPS, Steps
 
+pytestmark = pytest.mark.filterwarnings("error")  # of torch's own about the mode of a rehearsal
 DEVICE = torch.device("cpu")  # its tensors are real; all that is CUDA's is the stand-in's
 
 
