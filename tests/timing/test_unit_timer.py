@@ -1,5 +1,6 @@
 """Units are timed at the clocks of a decode: on a GPU passes lead in to them."""
 
+import numpy as np
 import pytest
 import torch
 from support.fake_cuda import FakeCuda
@@ -7,6 +8,7 @@ from support.pass_clock import PassClock
 
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers import build_sampler
+from dlm_bench.timing import sampled
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.unit_timer import (
     LEAD_SECONDS,
@@ -89,6 +91,28 @@ def test_a_gpu_is_busy_for_nine_tenths_of_rounds_with_pauses(monkeypatch):
     for _ in range(30):
         gpu.lap(rest=0.003)
     assert gpu.timer.busy_seconds / (gpu.cuda.host - begin) > 0.9
+
+
+@torch.inference_mode()
+def test_a_sampled_point_takes_few_seconds_for_all_its_lead_ins(monkeypatch):
+    gpu = Gpu(monkeypatch, 0.0024)
+    timer = gpu.timer
+    monkeypatch.setattr(sampled, "UnitTimer", lambda *_: timer)
+    begin = gpu.cuda.host
+    found = sampled.estimate(
+        timer.sampler,
+        timer.state,
+        timer.steps,
+        warmup=1,
+        repeats=5,
+        most_nodes=3,
+        tolerance=0.02,
+        most_seconds=3.0,
+    )
+    assert np.mean(found.seconds) == pytest.approx(0.0024 * len(timer.state.passes))
+    # The rounds last for LEAST_SECONDS, with the settling in front.
+    assert gpu.cuda.host - begin < SETTLE_LED_SECONDS + 1.5
+    assert len(found.seconds) >= 5
 
 
 @torch.inference_mode()
