@@ -192,6 +192,14 @@ def test_a_record_says_which_folder_it_was(saved):
     assert stated_config(json.loads(json.dumps(record.model))) == model.config
 
 
+def test_a_folders_own_block_is_the_default(saved, capsys):
+    place, _ = saved("sdar")
+    command = ["run", f"hf:{place}", "block-cache", "-L", "16", "--warmup", "0", "--repeats", "1"]
+    for more, block_size in (([], 4), (["--block-size", "8"], 8)):
+        assert main([*command, "--json", *more]) == 0
+        assert json.loads(capsys.readouterr().out)["point"]["options"]["block_size"] == block_size
+
+
 def test_random_weights_need_no_files_and_are_of_the_seed(saved, tmp_path):
     (tmp_path / "config.json").write_text((saved("Dream")[0] / "config.json").read_text())
     with pytest.raises(ConfigError, match="has no weights"):
