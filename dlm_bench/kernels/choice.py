@@ -51,7 +51,8 @@ class Kernels:
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).
     lm_head: argmax and confidence without a (length, vocabulary) tensor.
-    elementwise: residual, norm and modulation; rotary embedding and cache write; unmasking.
+    elementwise: residual, norm and modulation; rotary embedding and cache write; SwiGLU's product;
+        unmasking.
     mlp: the first matmul of the MLP with the GELU.
     """
 

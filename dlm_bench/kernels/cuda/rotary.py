@@ -98,7 +98,7 @@ def _rotate_qkv(
     # Heads and pairs on one axis: half a head_dim of 80 on its own would be padded from 40 to 64.
     head, pair, first, second, inside = _pairs(HEADS, HEAD_DIM, TURNED, PAIRS, WIDTH)
     kv_head, kv_pair, kv_first, kv_second, kv_inside = head, pair, first, second, inside
-    if KV_WIDTH != WIDTH or KV_HEADS != HEADS:
+    if KV_HEADS != HEADS:
         kv_head, kv_pair, kv_first, kv_second, kv_inside = _pairs(
             KV_HEADS, HEAD_DIM, TURNED, PAIRS, KV_WIDTH
         )
@@ -124,7 +124,7 @@ def _rotate_qkv(
         v_second = tl.load(v + k_right[None, :], kv_mask, 0.0)
     c, s = _angles(cos, sin, position, pair, mask, HEAD_DIM, TURNED)
     kv_c, kv_s = c, s
-    if KV_WIDTH != WIDTH or KV_HEADS != HEADS:
+    if KV_HEADS != HEADS:
         kv_c, kv_s = _angles(cos, sin, position, kv_pair, kv_mask, HEAD_DIM, TURNED)
 
     if q_weight is not None:
