@@ -49,7 +49,8 @@ RECORD = {
     "prefill_seconds": "s; time of the prefill pass of each repeat; empty without a prefill",
     "first_block_seconds": "s; time to the first block (first token of `ar`) of each repeat, prefill included",
     "passes": "sampled: the timed passes, below",
-    "error_estimate": "sampled: relative error of the mean, 95 % ([timing.md](timing.md#sampled-timing))",
+    "error_estimate": "sampled: relative error of the mean, 95 %, of three rounds or more "
+    "([timing.md](timing.md#sampled-timing))",
     "peak_memory_bytes": "bytes; torch's peak on a GPU, the process's peak on a CPU",
     "parameters": "number of parameters",
     "model": "configuration of the model: layers, widths, heads, vocabulary, ...",
@@ -60,7 +61,8 @@ RECORD = {
     "warmup_seconds": "s; the warmup decodes (sampled: the first unit of each stratum); more than `warmup` where they still got faster",
     "settings": "the settings asked for, where `mode` may be `auto`",
     "flags": "reasons to trust the numbers less, below",
-    "environment": "hardware, threads, versions of the libraries, commit, plug-ins",
+    "environment": "hardware, threads, versions of the libraries, commit, plug-ins; `kernel_check`: "
+    "the reason for kernels that stand in for others ([sweeps.md](sweeps.md#failures))",
     "measured_at": "UTC time of the record, ISO 8601",
 }
 POINT = {
