@@ -92,11 +92,23 @@ def test_a_case_of_several_kernels_is_put_down_to_those_that_passed_nowhere(chec
     assert read_faults(check(*every)).keys() == {"ssd", "conv"}
 
 
+def test_a_case_that_was_run_again_counts_as_it_ended_last(check):
+    raised = case("raised", attention="cudnn", message="boom")
+    assert read_faults(check(raised, case(attention="cudnn"))) == {}
+    assert read_faults(check(case(attention="cudnn"), raised)).keys() == {"attention"}
+
+
+def test_a_case_without_enough_memory_says_nothing_of_its_kernel(check):
+    message = "OutOfMemoryError: CUDA out of memory. Tried to allocate 9.00 GiB"
+    assert read_faults(check(case("raised", lm_head="triton", message=message))) == {}
+
+
 def test_a_torn_last_line_is_left_out_and_any_other_is_a_mistake(check, tmp_path):
     wrong = case("wrong", attention="cudnn")
     assert read_faults(check(wrong, end='\n{"status"')).keys() == {"attention"}
-    with pytest.raises(ConfigError, match="line 1 is not a case of bench"):
-        read_faults(check({"operation": "attention"}, wrong))
+    for other in ({"operation": "attention"}, case(attention=["cudnn"]), {**wrong, "kernels": 1}):
+        with pytest.raises(ConfigError, match="line 1 is not a case of bench"):
+            read_faults(check(other, wrong))
     with pytest.raises(ConfigError, match=r"kernel check '.*none': No such file"):
         read_faults(tmp_path / "none")
 
