@@ -28,7 +28,7 @@ from dlm_bench.cost.flops import parameter_count, pass_costs
 from dlm_bench.cost.hardware import HARDWARE
 from dlm_bench.cost.roofline import floor_seconds
 from dlm_bench.cost.work import work_of
-from dlm_bench.models.presets import TITLES, preset, preset_sizes
+from dlm_bench.models.presets import PRESETS, preset, preset_sizes
 from dlm_bench.results.record import Flag, PassTiming, Point, Record, Status
 from dlm_bench.results.series import _MEASURED
 from dlm_bench.samplers import build_sampler
@@ -189,7 +189,7 @@ def presets() -> str:
     """Every preset but the tiny ones: shape, memory and the floor of a block pass on an H100."""
     hardware, sampler = HARDWARE["h100-sxm"], build_sampler("block-cache")
     rows = []
-    for backbone in TITLES:
+    for backbone in PRESETS:
         for size in preset_sizes(backbone)[1:]:
             config = preset(backbone, size)
             block = (config.block_size or 32) if config.denoiser else 1

@@ -11,7 +11,7 @@ from dlm_bench.figures import NAMES
 from dlm_bench.models.backbones import FOLDER, backbone_info
 from dlm_bench.models.config import BACKBONES, SIZES, model_config
 from dlm_bench.models.own import OWN, is_denoiser, own_passes
-from dlm_bench.models.presets import TITLES, preset, preset_sizes
+from dlm_bench.models.presets import PRESETS, preset, preset_sizes
 from dlm_bench.plugins import entry_points
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.streams import folded
@@ -27,7 +27,7 @@ def list(args: argparse.Namespace) -> int:
     print("Parameters (million)")
     print_grid(["backbone", *SIZES], rows)
     print()
-    presets = [[backbone, _sizes(backbone)] for backbone in TITLES]
+    presets = [[backbone, _sizes(backbone)] for backbone in PRESETS]
     print_grid(["backbone of the field", "sizes, with parameters in billions"], presets, words=2)
     kinds = samplers.SAMPLERS.items()
     print()

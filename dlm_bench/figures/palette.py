@@ -19,6 +19,16 @@ BACKBONE_COLOURS = {
     "diffumamba-h": "#DDAA33",
     "ar-transformer": "#000000",
     "ar-mamba": "#66AABB",
+    # The field's; an autoregressive model has a lighter shade of the denoiser's of its shape.
+    "llada": "#332288",
+    "llama": "#9988CC",
+    "dream": "#117733",
+    "qwen2": "#77BB88",
+    "sdar": "#777722",
+    "qwen3": "#BBBB66",
+    "fast-dllm-v2": "#AA4499",
+    "nemotron-ld": "#228899",
+    "open-dcoder": "#996633",
 }
 MORE_COLOURS = ["#228833", "#AA3377", "#999999", "#663333", "#88AA00"]
 

@@ -5,10 +5,10 @@ from dataclasses import MISSING, fields, replace
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.models.config import BACKBONES, SIZES, ModelConfig, model_config, stated_model_config
-from dlm_bench.models.presets import TITLES, is_preset_denoiser, preset, preset_sizes
+from dlm_bench.models.presets import PRESETS, is_preset_denoiser, preset, preset_sizes
 from dlm_bench.models.transformer_config import TransformerConfig, Yarn
 
-OWN = (*BACKBONES, *TITLES)
+OWN = (*BACKBONES, *PRESETS)
 
 Config = ModelConfig | TransformerConfig
 
@@ -25,7 +25,7 @@ def is_denoiser(backbone: str) -> bool:
 
 def trained_block(backbone: str) -> int:
     """Return the tokens of the block that a backbone was trained with; 0 if with none."""
-    return preset(backbone, "tiny").block_size if backbone in TITLES else 0
+    return preset(backbone, "tiny").block_size if backbone in PRESETS else 0
 
 
 def own_passes(denoiser: bool) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def own_config(
     `layers` and `heads` override the size's; `heads` only in the paper's backbones. Raises
     ConfigError for an unknown name or a wrong number.
     """
-    if backbone not in TITLES:
+    if backbone not in PRESETS:
         return model_config(backbone, size, layers=layers, heads=heads)
     if heads is not None:
         raise ConfigError(f"heads: {heads!r} is not allowed with backbone {backbone!r}")
@@ -56,7 +56,7 @@ def stated_config(stated: object) -> Config:
     backbone = stated.get("backbone") if isinstance(stated, Mapping) else None
     if not isinstance(stated, Mapping) or backbone in BACKBONES:
         return stated_model_config(stated)
-    if isinstance(backbone, str) and backbone not in TITLES and "kv_heads" not in stated:
+    if isinstance(backbone, str) and backbone not in PRESETS and "kv_heads" not in stated:
         raise unknown("backbone", backbone, OWN)
     expected = {field.name for field in fields(TransformerConfig)}
     needed = {field.name for field in fields(TransformerConfig) if field.default is MISSING}

@@ -86,17 +86,7 @@ _DENOISERS: dict[str, dict[str, dict[str, Any]]] = {
     # Its MASK stands in no configuration; 151665 is the first id without a token.
     "open-dcoder": _converted("qwen2", "0.5b", mask_id=151665, tied=True),
 }
-TITLES = {
-    "llada": "LLaDA",
-    "dream": "Dream",
-    "fast-dllm-v2": "Fast-dLLM v2",
-    "sdar": "SDAR",
-    "nemotron-ld": "Nemotron-LD",
-    "open-dcoder": "Open-dCoder",
-    "llama": "Llama (AR)",
-    "qwen2": "Qwen2 (AR)",
-    "qwen3": "Qwen3 (AR)",
-}
+PRESETS = (*_DENOISERS, *_CAUSAL)
 
 
 @cache

@@ -17,6 +17,15 @@ BACKBONE_NAMES = {
     "diffumamba-h": "DiffuMamba-H",
     "ar-transformer": "AR Transformer",
     "ar-mamba": "AR Mamba-2",
+    "llada": "LLaDA",
+    "dream": "Dream",
+    "fast-dllm-v2": "Fast-dLLM v2",
+    "sdar": "SDAR",
+    "nemotron-ld": "Nemotron-LD",
+    "open-dcoder": "Open-dCoder",
+    "llama": "AR Llama",
+    "qwen2": "AR Qwen2",
+    "qwen3": "AR Qwen3",
 }
 SAMPLER_NAMES = {
     "full": "full sequence",

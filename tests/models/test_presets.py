@@ -4,9 +4,11 @@ import pytest
 
 from dlm_bench import build_model
 from dlm_bench.cost.work import work_of
+from dlm_bench.figures.palette import BACKBONE_COLOURS
 from dlm_bench.models.factory import count_parameters
-from dlm_bench.models.own import own_config, own_sizes
-from dlm_bench.models.presets import TITLES
+from dlm_bench.models.own import OWN, own_config, own_sizes
+from dlm_bench.models.presets import PRESETS
+from dlm_bench.results.series import BACKBONE_NAMES
 
 # Billions of parameters as published or counted in the checkpoints, and KiB of keys and values of a
 # token in bfloat16 where they are published.
@@ -34,7 +36,7 @@ def test_parameters_and_caches_are_those_published(backbone, size):
         assert work_of(model.config).token_cache_bytes("bfloat16") == kib * 1024
 
 
-@pytest.mark.parametrize("backbone", TITLES)
+@pytest.mark.parametrize("backbone", PRESETS)
 def test_every_preset_has_a_tiny_size_of_its_own_traits(backbone):
     sizes = own_sizes(backbone)
     assert sizes[0] == "tiny"
@@ -46,7 +48,12 @@ def test_every_preset_has_a_tiny_size_of_its_own_traits(backbone):
     assert (tiny.kv_heads == tiny.heads) == (large.kv_heads == large.heads)
 
 
-@pytest.mark.parametrize("backbone", TITLES)
+def test_every_preset_has_a_name_and_a_colour_in_figures():
+    assert {*OWN} == {*BACKBONE_NAMES} == {*BACKBONE_COLOURS}
+    assert len({*BACKBONE_COLOURS.values()}) == len(OWN)
+
+
+@pytest.mark.parametrize("backbone", PRESETS)
 def test_mask_is_an_id_of_a_denoiser_alone(backbone):
     for size in own_sizes(backbone):
         config = own_config(backbone, size)

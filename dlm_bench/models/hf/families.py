@@ -15,7 +15,7 @@ from dlm_bench.errors import ConfigError
 from dlm_bench.models.hf.fields import Fields
 from dlm_bench.models.hf.rope import read_rope
 from dlm_bench.models.hf.tokenizer import is_code, mask_of_tokenizer
-from dlm_bench.models.presets import TITLES, preset, preset_sizes
+from dlm_bench.models.presets import PRESETS, preset, preset_sizes
 from dlm_bench.models.transformer_config import TransformerConfig
 
 
@@ -181,7 +181,7 @@ def presets_of_shape(content: Mapping[str, Any]) -> list[str]:
         for names in (LAYERS, WIDTH, HEADS, KV_HEADS, FFN)
     ]
     found = []
-    for backbone in TITLES:
+    for backbone in PRESETS:
         for size in preset_sizes(backbone):
             own = preset(backbone, size)
             if [own.layers, own.d_model, own.heads, own.kv_heads, own.ffn] == stated:
