@@ -79,6 +79,17 @@ def test_a_gpu_that_cannot_be_put_back_ends_the_worker_and_says_both_reasons(mon
         CudaCapture(DEVICE)(cuda.read)
 
 
+def test_a_pool_that_goes_on_recording_is_not_used_again(cuda, monkeypatch):
+    def refuse(device, pool):
+        raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    capture = CudaCapture(DEVICE)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", refuse)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        capture(cuda.read)
+    capture(lambda: None)()
+
+
 class Decode:
     """A decode on a stand-in for CUDA, each pass of which does `acts[kind](number)`, with its
     number among those of its kind."""
@@ -162,6 +173,12 @@ def test_required_graphs_tell_the_first_error_and_leave_the_gpu_in_order(monkeyp
     with pytest.raises(ConfigError, match="not permitted when stream is capturing"):
         decode.prepared()
     torch.rand(1)
+
+
+def test_a_gpu_that_cannot_be_put_back_is_the_points_outcome(monkeypatch):
+    cuda = FakeCuda(monkeypatch, dead=True)
+    with pytest.raises(BrokenCaptureError, match="its worker is replaced"):
+        Decode(monkeypatch, cuda, {"denoise": unseen(cuda)}, "full").prepared()
 
 
 def test_running_out_of_memory_in_a_capture_is_the_points_outcome(monkeypatch, cuda):
