@@ -1,14 +1,16 @@
 """How far measured passes are from the roofline, and how much faster than DiffuTran they decode.
 
-python bench/pass_floors.py RESULTS.jsonl [--hardware measured]
+python bench/pass_floors.py RESULTS.jsonl [--hardware measured|ceilings.json]
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import pandas as pd
 
+from dlm_bench.cost.hardware import Hardware
 from dlm_bench.cost.roofline import find_hardware, utilisation
 from dlm_bench.errors import DlmBenchError
 from dlm_bench.models.config import BACKBONES
@@ -20,7 +22,11 @@ SAMPLER = ["sampler", "tokens_per_step", "commit", "cache", "length"]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.jsonl")
-    parser.add_argument("--hardware", default="measured", help="a sheet, or measured (default)")
+    parser.add_argument(
+        "--hardware",
+        default="measured",
+        help="a sheet, a file that library_speeds.py wrote, or measured (default)",
+    )
     args = parser.parse_args()
     try:
         show(args)
@@ -29,7 +35,10 @@ def main() -> None:
 
 
 def show(args: argparse.Namespace) -> None:
-    hardware = find_hardware(args.hardware)
+    if args.hardware.endswith(".json"):
+        hardware = Hardware(**json.loads(Path(args.hardware).read_text()))
+    else:
+        hardware = find_hardware(args.hardware)
     print(
         f"{hardware.name}: {hardware.peak / 1e12:.0f} TFLOP/s in {hardware.dtype}, "
         f"{hardware.bandwidth / 1e12:.2f} TB/s ({hardware.source})"

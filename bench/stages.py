@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rows import append, rows_of
@@ -41,7 +41,6 @@ class Stage:
     after: the stages, of those that run beside, that have to be over before.
     vital: True if without it the others cannot run.
     again: True if it runs in a resumed check, too, where it was ok before.
-    variables: set in its environment.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Stage:
     after: tuple[str, ...] = ()
     vital: bool = False
     again: bool = False
-    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -66,7 +64,9 @@ class Result:
 class Running:
     """A stage that runs: the leader of a process group of its own."""
 
-    def __init__(self, stage: Stage, seconds: float, log: Path) -> None:
+    def __init__(
+        self, stage: Stage, seconds: float, log: Path, variables: Mapping[str, str], cwd: Path
+    ) -> None:
         self.stage, self._log = stage, log
         self._begin = time.monotonic()
         self._limit = seconds
@@ -79,7 +79,8 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **stage.variables},
+                env={**os.environ, **variables},
+                cwd=cwd,
                 start_new_session=True,
             )
 
@@ -107,7 +108,7 @@ class Running:
         self._signal(signal.SIGKILL)  # what it started and left behind
         code = self._process.returncode
         if self._why == TIMED_OUT:
-            return Result(TIMED_OUT, self.seconds, f"{self._limit:.0f} s; last: {self._said}")
+            return Result(TIMED_OUT, self.seconds, f"limit {self._limit:.4g} s; last: {self._said}")
         if self._why:
             return Result(FAILED, self.seconds, f"{self._why}; last: {self._said}")
         if code == 0:
@@ -124,10 +125,11 @@ class Running:
 
 
 class Check:
-    """A run of stages in a folder, in `seconds` all together.
+    """A run of stages in `seconds` all together.
 
-    `before` are the statuses of an earlier run: what was ok is not run again. `kept` is called
-    after each stage.
+    folder: for all that is written; cwd: of the commands, and `variables` in their environment.
+    before: the statuses of an earlier run; what was ok is not run again.
+    kept: called after each stage.
     """
 
     def __init__(
@@ -135,11 +137,14 @@ class Check:
         folder: Path,
         stages: Sequence[Stage],
         seconds: float,
-        before: Mapping[str, str] | None = None,
+        *,
+        cwd: Path,
+        variables: Mapping[str, str],
+        before: Mapping[str, str],
         kept: Callable[[], object] = lambda: None,
     ) -> None:
         self._folder, self._stages, self._kept = folder, stages, kept
-        self._before = before or {}
+        self._cwd, self._variables, self._before = cwd, variables, before
         self._begin = time.monotonic()
         self._end = self._begin + seconds
         self._running: list[Running] = []
@@ -172,14 +177,14 @@ class Check:
         elif left < min(LEAST_SECONDS, stage.seconds):
             self._note(stage.name, Result(SKIPPED, 0.0, f"{max(left, 0):.0f} s were left"))
         else:
-            log = self._folder / f"{stage.name}.log"
+            self._note(stage.name, Result(RUNNING))  # before it can end this process
+            log, limit = self._folder / f"{stage.name}.log", min(stage.seconds, left)
             try:
-                running = Running(stage, min(stage.seconds, left), log)
+                running = Running(stage, limit, log, self._variables, self._cwd)
             except OSError as error:
                 self._note(stage.name, Result(FAILED, 0.0, str(error)))
                 return
             self._running.append(running)
-            self._note(stage.name, Result(RUNNING))
             if not stage.beside:
                 self._wait_for([running])
 

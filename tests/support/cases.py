@@ -21,6 +21,16 @@ FUSED = {
 }
 
 
+# (backbone, size, name of a sampler) of the field, for a GPU. Groups of 6 heads with a token shift and
+# a tied head; norms of q and k; YaRN; a causal twin.
+FIELD = [
+    ("fast-dllm-v2", "1.5b", "separate"),
+    ("fast-dllm-v2", "1.5b", "dual"),
+    ("sdar", "1.7b", "fused"),
+    ("nemotron-ld", "3b", "separate"),
+    ("qwen3", "1.7b", "ar"),
+]
+
 # Samplers that the model can decide the passes of.
 ADAPTIVE = [
     ("full", {}),

@@ -1,0 +1,207 @@
+"""Everything that needs a GPU, in one run of under 8 minutes without a network:
+
+    python3 bench/gpu_check.py OUTPUT [--wheels WHEELS] [--resume EARLIER] [--stages NAME...]
+
+It needs python3 with torch >= 2.11 and triton. What else that python lacks comes from WHEELS, a
+folder that bench/gpu_wheels.sh fills on a machine with a network, into a temporary folder. OUTPUT
+gets what each stage writes, its log, summary.txt, and Triton's cache, all as it arises. EARLIER is
+the OUTPUT of a run that was cut short: what was ok is not run again, and what was begun goes on.
+docs/gpu.md says what each stage tells. Figures and floors are made afterwards, anywhere:
+
+    python3 bench/gpu_check.py OUTPUT --figures
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCH = ROOT / "bench"
+SECONDS = 470.0  # of all stages; one that is interrupted at the end has 10 more to say why
+CACHE = "triton-cache.tar.gz"  # in OUTPUT: the compiled kernels, and what was tuned
+RECORDS = "gpu-check.jsonl"
+
+sys.path.insert(0, str(BENCH))
+from stages import Check, Stage, statuses  # noqa: E402
+
+
+def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") -> list[Stage]:
+    """The stages by value: what is known earlier is worth more, and later ones use it."""
+
+    def script(name: str, *arguments: object) -> tuple[str, ...]:
+        return (sys.executable, str(BENCH / name), *map(str, arguments))
+
+    place, gpu = ("--device", device, "--size", size), ("--device", device, "--gpu-size", size)
+    ceilings, kernels = output / "ceilings.json", output / "kernels.jsonl"
+    profile, exact = output / "profile.jsonl", output / "exact.jsonl"
+    libraries, records = output / "libraries.jsonl", output / RECORDS
+    sweep = ("gpu_sweep.py", "--output", records, "--kernels", kernels, "--libraries", libraries)
+    tests = ROOT / "tests" / "gpu"
+    agreement = (tests / "test_models.py", tests / "test_float32.py")
+    pytest = (sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider")
+    pytest += ("--tb=short", "-rf")
+    return [
+        # What this python has: one start for all, which the others need.
+        Stage("imports", 40, script("gpu_imports.py", device), vital=True, again=True),
+        # Every kernel of all passes, without the GPU, beside what needs no Triton.
+        Stage("compile", 75, script("precompile.py", "--jobs", jobs), beside=True),
+        # What torch's own libraries reach: the roofline, attention, the matmuls of 32 tokens.
+        Stage(
+            "libraries",
+            45,
+            script("library_speeds.py", *place, "--output", libraries, "--ceilings", ceilings),
+        ),
+        # Each operation: right or wrong, and its distance from the floor. Decides what is used.
+        Stage(
+            "kernels",
+            90,
+            script("kernel_floors.py", *place, "--output", kernels, "--ceilings", ceilings),
+            after=("compile",),
+        ),
+        # Where the time of a pass goes.
+        Stage("profile", 45, script("pass_profile.py", *place, "--output", profile)),
+        # The sampled mode against whole decodes: may the sweep's numbers be believed.
+        Stage(
+            "exact",
+            45,
+            script("sampled_vs_exact.py", *gpu, "--max-seconds", 1.5, "--output", exact),
+        ),
+        # The paper's comparisons, the headline first.
+        Stage("sweep", 260, script(*sweep, "gpu_first", "--device", device)),
+        # Whole decodes: captured ones as eager ones, their tokens, and their memory.
+        Stage("tests", 75, (*pytest, str(tests / "test_decodes.py"))),
+        # What a second run is for, if there is no time: every pass against float32, and the rest
+        # of the paper.
+        Stage("agreement", 150, (*pytest, *map(str, agreement))),
+        Stage("rest", 300, script(*sweep, "gpu_check", "--device", device)),
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    if args.figures:
+        return figures(args.output)
+    output, earlier = args.output.resolve(), args.resume and args.resume.resolve()
+    if earlier and not (earlier / "stages.jsonl").exists():
+        sys.exit(f"gpu_check: --resume: {earlier} holds no run; name the OUTPUT of an earlier one")
+    if (output / "stages.jsonl").exists() and earlier != output:
+        sys.exit(
+            f"gpu_check: {output} holds a run already; name a new folder, or --resume {output}"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    chosen = stages(output, args.jobs)
+    names = [stage.name for stage in chosen]
+    wanted = args.stages or os.environ.get("STAGES", "").split()
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        sys.exit(f"gpu_check: no stage {unknown[0]!r}; there are {', '.join(names)}")
+    if wanted:
+        chosen = [stage for stage in chosen if stage.name in wanted or stage.vital]
+    before = {} if wanted else statuses(earlier) if earlier else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        cache, site = Path(temporary) / "triton", Path(temporary) / "site"
+        if earlier:
+            take_over(earlier, output, cache)
+        if args.wheels:
+            extract_missing(args.wheels.resolve(), site)
+        ok = Check(
+            output,
+            chosen,
+            args.seconds,
+            cwd=ROOT,
+            variables=environment(cache, site),
+            before=before,
+            kept=lambda: keep_cache(cache, output),
+        ).run()
+    print(f"\n{(output / 'summary.txt').read_text()}", end="")
+    return 0 if ok else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    found.add_argument("output", type=Path, metavar="OUTPUT", help="write everything here")
+    found.add_argument("--wheels", type=Path, help="take what python lacks from this folder")
+    found.add_argument("--resume", type=Path, metavar="EARLIER", help="go on with this OUTPUT")
+    found.add_argument("--stages", nargs="+", metavar="NAME", help="run these alone ($STAGES)")
+    found.add_argument("--seconds", type=float, default=SECONDS, help="of all (default 470)")
+    found.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="compilers (default: cores)"
+    )
+    found.add_argument(
+        "--figures", action="store_true", help="draw what OUTPUT holds, without a GPU"
+    )
+    return found
+
+
+def environment(cache: Path, site: Path) -> dict[str, str]:
+    """The variables of all stages."""
+    paths = [ROOT, BENCH, ROOT / "tests", site]
+    found = {
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "PYTHONUNBUFFERED": "1",
+        "TRITON_CACHE_DIR": str(cache),
+        "TRITON_CACHE_AUTOTUNING": "1",
+    }
+    if "DLM_BENCH_COMMIT" not in os.environ:
+        git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+        try:
+            done = subprocess.run(git, capture_output=True, text=True, check=True)
+            found["DLM_BENCH_COMMIT"] = done.stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            print(
+                "gpu_check: no commit is known here, nor will be in the records: set "
+                "DLM_BENCH_COMMIT",
+                file=sys.stderr,
+            )
+    return found
+
+
+def extract_missing(wheels: Path, site: Path) -> None:
+    """Extract the wheels of packages that this python lacks, so as not to hide those it has."""
+    site.mkdir()
+    for wheel in sorted(wheels.glob("*.whl")):
+        try:
+            version(wheel.name.partition("-")[0])
+        except PackageNotFoundError:
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)
+
+
+def take_over(earlier: Path, output: Path, cache: Path) -> None:
+    """Copy what an earlier run wrote, which its stages go on from, and unpack its cache."""
+    if earlier != output:
+        shutil.copytree(earlier, output, dirs_exist_ok=True)
+    if (output / CACHE).exists():
+        with tarfile.open(output / CACHE) as archive:
+            archive.extractall(cache, filter="data")
+
+
+def keep_cache(cache: Path, output: Path) -> None:
+    """Put what Triton has compiled and tuned so far into the output."""
+    if not cache.exists():
+        return
+    new = output / "triton-cache.new"
+    with tarfile.open(new, "w:gz", compresslevel=1) as archive:
+        archive.add(cache, arcname=".")
+    new.replace(output / CACHE)
+
+
+def figures(output: Path) -> int:
+    """Draw the figures of a run's records, and print how far its passes are from the floor."""
+    command = [sys.executable, "-m", "dlm_bench.cli", "plot", str(output / RECORDS)]
+    command += ["--output", str(output / "figures")]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    command = [sys.executable, str(BENCH / "pass_floors.py"), str(output / RECORDS)]
+    command += ["--hardware", str(output / "ceilings.json")]
+    return code or subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

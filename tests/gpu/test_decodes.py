@@ -1,0 +1,91 @@
+"""Whole decodes on a GPU in bfloat16: captured against eager, tokens against float32, memory."""
+
+import pytest
+import torch
+from support.agreement import clear_places, passes_side_by_side
+from support.cases import DENOISERS, FIELD, pairs, samplers
+
+from dlm_bench import build_model, build_sampler, measure
+from dlm_bench.kernels.choice import IMPLEMENTATIONS
+from dlm_bench.timing.graphs import Steps
+
+PLAIN = dict.fromkeys(IMPLEMENTATIONS, "torch")
+SAMPLERS = samplers()
+LENGTH = 300  # whole blocks, and a last one of 12 tokens
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "name"),
+    [(backbone, "240m", name) for backbone, name in pairs()] + FIELD,
+)
+@torch.inference_mode()
+def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, size, name):
+    sampler = SAMPLERS[name]
+    model = build_model(backbone, size, "cuda", "bfloat16", layers=6)
+    decoded = []
+    for graphs in ("off", "require" if name != "prefix" else "auto"):
+        state = sampler.prepare(model, LENGTH)
+        steps = Steps(model, sampler, state, graphs)
+        kinds = [place.kind for place in state.passes]
+        steps.prepare(kinds)
+        sampler.seek(state, 0)
+        for kind in kinds:
+            steps(kind)
+        assert not (state.tokens == model.config.mask_id).any()
+        decoded.append(state.tokens.clone())
+    assert torch.equal(*decoded)
+
+
+@pytest.mark.parametrize("name", ["full", "separate", "fused", "dual"])
+@pytest.mark.parametrize("backbone", DENOISERS)
+def test_a_decode_unmasks_the_tokens_of_float32_where_the_margin_is_clear(backbone, name):
+    """Both the places, by their confidences, and the tokens there, of every pass of a decode."""
+    half = build_model(backbone, "240m", "cuda", "bfloat16", layers=6)
+    exact = build_model(backbone, "240m", "cuda", "float32", layers=6, kernels=PLAIN)
+    exact.load_state_dict({name: weight.float() for name, weight in half.state_dict().items()})
+    compared = 0
+    for before, got, expected in passes_side_by_side(SAMPLERS[name], half, exact, LENGTH):
+        places = clear_places(exact, before, expected)
+        assert torch.equal(got.tokens[places], expected.tokens[places])
+        compared += int(places.sum())
+    assert compared >= LENGTH // 10
+
+
+def test_one_graph_serves_a_cache_of_any_length():
+    """The cost of a block pass grows with the keys that it sees, not with the cache."""
+    model = build_model("diffutran", "240m", "cuda", "bfloat16")
+    record = measure(
+        model,
+        build_sampler("block-cache"),
+        65536,
+        mode="sampled",
+        repeats=3,
+        tolerance=1,
+        max_seconds=3,
+    )
+    passes = [p for p in record.passes if p.kind == "denoise"]
+    first, last = passes[0], passes[-1]
+    assert record.graphs["denoise"] == "captured"
+    # 3 GB of keys and values at the end, almost none at the start, and 0.5 GB of weights.
+    assert min(last.seconds) > 1.5 * max(first.seconds)
+
+
+@pytest.mark.parametrize("backbone", DENOISERS)
+def test_a_record_names_what_was_captured(backbone):
+    model = build_model(backbone, "240m", "cuda", "bfloat16", layers=2)
+    record = measure(model, build_sampler("block-cache"), 128, graphs="require", warmup=1)
+    assert record.graphs == {"denoise": "captured", "commit": "captured"}
+    assert record.kernels == model.kernels.named()
+
+
+@torch.inference_mode()
+def test_a_full_pass_of_131072_tokens_stays_under_24_gb():
+    model, sampler = build_model("diffumamba", "1.3b", "cuda", "bfloat16"), build_sampler("full")
+    state = sampler.prepare(model, 131072)
+    sampler.step(model, state, "denoise")  # compiles and tunes, with buffers of its own
+    sampler.seek(state, 0)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    sampler.step(model, state, "denoise")
+    torch.cuda.synchronize()
+    assert torch.cuda.max_memory_allocated() < 24e9
