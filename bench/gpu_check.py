@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Everything that needs a GPU, in one run of under 8 minutes without a network:
 
     python3 bench/gpu_check.py OUTPUT [--wheels WHEELS] [--resume EARLIER] [--stages NAME...]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fill a folder with the wheels that bench/gpu_check.sh may lack on a machine without a network:
+# Fill a folder with the wheels that bench/gpu_check.py may lack on a machine without a network:
 #
 #   bench/gpu_wheels.sh WHEELS [PYTHON_VERSION [PACKAGE...]]
 #

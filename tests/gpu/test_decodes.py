@@ -44,8 +44,8 @@ def test_a_decode_unmasks_the_tokens_of_float32_where_the_margin_is_clear(backbo
     exact = build_model(backbone, "240m", "cuda", "float32", layers=6, kernels=PLAIN)
     exact.load_state_dict({name: weight.float() for name, weight in half.state_dict().items()})
     compared = 0
-    for before, got, expected in passes_side_by_side(SAMPLERS[name], half, exact, LENGTH):
-        places = clear_places(exact, before, expected)
+    for place, before, got, expected in passes_side_by_side(SAMPLERS[name], half, exact, LENGTH):
+        places = clear_places(exact, place, before, expected)
         assert torch.equal(got.tokens[places], expected.tokens[places])
         compared += int(places.sum())
     assert compared >= LENGTH // 10
