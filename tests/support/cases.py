@@ -21,8 +21,8 @@ FUSED = {
 }
 
 
-# (backbone, size, name of a sampler) of the field, for a GPU. Groups of 6 heads with a token shift and
-# a tied head; norms of q and k; YaRN; a causal twin.
+# (backbone, size, name of a sampler) of the field, for a GPU. Groups of 6 heads with a token shift
+# and a tied head; norms of q and k; YaRN; a causal twin.
 FIELD = [
     ("fast-dllm-v2", "1.5b", "separate"),
     ("fast-dllm-v2", "1.5b", "dual"),
