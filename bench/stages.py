@@ -22,6 +22,7 @@ GRACE_SECONDS = 10.0  # between SIGINT and SIGKILL: pytest prints its failures
 POLL_SECONDS = 0.02
 LEAST_SECONDS = 10.0  # of what is left, with which a stage is worth starting
 LONGEST_REASON = 200  # characters
+INTERRUPTED = "the check was interrupted"
 OK, FAILED, TIMED_OUT, SKIPPED, RUNNING, WAITING = (
     "ok",
     "failed",
@@ -148,18 +149,16 @@ class Check:
         self._begin = time.monotonic()
         self._end = self._begin + seconds
         self._running: list[Running] = []
+        self._interrupted = False
         self.results = {stage.name: Result() for stage in stages}
 
     def run(self) -> bool:
         """Run the stages that are to run. Returns True if all were ok."""
         self._write()
-        with _interruptible():
-            try:
-                for stage in self._stages:
-                    self._run(stage)
-                self._wait_for(self._running)
-            except KeyboardInterrupt:
-                self._give_up()
+        with self._noting_signals():
+            for stage in self._stages:
+                self._run(stage)
+            self._wait_for(self._running)
         return all(result.status == OK for result in self.results.values())
 
     def _run(self, stage: Stage) -> None:
@@ -170,7 +169,9 @@ class Check:
             for each in self._stages
             if each.vital and self.results[each.name].status in (FAILED, TIMED_OUT)
         ]
-        if broken:
+        if self._interrupted:
+            self._note(stage.name, Result(SKIPPED, 0.0, INTERRUPTED))
+        elif broken:
             self._note(stage.name, Result(SKIPPED, 0.0, f"{broken[0]} was not ok"))
         elif self._before.get(stage.name) == OK and not stage.again:
             self._note(stage.name, Result(OK, 0.0, "in an earlier run"))
@@ -192,6 +193,8 @@ class Check:
         awaited = list(awaited)
         while any(each in self._running for each in awaited):
             for each in list(self._running):
+                if self._interrupted:
+                    each.interrupt(INTERRUPTED)
                 result = each.poll()
                 if result is not None:
                     self._running.remove(each)
@@ -199,14 +202,20 @@ class Check:
                     self._kept()
             time.sleep(POLL_SECONDS)
 
-    def _give_up(self) -> None:
-        """End what runs, after SIGINT or SIGTERM to the check itself."""
-        for each in self._running:
-            each.interrupt("the check was interrupted")
-        self._wait_for(self._running)
-        for name, result in self.results.items():
-            if result.status == WAITING:
-                self._note(name, Result(SKIPPED, 0.0, "the check was interrupted"))
+    @contextmanager
+    def _noting_signals(self) -> Iterator[None]:
+        """End what runs at SIGINT or SIGTERM, in a job in the background, too; what is started then
+        does not inherit an ignored SIGINT."""
+
+        def interrupt(number: int, frame: object) -> None:
+            self._interrupted = True  # a stage that is just starting is ended as well
+
+        before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _note(self, name: str, result: Result) -> None:
         """Write down and print how a stage began or ended."""
@@ -255,19 +264,3 @@ def last_line(text: str) -> str:
 _EMPTY = re.compile(
     r'(KeyboardInterrupt|File "|Traceback \(most recent|\(to show a full traceback|USDT:)'
 )
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Make SIGINT and SIGTERM a KeyboardInterrupt, in a job in the background, too; what it starts
-    then does not inherit an ignored SIGINT."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
