@@ -32,8 +32,8 @@ from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.exact import time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.measure import point_of
-from dlm_bench.timing.precision import relative_error
-from dlm_bench.timing.sampled import ANY_ERROR, estimate
+from dlm_bench.timing.precision import ANY_ERROR, relative_error
+from dlm_bench.timing.sampled import estimate
 
 VARIANTS = [
     ("full", {}),

@@ -28,7 +28,8 @@ from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.nvml import nvml_source
-from dlm_bench.timing.sampled import ANY_ERROR, Estimate, estimate
+from dlm_bench.timing.precision import ANY_ERROR
+from dlm_bench.timing.sampled import Estimate, estimate
 from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
 from dlm_bench.timing.steady import drifting, outliers
 from dlm_bench.timing.telemetry import Telemetry, Watch

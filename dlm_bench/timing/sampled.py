@@ -16,7 +16,7 @@ from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import first_block_passes
 from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.graphs import Steps
-from dlm_bench.timing.precision import relative_error
+from dlm_bench.timing.precision import ANY_ERROR, Stopping
 from dlm_bench.timing.unit_timer import UnitTimer
 from dlm_bench.timing.units import (
     Unit,
@@ -28,11 +28,8 @@ from dlm_bench.timing.units import (
     weights,
 )
 
-PATIENCE = 1.5  # rounds are looked at when there are this many times as many: each look is a chance
-# to stop because the spread happens to be small
 CLEAR = 3.0  # standard errors by which a node must be off to be more than noise
 LEAST_SECONDS = 1.0  # of rounds that are to reach a tolerance: a drift has to have time to show
-ANY_ERROR = 1.0  # a tolerance that nothing is beyond
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Estimate:
 
     seconds: of the whole decode of each round, its prefill pass excluded.
     relative_error: half the 95 % interval of their mean plus the interpolation error, relative to
-        the mean; None of fewer than three rounds.
+        the mean (see Stopping); None of fewer than three rounds.
     interpolated: the interpolation error in it, in seconds.
     passes: seconds of one pass of each kind at each node.
     warmup_seconds: of the warm-up runs of units.
@@ -97,7 +94,7 @@ def estimate(
             most_seconds / 2,
         )
     with watch or nullcontext():
-        begin, look_at = time.perf_counter(), repeats
+        begin, stopping = time.perf_counter(), Stopping(repeats, tolerance)
         timer.busy_seconds = 0.0
         least_seconds = LEAST_SECONDS if tolerance < ANY_ERROR else 0.0
         while True:
@@ -107,23 +104,22 @@ def estimate(
             rounds = min(table.rounds for table in tables)
             now = time.perf_counter()
             late = 2 * now - began - begin > most_seconds and rounds >= min(repeats, 2)
-            if rounds < look_at and not late:
+            if rounds < stopping.look_at and not late:
                 continue
             totals = np.sum([table.totals(rounds) for table in tables], axis=0)
             interpolated = sum(table.interpolation_error(rounds) for table in tables)
-            error = relative_error(totals, interpolated)
-            done = tolerance >= ANY_ERROR or (error is not None and error <= tolerance)
+            done = stopping.look(totals, interpolated)
             if late or (done and now - begin >= least_seconds):
                 break
-            look_at = math.ceil(PATIENCE * rounds)
             if interpolated > tolerance / 2 * totals.mean():
                 refined = [table.refine(most_nodes, rounds) for table in tables]
-                look_at = repeats if any(refined) else look_at
+                if any(refined):
+                    stopping.restart()
     stop = first_block_passes(state.passes)
     first_block = np.sum([table.until(stop, rounds) for table in timed], axis=0)
     return Estimate(
         seconds=totals.tolist(),
-        relative_error=error,
+        relative_error=stopping.error,
         interpolated=interpolated,
         passes=[timing for table in timed for timing in table.timings()],
         warmup_seconds=timer.warmup_seconds,

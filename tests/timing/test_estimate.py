@@ -12,7 +12,8 @@ from dlm_bench.samplers.schedule import first_block_passes
 from dlm_bench.timing import sampled as module
 from dlm_bench.timing import unit_timer
 from dlm_bench.timing.graphs import Steps
-from dlm_bench.timing.sampled import ANY_ERROR, estimate
+from dlm_bench.timing.precision import ANY_ERROR
+from dlm_bench.timing.sampled import estimate
 
 
 class Machine:
