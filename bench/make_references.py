@@ -254,7 +254,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pass fields": lambda: fields_of(PassTiming, texts.PASS, "PASS"),
     "telemetry fields": lambda: fields_of(Telemetry, texts.TELEMETRY, "TELEMETRY"),
     "columns": lambda: rows_of(
-        texts.COLUMNS, sorted({*_MEASURED, "hardware"}), "COLUMNS", "column"
+        texts.COLUMNS, sorted({*_MEASURED, "hardware", "torch", "driver"}), "COLUMNS", "column"
     ),
     "statuses": lambda: rows_of(texts.STATUSES, get_args(Status), "STATUSES", "status"),
     "flags": lambda: rows_of(texts.FLAGS, get_args(Flag), "FLAGS", "flag"),

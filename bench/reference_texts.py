@@ -41,6 +41,7 @@ RECORD = {
     "warmup": "untimed decodes asked for",
     "repeats": "timed decodes (or least rounds) asked for",
     "seed": "seed of weights, tokens, prompts and noise",
+    "run": "number of the run of `sweep --runs` ([sweeps.md](sweeps.md#runs))",
     "nfe": "passes of a decode, commits included, prefill excluded",
     "decoding_passes": "passes of a decode with unmasking: `nfe` without commits",
     "query_tokens": "tokens through the network in a decode, prefill excluded",
@@ -104,6 +105,8 @@ TELEMETRY = {
 }
 COLUMNS = {
     "hardware": "name of the hardware, from `environment`",
+    "torch": "version of torch, from `environment`",
+    "driver": "version of the GPU's driver, from `environment`",
     "mean_seconds": "s; mean of `seconds`",
     "mean_prefill_seconds": "s; mean of `prefill_seconds`",
     "mean_first_block_seconds": "s; mean of `first_block_seconds`",

@@ -181,8 +181,10 @@ def _speed(row: dict[str, Any]) -> Number:
 
 
 def error_of(row: dict[str, Any]) -> float | None:
-    """Return half the 95 % interval of a row's mean, relative: the stated error of sampled timing,
-    or by the scatter of the repeats; None for a single repeat."""
+    """Return half the 95 % interval of a row's mean, relative: over runs, or of a single run the
+    stated error of sampled timing or by the scatter of the repeats; None for a single repeat."""
+    if row.get("runs", 1) > 1:
+        return float(row["runs_error"])
     stated, seconds = row["error_estimate"], row["seconds"]
     if row["mode"] == "sampled":
         return None if stated is None or stated != stated else float(stated)
@@ -204,6 +206,9 @@ def _legend(rows: Sequence[dict[str, Any]]) -> str:
     """Explain the marks of these rows' numbers."""
     counts = Counter(flag for row in rows for flag in row["flags"])
     parts = ["± is half the 95 % interval"] if any(error_of(r) is not None for r in rows) else []
+    runs = {row.get("runs", 1) for row in rows}
+    if parts and max(runs) > 1:
+        parts[0] += f" over runs ({'-'.join(map(str, sorted({min(runs), max(runs)})))} a point)"
     flags = ", ".join(f"{count} {flag}" for flag, count in counts.most_common())
     return "; ".join([*parts, f"* less sure: {flags}"] if flags else parts)
 
@@ -243,6 +248,8 @@ def _listed(lengths: Sequence[int]) -> str:
 
 
 def _key(identity: dict[str, Any], length: int) -> tuple[Any, ...]:
-    """Return a hashable key without NaN, the value of an option that a sampler lacks."""
-    known = {name: value for name, value in identity.items() if value == value}
+    """Return a hashable key without None and NaN, the value of an option that a sampler lacks."""
+    known = {
+        name: value for name, value in identity.items() if value == value and value is not None
+    }
     return (frozenset(known.items()), length)

@@ -17,7 +17,14 @@ from dlm_bench.cli.sweep_results import (
     warn_of_random_weights,
 )
 from dlm_bench.cli.sweep_slurm import sweep_on_slurm
-from dlm_bench.errors import ConfigError, DlmBenchError, unknown
+from dlm_bench.errors import (
+    MAX_RUNS,
+    MAX_SEED,
+    ConfigError,
+    DlmBenchError,
+    check_int,
+    unknown,
+)
 from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import check_writable, size_of
@@ -58,15 +65,29 @@ def sweep(args: argparse.Namespace) -> int:
         start = size_of(output) if start is None else start
         warn_of_random_weights(plan.sweep)
         check_writable(output)
-        found = [*find_records(args, plan, output).values()]
+        plans = [plan.of_run(run, args.shuffle) for run in range(1, args.runs + 1)]
+        found = find_records(args, plans, output)
+        records, appended, interrupt = found[:], 0, None
+        end = None if args.budget is None else time.monotonic() + args.budget
         with Claims(output) as claims:
-            shared = Shared(plan, output, start, claims, found)
-            records, interrupt = _run_all(executor, plan, found, shared, args.budget, places)
+            for each in plans:
+                shared = Shared(each, output, start, claims, found)
+                budget = None if end is None else _share(end, args.runs + 1 - each.run)
+                interrupt = _run_all(executor, each, records, shared, budget, places, args.runs)
+                appended += shared.appended
+                if interrupt is not None:
+                    break
+                executor.stop()  # the next run has fresh workers
     if interrupt is not None:
-        appended = f"{shared.appended} records were appended to {output}"
-        print(f"dlm-bench: interrupted; {appended}", file=sys.stderr)
+        told = f"{appended} records were appended to {output}"
+        print(f"dlm-bench: interrupted; {told}", file=sys.stderr)
         return exit_code(interrupt)
-    return conclude(plan, records, shared.appended, output)
+    return conclude(plans, records, appended, output)
+
+
+def _share(end: float, runs: int) -> float:
+    """Return the seconds for a run, the first of `runs` that are left until `end`."""
+    return (end - time.monotonic()) / runs
 
 
 def _check_launcher(args: argparse.Namespace) -> None:
@@ -88,6 +109,12 @@ def _check_launcher(args: argparse.Namespace) -> None:
             "--kernel-check: is not allowed with --launcher slurm; choose the kernels of the jobs "
             "by --kernel OPERATION=NAME"
         )
+    if args.launcher == "slurm" and args.runs > 1:
+        raise ConfigError("--runs: is not allowed with --launcher slurm; its jobs are of one run")
+    if args.launcher is not None and args.shuffle is not None:
+        raise ConfigError(
+            "--shuffle: is not allowed with --launcher, which has an order for several workers"
+        )
     given = {
         "--slurm": args.slurm,
         "--points-per-job": args.points_per_job,
@@ -105,24 +132,28 @@ def _check_together(args: argparse.Namespace) -> None:
         raise ConfigError("--retry-failed: is not allowed without --resume")
     if args.hardware is not None and not args.dry_run:
         raise ConfigError("--hardware: is not allowed without --dry-run")
+    check_int("--runs", args.runs, minimum=1, maximum=MAX_RUNS)
+    if args.shuffle is not None:
+        check_int("--shuffle", args.shuffle, minimum=0, maximum=MAX_SEED)
 
 
 def _run_all(
     executor: Executor,
     plan: Plan,
-    found: list[Record],
+    records: list[Record],
     shared: Shared,
     budget: float | None,
     places: list[dict[str, str]],
-) -> tuple[list[Record], KeyboardInterrupt | None]:
-    """Measure the points without a record, in a worker on each of these GPUs, or in a single
-    worker without GPUs; return all records, and the interrupt if one came."""
-    records = found[:]
-    done = {record.identity for record in found}
+    runs: int,
+) -> KeyboardInterrupt | None:
+    """Measure the points without a record in `records`, in a worker on each of these GPUs, or in a
+    single worker without GPUs, and add their records; return the interrupt if one came."""
+    done, before = {record.identity for record in records}, len(records)
 
     try:
         workers = len(places) or 1
-        with SweepProgress(plan, done, workers, budget) as progress, ExitStack() as ending:
+        progress = SweepProgress(plan, done, workers, budget, runs)
+        with progress, ExitStack() as ending:
             run = _way_to_run(executor, plan, records, shared, progress, budget, places)
 
             def wait(count: int) -> None:
@@ -137,12 +168,12 @@ def _run_all(
                     shared.append(index, record)
                 progress.end(index, record, seconds)
     except KeyboardInterrupt as interrupt:
-        return records, interrupt
+        return interrupt
     except DlmBenchError:  # such as a full disk: what was measured is shown all the same
-        if len(records) > len(found):
+        if len(records) > before:
             print_throughput(records)
         raise
-    return records, None
+    return None
 
 
 def _way_to_run(

@@ -32,7 +32,7 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     sweep = load_sweep(args.file, on_this_machine=here, **overrides)
     # Before anything is printed.
     hardware = None if args.hardware is None else find_hardware(args.hardware)
-    _print_plan(sweep, _memory_there(sweep, hardware, here))
+    _print_plan(sweep, _memory_there(sweep, hardware, here), args.runs)
     if on_slurm:
         print("kernels, graphs and limits are checked by the jobs")
     elif not here:
@@ -49,8 +49,10 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     plan = make_plan(args.file, on_this_machine=here, **overrides)
     check_budget(args, plan)
     output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
-    found = find_records(args, plan, output) if args.resume else {}
-    left = [i for i, name in enumerate(plan.identities()) if name not in found]
+    plans = [plan.of_run(run) for run in range(1, args.runs + 1)]
+    found = find_records(args, plans, output) if args.resume else []
+    done = {each.key_of(record) for each in plans for record in found}
+    left = [i for each in plans for i, name in enumerate(each.identities()) if name not in done]
     if on_slurm:
         jobs = len(parts_of(plan, left, args.points_per_job))
         print(f"{counted(jobs, 'job')} for {counted(len(left), 'point')}")
@@ -60,7 +62,7 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
         if not here:
             raise ConfigError("--budget: with --dry-run it measures, and needs the device here")
         with Executor() as executor:
-            _predict(executor, plan, found, args.budget)
+            _predict(executor, plan, plan.best_of(found), args.budget)
     return 0
 
 
@@ -94,7 +96,7 @@ def _memory_there(sweep: Sweep, hardware: Hardware | None, here: bool) -> int | 
     return device_memory(sweep)
 
 
-def _print_plan(sweep: Sweep, memory: int | None) -> None:
+def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
     """Print the points of a sweep with their NFE and least memory; none of them runs."""
     titles = ["backbone", "size", "sampler", "options", "length", "prompt", "batch"]
     titles += ["NFE", "token passes", "GB"]
@@ -137,7 +139,9 @@ def _print_plan(sweep: Sweep, memory: int | None) -> None:
     print(f"{sweep.name}: {', '.join([*shared, sweep.points[0].dtype, sweep.points[0].device])}")
     cells = [[row[column] for column in kept] for row in (titles, *rows)]
     print_grid(cells[0], cells[1:], sum(column < words for column in kept))
-    print(f"{counted(len(sweep.points), 'point')}, {sweep.measuring.mode}; nothing is recorded")
+    times = f" in each of {runs} runs" if runs > 1 else ""
+    points = f"{counted(len(sweep.points), 'point')}{times}"
+    print(f"{points}, {sweep.measuring.mode}; nothing is recorded")
     print("GB: the least memory of weights, caches and activations")
     if too_large and memory is not None:
         print(

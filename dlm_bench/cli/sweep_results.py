@@ -3,7 +3,7 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dlm_bench.cli.arguments import warn_of_random_acceptance
@@ -17,23 +17,24 @@ from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.resume import measured_otherwise
 
 
-def find_records(args: argparse.Namespace, plan: Plan, output: Path) -> dict[str, Record]:
-    """Return the records of finished points, after a line about the results file."""
+def find_records(args: argparse.Namespace, plans: Sequence[Plan], output: Path) -> list[Record]:
+    """Return the records of finished points of each run, after a line about the results file."""
     records = _read(output) if output.is_file() else []
-    found = plan.best_of(records)
+    found = [record for plan in plans for record in plan.best_of(records).values()]
+    there = f"{len(found)} of {sum(len(plan.sweep.points) for plan in plans)} points"
+    if plans[1:]:
+        there += f" of {len(plans)} runs"
     if not args.resume:
         if found:
             print(
-                f"{len(found)} of {len(plan.sweep.points)} points are in {output} already and are "
-                "measured again; --resume measures only what is not there"
+                f"{there} are in {output} already and are measured again; --resume measures only "
+                "what is not there"
             )
-        return {}
-    _print_found(plan, found, output, args.retry_failed)
-    for text in measured_otherwise(plan, records, found):
+        return []
+    _print_found(f"{there} found in {output}", found, args.retry_failed)
+    for text in measured_otherwise(plans[0], records, plans[0].best_of(records)):
         print(text)
-    if args.retry_failed:
-        return {key: record for key, record in found.items() if record.status == "ok"}
-    return found
+    return [record for record in found if record.status == "ok" or not args.retry_failed]
 
 
 def _read(output: Path) -> list[Record]:
@@ -60,13 +61,13 @@ def warn_of_random_weights(sweep: Sweep) -> None:
             return
 
 
-def conclude(plan: Plan, records: list[Record], appended: int, output: Path) -> int:
-    """Print the summary of a sweep after `appended` records of this process; return 3 if a point
-    has no ok record."""
+def conclude(plans: Sequence[Plan], records: list[Record], appended: int, output: Path) -> int:
+    """Print the summary of all runs after `appended` records of this process; return 3 if a point
+    of a run has no ok record."""
     print_throughput(records)
     print(f"{counted(appended, 'record')} appended to {output}")
-    best = plan.best_of(records)
-    ok = [record for record in best.values() if record.status == "ok"]
+    best = [record for plan in plans for record in plan.best_of(records).values()]
+    ok = [record for record in best if record.status == "ok"]
     contended = sum("contended" in record.flags for record in ok)
     if 2 * contended > len(ok):
         print(
@@ -82,10 +83,9 @@ def conclude(plan: Plan, records: list[Record], appended: int, output: Path) -> 
     return 3 if len(ok) < len(best) else 0
 
 
-def _print_found(plan: Plan, found: dict[str, Record], output: Path, retry: bool) -> None:
+def _print_found(text: str, found: Sequence[Record], retry: bool) -> None:
     """Print the number of points already in the results file."""
-    text = f"{len(found)} of {len(plan.sweep.points)} points found in {output}"
-    failed = sum(record.status != "ok" for record in found.values())
+    failed = sum(record.status != "ok" for record in found)
     if failed:
         what = "run again" if retry else "not run again without --retry-failed"
         text += f"; {failed} of them failed or were skipped, and are {what}"

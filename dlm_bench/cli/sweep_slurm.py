@@ -41,7 +41,7 @@ def sweep_on_slurm(
         live = jobs.live() if args.resume else []
         mine = [job for job in live if set(names) & set(job.task.points)]
         start = size_of(output)
-        found = find_records(args, plan, output)
+        found = plan.best_of(find_records(args, [plan], output))
         taken = {*found, *(name for job in mine for name in job.task.points)}
         for job in mine:
             print(f"job {job.number} of an earlier submission goes on ({job.state.lower()})")
@@ -89,7 +89,7 @@ def _wait(
             file=sys.stderr,
         )
         return exit_code(interrupt)
-    code = conclude(plan, records, len(records) - len(found), output)
+    code = conclude([plan], records, len(records) - len(found), output)
     kinds = sorted({r.environment["hardware"] for r in records if "hardware" in r.environment})
     if len(kinds) > 1:
         print(

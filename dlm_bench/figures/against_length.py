@@ -21,6 +21,7 @@ from dlm_bench.results.series import (
     Series,
     identity_columns,
     labelled,
+    mixed,
     shared_settings,
     short_number,
     time_bounds,
@@ -151,7 +152,7 @@ def draw_series(
     _scale(panels, named, quantity)
     sentences = [f"{shared_settings(named)}.", quantity.explanation]
     sentences += [measurement(drawn, quantity.bars), flags.explain(drawn)]
-    sentences += [_not_drawn(frame, missing)]
+    sentences += [mixed(drawn), _not_drawn(frame, missing)]
     figure.caption = " ".join(filter(None, sentences))
     legend.draw_legend(figure, groups, rows)
     return figure
@@ -238,9 +239,15 @@ def measurement(drawn: Sequence[Series], bars: str) -> str:
     # A value without bars is no mean: one number of all decodes.
     if not bars:
         return f"Over {count} {timed}."
-    if "sampled" in modes:
-        bars = "stated error" if modes == {"sampled"} else f"{bars}; sampled: stated error"
-    return f"Mean of {count} {timed}; bars: {bars}."
+    runs = {row["runs"] for series in drawn for row in series.rows}
+    single = {row["mode"] for series in drawn for row in series.rows if row["runs"] == 1}
+    if "sampled" in single:
+        bars = "stated error" if single == {"sampled"} else f"{bars}; sampled: stated error"
+    if max(runs) == 1:
+        return f"Mean of {count} {timed}; bars: {bars}."
+    many = str(max(runs)) if len(runs) == 1 else f"{min(runs)}-{max(runs)}"
+    over = "95 % interval over runs" + (f"; of a single run: {bars}" if single else "")
+    return f"Mean of {many} runs, of {count} {timed} in all; bars: {over}."
 
 
 def _not_drawn(frame: pd.DataFrame, missing: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from dlm_bench.results.series import (
     SAMPLER_NAMES,
     Series,
     labelled,
+    mixed,
     series_of,
     shared_settings,
     time_bounds,
@@ -66,7 +67,7 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> CaptionedFi
     samplers = {SAMPLER_NAMES.get(series.sampler, series.sampler) for series in drawn}
     shared = f"{samplers.pop().capitalize()}, " if len(samplers) == 1 else ""
     sentences = [f"{shared}{shared_settings(drawn)}.", measurement(drawn, "slowest to fastest")]
-    sentences += ["Equations: L in thousands.", flags.explain(drawn)]
+    sentences += ["Equations: L in thousands.", flags.explain(drawn), mixed(drawn)]
     figure.caption = " ".join(filter(None, sentences))
     handles = _legend([row for series in drawn for row in series.rows])
     columns = 2 if len(drawn) == 1 else len(handles) if len(handles) <= 6 else 4

@@ -19,11 +19,13 @@ def identity(
     measuring: Mapping[str, Any],
     hardware: str,
     origin: Mapping[str, str] = MappingProxyType({}),
+    run: int = 1,
 ) -> str:
     """Return the identity of a measurement, equal for the same question to the same hardware.
 
     measuring: all measuring settings by name. hardware: the device as in the environment, with the
-    threads of a CPU. origin: provenance of a backbone or sampler from a plug-in or a folder.
+    threads of a CPU. origin: provenance of a backbone or sampler from a plug-in or a folder. run:
+    number of the run; the first has the identity of a record without runs.
 
     The versions of dlm-bench and of the schema are part of the identity. The commit is not: a
     resumed study survives an edit of a comment. Limits on time and memory and the paths of folders
@@ -38,6 +40,8 @@ def identity(
     }
     if origin:
         asked["origin"] = dict(origin)
+    if run > 1:
+        asked["run"] = run
     text = json.dumps(_plain(asked), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 

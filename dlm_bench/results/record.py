@@ -84,6 +84,7 @@ class PassTiming(BaseModel):
 class Record(BaseModel):
     """A measured point. Every field, with unit and default, is in docs/records.md.
 
+    run: number of the whole measurement, in a fresh process, that this one belongs to.
     seconds: each repeat's time of a whole decode without prefill; in sampled mode an integral over
         the schedule. prefill_seconds: the prefill of each repeat, empty without a prefill.
         first_block_seconds: time to the first block, prefill included.
@@ -116,6 +117,7 @@ class Record(BaseModel):
     warmup: NonNegativeInt
     repeats: PositiveInt
     seed: int = 0
+    run: PositiveInt = 1
     nfe: NonNegativeInt | None = None
     decoding_passes: NonNegativeInt | None = None
     query_tokens: NonNegativeInt | None = None

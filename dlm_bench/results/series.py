@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlm_bench.errors import ResultsError
+from dlm_bench.results.pooling import pooled
 from dlm_bench.results.record import Point, Record
 
 if TYPE_CHECKING:
     import pandas
 
-SETTINGS = ("size", "batch", "prompt_len", "dtype", "device", "hardware")
+SETTINGS = ("size", "batch", "prompt_len", "dtype", "device", "hardware", "torch", "driver")
+# Of the environment: named where the points of a series differ in it, as they may in a commit.
+NOTED = ("commit", "dlm-bench", "cuda", "cudnn", "triton", "flash-attn", "flash-attn-4")
 BACKBONE_NAMES = {
     "diffutran": "DiffuTran",
     "diffumamba": "DiffuMamba",
@@ -43,7 +46,8 @@ _MEASURED = {
     "tokens_per_pass",
     "nfe_per_token",
 }
-_NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *SETTINGS, *_MEASURED}
+_POOLED = {"runs", "runs_error"}  # columns of `ok_points`
+_NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *SETTINGS, *_MEASURED, *_POOLED}
 
 
 def identity_columns(frame: "pandas.DataFrame") -> list[str]:
@@ -53,7 +57,7 @@ def identity_columns(frame: "pandas.DataFrame") -> list[str]:
 
 
 def ok_points(frame: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Return the rows with status ok, of each point the last.
+    """Return a row for each point with status ok, pooled over runs (see `results.pooling`).
 
     Raises ResultsError with a count of the other statuses if no row is ok.
     """
@@ -62,7 +66,14 @@ def ok_points(frame: "pandas.DataFrame") -> "pandas.DataFrame":
         counts = frame["status"].value_counts() if len(frame) else {}
         there = ", ".join(f"{count} {status}" for status, count in counts.items())
         raise ResultsError(f"no record with status ok ({there or 'no records'})")
-    return ok.drop_duplicates([*identity_columns(frame), "length"], keep="last")
+    import pandas as pd
+
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    names = [*identity_columns(frame), "length"]
+    for row in ok.to_dict("records"):
+        key = tuple(None if _absent(row[name]) else row[name] for name in names)
+        found.setdefault(key, []).append(row)
+    return pd.DataFrame([pooled(rows) for rows in found.values()])
 
 
 class Spread(NamedTuple):
@@ -76,11 +87,12 @@ class Spread(NamedTuple):
 def time_bounds(row: Mapping[str, Any]) -> tuple[float, float]:
     """Return the bounds of the seconds of a decode, from a row of `load_results`.
 
-    Exact timing: the fastest and the slowest repeat. Sampled timing with the stated error e: the
-    mean over and times 1 + e, equally far on a logarithmic axis.
+    Several runs: the 95 % interval over runs. A single run of exact timing: the fastest and the
+    slowest repeat; of sampled timing: the stated error. An error e spans the mean over and times
+    1 + e, equally far on a logarithmic axis.
     """
-    error = row["error_estimate"]
-    if row["mode"] == "sampled" and error is not None and error == error:
+    error = row["error_estimate"] if _absent(row.get("runs_error")) else row["runs_error"]
+    if (row["mode"] == "sampled" or row.get("runs", 1) > 1) and not _absent(error):
         return row["mean_seconds"] / (1 + error), row["mean_seconds"] * (1 + error)
     return min(row["seconds"]), max(row["seconds"])
 
@@ -100,9 +112,9 @@ class Series:
     same.
 
     settings: options of the sampler, size, batch, prompt, dtype, device and hardware; against batch
-    the length instead of the batch. rows: a record a length, ascending; the last record of a point
-    measured twice. variant: the sampler, with the settings that differ among its series. label: the
-    name of the whole series.
+    the length instead of the batch. rows: a point a length, ascending, pooled over runs. variant:
+    the sampler, with the settings that differ among its series. label: the name of the whole
+    series.
     """
 
     backbone: str
@@ -168,6 +180,8 @@ def setting_text(name: str, value: Any) -> str:
     """Write a setting for a label: p=8, cache=dual, 1.3b, bfloat16."""
     if name in ("size", "dtype", "device", "hardware"):
         return str(value)
+    if name in ("torch", "driver"):
+        return f"{name} {value}"
     names = {"tokens_per_step": "p", "block_size": "B", "prompt_len": "prompt", "length": "L"}
     short = names.get(name, name)
     return f"{short}={value}" if isinstance(value, str) else f"{short}={value:g}"
@@ -199,3 +213,15 @@ def short_number(value: float) -> str:
 def _absent(value: Any) -> bool:
     """Recognise a missing value: None, or NaN for an option of other samplers."""
     return value is None or value != value
+
+
+def mixed(drawn: Iterable[Series]) -> str:
+    """Name what differs in the environment of the points of a series, for the caption; an empty
+    text if nothing does."""
+    names: dict[str, None] = {}
+    for series in drawn:
+        for name in NOTED:
+            values = {str(row["environment"].get(name)) for row in series.rows}
+            if len(values) > 1:
+                names[name] = None
+    return f"Not the same for all points of a series: {', '.join(names)}." if names else ""

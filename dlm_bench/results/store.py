@@ -295,6 +295,7 @@ def frame_of(records: Iterable[Record]) -> "pandas.DataFrame":
         row["ms_per_pass"] = record.ms_per_pass
         row["tokens_per_pass"] = record.tokens_per_pass
         row["nfe_per_token"] = record.nfe_per_token
-        row["hardware"] = record.environment.get("hardware")
+        for name in ("hardware", "torch", "driver"):
+            row[name] = record.environment.get(name)
         rows.append(row)
     return pd.DataFrame(rows)

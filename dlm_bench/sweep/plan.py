@@ -3,6 +3,7 @@
 A plan is made in a worker, with torch, and used in the parent, without torch.
 """
 
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ class Plan(BaseModel):
     environment: of the device, as in records; the hardware may be ANY_HARDWARE.
     gpus: the names of all visible GPUs, if the device is a GPU.
     memory: bytes of the device, or of a worker's limit if less; None if unknown.
+    run: number of the run that is measured by this plan. shuffle: seed of the order of the points;
+        None for the order of the file.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +39,8 @@ class Plan(BaseModel):
     passes: list[float] = []
     gpus: list[str] = []
     memory: int | None = None
+    run: int = 1
+    shuffle: int | None = None
 
     def identities(self) -> list[str]:
         """Return the identity of each point."""
@@ -44,9 +49,8 @@ class Plan(BaseModel):
     def identity_of(self, point: Point) -> str:
         """Return the identity of a point under this sweep's settings and hardware."""
         measuring = self.sweep.measuring.model_dump()
-        return identity(
-            point, measuring, self.environment["hardware"], self.sweep.provenance_of(point)
-        )
+        hardware, origin = self.environment["hardware"], self.sweep.provenance_of(point)
+        return identity(point, measuring, hardware, origin, self.run)
 
     def part(self, indices: Sequence[int]) -> "Plan":
         """Return the plan of some points alone."""
@@ -55,6 +59,22 @@ class Plan(BaseModel):
         work = [self.work[index] for index in indices]
         passes = [self.passes[index] for index in indices] if self.passes else []
         return self.model_copy(update={"sweep": sweep, "work": work, "passes": passes})
+
+    def of_run(self, run: int, shuffle: int | None = None) -> "Plan":
+        """Return the plan of another run, with the points in an order by the seed `shuffle` and the
+        run: models in turn, as each has to be built, and the points of a model in any order."""
+        plan = self.model_copy(update={"run": run, "shuffle": shuffle})
+        if shuffle is None:
+            return plan
+        generator = random.Random(f"{shuffle} {run}")
+        models: dict[ModelKey, list[int]] = {}
+        for index, point in enumerate(self.sweep.points):
+            models.setdefault(model_key(point), []).append(index)
+        groups = list(models.values())
+        generator.shuffle(groups)
+        for group in groups:
+            generator.shuffle(group)
+        return plan.part([index for group in groups for index in group])
 
     def anywhere(self) -> "Plan":
         """Return the same plan for ANY_HARDWARE."""
@@ -69,7 +89,8 @@ class Plan(BaseModel):
             return record.identity
         measuring = self.sweep.measuring.model_dump()
         hardware = record.environment.get("hardware", ANY_HARDWARE)
-        there = identity(record.point, measuring, hardware, self.sweep.provenance_of(record.point))
+        origin = self.sweep.provenance_of(record.point)
+        there = identity(record.point, measuring, hardware, origin, self.run)
         return self.identity_of(record.point) if there == record.identity else ""
 
     def found_in(self, path: str | Path) -> dict[str, Record]:

@@ -24,7 +24,7 @@ class SweepProgress:
     On a terminal: a bar with the time left, the points under way and the last result. Elsewhere: a
     line at the start and at the end of each point.
 
-    workers: measuring at once. budget: seconds for the whole sweep.
+    workers: measuring at once. budget: seconds for the whole sweep. runs: of the sweep.
     """
 
     def __init__(
@@ -33,7 +33,9 @@ class SweepProgress:
         found: Collection[str] = (),
         workers: int = 1,
         budget: float | None = None,
+        runs: int = 1,
     ) -> None:
+        self._run = f"run {plan.run}/{runs}, " if runs > 1 else ""
         self._points = list(
             zip(plan.sweep.points, plan.work, plan.passes or plan.work, strict=True)
         )
@@ -88,7 +90,8 @@ class SweepProgress:
         """Show the result of a point, measured in `seconds`."""
         self._open.discard(index)
         begun = self._running.pop(index, None)
-        position = self._improving or f"{self._count - len(self._open)}/{self._count}"
+        done = f"{self._run}{self._count - len(self._open)}/{self._count}"
+        position = self._improving or done
         point, work, passes = self._points[index]
         if begun is not None:
             self._now = self._names_of_running() or self._now
@@ -104,7 +107,7 @@ class SweepProgress:
             self._say(f"[{position}] {self._last}{left}")
 
     def _position(self) -> str:
-        return f"{self._count - len(self._open) + len(self._running)}/{self._count}"
+        return f"{self._run}{self._count - len(self._open) + len(self._running)}/{self._count}"
 
     def _names_of_running(self) -> str:
         return "; ".join(self._points[index][0].describe() for index in self._running)
@@ -134,7 +137,7 @@ class SweepProgress:
         elapsed = duration(time.monotonic() - self._begun)
         row = Table.grid(padding=(0, 1))
         row.add_row(
-            f"{done}/{self._count}",
+            f"{self._run}{done}/{self._count}",
             ProgressBar(total=self._count, completed=done, width=40),
             f"{elapsed} gone, {self._left()}",
         )

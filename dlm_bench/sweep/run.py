@@ -143,7 +143,10 @@ class Executor:
         point = plan.sweep.points[index]
         record, seconds = self._measure(plan, point, max_seconds)
         record.identity = plan.identity_of(point)
+        record.run = plan.run
         record.settings = asked_of(plan.sweep.measuring.model_dump())
+        if plan.shuffle is not None:
+            record.settings["shuffle"] = plan.shuffle
         if plan.sweep.stand_ins:
             used = [plan.sweep.stand_ins[each] for each in sorted(plan.sweep.stand_ins)]
             record.environment = record.environment | {"kernel_check": "; ".join(used)}
@@ -257,7 +260,7 @@ def _kind_of_error(record: Record) -> str:
 def skipped(plan: Plan, point: Point, why: str) -> Record:
     """Return the record of a point that is not tried, for this reason."""
     record = _failed(plan, point, "skipped", f"not tried: {why}")
-    record.identity = plan.identity_of(point)
+    record.identity, record.run = plan.identity_of(point), plan.run
     return record
 
 

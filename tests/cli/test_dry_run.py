@@ -139,7 +139,7 @@ def test_a_sweep_says_in_one_line_that_most_points_were_contended(
         record.flags = ["contended"] * (index < contended)
         record.environment = {"hardware": "imaginary"}
         records.append(record)
-    assert sweep_results.conclude(plan, records, 3, tmp_path / "r.jsonl") == 0
+    assert sweep_results.conclude([plan], records, 3, tmp_path / "r.jsonl") == 0
     err = capsys.readouterr().err
     assert ("2 of 3 points were contended" in err) == told
     assert len(err.splitlines()) == told

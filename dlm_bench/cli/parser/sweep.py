@@ -72,6 +72,21 @@ def add(subparsers: Commands) -> None:
         "--retry-failed", action="store_true", help="with --resume: measure failed points again"
     )
     parser.add_argument(
+        "--runs",
+        type=int,
+        default=1,
+        metavar="RUNS",
+        help="measure the whole sweep this many times, in fresh workers; figures show the interval "
+        "over runs (default: 1)",
+    )
+    parser.add_argument(
+        "--shuffle",
+        type=int,
+        metavar="SEED",
+        help="measure the points of each model in an order by this seed, another in each run "
+        "(default: the file's order)",
+    )
+    parser.add_argument(
         "--timeout",
         type=partial(seconds_of, "--timeout"),
         metavar="TIME",
