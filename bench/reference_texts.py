@@ -59,6 +59,7 @@ RECORD = {
     "kernels": "implementation of each operation",
     "graphs": "for each role of pass: `captured`, or `eager:` with the reason",
     "telemetry": "hardware sensors during the repeats, below",
+    "output": "the decoded tokens: `digest` of their ids, of `batch` sequences of `length` tokens after `prompt_len`; `masked_left`; `finite` logits ([timing.md](timing.md#does-the-decode-compute-what-it-should))",
     "warmup_seconds": "s; the warmup decodes (sampled: the first unit of each stratum); more than `warmup` where they still got faster",
     "settings": "the settings asked for, where `mode` may be `auto`",
     "flags": "reasons to trust the numbers less, below",

@@ -9,6 +9,7 @@ from dlm_bench.cli.arguments import (
     warn_of_random_acceptance,
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
+from dlm_bench.cost.too_fast import check_not_too_fast
 from dlm_bench.errors import PointError, counted, first_line, is_out_of_memory
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
@@ -55,6 +56,7 @@ def _measure(args: argparse.Namespace) -> int:
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     settings = replace(DEFAULTS, **given)
     record = measure_point(model, sampler, shape, settings)
+    check_not_too_fast(record, sampler)
     # A sweep that asks for the same finds this record when it resumes.
     asked = asdict(settings) | {"kernels": forced}
     if args.checkpoint is not None:  # no sweep asks for that

@@ -16,6 +16,7 @@ from dlm_bench.compare.statistics import (
     compare_times,
     verdict_of,
 )
+from dlm_bench.compare.tokens import other_tokens
 from dlm_bench.compare.verdicts import Comparison, PointVerdict, tokens_of
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.identity import point_key
@@ -210,6 +211,7 @@ def _notes(base: Records, head: Records) -> list[str]:
         failed = len(records) - len(_ok(records))
         if failed:
             notes.append(f"{failed} of {len(records)} runs of {name} failed")
+    notes += filter(None, [other_tokens(base, head)])
     return notes + execution_changes(_ok(base), _ok(head))
 
 

@@ -95,6 +95,9 @@ class Record(BaseModel):
     checkpoint: digest of the weights' file, empty for random weights.
     kernels: implementation of each operation. graphs: for each role of pass `captured`, or the
         reason against a CUDA graph. telemetry: hardware sensors (see timing.telemetry).
+    output: the decoded tokens: `digest` of their ids, of `batch` sequences of `length` tokens after
+        `prompt_len`; `masked_left`; `finite` logits. Of the last timed decode, or in sampled mode
+        of a short decode beside. Empty in older records.
     warmup_seconds: the warmup runs, more than `warmup` where they still got faster.
     settings: those asked for, where "auto" may be a mode; empty in older records.
     flags: reasons to trust the numbers less; nothing is dropped for a flag.
@@ -134,6 +137,7 @@ class Record(BaseModel):
     kernels: dict[str, str] = {}
     graphs: dict[str, str] = {}
     telemetry: dict[str, Any] = {}
+    output: dict[str, Any] = {}
     warmup_seconds: list[Seconds] = []
     settings: dict[str, Any] = {}
     flags: Sequence[Flag | str] = []

@@ -22,6 +22,12 @@ from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
 from dlm_bench.samplers.state import DecodeState
+from dlm_bench.timing.decode_check import (
+    check_passes,
+    check_plan,
+    short_output,
+    whole_output,
+)
 from dlm_bench.timing.environment import environment, origins
 from dlm_bench.timing.exact import Decodes, time_decodes
 from dlm_bench.timing.graphs import Steps
@@ -120,9 +126,11 @@ def measure_point(
     device = model.head.weight.device
     check_graphs(settings.graphs, device.type)
     sampler.check_shape_timed(shape)
+    check_plan(sampler.passes(shape.length, shape.prompt_len), shape)
     reset_peak_memory(device)
-    sampler = sampler.scheduled_for(model, shape, settings.seed)
+    asked, sampler = sampler, sampler.scheduled_for(model, shape, settings.seed)
     state = sampler.prepare_shape(model, shape, settings.seed)
+    check_passes(model, sampler, state)
     steps = Steps(model, sampler, state, settings.graphs)
     record = Record(
         **decode_fields(model, sampler, shape, state.passes),
@@ -137,6 +145,11 @@ def measure_point(
     busy = time_repeats(record, sampler, state, steps, settings, watch)
     record.graphs = steps.report()
     record.peak_memory_bytes = peak_memory(device)
+    record.output = (
+        whole_output(state)
+        if record.mode == "exact"
+        else short_output(model, asked, shape, settings.seed)
+    )
     telemetry = telemetry_of(watch, record, busy if device.type == "cuda" else None)
     record.telemetry = telemetry.model_dump()
     record.flags = flags_of(record.seconds, telemetry)

@@ -9,6 +9,7 @@ from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
 from dlm_bench.compare.ab.rounds import SIDES, ABRun
 from dlm_bench.compare.ab.sides import Side
 from dlm_bench.compare.sequential import MIN_ROUNDS
+from dlm_bench.compare.tokens import other_tokens
 from dlm_bench.compare.verdicts import Comparison, PointVerdict, tokens_of
 from dlm_bench.results.record import Point
 
@@ -95,7 +96,9 @@ def comparison_of(
             base_seconds=_median(run.times.get((0, i))),
             head_seconds=_median(run.times.get((1, i))),
             change=run.test.changes[i],
-            note="; ".join(filter(None, [matched.notes.get(i, ""), _note(run, i)])),
+            note="; ".join(
+                filter(None, [matched.notes.get(i, ""), _tokens(run, point), _note(run, i)])
+            ),
             tokens=tokens_of(record for record in run.records[1] if record.point == point),
         )
         for i, point in enumerate(matched.points)
@@ -118,6 +121,11 @@ def _warnings(run: ABRun) -> list[str]:
         f"the budget had room for {run.rounds} round{'s' * (run.rounds != 1)}, and a verdict "
         f"needs {MIN_ROUNDS}: raise it, or take shorter or fewer points"
     ]
+
+
+def _tokens(run: ABRun, point: Point) -> str:
+    base, head = ([r for r in records if r.point == point] for records in run.records)
+    return other_tokens(base, head)
 
 
 def _median(times: Sequence[float] | None) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from dlm_bench.cost.too_fast import check_not_too_fast
 from dlm_bench.errors import ConfigError, PointError, first_line, is_out_of_memory
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
@@ -75,6 +76,7 @@ class JobServer:
             check_trace(sampler, point)
             shape = DecodeShape(point.length, point.prompt_len, point.batch)
             record = measure_point(model, sampler, shape, measuring.of_a_point())
+            check_not_too_fast(record, sampler)
         except Exception as error:  # the boundary: one point's failure is its own record
             limited = job.memory_limit is not None
             return Failed(failure=failure_of(error, limited, self._kernels))

@@ -1,0 +1,41 @@
+"""A measured decode that is faster than the hardware allows did not compute what was asked for."""
+
+import numpy as np
+
+from dlm_bench.cost.flops import pass_costs, passes_of
+from dlm_bench.cost.hardware import Hardware, sheet_of
+from dlm_bench.cost.roofline import same_precision
+from dlm_bench.errors import ConfigError, PointError
+from dlm_bench.models.own import stated_config
+from dlm_bench.results.record import Record
+from dlm_bench.samplers.sampler import Sampler
+
+CACHED_BYTES = 128e6  # of weights that a GPU may keep in its last-level cache from pass to pass
+MARGIN = 0.9  # of the floor, for what the counts of the cost model round up
+
+
+def check_not_too_fast(record: Record, sampler: Sampler, hardware: Hardware | None = None) -> None:
+    """Raise PointError if the decode of a record is faster than its roofline floor on a GPU with a
+    sheet (see `cost.hardware`), less the bytes that its cache can hold.
+
+    Nothing is said of other machines, other precisions than the sheet's, models without a cost
+    model, and passes that depend on the model.
+    """
+    sheet = hardware or sheet_of(record.environment.get("hardware"))
+    point, mean = record.point, record.mean_seconds
+    if sheet is None or mean is None or not same_precision(point.dtype, sheet):
+        return
+    try:
+        config = stated_config(record.model)
+        sampler.check_fixed()
+        passes = passes_of(sampler, point.length, point.prompt_len)
+        costs = pass_costs(config, sampler, passes, batch=point.batch, dtype=point.dtype)
+    except ConfigError:
+        return
+    read = np.maximum(np.asarray(costs.bytes) - CACHED_BYTES, 0.0)
+    least = float(np.sum(np.maximum(costs.flops / sheet.peak, read / sheet.bandwidth)))
+    if mean < MARGIN * least:
+        raise PointError(
+            f"decode: {mean:.4g} s is faster than {sheet.name} can be, {least:.4g} s by the FLOPs "
+            "and bytes of its passes (dlm-bench cost); some of them were not computed"
+        )

@@ -1,0 +1,53 @@
+"""A decode faster than the hardware allows is an error of the point."""
+
+from dataclasses import asdict
+
+import pytest
+from support.records import make_record
+
+from dlm_bench import build_sampler
+from dlm_bench.cost.hardware import HARDWARE
+from dlm_bench.cost.roofline import decode_floor
+from dlm_bench.cost.too_fast import check_not_too_fast
+from dlm_bench.errors import PointError
+from dlm_bench.models.config import model_config
+
+SAMPLER = build_sampler("full")
+CONFIG = model_config("diffutran", "1.3b")
+FLOOR = decode_floor(CONFIG, SAMPLER, 4096, HARDWARE["h200"])
+
+
+def measured(share, hardware="NVIDIA H200", dtype="bfloat16"):
+    return make_record(
+        "diffutran",
+        length=4096,
+        point={"dtype": dtype, "size": "1.3b"},
+        seconds=[share * FLOOR],
+        model=asdict(CONFIG),
+        environment={"hardware": hardware},
+    )
+
+
+def test_a_decode_faster_than_its_floor_is_refused_with_both_times():
+    with pytest.raises(PointError, match=r"is faster than h200 can be, .* not computed"):
+        check_not_too_fast(measured(0.5), SAMPLER)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        measured(1.1),
+        measured(0.5, hardware="Some CPU, 2 threads"),
+        measured(0.5, dtype="float32"),
+        measured(0.5).model_copy(update={"model": {"backbone": "a plug-in's"}}),
+    ],
+)
+def test_nothing_is_said_of_a_slower_decode_or_where_the_floor_is_not_known(record):
+    check_not_too_fast(record, SAMPLER)
+
+
+def test_weights_that_fit_in_a_cache_have_no_floor_by_the_memory():
+    config = model_config("diffutran", "tiny")
+    floor = decode_floor(config, SAMPLER, 64, HARDWARE["h200"])
+    record = make_record("diffutran", length=64, seconds=[floor / 2], model=asdict(config))
+    check_not_too_fast(record, SAMPLER, HARDWARE["h200"])
