@@ -6,8 +6,9 @@
 
 Each direction is a whole Mamba-2 layer (arXiv 2405.21060) with weights of its own, stacked along a
 leading axis; the autoregressive baseline has the forward one alone. Here is the plain form.
-`bimamba_fused` is the same on a GPU with both directions in each launch: as (6) is a sum, one
-matmul over the two directions side by side projects out of both and adds them.
+`bimamba_small` is the same for a few tokens with both directions in each of PyTorch's calls, and
+`bimamba_fused` on a GPU with both in each launch: as (6) is a sum, one matmul over the two
+directions side by side projects out of both and adds them.
 """
 
 import math
@@ -22,6 +23,7 @@ from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.conv import ConvSequence, causal_conv_silu, conv_tail
 from dlm_bench.kernels.norm import gated_rms_norm
 from dlm_bench.kernels.ssd import ssd_scan
+from dlm_bench.models import bimamba_small as small
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.window import Window
@@ -40,7 +42,7 @@ class Forms(NamedTuple):
     sequence: a whole sequence from zero states, Eq. 4-6.
     refresh: the same, and the states at the edges of a block are kept (Fast-dLLM).
     prefill: the same, and the forward state after the last token is kept.
-    block: up to BLOCK_TOKENS tokens from the cached states.
+    block: up to `few` tokens from the cached states.
     span: more of them.
     token: a token of an autoregressive decode.
     conv: the convolution in a fused form of a whole sequence; None without any.
@@ -53,14 +55,21 @@ class Forms(NamedTuple):
     span: Cached
     token: Cached
     conv: ConvSequence | None = None
+    few: int = small.FEW_TOKENS
 
 
 def choose_forms(kernels: Kernels) -> Forms:
     """Return the forms by a model's kernels."""
     plain, chunked = BiMamba, kernels.ssd != "torch"
     if not chunked and kernels.block_scan == kernels.step == "torch":
-        later = plain._continue
-        return Forms(plain._sequence, plain._refresh, plain._prefill, later, later, later)
+        return Forms(
+            sequence=plain._sequence,
+            refresh=plain._refresh,
+            prefill=plain._prefill,
+            block=small.block,
+            span=plain._continue,
+            token=small.block,
+        )
     from dlm_bench.models import bimamba_fused as fused  # needs Triton
 
     span = fused.continued if chunked else plain._continue
@@ -74,6 +83,7 @@ def choose_forms(kernels: Kernels) -> Forms:
             kernels.step
         ],
         conv=fused.CONVOLUTIONS.get(kernels.conv),
+        few=BLOCK_TOKENS,
     )
 
 
@@ -128,7 +138,7 @@ class BiMamba(nn.Module):
         elif self.directions == 1 and x.shape[1] == 1:
             form = self.forms.token
         else:
-            short = x.shape[1] <= BLOCK_TOKENS
+            short = x.shape[1] <= self.forms.few
             form = self.forms.block if short else self.forms.span
         return form(self, x, window, cache)
 

@@ -1,5 +1,7 @@
 """The caches of the layers between passes."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,12 @@ class MambaCache:
 
     The forward ones belong to the block's start, the reverse ones (None where the reverse scan
     always starts anew, as in a block cache) to the block's end.
+
+    stacked: the states in one tensor, (directions, batch, heads, headdim, d_state).
+    prepared: the mixer's weights as its passes over few tokens read them, from the first of them.
     """
+
+    prepared: Any = None
 
     def __init__(
         self,
@@ -86,9 +93,10 @@ class MambaCache:
         dtype: torch.dtype,
         directions: int,
     ) -> None:
-        state = (batch, config.ssm_heads, config.headdim, config.d_state)
+        state = (directions, batch, config.ssm_heads, config.headdim, config.d_state)
         tail = (batch, config.d_conv - 1, config.d_inner + 2 * config.d_state)
-        self.states = [torch.zeros(state, device=device) for _ in range(directions)]
+        self.stacked = torch.zeros(state, device=device)
+        self.states = list(self.stacked.unbind())
         self.tails = [torch.zeros(tail, device=device, dtype=dtype) for _ in range(directions)]
 
     def reset(self) -> None:
