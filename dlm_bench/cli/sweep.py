@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from dlm_bench.cli.arguments import forced_kernels
+from dlm_bench.cli.arguments import forced_kernels, settings_of
 from dlm_bench.cli.sweep_dry_run import check_budget, dry_run
 from dlm_bench.cli.sweep_results import (
     conclude,
@@ -47,6 +47,7 @@ def sweep(args: argparse.Namespace) -> int:
     slurm = slurm_options(args.slurm)
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
     overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
+    overrides |= {"only": args.only, "settings": settings_of(args.set)}
     if args.kernel_check is not None:
         overrides["kernel_check"] = str(args.kernel_check.absolute())
     args.file = find_sweep(args.file)

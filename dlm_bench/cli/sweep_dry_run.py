@@ -28,7 +28,9 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Print the points, and the predictions asked for."""
     on_slurm = args.launcher == "slurm"
     # The machine that submits may have neither the GPU nor the kernels that the jobs find.
-    here = not on_slurm and has_device(args.file, args.device)
+    here = not on_slurm and has_device(
+        args.file, args.device or overrides["settings"].get("device")
+    )
     sweep = load_sweep(args.file, on_this_machine=here, **overrides)
     # Before anything is printed.
     hardware = None if args.hardware is None else find_hardware(args.hardware)

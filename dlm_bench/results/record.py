@@ -52,6 +52,10 @@ class Point(BaseModel):
         other points are the same to versions without prompts."""
         return self.model_dump(exclude=None if self.prompt_len else {"prompt_len"})
 
+    def facts(self) -> dict[str, Any]:
+        """Return the fields and options by name, for conditions on points."""
+        return self.model_dump(exclude={"options"}) | self.options
+
     def describe(self) -> str:
         """Return a short name for progress lines, e.g. `diffumamba small block-cache p=8 L=4096`,
         without ordinary options.

@@ -1,7 +1,8 @@
 """The points of a sweep's groups: the product of all their lists."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info
 from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
+from dlm_bench.results.where import ALIASES, is_like
 from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_trained_block
 from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
 from dlm_bench.sweep.file import File, Group, as_list
@@ -44,6 +46,7 @@ class Expansion:
     def __init__(self, file: File, base_folder: Path, mistakes: Mistakes) -> None:
         self._file, self._base_folder, self._mistakes = file, base_folder, mistakes
         self.points: list[Point] = []
+        self.impossible: list[str] = []  # the reason against each point that cannot be
         self.traces: dict[str, str] = {}
         self.folders: dict[str, str] = {}
         self.provenance: dict[str, dict[str, str]] = {}
@@ -61,7 +64,9 @@ class Expansion:
         names = itertools.product(group.size or file.size, group.backbone, group.sampler)
         for (size, backbone, name), *values in itertools.product(names, *axes.values()):
             asked = dict(zip(axes, values, strict=True))
-            self._add(number, group, (size, backbone, name), asked)
+            known = {"size": size, "backbone": backbone, "sampler": name} | asked
+            if not excluded(file.exclude, known):
+                self._add(number, group, (size, backbone, name), asked)
 
     def _add(
         self, number: int, group: Group, names: tuple[str, str, str], asked: dict[str, Any]
@@ -85,22 +90,33 @@ class Expansion:
             from dlm_bench.sweep.kernels import check_unmask_kernels  # with torch
 
             checks.append(lambda: check_unmask_kernels(file.kernels))
+        shapes = list(
+            itertools.product(
+                group.batch or file.batch,
+                group.prompt_len or file.prompt_len,
+                group.lengths or file.lengths,
+            )
+        )
         if sampler is not None:
+            if file.skip_impossible and (why := _why_not(lambda: sampler.check_backbone(backbone))):
+                self.impossible += [why] * len(shapes)
+                return
             checks.append(lambda: sampler.check_backbone(backbone))
             checks.append(lambda: self._origin(backbone, info.name, name))
         if self._mistakes.any(checks, *where) or sampler is None:
             return
-        shapes = itertools.product(
-            group.batch or file.batch,
-            group.prompt_len or file.prompt_len,
-            group.lengths or file.lengths,
-        )
+
+        def check(length: int, prompt_len: int) -> None:
+            sampler.check_timed(length, prompt_len)
+            sampler.check_supports(info.name, info.supports, length, prompt_len)
+            info.check_length(length, prompt_len)
 
         def points() -> None:
             for batch, prompt_len, length in shapes:
-                sampler.check_timed(length, prompt_len)
-                sampler.check_supports(info.name, info.supports, length, prompt_len)
-                info.check_length(length, prompt_len)
+                if file.skip_impossible and (why := _why_not(partial(check, length, prompt_len))):
+                    self.impossible.append(why)
+                    continue
+                check(length, prompt_len)
                 point = Point(
                     backbone=info.name,
                     size=size,
@@ -112,7 +128,8 @@ class Expansion:
                     dtype=file.dtype or "",
                     device=file.device,
                 )
-                self.points.append(point)
+                if not excluded(file.exclude, point.facts()):
+                    self.points.append(point)
 
         self._mistakes.check(points, *where)
 
@@ -159,6 +176,29 @@ class Expansion:
         found = provenance(backbone, sampler, self._file.random_weights)
         if found:
             self.provenance[pair_key(called, sampler)] = found
+
+
+def excluded(tables: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> bool:
+    """Decide if a point with these fields, maybe not all of them, is in an `[[exclude]]` table: its
+    field of each key has a value of the key, globs for names."""
+    return any(
+        table
+        and all(
+            (key := ALIASES.get(name, name)) in facts
+            and any(is_like(facts[key], each) for each in as_list(value))
+            for name, value in table.items()
+        )
+        for table in tables
+    )
+
+
+def _why_not(check: Callable[[], object]) -> str:
+    """Return the reason against a point; an empty text if there is none."""
+    try:
+        check()
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _no_option(option: str, sampler: str, allowed: Sequence[str]) -> ConfigError:

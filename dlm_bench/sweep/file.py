@@ -112,6 +112,8 @@ class File(BaseModel):
     random_weights: bool = False
     timeout: Annotated[float, _read(seconds_of), Field(gt=0, allow_inf_nan=False)] | None = None
     memory_limit: Annotated[int, BeforeValidator(_bytes)] | None = None
+    skip_impossible: bool = False
+    exclude: list[dict[str, Any]] = []
     lines: Annotated[list[Group], NonEmpty]
 
 
@@ -149,6 +151,7 @@ def read_file(path: str | Path, overrides: Mapping[str, Any]) -> tuple[File, Mis
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
         content = tomllib.loads(text) | dict(overrides)
+        _override_groups(content, overrides)
     except OSError as error:
         raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -169,6 +172,15 @@ def read_file(path: str | Path, overrides: Mapping[str, Any]) -> tuple[File, Mis
             mistakes.add(f"{', '.join(absent)}: missing; every sweep needs {need}")
         if not isinstance(content.get("lines"), list) or not content["lines"]:
             mistakes.end()
+
+
+def _override_groups(content: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Take the values that are overridden out of all groups, too."""
+    lines = content.get("lines")
+    for table in lines if isinstance(lines, list) else ():
+        for key in overrides.keys() & Group.model_fields.keys():
+            if isinstance(table, dict):
+                table.pop(key, None)
 
 
 def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:

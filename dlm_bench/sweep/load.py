@@ -1,20 +1,23 @@
 """The reading of a sweep file: all points and settings are checked before anything runs."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import ConfigError, counted, did_you_mean
 from dlm_bench.models.backbones import known_config
 from dlm_bench.models.device import Device, check_graphs, default_dtype, find_device, item_bytes
 from dlm_bench.models.own import Config
 from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Graphs, Mode, Point
+from dlm_bench.results.where import ALIASES, check_keys, conditions, holds
 from dlm_bench.sweep.expand import Expansion, pair_key
-from dlm_bench.sweep.file import File, find_sweep, read_file
+from dlm_bench.sweep.file import File, Group, find_sweep, read_file
 from dlm_bench.sweep.kernel_check import Choice, Faults, read_faults
 from dlm_bench.sweep.mistakes import Mistakes
 from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
@@ -105,16 +108,19 @@ def load_sweep(
     memory_limit: str | None = None,
     kernels: Mapping[str, str] | None = None,
     kernel_check: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    only: str | None = None,
     base_folder: str | Path | None = None,
     on_this_machine: bool = True,
 ) -> Sweep:
     """Read and check a sweep file, given by path or by the name of a shipped file.
 
     Arguments override the keys of the file; an item of `kernels` overrides the file's for the same
-    operation. Kernels that failed in the file `kernel_check` are not used (see
-    `kernels.without`). Paths of traces and models are relative to `base_folder`, by default
-    the file's folder. With on_this_machine=False the sweep is only predicted: device, kernels and
-    limits are not checked against this machine.
+    operation. `settings` are values for keys of the file by name, for all groups; `only` has
+    conditions on the points to keep (see `results.where`). Kernels that failed in the file
+    `kernel_check` are not used (see `kernels.without`). Paths of traces and models are relative to
+    `base_folder`, by default the file's folder. With on_this_machine=False the sweep is only
+    predicted: device, kernels and limits are not checked against this machine.
 
     Raises ConfigError with a line for each mistake: place, field, value and allowed values.
     """
@@ -127,6 +133,7 @@ def load_sweep(
     }
     path = find_sweep(path)
     given = {name: value for name, value in overrides.items() if value is not None}
+    given = {**(settings or {}), **given}
     file, mistakes = read_file(path, given)
     file.kernels |= kernels or {}
     faults = None if kernel_check is None else read_faults(kernel_check)
@@ -137,10 +144,18 @@ def load_sweep(
     for number, group in enumerate(file.lines):
         if number not in mistakes.broken:
             expansion.add(number, group)
+    _note_useless_exclusions(file, expansion, mistakes)
     mistakes.end()
+    if expansion.impossible:
+        count = counted(len(expansion.impossible), "point")
+        warnings.warn(
+            f"{count} left out that cannot be (skip_impossible), as {expansion.impossible[0]}",
+            stacklevel=2,
+        )
+    points = list({point_key(point): point for point in expansion.points}.values())
     return Sweep(
         name=file.name,
-        points=list({point_key(point): point for point in expansion.points}.values()),
+        points=_kept(points, only, path),
         measuring=Measuring(
             **file.model_dump(include=set(Measuring.model_fields)), folders=expansion.folders
         ),
@@ -151,6 +166,32 @@ def load_sweep(
         stand_ins=choice.stand_ins,
         left_out=choice.left_out,
     )
+
+
+def _kept(points: list[Point], only: str | None, path: Path) -> list[Point]:
+    """Return the points that meet the conditions. Raises ConfigError if there is none."""
+    kept = points
+    if only is not None:
+        asked = conditions(only, "--only")
+        check_keys(asked, list({key: 0 for point in points for key in point.facts()}), "--only")
+        kept = [point for point in points if holds(asked, point.facts())]
+    if not kept:
+        why = "none is left" if only is None else f"--only: {only!r} matches none"
+        raise ConfigError(f"sweep file {str(path)!r}: {why} of {counted(len(points), 'point')}")
+    return kept
+
+
+def _note_useless_exclusions(file: File, expansion: Expansion, mistakes: Mistakes) -> None:
+    """Note keys of `[[exclude]]` tables that no point has."""
+    known = {*Point.model_fields, *Group.model_fields} - {"options"}
+    known |= {key for group in file.lines for key in group.model_extra or {}}
+    known |= {key for point in expansion.points for key in point.options}
+    for number, table in enumerate(file.exclude):
+        for key in [key for key in table if ALIASES.get(key, key) not in known]:
+            hint = did_you_mean(key, known)
+            mistakes.add(
+                f"exclude[{number}]: {key}: no such field of a point{hint}", "exclude", number, key
+            )
 
 
 def has_device(path: str | Path, device: str | None = None) -> bool:

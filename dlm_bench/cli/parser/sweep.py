@@ -72,6 +72,20 @@ def add(subparsers: Commands) -> None:
         "--retry-failed", action="store_true", help="with --resume: measure failed points again"
     )
     parser.add_argument(
+        "--only",
+        metavar="CONDITIONS",
+        help="measure the points that meet these conditions only, as 'sampler=block-cache "
+        "length>=16384': KEY OP VALUE with = != < <= > >=, globs for names (default: all)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the file for all points, as repeats=10 or lengths=1024,4096; may be "
+        "repeated",
+    )
+    parser.add_argument(
         "--runs",
         type=int,
         default=1,
