@@ -203,9 +203,10 @@ def test_sweeps_of_one_file_at_once_measure_each_point_once(files, options):
     assert sorted(path.parent.iterdir()) == sorted([path, output, path.with_suffix(".workers")])
 
 
-def test_a_sweep_takes_over_the_point_of_one_that_was_killed(files):
+def test_a_sweep_takes_over_the_point_of_one_that_was_killed(files, monkeypatch):
     path, output = files
-    plan = write(path, [("diffutran", quick.SLOW)])
+    monkeypatch.setenv("QUICK_GO", str(go := path.with_suffix(".go")))
+    plan = write(path, [("diffutran", quick.WAITING)])
     first = quick_sweep(path, output)
     assert "started" in first.stderr.readline()
     assert output.with_name("r.jsonl.claims").exists()
@@ -214,6 +215,7 @@ def test_a_sweep_takes_over_the_point_of_one_that_was_killed(files):
     assert not output.exists()
     first.kill()
     first.communicate()
+    go.touch()
     code, out, _ = finish(second)
     assert code == 0
     assert "1 record appended" in out
