@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 FAST := not slow and not slurm and not browser and not interpreter and not gpu
 REST := (slow or slurm or browser) and not interpreter and not gpu
 
-.PHONY: demo test test-rest test-all lint clean
+.PHONY: demo test test-rest test-all lint compile clean
 
 # The demo: every backbone and sampler, on a GPU if there is one; a table, the figures, a report.
 demo: .venv/installed
@@ -32,6 +32,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Every Triton kernel for sm_90, without a GPU; CI's tests compile the project's own.
+compile: .venv/installed
+	TRITON_CACHE_DIR=$${TRITON_CACHE_DIR:-$$(mktemp -d)} $(BIN)/python bench/precompile.py
 
 # mamba-ssm without its compiled part, whose kernels nothing here uses, and without its pins.
 # pip, not uv: on machines without a GPU its index may offer the small CPU build of the same torch.

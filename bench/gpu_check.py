@@ -196,7 +196,7 @@ def keep_cache(cache: Path, output: Path) -> None:
 
 def figures(output: Path) -> int:
     """Draw the figures of a run's records, and print how far its passes are from the floor."""
-    command = [sys.executable, "-m", "dlm_bench.cli", "plot", str(output / RECORDS)]
+    command = [sys.executable, "-m", "dlm_bench", "plot", str(output / RECORDS)]
     command += ["--output", str(output / "figures")]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     command = [sys.executable, str(BENCH / "pass_floors.py"), str(output / RECORDS)]

@@ -3,11 +3,12 @@ what was recorded stays, the next ones run, and the summary names the reason."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import gpu_check
@@ -15,6 +16,8 @@ import pytest
 import stages
 from rows import append, rows_of
 from stages import Check, Stage, last_line, statuses
+
+from dlm_bench.cost.hardware import Hardware
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.process
@@ -275,3 +278,12 @@ def test_every_stage_s_command_is_one_that_its_script_takes(tmp_path):
             parsers[name].parse_args(command[1:])
             seen.add(name)
     assert seen == set(parsers)
+
+
+def test_figures_and_floors_of_a_run_are_made_afterwards(tmp_path, capfd):
+    shutil.copy(gpu_check.ROOT / "results" / "cpu" / "quick.jsonl", tmp_path / gpu_check.RECORDS)
+    sheet = Hardware("a test", 1e12, 1e11, 1e11, source="made up", dtype="float32")
+    (tmp_path / "ceilings.json").write_text(json.dumps(asdict(sheet)))
+    assert gpu_check.main([str(tmp_path), "--figures"]) == 0
+    assert (tmp_path / "figures" / "throughput.pdf").stat().st_size > 5000
+    assert "x_floor" in capfd.readouterr().out
