@@ -14,6 +14,7 @@ from dlm_bench.cli import main
 from dlm_bench.models.cache import Window
 from dlm_bench.plugins import entry_points
 from dlm_bench.sweep.planning import make_plan
+from dlm_bench.testing import check_decode, check_model
 
 pytestmark = pytest.mark.process
 
@@ -184,6 +185,14 @@ def test_a_packages_backbone_decodes_every_token(sampler, options, prompt_len):
     assert tokens.shape == (2, 50)
     assert ((tokens >= 0) & (tokens < model.config.mask_id)).all()
     assert len(tokens.unique()) > 2, "an untrained network that decodes next to nothing"
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_checks_for_authors_hold_of_the_example():
+    model = build_model("aft", "tiny")
+    check_model(model)
+    check_decode(model, build_sampler("taper"))
+    check_decode(build_model("diffumamba", "tiny"), build_sampler("taper"))
 
 
 @pytest.mark.usefixtures("installed")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dlm_bench.cli.parser import (
     ab,
+    check,
     compare,
     cost,
     env,
@@ -37,6 +38,7 @@ examples:
   dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex
   dlm-bench compare results/main.jsonl results/change.jsonl --format markdown
   dlm-bench ab --base origin/main ci --budget 5m
+  dlm-bench check diffumamba block-cache --size tiny
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
   dlm-bench cost --sweep paper --hardware h100-sxm
 
@@ -94,7 +96,21 @@ def build_parser() -> Parser:
         help="print the completion script of bash, zsh or tcsh (see docs/install.md)",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for module in (run, sweep, trace, fit, plot, table, report, compare, ab, cost, env, list_names):
+    for module in (
+        run,
+        sweep,
+        trace,
+        fit,
+        plot,
+        table,
+        report,
+        compare,
+        ab,
+        cost,
+        check,
+        env,
+        list_names,
+    ):
         module.add(subparsers)
     parser.set_defaults(command=None, parser=parser)
     return parser
