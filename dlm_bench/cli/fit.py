@@ -7,14 +7,15 @@ import pandas
 from dlm_bench.analysis import tables
 from dlm_bench.cli.terminal import print_table
 from dlm_bench.errors import ResultsError
+from dlm_bench.results.selection import selected
 from dlm_bench.results.series import check_sampler, labelled, series_of
-from dlm_bench.results.store import load_results
+from dlm_bench.results.store import frame_of
 from dlm_bench.results.table import Table
 
 
 def fit(args: argparse.Namespace) -> int:
     """Fit the latency law to each series of the results and print the coefficients."""
-    print_table(fit_table(load_results(*args.results), args.sampler))
+    print_table(fit_table(frame_of(selected(args.results, args.label, args.where)), args.sampler))
     return 0
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, ResultsError, unknown
 from dlm_bench.figures import FIGURES, NAMES, NotDrawnWarning, save
+from dlm_bench.results.selection import selected
 from dlm_bench.results.series import check_sampler
-from dlm_bench.results.store import load_results
+from dlm_bench.results.store import frame_of
 
 
 def plot(args: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def _plot(args: argparse.Namespace) -> int:
     taken = {name: inspect.signature(draw).parameters for name, draw in chosen.items()}
     options = _options(args, {option for parameters in taken.values() for option in parameters})
     takers = [[name for name in chosen if option in taken[name]] for option in options]
-    frame = load_results(*args.results)
+    frame = frame_of(selected(args.results, args.label, args.where))
     check_sampler(frame, args.sampler)
     problems, drawn = [], False
     for name, draw in chosen.items():

@@ -5,18 +5,17 @@ import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from dlm_bench.report import build_report
 from dlm_bench.results.files import write_file
 from dlm_bench.results.record import Record
-from dlm_bench.results.store import read_records
+from dlm_bench.results.selection import selected
 
 
 def report(args: argparse.Namespace) -> int:
     """Write the report of the results and print the path."""
     with _no_collector():
-        records, skipped = _read(args.results)
+        records, skipped = _read(args)
         page = build_report(records, [str(path) for path in args.results], skipped)
     write_file(args.output, page, "report")
     print(args.output)
@@ -36,11 +35,11 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read(paths: list[Path]) -> tuple[list[Record], list[str]]:
+def _read(args: argparse.Namespace) -> tuple[list[Record], list[str]]:
     """Return the records of the files, and the warnings about other lines after showing these."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        records = [record for path in paths for record in read_records(path)]
+        records = selected(args.results, args.label, args.where)
     for each in caught:
         warnings.warn(each.message, stacklevel=2)
     return records, [str(each.message) for each in caught]

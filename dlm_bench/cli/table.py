@@ -8,8 +8,9 @@ from dlm_bench.cli.fit import fit_table
 from dlm_bench.cli.parser.table import TABLES
 from dlm_bench.cli.terminal import print_table
 from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.results.selection import selected
 from dlm_bench.results.series import labelled, series_of
-from dlm_bench.results.store import load_results
+from dlm_bench.results.store import frame_of
 from dlm_bench.results.table import FORMATS, Table
 
 
@@ -28,7 +29,7 @@ def _table(args: argparse.Namespace, at: list[int]) -> Table:
         raise ConfigError(f"--reference: is not allowed with table {args.table}")
     if at and args.table == "fit":
         raise ConfigError("--at: is not allowed with table fit; a law needs all lengths")
-    frame = load_results(*args.results)
+    frame = frame_of(selected(args.results, args.label, args.where))
     if args.table == "batch":
         return tables.batch_table(frame, at)
     if args.table == "fit":

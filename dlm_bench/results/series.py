@@ -160,7 +160,7 @@ def _labelled(series: Series, among: list[Series], hidden: Iterable[str]) -> Ser
     same = [other for other in among if other.sampler == series.sampler]
     shown = set()
     for name in series.settings.keys() - set(hidden):
-        others = among if name in SETTINGS else same
+        others = among if name in (*SETTINGS, "file") else same
         # Commit costs up to half of all passes more: never silent.
         if name == "commit" or len({other.settings.get(name) for other in others}) > 1:
             shown.add(name)
@@ -178,7 +178,7 @@ def _labelled(series: Series, among: list[Series], hidden: Iterable[str]) -> Ser
 
 def setting_text(name: str, value: Any) -> str:
     """Write a setting for a label: p=8, cache=dual, 1.3b, bfloat16."""
-    if name in ("size", "dtype", "device", "hardware"):
+    if name in ("size", "dtype", "device", "hardware", "file"):
         return str(value)
     if name in ("torch", "driver"):
         return f"{name} {value}"

@@ -9,7 +9,7 @@ from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import folded, plain
 from dlm_bench.streams import shown as shown_text
 
-FORMATS = ("text", "markdown", "latex", "csv")
+FORMATS = ("text", "markdown", "latex", "csv", "tidy")
 MISSING = "-"  # the cell of what is not in the records
 
 _LATEX = str.maketrans(
@@ -62,11 +62,13 @@ class Table:
     def render(self, form: str, width: int | None = None) -> str:
         """Return the table in a format of FORMATS without the notes, as text no wider than `width`.
 
-        CSV has full numbers, a column for each bound, and empty cells for missing values. LaTeX has
-        heading and legend as the caption.
+        CSV has full numbers, a column for each bound, and empty cells for missing values; tidy CSV
+        a line for each number. LaTeX has heading and legend as the caption.
         """
         if form == "csv":
             return _csv(self.titles, self.rows)
+        if form == "tidy":
+            return _tidy(self.titles, self.rows)
         titles, *rows = (
             [escape(shown(cell), form) for cell in row] for row in (self.titles, *self.rows)
         )
@@ -148,6 +150,26 @@ def _csv(titles: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
     return text.getvalue().rstrip("\n")
+
+
+def _tidy(titles: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> str:
+    """Return a line for each number: the words of the row, the title of the column, the value."""
+    words = [place for place in range(len(titles)) if _is_words(place, rows)]
+    lines = [[*(plain(_plain(titles[each])) for each in words), "column", "value", "low", "high"]]
+    for row in rows:
+        for title, cell in zip(titles, row, strict=True):
+            if isinstance(cell, Number):
+                ends = ("" if end is None else _digits(end) for end in (cell.low, cell.high))
+                named = [plain(_plain(row[each])) for each in words]
+                lines.append([*named, plain(_plain(title)), _digits(cell.value), *ends])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().rstrip("\n")
+
+
+def _is_words(place: int, rows: Sequence[Sequence[Cell]]) -> bool:
+    """Recognise a column of words alone."""
+    return not any(isinstance(row[place], Number) or row[place] == MISSING for row in rows)
 
 
 def _plain(cell: Cell) -> str:

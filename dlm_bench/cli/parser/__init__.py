@@ -12,10 +12,12 @@ from dlm_bench.cli.parser import (
     compare,
     cost,
     env,
+    export,
     fit,
     plot,
     report,
     run,
+    stats,
     sweep,
     table,
     trace,
@@ -36,6 +38,7 @@ examples:
   dlm-bench fit results/quick.jsonl --sampler full
   dlm-bench report results/quick.jsonl --output report.html
   dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex
+  dlm-bench export results/quick.jsonl --format sqlite --output quick.db
   dlm-bench compare results/main.jsonl results/change.jsonl --format markdown
   dlm-bench ab --base origin/main ci --budget 5m
   dlm-bench check diffumamba block-cache --size tiny
@@ -96,21 +99,8 @@ def build_parser() -> Parser:
         help="print the completion script of bash, zsh or tcsh (see docs/install.md)",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for module in (
-        run,
-        sweep,
-        trace,
-        fit,
-        plot,
-        table,
-        report,
-        compare,
-        ab,
-        cost,
-        check,
-        env,
-        list_names,
-    ):
+    reading = (fit, plot, table, stats, report, export)
+    for module in (run, sweep, trace, *reading, compare, ab, cost, check, env, list_names):
         module.add(subparsers)
     parser.set_defaults(command=None, parser=parser)
     return parser

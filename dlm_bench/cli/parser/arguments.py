@@ -113,9 +113,32 @@ def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """Add the results files to read."""
+    """Add the results files to read, and the choice of their records."""
     parser.add_argument(
         "results", nargs="+", type=Path, metavar="RESULTS.jsonl", help="read these results files"
+    )
+    parser.add_argument(
+        "--where",
+        metavar="CONDITIONS",
+        help="take the records that meet these conditions only, as 'length>=4096 backbone=diffu*': "
+        "KEY OP VALUE with = != < <= > >=, globs for names (default: all)",
+    )
+    parser.add_argument(
+        "--label",
+        metavar="NAME[,NAME...]",
+        help="name each file, as before,after, and show the files as series of their own (default: "
+        "records of all files together)",
+    )
+
+
+def add_table_format(parser: argparse.ArgumentParser) -> None:
+    """Add the format of a table."""
+    parser.add_argument(
+        "--format",
+        default="text",
+        metavar="text|markdown|latex|csv|tidy",
+        help="print the table in this format; latex uses booktabs, tidy is CSV with a line a "
+        "number (default: text)",
     )
 
 

@@ -1,6 +1,6 @@
 """Arguments of `table`."""
 
-from dlm_bench.cli.parser.arguments import add_results
+from dlm_bench.cli.parser.arguments import add_results, add_table_format
 from dlm_bench.cli.parser.base import Commands, add_command
 
 TABLES = ("speedup", "throughput", "batch", "fit")
@@ -31,9 +31,4 @@ def add(subparsers: Commands) -> None:
         metavar="BACKBONE",
         help="speedup: divide by the throughput of this backbone (default: diffutran)",
     )
-    parser.add_argument(
-        "--format",
-        default="text",
-        metavar="text|markdown|latex|csv",
-        help="print the table in this format; latex uses booktabs (default: text)",
-    )
+    add_table_format(parser)
