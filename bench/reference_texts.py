@@ -99,12 +99,14 @@ TELEMETRY = {
     "temperature_celsius": "°C; min, median, max",
     "utilisation_percent": "%; min, median, max",
     "throttle_reasons": "reasons for lower clocks, by NVML's names; on a CPU `core_thermal`, `package_thermal`",
-    "throttled_share": "share of samples with clocks held down by heat, power or the board; on a CPU 0 or 1",
+    "throttled_share": "share of samples of a GPU under load with a clock below 95 % of the highest, unless the user set it; on a CPU 0 or 1",
     "energy_joules": "J; all repeats, the whole GPU or all CPU packages ([timing.md](timing.md#telemetry))",
     "tokens_per_joule": "tokens of all repeats per joule",
     "load_1min": "load average of the host",
     "other_busy_cpus": "mean number of this process's CPUs busy with other work",
     "waiting_threads": "mean number of this process's threads that were ready and had no CPU, hypervisor included",
+    "other_gpu_percent": "%; share of the SMs' time that other processes took, where NVML tells",
+    "gpu_state": "power limits (W), highest and application clocks (MHz), persistence, ECC, MIG, number of processes with CUDA; as `dlm-bench env` shows",
 }
 COLUMNS = {
     "hardware": "name of the hardware, from `environment`",
@@ -128,8 +130,8 @@ STATUSES = {
     "time, two points of the series had the same error, or a kernel failed its check",
 }
 FLAGS = {
-    "throttled": "NVML names a power cap, a thermal or another slowdown in 5 % of the samples; or a CPU's thermal counter moved",
+    "throttled": "5 % of a GPU's samples under load have an SM clock below 95 % of the highest (without known clocks: a thermal or board slowdown named by NVML); or a CPU's thermal counter moved",
     "drifting": "the Theil-Sen slope over the repeats is more than 1 % from first to last, with a chance under 2 % by the Mann-Kendall test",
     "outliers": "a repeat has a modified z-score (median absolute deviation) above 3.5 + 20/n and is 5 % off the median",
-    "contended": "on a CPU: more than 0.05 threads of the process waited for a CPU on average",
+    "contended": "other processes took more than 5 % of a GPU's SMs; on a CPU: more than 0.05 threads of the process waited for a CPU on average",
 }

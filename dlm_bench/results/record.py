@@ -105,10 +105,10 @@ class Record(BaseModel):
     warmup_seconds: the warmup runs, more than `warmup` where they still got faster.
     settings: those asked for, where "auto" may be a mode; empty in older records.
     flags: reasons to trust the numbers less; nothing is dropped for a flag.
-        throttled: heat, power or the board held the clocks down during the repeats.
+        throttled: the clock was held down during the repeats, against the highest of a GPU.
         drifting: repeats get slower, or faster, by more than they scatter.
         outliers: some repeats lie far from the others.
-        contended: the threads of a CPU run had to wait for a CPU.
+        contended: the threads of a CPU run had to wait for a CPU, or others used the GPU.
 
     Fields and flags of a newer version are kept.
     """

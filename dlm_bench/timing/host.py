@@ -5,8 +5,10 @@ Every path is below `root`, for tests with a tree of their own.
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from dlm_bench.timing.telemetry import Reading
 
@@ -35,6 +37,7 @@ class HostSource:
 
     name = "host"
     energy_update = 0.001
+    state: Mapping[str, Any] = MappingProxyType({})  # a CPU tells none
 
     def __init__(self, root: Path = Path("/"), cpus: Collection[int] | None = None) -> None:
         self._cpus = sorted(usable_cpus() if cpus is None else cpus)

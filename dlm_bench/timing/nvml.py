@@ -3,11 +3,13 @@
 import importlib
 import math
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.timing.telemetry import Reading
+from dlm_bench.timing.gpu_state import gpu_state, others_percent
+from dlm_bench.timing.telemetry import SLOWDOWNS, Reading
 
 REASONS = {  # bits of nvmlDeviceGetCurrentClocksEventReasons
     0x1: "gpu_idle",
@@ -23,6 +25,7 @@ REASONS = {  # bits of nvmlDeviceGetCurrentClocksEventReasons
 
 _MODULE = Path("/proc/driver/nvidia/version")
 MIG_SLICE = "a MIG slice has no sensors"
+SLOW_CLOCK = 0.95  # of the highest clock: a GPU under load below it is held down
 UNKNOWN = 2**32 - 1  # NVML_VALUE_NOT_AVAILABLE, of 32 bits
 
 
@@ -51,6 +54,8 @@ class NvmlSource:
         self._reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or getattr(
             nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None
         )
+        self.state: Mapping[str, Any] = gpu_state(nvml, handle)
+        self._since = 0
 
     def has_sensors(self) -> bool:
         return True
@@ -63,7 +68,20 @@ class NvmlSource:
                 del self._readers[name]
             else:
                 values[name] = value
-        return Reading(values, self._throttling())
+        reasons = self._throttling()
+        return Reading(values, reasons, slow=self._is_slow(values.get("sm_clock_mhz"), reasons))
+
+    def _is_slow(self, clock: float | None, reasons: frozenset[str]) -> bool | None:
+        """Tell if the SM clock is held down, against the highest of the board: a power cap alone
+        says nothing, as passes bound by memory may lose nothing to it. Clocks of an idle GPU, and
+        clocks that the user set, are not held down. None where clocks are not told."""
+        highest = self.state.get("sm_clock_max_mhz")
+        if clock is None or not highest:
+            return None
+        capped = reasons & (SLOWDOWNS | {"sw_power_cap"})
+        if "gpu_idle" in reasons or ("applications_clocks_setting" in reasons and not capped):
+            return False
+        return bool(clock < SLOW_CLOCK * highest)
 
     def _throttling(self) -> frozenset[str]:
         if self._reasons is None:
@@ -81,10 +99,11 @@ class NvmlSource:
         return _asked(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3)
 
     def begin(self) -> None:
-        pass
+        self._since = int(time.time() * 1e6)
 
     def end(self, seconds: float) -> Reading:
-        return Reading()
+        others = others_percent(self._nvml, self._handle, self._since)
+        return Reading({} if others is None else {"other_gpu_percent": others})
 
 
 def nvml_source(properties: Any, nvml: Any = None) -> NvmlSource | str:

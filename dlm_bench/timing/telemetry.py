@@ -6,12 +6,15 @@ only before and after the timed region.
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
+
+from dlm_bench.timing.gpu_state import OTHERS_PERCENT
 
 INTERVAL = 0.1  # seconds between samples
 FIRST = 0.01  # seconds to the first one: before that a GPU still shows the pause before the run
@@ -25,8 +28,8 @@ THROTTLED = 0.05  # share of samples; of fewer than twenty, any one
 WAITING = 0.05  # threads; that much of the run may have gone to waiting for a CPU
 
 # What holds clocks down, of NVML's reasons and the kernel's; the others are settings, or idleness.
+# A power cap alone says nothing: a GPU's clocks are judged by themselves (Reading.slow).
 SLOWDOWNS = {
-    "sw_power_cap",
     "hw_slowdown",
     "sw_thermal_slowdown",
     "hw_thermal_slowdown",
@@ -54,14 +57,17 @@ class Telemetry(BaseModel):
     region_seconds: the wall time of the timed region, the gaps between the repeats included.
     throttle_reasons: all reasons that held the clocks down, or set them, at any time in the region,
         by NVML's names in snake case; on a CPU "core_thermal" and "package_thermal".
-    throttled_share: share of the samples in which heat, power or the board held the clocks down; on
-        a CPU, whose counters tell no more, 0 or 1.
+    throttled_share: share of the samples in which the clock of a GPU under load was below 95 % of
+        its highest, other than by a setting; on a CPU, whose counters tell no more, 0 or 1.
     energy_joules: energy of all repeats' decodes, the mean power over the region times their
         seconds: of the whole GPU, or of the CPU packages with all that ran on them.
     load_1min, other_busy_cpus: the host's load average, and the mean number of this process's CPUs
         that were busy with anything else.
     waiting_threads: the mean number of this process's threads that were ready to run without a CPU,
         plus the mean number of CPUs taken by a hypervisor.
+    other_gpu_percent: the mean share of the SMs' time that other processes took on a GPU.
+    gpu_state: power limits, highest and set clocks, persistence, ECC, MIG and compute processes of
+        a GPU, as far as told.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,6 +89,8 @@ class Telemetry(BaseModel):
     load_1min: float | None = None
     other_busy_cpus: float | None = None
     waiting_threads: float | None = None
+    other_gpu_percent: float | None = None
+    gpu_state: dict[str, Any] = {}
 
     @property
     def throttled(self) -> bool:
@@ -91,21 +99,28 @@ class Telemetry(BaseModel):
 
     @property
     def contended(self) -> bool:
-        """True if the threads of a CPU run waited for a CPU for a part that counts.
+        """True if the threads of a CPU run waited for a CPU for a part that counts, or if other
+        processes took a part of a GPU that counts.
 
         The kernel tells how long each thread was ready and not running. This wait slows a run down,
         whoever takes the CPU. Other signs mislead: a load average counts this process too, busy
         CPUs may be spare, and threads have little CPU time also when they wait for each other.
         """
+        if self.source == "nvml":
+            return (self.other_gpu_percent or 0.0) > OTHERS_PERCENT
         return self.source == "host" and (self.waiting_threads or 0.0) > WAITING
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Values by the names of Telemetry's fields, and the reasons of throttled clocks."""
+    """Values by the names of Telemetry's fields, and the reasons of throttled clocks.
+
+    slow: the clock of a sample is held down; None where the reasons alone can say.
+    """
 
     values: dict[str, float] = field(default_factory=dict)
     reasons: frozenset[str] = frozenset()
+    slow: bool | None = None
 
 
 class Source(Protocol):
@@ -113,6 +128,7 @@ class Source(Protocol):
 
     name: str
     energy_update: float  # seconds between updates of the energy counter
+    state: Mapping[str, Any]  # settings of the device
 
     def has_sensors(self) -> bool:
         """Tell if there is anything to sample."""
@@ -144,6 +160,10 @@ class Watch:
         self._gave_up = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def state(self) -> tuple[Mapping[str, Any], str]:
+        """Return the settings of the device, and the reason where there are no sensors."""
+        return ({} if self._source is None else self._source.state), self._note or ""
 
     def __enter__(self) -> "Watch":
         source = self._source
@@ -201,7 +221,10 @@ class Watch:
         names = {name for sample in self._samples for name in sample.values}
         ranges = {name: self._range(name) for name in names}
         every = [*self._samples, self._counters]
-        slow = [bool(sample.reasons & SLOWDOWNS) for sample in self._samples]
+        slow = [
+            bool(sample.reasons & SLOWDOWNS) if sample.slow is None else sample.slow
+            for sample in self._samples
+        ]
         slowed = fmean(slow) if slow else None
         if self._counters.reasons & SLOWDOWNS:
             slowed = 1.0
@@ -219,6 +242,7 @@ class Watch:
             throttled_share=slowed,
             energy_joules=energy,
             tokens_per_joule=len(seconds) * tokens / energy if energy else None,
+            gpu_state=dict(self._source.state),
             **ranges,  # type: ignore[arg-type]
             **self._counters.values,  # type: ignore[arg-type]
         )

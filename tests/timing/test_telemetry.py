@@ -19,6 +19,7 @@ class Source:
     energy_update = 0.0
 
     def __init__(self, *samples, joules=(), end=None, cost=0.0):
+        self.state = {}
         self.samples, self.energies = list(samples), list(joules)
         self.counters, self.cost, self.threads = end or Reading(), cost, []
 
@@ -167,14 +168,32 @@ def test_a_few_samples_of_power_give_no_energy(monkeypatch):
 
 
 def test_a_share_of_throttled_samples_counts_and_a_single_one_of_many_does_not():
-    slow, free = Reading(reasons=frozenset({"sw_power_cap"})), Reading()
+    slow, free = Reading(reasons=frozenset({"hw_thermal_slowdown"})), Reading()
     often = watched(Source(slow))
     assert often.throttled_share == 1
     assert often.throttled
     once = watched(Source(slow, free), samples=30)
-    assert once.throttle_reasons == ["sw_power_cap"]
+    assert once.throttle_reasons == ["hw_thermal_slowdown"]
     assert 0 < once.throttled_share < 0.05
     assert not once.throttled
+
+
+def test_a_power_cap_alone_is_told_and_holds_no_clock_down():
+    told = watched(Source(Reading(reasons=frozenset({"sw_power_cap"}))))
+    assert told.throttle_reasons == ["sw_power_cap"]
+    assert not told.throttled
+
+
+def test_a_clock_that_is_judged_by_itself_counts_whatever_the_reasons():
+    assert watched(Source(Reading(slow=True))).throttled
+    capped = frozenset({"hw_thermal_slowdown"})
+    assert not watched(Source(Reading(reasons=capped, slow=False))).throttled
+
+
+def test_other_processes_contend_for_a_gpu_where_they_take_a_part_that_counts():
+    assert Telemetry(source="nvml", other_gpu_percent=30.0).contended
+    assert not Telemetry(source="nvml", other_gpu_percent=1.0).contended
+    assert not Telemetry(source="nvml").contended
 
 
 def test_idleness_and_settings_are_told_but_hold_no_clock_down():
