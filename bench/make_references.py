@@ -253,6 +253,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "point fields": lambda: fields_of(Point, texts.POINT, "POINT"),
     "pass fields": lambda: fields_of(PassTiming, texts.PASS, "PASS"),
     "telemetry fields": lambda: fields_of(Telemetry, texts.TELEMETRY, "TELEMETRY"),
+    "computed fields": lambda: rows_of(
+        texts.COMPUTED, Record.model_computed_fields, "COMPUTED", "field"
+    ),
     "columns": lambda: rows_of(
         texts.COLUMNS, sorted({*_MEASURED, "hardware", "torch", "driver"}), "COLUMNS", "column"
     ),

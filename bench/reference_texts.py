@@ -52,8 +52,8 @@ RECORD = {
     "prefill_seconds": "s; time of the prefill pass of each repeat; empty without a prefill",
     "first_block_seconds": "s; time to the first block (first token of `ar`) of each repeat, prefill included",
     "passes": "sampled: the timed passes, below",
-    "error_estimate": "sampled: relative error of the mean, 95 %, of three rounds or more "
-    "([timing.md](timing.md#sampled-timing))",
+    "error_estimate": "half the 95 % interval of the mean, relative to it, of three repeats or "
+    "rounds or more ([timing.md](timing.md#stopping)); exact records of before have none",
     "peak_memory_bytes": "bytes; torch's peak on a GPU, the process's peak on a CPU",
     "parameters": "number of parameters",
     "model": "configuration of the model: layers, widths, heads, vocabulary, ...",
@@ -108,18 +108,25 @@ TELEMETRY = {
     "other_gpu_percent": "%; share of the SMs' time that other processes took, where NVML tells",
     "gpu_state": "power limits (W), highest and application clocks (MHz), persistence, ECC, MIG, number of processes with CUDA; as `dlm-bench env` shows",
 }
+COMPUTED = {
+    "mean_seconds": "s; mean of `seconds`",
+    "stddev_seconds": "s; standard deviation of `seconds`; null of a single repeat",
+    "tokens_per_second": "`timed_tokens` / `mean_seconds`",
+    "interval_95": "ends of the 95 % interval of `tokens_per_second`: divided and multiplied by 1 + "
+    "the relative error; null where no error is known, as of fewer than three repeats",
+    "ms_per_pass": "ms; `mean_seconds` / `nfe`",
+}
+
 COLUMNS = {
     "hardware": "name of the hardware, from `environment`",
     "torch": "version of torch, from `environment`",
     "driver": "version of the GPU's driver, from `environment`",
-    "mean_seconds": "s; mean of `seconds`",
     "mean_prefill_seconds": "s; mean of `prefill_seconds`",
     "mean_first_block_seconds": "s; mean of `first_block_seconds`",
-    "ms_per_pass": "ms; `mean_seconds` / `nfe`",
+    **COMPUTED,
     "nfe_per_token": "passes per token of a sequence, commits included",
     "timed_tokens": "as the field; filled in for older records",
     "tokens_per_pass": "tokens of a sequence per pass with unmasking",
-    "tokens_per_second": "`timed_tokens` / `mean_seconds`",
 }
 STATUSES = {
     "ok": "measured",

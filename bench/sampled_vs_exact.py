@@ -27,12 +27,13 @@ import torch
 import dlm_bench
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.language_model import LanguageModel
+from dlm_bench.results.interval import relative_error
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.exact import time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.measure import point_of
-from dlm_bench.timing.precision import ANY_ERROR, relative_error
+from dlm_bench.timing.precision import ANY_ERROR
 from dlm_bench.timing.sampled import estimate
 
 VARIANTS = [
@@ -112,7 +113,7 @@ def take_turns(model: LanguageModel, sampler: Sampler, length: int, seconds: flo
         walls.append(time.perf_counter() - start)
         rounds += found.seconds
         interpolated.append(found.interpolated)
-    stated = relative_error(np.array(rounds), fmean(interpolated))
+    stated = relative_error(rounds, fmean(interpolated))
     point = point_of(model, sampler, DecodeShape(length)).describe()
     return Outcome(
         point, fmean(decodes), fmean(rounds), stated, len(decodes), len(rounds), fmean(walls)

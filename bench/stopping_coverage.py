@@ -14,11 +14,13 @@ over.
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dlm_bench.timing.precision import Stopping, half_interval, relative_error
+from dlm_bench.results.interval import half_interval, relative_error
+from dlm_bench.timing.precision import Stopping
 
 FOLLOWS = (0.0, 0.3, 0.6, 0.9)
 FIRST = (2, 5, 10)
@@ -39,7 +41,7 @@ class Cell:
 class Plain(Stopping):
     """The rule before: the plain interval decides."""
 
-    def look(self, totals: np.ndarray, interpolated: float = 0.0) -> bool:
+    def look(self, totals: Sequence[float], interpolated: float = 0.0) -> bool:
         super().look(totals, interpolated)
         self.error = relative_error(totals, interpolated)
         return self.error is not None and self.error <= self.tolerance

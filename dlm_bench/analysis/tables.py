@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dlm_bench.analysis.crossover import AR, Overtaking, overtakings
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.analysis.speedup import REFERENCE, speedups
@@ -15,13 +13,12 @@ from dlm_bench.results.series import (
     BACKBONE_NAMES,
     Series,
     Spread,
+    error_of,
     labelled,
     series_of,
     shared_settings,
-    time_bounds,
 )
 from dlm_bench.results.table import MISSING, Number, Table
-from dlm_bench.timing.precision import relative_error
 
 if TYPE_CHECKING:
     import pandas
@@ -36,7 +33,7 @@ _UNITS = {
 
 def throughput_table(drawn: Sequence[Series], at: Sequence[int] = ()) -> Table:
     """Return tokens per second: a row a labelled line, a column a length (all, or `at`), bounded by
-    the slowest and the fastest repeat.
+    the 95 % interval.
 
     A length of `at` without records is left out and noted; raises ResultsError if none is left.
     """
@@ -57,8 +54,7 @@ def speedup_table(
     reference: str = REFERENCE,
 ) -> Table:
     """Return the speed-up over the reference backbone under the same sampler: a row a labelled
-    line, a column a length, bounded by the slowest repeat over the reference's fastest and the
-    reverse.
+    line, a column a length, bounded by the 95 % interval.
 
     Lines without a counterpart, such as autoregressive lines, have no row. Raises ResultsError if
     no line has a counterpart, and as `throughput_table` does.
@@ -70,8 +66,8 @@ def speedup_table(
         ratios = {row["length"]: found.get(point_key(series, row["length"])) for row in series.rows}
         known = {length: ratio for length, ratio in ratios.items() if ratio is not None}
         for length, ratio in known.items():
-            number = Number(ratio.value, f"{ratio.value:.2f}", ratio.low, ratio.high)
-            cells[len(labels), length] = number
+            ends = (ratio.low, ratio.high) if ratio.low < ratio.high else (None, None)
+            cells[len(labels), length] = Number(ratio.value, f"{ratio.value:.2f}", *ends)
         labels += [series.label] if known else []
     if not cells:
         raise ResultsError(
@@ -172,23 +168,11 @@ def rate_text(value: float) -> str:
 
 
 def _speed(row: dict[str, Any]) -> Number:
-    value, tokens = row["tokens_per_second"], row["timed_tokens"]
-    low, high = time_bounds(row)
-    error = error_of(row)
+    value, error = row["tokens_per_second"], error_of(row)
+    low, high = (None, None) if error is None else row["interval_95"]
     mark = "" if error is None else f" ±{_percent(error)}"
     mark += "*" if row["flags"] else ""
-    return Number(value, rate_text(value), tokens / high, tokens / low, mark)
-
-
-def error_of(row: dict[str, Any]) -> float | None:
-    """Return half the 95 % interval of a row's mean, relative: over runs, or of a single run the
-    stated error of sampled timing or by the scatter of the repeats; None for a single repeat."""
-    if row.get("runs", 1) > 1:
-        return float(row["runs_error"])
-    stated, seconds = row["error_estimate"], row["seconds"]
-    if row["mode"] == "sampled":
-        return None if stated is None or stated != stated else float(stated)
-    return relative_error(np.asarray(seconds), 0.0)
+    return Number(value, rate_text(value), low, high, mark)
 
 
 def _percent(share: float) -> str:

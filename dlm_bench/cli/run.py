@@ -79,16 +79,20 @@ def _print_record(record: Record) -> None:
     """Print a measured point, a line for each quantity."""
     point, mean = record.point, record.mean_seconds
     assert mean is not None  # run raises where nothing was timed
-    spread = (max(record.seconds) - min(record.seconds)) / mean
     how = f"{record.mode}, {record.warmup} warm-up, {counted(record.repeats, 'repeat')}"
-    if record.error_estimate is not None:
-        how += f", estimated error {record.error_estimate:.1%}"
+    rate = f"{record.tokens_per_second:,.1f} tokens/s"
+    if record.interval_95 is not None:
+        low, high = record.interval_95
+        rate += f" (95 % interval {low:,.1f} to {high:,.1f})"
+    decode = f"{mean:.4g} s"
+    if record.stddev_seconds is not None:
+        decode += f" (standard deviation {record.stddev_seconds / mean:.1%})"
     rows = {
         "point": point.describe(),
         "measured": f"{how}; {point.dtype} on {record.environment['hardware']}",
         "parameters": short_number(record.parameters or 0),
-        "throughput": f"{record.tokens_per_second:,.1f} tokens/s",
-        "decode": f"{mean:.4g} s (spread of the repeats {spread:.1%})",
+        "throughput": rate,
+        "decode": decode,
         "passes": f"{record.nfe} of {record.ms_per_pass:.4g} ms on average",
     }
     prefill, first_block = map(mean_of, (record.prefill_seconds, record.first_block_seconds))

@@ -19,6 +19,7 @@ from dlm_bench.figures.missing import name_missing
 from dlm_bench.figures.palette import SeriesStyle, palette_of
 from dlm_bench.results.series import (
     Series,
+    error_of,
     identity_columns,
     labelled,
     mixed,
@@ -29,6 +30,7 @@ from dlm_bench.results.series import (
 from dlm_bench.results.series import Spread as Spread
 
 P = "tokens_per_step"
+INTERVAL = "95 % interval of the mean"
 Row = dict[str, Any]
 
 
@@ -36,14 +38,14 @@ Row = dict[str, Any]
 class Quantity:
     """A quantity to draw.
 
-    label: title of the axis. explanation: sentence for the caption. bars: span of the bars, empty
-    without bars. level: a reference value, marked by a grey line. tick: text of a value on the
-    axis. along: column of the x axis.
+    label: title of the axis. explanation: sentence for the caption. bars: meaning of the bars,
+    empty without bars. level: a reference value, marked by a grey line. tick: text of a value on
+    the axis. along: column of the x axis.
     """
 
     label: str
     explanation: str = ""
-    bars: str = "slowest to fastest"
+    bars: str = INTERVAL
     level: float | None = None
     tick: Callable[[float], str] = short_number
     along: str = "length"
@@ -56,7 +58,8 @@ def valued(series: Series, of: Callable[[Row], Spread | None]) -> Series:
 
 
 def over_repeats(row: Row, of: Callable[[float], float]) -> Spread:
-    """Return a function of the seconds of a decode, at their mean and at their bounds."""
+    """Return a function of the seconds of a decode, at their mean and at the ends of its 95 %
+    interval."""
     low, high = sorted(of(seconds) for seconds in time_bounds(row))
     return Spread(of(row["mean_seconds"]), low, high)
 
@@ -227,8 +230,8 @@ def _scale(panels: list[Axes], named: list[Series], quantity: Quantity) -> None:
 
 
 def measurement(drawn: Sequence[Series], bars: str) -> str:
-    """Describe the timing of the points for the caption; `bars` is the span of those of whole
-    decodes, empty without bars."""
+    """Describe the timing of the points for the caption; `bars` is their meaning, empty without
+    bars."""
     modes = {row["mode"] for series in drawn for row in series.rows}
     repeats = sorted({len(row["seconds"]) for series in drawn for row in series.rows})
     if not repeats:
@@ -239,15 +242,16 @@ def measurement(drawn: Sequence[Series], bars: str) -> str:
     # A value without bars is no mean: one number of all decodes.
     if not bars:
         return f"Over {count} {timed}."
-    runs = {row["runs"] for series in drawn for row in series.rows}
-    single = {row["mode"] for series in drawn for row in series.rows if row["runs"] == 1}
-    if "sampled" in single:
-        bars = "stated error" if single == {"sampled"} else f"{bars}; sampled: stated error"
+    rows = [row for series in drawn for row in series.rows]
+    runs = {row["runs"] for row in rows}
+    more = "; of several runs over runs" if len(runs) > 1 else ""
+    if any(error_of(row) is None for row in rows):
+        more += "; without a bar: not known"
     if max(runs) == 1:
-        return f"Mean of {count} {timed}; bars: {bars}."
+        return f"Mean of {count} {timed}; bars: {bars}{more}."
     many = str(max(runs)) if len(runs) == 1 else f"{min(runs)}-{max(runs)}"
-    over = "95 % interval over runs" + (f"; of a single run: {bars}" if single else "")
-    return f"Mean of {many} runs, of {count} {timed} in all; bars: {over}."
+    over = f"{bars} over runs" if len(runs) == 1 else bars
+    return f"Mean of {many} runs, of {count} {timed} in all; bars: {over}{more}."
 
 
 def _not_drawn(frame: pd.DataFrame, missing: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import flags, legend, theme
-from dlm_bench.figures.against_length import measurement
+from dlm_bench.figures.against_length import INTERVAL, measurement
 from dlm_bench.figures.caption import CaptionedFigure
 from dlm_bench.figures.palette import backbone_colours
 from dlm_bench.results.series import (
@@ -66,7 +66,7 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> CaptionedFi
     theme.value_axis(panels[0].yaxis, low, high)
     samplers = {SAMPLER_NAMES.get(series.sampler, series.sampler) for series in drawn}
     shared = f"{samplers.pop().capitalize()}, " if len(samplers) == 1 else ""
-    sentences = [f"{shared}{shared_settings(drawn)}.", measurement(drawn, "slowest to fastest")]
+    sentences = [f"{shared}{shared_settings(drawn)}.", measurement(drawn, INTERVAL)]
     sentences += ["Equations: L in thousands.", flags.explain(drawn), mixed(drawn)]
     figure.caption = " ".join(filter(None, sentences))
     handles = _legend([row for series in drawn for row in series.rows])

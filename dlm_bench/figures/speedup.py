@@ -26,7 +26,7 @@ NAME = BACKBONE_NAMES[REFERENCE]
 SPEEDUP = Quantity(
     f"speed-up over {NAME}",
     explanation=f"Tokens/s over those of {NAME} with the same sampler and options.",
-    bars=f"slowest over {NAME}'s fastest repeat, and the reverse",
+    bars="95 % interval of the ratio of the means",
     level=1.0,
     tick=lambda value: f"{short_number(value)}\N{MULTIPLICATION SIGN}",
 )

@@ -23,7 +23,7 @@ THROUGHPUT = Quantity("throughput (tokens/s)")
 def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> CaptionedFigure:
     """Draw tokens/s against length on logarithmic axes from the ok records of `load_results`.
 
-    Points are means over the repeats, bars the slowest and fastest repeat, hollow markers sampled
+    Points are means over the repeats, bars their 95 % interval, hollow markers sampled
     timing, rings records with flags. Each machine and each p has a panel; series without p are in
     all panels of their machine. predict: hardware for a roofline bound under each series, series
     without a measured point included. Raises ResultsError if there is nothing to draw.
@@ -35,5 +35,5 @@ def draw_throughput(frame: pd.DataFrame, predict: Hardware | None = None) -> Cap
 
 
 def speed(row: Row) -> Spread:
-    """Return tokens per second of a record, with those of the slowest and fastest repeat."""
+    """Return tokens per second of a record, with the 95 % interval."""
     return over_repeats(row, lambda seconds: row["timed_tokens"] / seconds)

@@ -14,7 +14,7 @@ from dlm_bench.figures.against_length import Row, Spread, over_repeats
 from dlm_bench.figures.energy import joules_per_token
 from dlm_bench.figures.memory import peak
 from dlm_bench.figures.throughput import speed
-from dlm_bench.results.series import Series
+from dlm_bench.results.series import Series, error_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Quantity:
 
     name, title, axis: anchor, heading and label of the axis. explanation: a sentence below the
     heading. missing: the reason if no record has a value. level: a reference value, marked by a
-    grey line. bars: span of the bars of whole decodes, empty without bars.
+    grey line. bars: meaning of the bars, empty without bars.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Quantity:
     bars: str = ""
 
 
-REPEATS = "from the slowest to the fastest repeat"
+INTERVAL = "the 95 % interval of the mean"
 QUANTITIES = (
     Quantity(
         "throughput",
@@ -43,7 +43,7 @@ QUANTITIES = (
         "tokens per second",
         "Generated tokens over wall time.",
         "no time",
-        bars=REPEATS,
+        bars=INTERVAL,
     ),
     Quantity(
         "latency",
@@ -52,7 +52,7 @@ QUANTITIES = (
         "Time of a decode over its forward passes (NFE). On linear axes a straight line is a law "
         "without a quadratic term.",
         "no time",
-        bars="from the fastest to the slowest repeat",
+        bars=INTERVAL,
     ),
     Quantity(
         "speedup",
@@ -61,7 +61,7 @@ QUANTITIES = (
         "Throughput over that of DiffuTran with the same sampler and options.",
         "no point of DiffuTran with the same sampler, options and length as another backbone's",
         level=1.0,
-        bars="from the slowest repeat over DiffuTran's fastest to the reverse",
+        bars="the 95 % interval of the ratio of the means",
     ),
     Quantity(
         "roofline",
@@ -70,7 +70,7 @@ QUANTITIES = (
         "The least time that the hardware's sheet allows the passes, over the time they took.",
         "no sheet of this hardware and precision, or no ok record that says its model",
         level=100.0,
-        bars=REPEATS,
+        bars=INTERVAL,
     ),
     Quantity(
         "memory",
@@ -93,12 +93,9 @@ Values = dict[str, Spread]
 
 def bars_of(drawn: Iterable[Series]) -> dict[str, str]:
     """Describe the bars of each quantity, a sentence by name."""
-    modes = {row["mode"] for series in drawn for row in series.rows}
-    texts = {quantity.name: quantity.bars for quantity in QUANTITIES if quantity.bars}
-    if modes == {"sampled"}:
-        return dict.fromkeys(texts, "Bars are the stated error of sampled timing.")
-    more = ", of sampled timing its stated error" if "sampled" in modes else ""
-    return {name: f"Bars go {text}{more}." for name, text in texts.items()}
+    known = [error_of(row) is not None for series in drawn for row in series.rows]
+    few = "" if all(known) else "; points without a bar have too few repeats"
+    return {each.name: f"Bars are {each.bars}{few}." for each in QUANTITIES if each.bars}
 
 
 def values_of(drawn: Iterable[Series], ratios: dict[tuple[Any, ...], Spread]) -> dict[int, Values]:
@@ -122,10 +119,11 @@ def values_of(drawn: Iterable[Series], ratios: dict[tuple[Any, ...], Spread]) ->
 
 def details_of(row: Row, values: Values) -> str:
     """List the details of a point, a line each."""
-    rate = values["throughput"]
+    rate, error = values["throughput"], error_of(row)
+    ends = "" if error is None else f" ({rate_text(rate.low)} to {rate_text(rate.high)})"
     lines = [
         f"{row['length']:,} tokens, {row['nfe']:,.0f} passes of {row['ms_per_pass']:.4g} ms",
-        f"{rate_text(rate.value)} tokens/s ({rate_text(rate.low)} to {rate_text(rate.high)})",
+        f"{rate_text(rate.value)} tokens/s{ends}",
     ]
     texts = {"speedup": "{:.2f} times as fast as DiffuTran", "roofline": "{:.1f} % of the roofline"}
     texts |= {"memory": "{:.3g} GiB", "energy": "{:.3g} J per token"}
@@ -135,8 +133,7 @@ def details_of(row: Row, values: Values) -> str:
     known = {name: row[column] for name, column in waits.items() if pd.notna(row[column])}
     if known:
         lines.append(", ".join(f"{name} {seconds:.4g} s" for name, seconds in known.items()))
-    error = row["error_estimate"]
-    estimated = f", estimated error {error:.1%}" if error is not None and error == error else ""
+    estimated = "" if error is None else f", error {error:.1%}"
     lines.append(f"{row['mode']} timing, {len(row['seconds'])} repeats{estimated}")
     if row["flags"]:
         lines.append(f"flagged: {', '.join(row['flags'])}")

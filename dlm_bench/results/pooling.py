@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from dlm_bench.results.interval import interval_of
+
 Row = dict[str, Any]
 
 MEANS = ("ms_per_pass", "mean_prefill_seconds", "mean_first_block_seconds")
@@ -37,6 +39,9 @@ def pooled(rows: Sequence[Row]) -> Row:
     errors = [each["error_estimate"] for each in rows if _is_number(each["error_estimate"])]
     # The part of the interpolation does not get smaller by more rounds.
     row["error_estimate"] = min(errors) if errors else None
+    error = row["runs_error"] if len(runs) > 1 else row["error_estimate"]
+    row["interval_95"] = interval_of(row["tokens_per_second"], error)
+    row["stddev_seconds"] = stdev(row["seconds"])
     row["telemetry"] = last["telemetry"] | {"energy_joules": _energy(rows)}
     peaks = [each["peak_memory_bytes"] for each in rows]
     peaks = [peak for peak in peaks if _is_number(peak)]

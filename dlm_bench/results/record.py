@@ -2,10 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from statistics import fmean
-from typing import Annotated, Any, Literal
+from statistics import fmean, stdev
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    computed_field,
+    model_validator,
+)
+
+from dlm_bench.results.interval import interval_of, relative_error
 
 SCHEMA_VERSION = 1
 ORDINARY = {("temperature", 0.0), ("unmask", "confidence")}  # options that go without saying
@@ -95,7 +105,7 @@ class Record(BaseModel):
     timed_tokens: tokens of all sequences generated in `seconds`, never those of the prompt; without
         the first of each where the prefill gave that token. None (all) in older records.
     nfe: passes in `seconds`, commits included. decoding_passes: `nfe` without commits.
-    error_estimate: relative error of sampled timing.
+    error_estimate: half the 95 % interval of the mean, relative to it.
     checkpoint: digest of the weights' file, empty for random weights.
     kernels: implementation of each operation. graphs: for each role of pass `captured`, or the
         reason against a CUDA graph. telemetry: hardware sensors (see timing.telemetry).
@@ -148,10 +158,12 @@ class Record(BaseModel):
     environment: dict[str, Any] = {}
     measured_at: str = Field(default_factory=_now)
 
-    @property
-    def mean_seconds(self) -> float | None:
-        """Mean seconds of a decode over the repeats; None if nothing was timed."""
-        return mean_of(self.seconds)
+    @model_validator(mode="after")
+    def _forget_computed(self) -> Self:
+        """Drop what a writer computed from the other fields: it is computed anew."""
+        for name in type(self).model_computed_fields:
+            (self.model_extra or {}).pop(name, None)
+        return self
 
     @property
     def tokens(self) -> int:
@@ -159,11 +171,39 @@ class Record(BaseModel):
         return self.timed_tokens or self.point.batch * self.point.length
 
     @property
+    def relative_error(self) -> float | None:
+        """Half the 95 % interval of the mean seconds, relative: the stated error, or in exact mode
+        by the scatter of the repeats. None where neither says any."""
+        if self.error_estimate is not None or self.mode == "sampled":
+            return self.error_estimate
+        return relative_error(self.seconds)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def mean_seconds(self) -> float | None:
+        """Mean seconds of a decode over the repeats; None if nothing was timed."""
+        return mean_of(self.seconds)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def stddev_seconds(self) -> float | None:
+        """Standard deviation of the repeats' seconds; None of fewer than two."""
+        return stdev(self.seconds) if len(self.seconds) > 1 else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
     def tokens_per_second(self) -> float | None:
         """Tokens of a decode (see `tokens`) over the mean seconds."""
         mean = self.mean_seconds
         return self.tokens / mean if mean else None
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def interval_95(self) -> tuple[float, float] | None:
+        """The 95 % interval of `tokens_per_second`; None where no error is known."""
+        return interval_of(self.tokens_per_second, self.relative_error)
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def ms_per_pass(self) -> float | None:
         """Milliseconds of the mean decode per forward pass (time / NFE)."""

@@ -1,6 +1,6 @@
 """The series of a results frame: ok points with different lengths and all else the same."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,6 +39,8 @@ SAMPLER_NAMES = {
 _MEASURED = {
     "timed_tokens",
     "mean_seconds",
+    "stddev_seconds",
+    "interval_95",
     "mean_prefill_seconds",
     "mean_first_block_seconds",
     "tokens_per_second",
@@ -85,16 +87,18 @@ class Spread(NamedTuple):
 
 
 def time_bounds(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the bounds of the seconds of a decode, from a row of `load_results`.
+    """Return the 95 % interval of the mean seconds of a decode, from a row of `load_results`; twice
+    the mean where no interval is known, as of fewer than three repeats."""
+    interval = row["interval_95"]
+    if not isinstance(interval, Sequence):  # None or, in a column of numbers, NaN
+        return row["mean_seconds"], row["mean_seconds"]
+    return row["timed_tokens"] / interval[1], row["timed_tokens"] / interval[0]
 
-    Several runs: the 95 % interval over runs. A single run of exact timing: the fastest and the
-    slowest repeat; of sampled timing: the stated error. An error e spans the mean over and times
-    1 + e, equally far on a logarithmic axis.
-    """
-    error = row["error_estimate"] if _absent(row.get("runs_error")) else row["runs_error"]
-    if (row["mode"] == "sampled" or row.get("runs", 1) > 1) and not _absent(error):
-        return row["mean_seconds"] / (1 + error), row["mean_seconds"] * (1 + error)
-    return min(row["seconds"]), max(row["seconds"])
+
+def error_of(row: Mapping[str, Any]) -> float | None:
+    """Return half the 95 % interval of a row's mean, relative to it; None where none is known."""
+    interval = row["interval_95"]
+    return interval[1] / row["tokens_per_second"] - 1 if isinstance(interval, Sequence) else None
 
 
 def check_sampler(frame: "pandas.DataFrame", sampler: str | None) -> None:

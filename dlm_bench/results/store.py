@@ -270,9 +270,9 @@ def load_results(*paths: str | os.PathLike[str]) -> "pandas.DataFrame":
     """Load the records of results files as a DataFrame, a row a record.
 
     Columns: the fields of Record and Point, the options of the sampler (NaN where a sampler has no
-    such option), `mean_seconds`, `mean_prefill_seconds`, `mean_first_block_seconds` (None without
-    such times), `tokens_per_second`, `ms_per_pass`, `tokens_per_pass`, `nfe_per_token`. Raises
-    ResultsError as `read_records`.
+    such option), `mean_seconds`, `stddev_seconds`, `mean_prefill_seconds`,
+    `mean_first_block_seconds` (None without such times), `tokens_per_second`, `interval_95`,
+    `ms_per_pass`, `tokens_per_pass`, `nfe_per_token`. Raises ResultsError as `read_records`.
     """
     return frame_of(record for path in paths for record in read_records(path))
 
@@ -288,11 +288,8 @@ def frame_of(records: Iterable[Record]) -> "pandas.DataFrame":
         for name, value in (record.point.model_extra or {}).items():
             row[name] = value if isinstance(value, int | float | str) else json.dumps(value)
         row["timed_tokens"] = record.tokens
-        row["mean_seconds"] = record.mean_seconds
         row["mean_prefill_seconds"] = mean_of(record.prefill_seconds)
         row["mean_first_block_seconds"] = mean_of(record.first_block_seconds)
-        row["tokens_per_second"] = record.tokens_per_second
-        row["ms_per_pass"] = record.ms_per_pass
         row["tokens_per_pass"] = record.tokens_per_pass
         row["nfe_per_token"] = record.nfe_per_token
         for name in ("hardware", "torch", "driver"):

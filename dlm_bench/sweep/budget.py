@@ -6,13 +6,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 from dlm_bench.errors import ResultsError
+from dlm_bench.results.interval import relative_error
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.run import Executor
-from dlm_bench.timing.precision import relative_error
 
 MIN_SAMPLING_SECONDS = 1.0  # to a tolerance, as in timing.sampled
 SETTLE_SECONDS = 1.0  # of the warm-up, at least
@@ -115,7 +113,7 @@ def improvable_of(plan: Plan, index: int, record: Record, seconds: float = 0.0) 
     error = record.error_estimate
     if error is None and record.mode == "sampled" and len(record.seconds) > 1:
         # An error of two rounds is not worth stating, but tells points apart.
-        error = relative_error(np.asarray(record.seconds), 0.0, fewest=2)
+        error = relative_error(record.seconds, fewest=2)
     if record.status != "ok" or error is None or sampling is None:
         return []
     overhead = max(0.0, seconds - sampling)

@@ -157,7 +157,7 @@ def outcome(record: Record) -> str:
     """Return a record in a few words: throughput, or the failure."""
     if record.status != "ok":
         return f"{record.status}: {record.message}"
-    error = f" ±{record.error_estimate:.1%}" if record.error_estimate is not None else ""
+    error = f" ±{record.relative_error:.1%}" if record.relative_error is not None else ""
     flags: list[str] = [*record.flags]
     if "eager" in " ".join(record.graphs.values()) and record.point.device.startswith("cuda"):
         flags.append("not all captured")

@@ -1,12 +1,10 @@
-"""Confidence interval of the mean of autocorrelated repeats, and the rule that ends timing."""
+"""The rule that ends timing by the error of the mean, and the interval that decides."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-MOST_FOLLOWS = 0.9  # of an autocorrelation: beyond, the series says next to nothing
-FEWEST = 3  # values; an interval of two is 12.7 standard errors of a scatter that is a guess
+from dlm_bench.results.interval import Scatter, relative_error
 
 PATIENCE = 1.5  # values are looked at when there are this many times as many: each look is a chance
 # to stop because the spread happens to be small
@@ -40,46 +38,21 @@ class Stopping:
         """Begin anew, where earlier values do not count any more."""
         self.look_at = self.first
 
-    def look(self, totals: np.ndarray, interpolated: float = 0.0) -> bool:
-        """Tell if these values (rounds,), with `interpolated` seconds of error on top, are enough,
-        and set the error and the next look."""
+    def look(self, totals: Sequence[float], interpolated: float = 0.0) -> bool:
+        """Tell if these values, with `interpolated` seconds of error on top, are enough, and
+        set the error and the next look."""
         self.look_at = math.ceil(PATIENCE * len(totals))
         self.error = relative_error(totals, interpolated)
         if self.tolerance >= ANY_ERROR or self.error is None:
             return self.tolerance >= ANY_ERROR
-        chosen = float((half_interval_at_a_stop(totals) + interpolated) / totals.mean())
+        chosen = (half_interval_at_a_stop(totals) + interpolated) * len(totals) / math.fsum(totals)
         if chosen > self.tolerance:
             return False
         self.error = chosen
         return True
 
 
-def relative_error(totals: np.ndarray, interpolated: float, fewest: int = FEWEST) -> float | None:
-    """Half the 95 % interval of the mean of `totals` (rounds,) with `interpolated` seconds on top,
-    relative to the mean; None of fewer rounds than `fewest`, two or more."""
-    if len(totals) < fewest:
-        return None
-    return float((half_interval(totals) + interpolated) / totals.mean())
-
-
-def half_interval(values: np.ndarray) -> float:
-    """Half the 95 % interval of the mean of a series of two or more: Student's t, with the variance
-    of a mean of autocorrelated values by their first autocorrelation.
-
-    No interval knows of a drift slower than the series, which shows only in part.
-    """
-    from scipy.special import stdtrit  # here: exact timing does without
-
-    squares, follows = _scatter(values)
-    if squares == 0:
-        return 0.0
-    count = len(values)
-    follows = min(follows, MOST_FOLLOWS)
-    inflation = math.sqrt((1 + follows) / (1 - follows))
-    return float(stdtrit(count - 1, 0.975)) * math.sqrt(squares / (count - 1) / count) * inflation
-
-
-def half_interval_at_a_stop(values: np.ndarray) -> float:
+def half_interval_at_a_stop(values: Sequence[float]) -> float:
     """Half the 95 % interval of the mean of three or more values, at a moment chosen for its
     narrowness.
 
@@ -87,12 +60,11 @@ def half_interval_at_a_stop(values: np.ndarray) -> float:
     the part that is left of it by such an autocorrelation, with fewer degrees of freedom: a first
     order autoregressive process.
     """
-    from scipy.special import stdtrit  # as above
+    from scipy.special import stdtrit  # heavy
 
-    squares, seen = _scatter(values)
+    count, _, squares, seen = Scatter.of(values)
     if squares == 0:
         return 0.0
-    count = len(values)
     seen = min(seen, MOST_DOUBTED)
     doubt = (DOUBT + DOUBT_OF_FEW / count) * math.sqrt((1 - seen**2) / count)
     follows = min(seen + doubt, MOST_DOUBTED)
@@ -101,14 +73,3 @@ def half_interval_at_a_stop(values: np.ndarray) -> float:
     freedom = max((count - 1) * (1 - follows**2) / (1 + follows**2), 1.0)
     error = math.sqrt(squares / count * of_mean / (1 - of_mean))
     return float(stdtrit(freedom, 0.975)) * error
-
-
-def _scatter(values: np.ndarray) -> tuple[float, float]:
-    """Return the sum of squares around the mean, and the first autocorrelation, 0 or more."""
-    deviations = values - values.mean()
-    squares = float(deviations @ deviations)
-    if squares == 0:
-        return 0.0, 0.0
-    follows = float(deviations[1:] @ deviations[:-1]) / squares
-    follows += (1 + 4 * max(follows, 0.0)) / len(values)  # the bias of few values (Kendall, 1954)
-    return squares, max(follows, 0.0)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -106,19 +107,19 @@ def estimate(
             late = 2 * now - began - begin > most_seconds and rounds >= min(repeats, 2)
             if rounds < stopping.look_at and not late:
                 continue
-            totals = np.sum([table.totals(rounds) for table in tables], axis=0)
+            totals = np.sum([table.totals(rounds) for table in tables], axis=0).tolist()
             interpolated = sum(table.interpolation_error(rounds) for table in tables)
             done = stopping.look(totals, interpolated)
             if late or (done and now - begin >= least_seconds):
                 break
-            if interpolated > tolerance / 2 * totals.mean():
+            if interpolated > tolerance / 2 * fmean(totals):
                 refined = [table.refine(most_nodes, rounds) for table in tables]
                 if any(refined):
                     stopping.restart()
     stop = first_block_passes(state.passes)
     first_block = np.sum([table.until(stop, rounds) for table in timed], axis=0)
     return Estimate(
-        seconds=totals.tolist(),
+        seconds=totals,
         relative_error=stopping.error,
         interpolated=interpolated,
         passes=[timing for table in timed for timing in table.timings()],

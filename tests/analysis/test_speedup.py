@@ -1,5 +1,7 @@
 """Speed-ups: of each point over the reference's with the same sampler, options and machine."""
 
+import math
+
 import pandas as pd
 import pytest
 from support.records import make_record
@@ -28,12 +30,21 @@ def rows(*records, **options):
     return speedups(frame_of(records), **options).to_dict("records")
 
 
-def test_a_speedup_is_the_ratio_of_means_and_its_ends_those_of_the_repeats():
-    (row,) = rows(record("diffutran", seconds=[4, 5]), record("diffumamba", seconds=[1, 2]))
+def test_a_speedup_is_the_ratio_of_means_and_its_interval_has_both_errors():
+    slow, fast = record("diffutran", seconds=[4, 5]), record("diffumamba", seconds=[1, 2])
+    slow.error_estimate, fast.error_estimate = math.e**0.3 - 1, math.e**0.4 - 1
+    (row,) = rows(slow, fast)
     assert row["backbone"] == "diffumamba"
     assert row["tokens_per_second"] == pytest.approx(64 / 1.5)
     assert row["reference_tokens_per_second"] == pytest.approx(64 / 4.5)
-    assert [row[name] for name in ("low", "speedup", "high")] == pytest.approx([2, 3, 5])
+    # Errors of 0.3 and 0.4 on the scale of logarithms are 0.5 together.
+    ends = [3 / math.e**0.5, 3, 3 * math.e**0.5]
+    assert [row[name] for name in ("low", "speedup", "high")] == pytest.approx(ends)
+
+
+def test_a_speedup_has_no_width_where_an_error_is_not_known():
+    (row,) = rows(record("diffutran", seconds=[4, 5, 6]), record("diffumamba", seconds=[1, 2]))
+    assert row["low"] == row["speedup"] == row["high"]
 
 
 def test_the_columns_tell_the_line_then_the_numbers():

@@ -81,8 +81,8 @@ def test_sampled_points_of_latency_are_hollow_and_the_bars_are_told(frame):
     hollow = [x for x in figure.axes[0].lines if x.get_markerfacecolor() == "white"]
     assert [list(x.get_xdata()) for x in hollow] == [[512, 1024, 2048]]
     assert {"measured", "sampled timing"} <= set(legend_of(figure))
-    assert "bars: slowest to fastest; sampled: stated error" in caption_of(figure)
+    assert "bars: 95 % interval of the mean." in caption_of(figure)
     alone = draw_latency(frame(*sampled))
     assert "measured" not in legend_of(alone)
-    assert "rounds of sampled timing; bars: stated error" in caption_of(alone)
+    assert "rounds of sampled timing; bars: 95 % interval of the mean." in caption_of(alone)
     assert "sampled timing" not in legend_of(draw_latency(frame(*demo())))

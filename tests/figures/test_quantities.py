@@ -1,5 +1,7 @@
 """Speed-up, share of the roofline, energy and memory: their values, and what is said to lack."""
 
+import math
+
 import pytest
 from support.figure_records import CPU, H100, SHEET, caption_of, demo, measured, record
 
@@ -59,13 +61,13 @@ def test_the_caption_of_a_speedup_without_a_choice_of_attention_names_none(frame
     assert "Attention" not in draw_speedup(frame(*records)).caption
 
 
-def test_bars_of_a_speedup_span_the_repeats_of_both(frame):
-    slow = record("diffutran", "full", 512, seconds=[4.0, 5.0])
-    fast = record("diffumamba", "full", 512, seconds=[1.0, 2.0])
+def test_bars_of_a_speedup_have_the_errors_of_both(frame):
+    slow = record("diffutran", "full", 512, seconds=[4.0, 5.0], error_estimate=math.e**0.3 - 1)
+    fast = record("diffumamba", "full", 512, seconds=[1.0, 2.0], error_estimate=math.e**0.4 - 1)
     (axes,) = draw_speedup(frame(slow, fast)).axes
     assert measured(axes)["DiffuMamba"].get_ydata() == pytest.approx([3.0])
     (ends,) = bars(axes)
-    assert ends == pytest.approx([2.0, 5.0])
+    assert ends == pytest.approx([3 / math.e**0.5, 3 * math.e**0.5])
 
 
 def test_a_length_that_diffutran_did_not_reach_is_named(frame):
@@ -85,7 +87,7 @@ def test_a_speedup_over_nothing_is_an_error(frame):
 
 
 def test_the_share_of_the_roofline_is_utilisations(frame):
-    each = record("diffumamba", "block-cache", 512, seconds=[1.0, 3.0])
+    each = record("diffumamba", "block-cache", 512, seconds=[1.0, 3.0], error_estimate=0.5)
     figure = draw_roofline(frame(each), hardware=SHEET)
     (axes,) = figure.axes
     share = utilisation(each, SHEET).roofline
@@ -93,7 +95,7 @@ def test_the_share_of_the_roofline_is_utilisations(frame):
     assert measured(axes)["DiffuMamba, commit=separate"].get_ydata() == pytest.approx(
         [share], rel=1e-12
     )
-    assert bars(axes)[0] == pytest.approx([share * 2 / 3, share * 2], rel=1e-12)
+    assert bars(axes)[0] == pytest.approx([share / 1.5, share * 1.5], rel=1e-12)
     assert "made-up, a test" in caption_of(figure)
 
 

@@ -25,7 +25,7 @@ def test_throughput_has_one_labelled_series_per_backbone_and_sampler(frame):
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
-def test_throughput_draws_the_mean_and_the_spread_of_the_repeats(frame):
+def test_throughput_draws_the_mean_and_its_interval(frame):
     lengths = [512, 2048, 8192]
     records = [record("diffutran", "full", n, point={"batch": 2}) for n in lengths]
     (axes,) = draw_throughput(frame(*reversed(records))).axes
@@ -34,7 +34,7 @@ def test_throughput_draws_the_mean_and_the_spread_of_the_repeats(frame):
     assert line.get_xdata().tolist() == lengths
     assert line.get_ydata().tolist() == [each.tokens_per_second for each in records]
     for segment, each in zip(bars.get_segments(), records, strict=True):
-        low, high = (2 * each.point.length / f(each.seconds) for f in (max, min))
+        low, high = each.interval_95
         # 1e-12: the bar's ends are sums of the mean and its distance to them, in float64.
         assert segment[:, 1].tolist() == pytest.approx([low, high], rel=1e-12)
 
@@ -59,7 +59,7 @@ def test_sampled_points_are_hollow_and_the_legend_says_so(frame):
     assert [x.get_xdata().tolist() for x in hollow] == [[4096, 8192]]
     assert "sampled timing" in legend_of(figure)
     exact = draw_throughput(frame(records[0]))
-    assert "Mean of 5 decodes; bars: slowest to fastest" in caption_of(exact)
+    assert "Mean of 5 decodes; bars: 95 % interval of the mean." in caption_of(exact)
     assert "sampled timing" not in legend_of(exact)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dlm_bench.timing.precision import half_interval, relative_error
+from dlm_bench.results.interval import half_interval, relative_error
 
 TRIALS = 2000
 
