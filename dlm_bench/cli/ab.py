@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dlm_bench.cli.verdicts import check_format, print_report
+from dlm_bench.cli.verdicts import check_options, print_report
 from dlm_bench.compare.ab.checkouts import checkouts
 from dlm_bench.compare.ab.comparison import comparison_of, matched_points
 from dlm_bench.compare.ab.rounds import ABRun, run_ab
@@ -16,7 +16,7 @@ from dlm_bench.sweep.file import find_sweep
 def ab(args: argparse.Namespace) -> int:
     """Measure two revisions alternately and compare them; 1 if head has a regression."""
     threshold, budget = args.threshold, args.budget
-    check_format(args.format)
+    check_options(args)
 
     outputs = [args.output / f"{name}.jsonl" for name in ("base", "head")] if args.output else []
     for output in outputs:
@@ -41,7 +41,13 @@ def ab(args: argparse.Namespace) -> int:
         sides = Side(both[0]), Side(both[1])
         matched = matched_points(sides, sweep)
         run = run_ab(
-            sides, matched.pairs, budget=budget, threshold=threshold, after_round=after_round
+            sides,
+            matched.pairs,
+            budget=budget,
+            threshold=threshold,
+            false_alarms=args.false_alarms,
+            suite_threshold=args.suite_threshold,
+            after_round=after_round,
         )
         report = comparison_of(run, matched, both, threshold)
     return print_report(report, args)

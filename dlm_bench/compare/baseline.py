@@ -4,15 +4,13 @@ import os
 from dataclasses import dataclass
 from statistics import median
 
-from dlm_bench.compare.match import (
+from dlm_bench.compare.environments import (
     MINOR_DIFFERENCES,
     environment_differences,
-    estimated_spread,
     execution_changes,
-    paired,
-    spread_notes,
 )
-from dlm_bench.compare.statistics import RUN_SPREAD, THRESHOLD, compare_times, verdict_of
+from dlm_bench.compare.match import Judge, paired
+from dlm_bench.compare.statistics import FALSE_ALARMS, RUN_SPREAD, THRESHOLD
 from dlm_bench.compare.verdicts import PointVerdict
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Record
@@ -66,20 +64,15 @@ def judge(
             note = pair[0][-1].status
             return PointVerdict(record.point, "fixed", None, after, note=note, tokens=record.tokens)
         return PointVerdict(record.point, "new", None, after, tokens=record.tokens)
-    comparison = compare_times(
-        runs,
-        [record.seconds],
-        comparisons=baseline.points,
-        run_spread=max(run_spread, estimated_spread([*measured, record])),
-    )
-    notes = [*record.flags, *execution_changes(measured, [record])]
-    notes += spread_notes([*measured, record], run_spread)
+    rules = Judge(threshold, FALSE_ALARMS / baseline.points, run_spread)
+    change, verdict, more = rules.judge(measured, [record])
+    notes = [*record.flags, *execution_changes(measured, [record]), *more]
     return PointVerdict(
         record.point,
-        verdict_of(comparison, threshold),
+        verdict,
         median(median(run) for run in runs),
         after,
-        comparison,
+        change,
         ", ".join(notes),
         record.tokens,
     )

@@ -1,20 +1,25 @@
-"""A comparison as text, Markdown, JSON, GitHub annotations, or github-action-benchmark's JSON."""
+"""A comparison as text, Markdown, JSON, GitHub annotations, or github-action-benchmark's JSON.
+
+Several heads: see `columns`.
+"""
 
 import json
 import math
 from collections.abc import Callable, Sequence
 
 from dlm_bench.compare.statistics import Interval, TimeRatio, Verdict
+from dlm_bench.compare.suite import Overall
 from dlm_bench.compare.verdicts import Comparison, PointVerdict
 from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import folded, in_colour, screen_width, shown
 
-HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time", "95 % interval")
+HEADER = ("verdict", "point", "base tokens/s", "head tokens/s", "time (tokens/s)", "95 % interval")
 MEANINGLESS_FACTOR = 2  # an interval from half to twice the time says nothing
 MAX_SHOWN_RATIO = 10  # a larger ratio is not worth the digits
 UNCHANGED: tuple[Verdict, ...] = ("same",)
 ICONS: dict[Verdict, str] = {
     "slower": "🔴",
+    "tail slower": "🔴",
     "newly failing": "🔴",
     "missing": "🟡",
     "undecided": "🟡",
@@ -35,7 +40,9 @@ def as_text(report: Comparison) -> str:
     lines += [folded(f"note: {report.how}")] if report.how else []
     lines += [folded(f"WARNING: {text}") for text in report.warnings]
     lines += ["", text_grid(cells[0], cells[1:], screen_width(), words), ""]
-    colour = "red" if report.regressions else "green" if report.decided else "yellow"
+    if report.overall is not None:
+        lines.append(folded(overall_line(report.overall)))
+    colour = "red" if report.regressed else "green" if report.decided else "yellow"
     lines.append(in_colour(folded(f"{report.summary()}: {report.conclusion}"), colour))
     lines += [folded(f"advice: {report.advice}")] if report.advice else []
     return "\n".join(lines)
@@ -43,8 +50,9 @@ def as_text(report: Comparison) -> str:
 
 def as_markdown(report: Comparison) -> str:
     """Return a comment for a pull request: notable points in a table, the rest folded away."""
-    icon = "🔴" if report.regressions else "🟢" if report.decided else "🟡"
+    icon = "🔴" if report.regressed else "🟢" if report.decided else "🟡"
     lines = [f"### {icon} dlm-bench: {report.conclusion}", "", f"{report.summary()}.", ""]
+    lines += [_markdown(overall_line(report.overall)), ""] if report.overall is not None else []
     lines += [f"> **Nothing decided:** {_markdown(report.advice)}", ""] if report.advice else []
     lines += [f"> **Warning:** {_markdown(text)}" for text in report.warnings]
     lines += [""] if report.warnings else []
@@ -79,8 +87,13 @@ def _markdown(text: str) -> str:
 
 
 def as_json(report: Comparison) -> str:
-    """Return everything, for programs. Intervals are [low, high] of head's time over base's; null
-    stands for an unknown end."""
+    """Return everything, for programs (see `json_object`)."""
+    return json.dumps(json_object(report), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def json_object(report: Comparison) -> dict[str, object]:
+    """Return everything as an object of JSON. Intervals are [low, high] of head's time over base's;
+    null stands for an unknown end."""
     points = [
         {
             "point": each.point.model_dump(),
@@ -92,11 +105,12 @@ def as_json(report: Comparison) -> str:
             "head_tokens_per_second": each.head_speed,
             "note": each.note,
             **_numbers(each.change),
+            "tail": None if each.tail is None else _numbers(each.tail),
         }
         for each in report.points
     ]
-    whole = {
-        "regression": bool(report.regressions),
+    return {
+        "regression": report.regressed,
         "decided": report.decided,
         "conclusion": report.conclusion,
         "advice": report.advice,
@@ -107,14 +121,39 @@ def as_json(report: Comparison) -> str:
         "head": report.head,
         "how": report.how,
         "warnings": list(report.warnings),
+        "overall": _overall_object(report.overall),
         "points": points,
     }
-    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _overall_object(overall: Overall | None) -> dict[str, object] | None:
+    if overall is None:
+        return None
+    return {
+        "verdict": overall.verdict,
+        "threshold": overall.threshold,
+        "points": overall.points,
+        **_numbers(overall.change),
+    }
+
+
+def overall_line(overall: Overall) -> str:
+    """Return the change of the suite in words."""
+    points = f"{overall.points} point{'s' * (overall.points != 1)}"
+    line = f"overall: {change_in_words(overall.change)} over {points}"
+    if overall.verdict is None or overall.threshold is None:
+        return line
+    return f"{line} -> {overall.verdict} (suite threshold {100 * overall.threshold:g} %)"
 
 
 def as_github(report: Comparison) -> str:
-    """Return workflow commands, then the text: an error for each regression, a warning for each
-    missing point and each doubt, a notice for each undecided point."""
+    """Return workflow commands, then the text (see `annotations`)."""
+    return "\n".join([*annotations(report), as_text(report)])
+
+
+def annotations(report: Comparison) -> list[str]:
+    """Return workflow commands: an error for each regression, a warning for each missing point and
+    each doubt, a notice for each undecided point."""
     lines = [_annotation("warning", "warning", text) for text in report.warnings]
     if report.advice:
         lines.append(_annotation("warning", "nothing decided", report.advice))
@@ -122,9 +161,11 @@ def as_github(report: Comparison) -> str:
         level = {"missing": "warning", "undecided": "notice"}.get(each.verdict)
         level = "error" if each in report.regressions else level
         if level is not None:
-            what = [each.point.describe(), _change(each.change), each.note]
+            what = [each.point.describe(), change_in_words(each.change), each.note]
             lines.append(_annotation(level, each.verdict, ": ".join(filter(None, what))))
-    return "\n".join([*lines, as_text(report)])
+    if report.suite_slower and report.overall is not None:
+        lines.append(_annotation("error", "suite slower", overall_line(report.overall)))
+    return lines
 
 
 def _annotation(level: str, title: str, message: str) -> str:
@@ -144,7 +185,7 @@ def as_action_benchmark(report: Comparison) -> str:
             "name": f"{each.point.describe()} {each.point.dtype} {each.point.device}",
             "unit": "tokens/s",
             "value": each.head_speed,
-            "range": _change(each.change) or "not compared",
+            "range": change_in_words(each.change) or "not compared",
             "extra": f"{each.verdict}; {each.note}" if each.note else each.verdict,
         }
         for each in report.points
@@ -166,15 +207,26 @@ def _cells(each: PointVerdict) -> tuple[str, ...]:
     speeds = (f"{speed:,.1f}" if speed else "-" for speed in (each.base_speed, each.head_speed))
     shown_change, interval = "-", "-"
     if each.change is not None:
-        shown_change, interval = _percent(each.change.ratio), _interval(each.change.interval)
+        shown_change, interval = ratio_in_words(each.change), _interval(each.change.interval)
     return (each.verdict, each.point.describe(), *speeds, shown_change, interval)
 
 
-def _change(change: TimeRatio | None) -> str:
-    """Return a change in words, e.g. `time +10.2 % [+8.1 %, +12.4 %]`."""
+def change_in_words(change: TimeRatio | None) -> str:
+    """Return a change in words, e.g. `time +10.2 % (0.91x tokens/s) [+8.1 %, +12.4 %]`."""
     if change is None:
         return ""
-    return f"time {_percent(change.ratio)} {_interval(change.interval)}"
+    speed = f" ({1 / change.ratio:.2f}x tokens/s)" if _has_speed(change.ratio) else ""
+    return f"time {_percent(change.ratio)}{speed} {_interval(change.interval)}"
+
+
+def ratio_in_words(change: TimeRatio) -> str:
+    """Return a ratio of times with that of the speeds, e.g. `+10.2 % (0.91x)`."""
+    speed = f" ({1 / change.ratio:.2f}x)" if _has_speed(change.ratio) else ""
+    return f"{_percent(change.ratio)}{speed}"
+
+
+def _has_speed(ratio: float) -> bool:
+    return 0 < ratio < MAX_SHOWN_RATIO
 
 
 def _percent(ratio: float) -> str:

@@ -2,20 +2,26 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import median
 
+from dlm_bench.compare.environments import environment_warnings, execution_changes
+from dlm_bench.compare.flags import runs_to_compare
 from dlm_bench.compare.statistics import (
     ASSUMED_FREEDOM,
     FAILURES,
     FALSE_ALARMS,
     RUN_SPREAD,
+    SUITE_SHARE,
     THRESHOLD,
+    TimeRatio,
+    Verdict,
     compare_times,
     verdict_of,
 )
+from dlm_bench.compare.suite import Overall, suite_of_runs
 from dlm_bench.compare.tokens import other_tokens
 from dlm_bench.compare.verdicts import Comparison, PointVerdict, tokens_of
 from dlm_bench.errors import ResultsError
@@ -23,55 +29,73 @@ from dlm_bench.results.identity import point_key
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import read_records
 
-EXPECTED_DIFFERENCES = {"commit", "dlm-bench", "plugins"}  # the subject of a comparison
-# Seldom of consequence; on a CPU `hardware` names the CPU too.
-MINOR_DIFFERENCES = {"platform", "python", "cpu"}
-
 Records = Sequence[Record]
 
 
-def compare_files(
+def compare_all(
     base: str | Path,
-    head: str | Path,
+    heads: Sequence[str | Path],
     *,
     threshold: float = THRESHOLD,
+    false_alarms: float = FALSE_ALARMS,
+    suite_threshold: float | None = None,
     run_spread: float = RUN_SPREAD,
     allow_different_environment: bool = False,
-) -> Comparison:
-    """Compare two results files.
+) -> list[Comparison]:
+    """Compare results files with a base, each by itself; the chance of a false alarm is that of all
+    points of all files together.
+
+    suite_threshold: judge the whole suite, too, with SUITE_SHARE of that chance.
 
     Raises ResultsError for a file that is damaged, empty or of a newer schema, for files without a
     common point, and for different environments unless they are allowed.
     """
-    pairs = paired(_whole(base), _whole(head))
-    if not any(before and after for before, after in pairs):
-        raise ResultsError(f"no point of {str(base)!r} is in {str(head)!r}{_why_none(pairs)}")
-    differences = environment_differences(pairs)
-    minor = [text for name, text in differences.items() if name in MINOR_DIFFERENCES]
-    refused = [text for name, text in differences.items() if name not in MINOR_DIFFERENCES]
-    if refused and not allow_different_environment:
-        raise ResultsError(
-            f"the environments differ: {'; '.join(refused)} (base / head); such times say nothing "
-            "about the code. --allow-different-environment compares them all the same"
-        )
-    warnings = [f"DIFFERENT ENVIRONMENTS (base / head): {'; '.join(refused)}"] if refused else []
-    warnings += [f"not the same on both sides (base / head): {text}" for text in minor]
-    comparable = sum(bool(_ok(before) and _ok(after)) for before, after in pairs)
-    return Comparison(
-        base=str(base),
-        head=str(head),
-        threshold=threshold,
-        points=[
-            replace(
-                _verdict(*pair, threshold, run_spread, comparable), tokens=tokens_of(chain(*pair))
+    before = _whole(base)
+    matched = [paired(before, _whole(head)) for head in heads]
+    suite_alarms = 0.0 if suite_threshold is None else SUITE_SHARE * false_alarms
+    family = sum(_is_comparable(*pair) for pairs in matched for pair in pairs)
+    judge = Judge(threshold, (false_alarms - suite_alarms) / max(1, family), run_spread)
+    found = []
+    for head, pairs in zip(heads, matched, strict=True):
+        if not any(one and other for one, other in pairs):
+            raise ResultsError(f"no point of {str(base)!r} is in {str(head)!r}{_why_none(pairs)}")
+        found.append(
+            Comparison(
+                base=str(base),
+                head=str(head),
+                threshold=threshold,
+                points=[replace(_verdict(*p, judge), tokens=tokens_of(chain(*p))) for p in pairs],
+                how=_how(pairs, run_spread),
+                warnings=environment_warnings(pairs, allow_different_environment),
+                remedy="append more runs to both files (sweep again), raise --threshold, or give "
+                "a smaller --run-spread if runs differ by less",
+                overall=_overall(pairs, run_spread, suite_threshold, suite_alarms / len(heads)),
             )
-            for pair in pairs
-        ],
-        how=_how(pairs, run_spread),
-        warnings=warnings,
-        remedy="append more runs to both files (sweep again), raise --threshold, or give a smaller "
-        "--run-spread if runs differ by less",
-    )
+        )
+    return found
+
+
+def _is_comparable(base: Records, head: Records) -> bool:
+    return bool(_ok(base) and _ok(head))
+
+
+def _overall(
+    pairs: Sequence[tuple[Records, Records]],
+    run_spread: float,
+    threshold: float | None,
+    false_alarms: float,
+) -> Overall | None:
+    """Compare the points that both sides have, without those of a side held back alone."""
+    compared = [runs_to_compare(_ok(base), _ok(head)) for base, head in pairs]
+    points = [
+        (
+            (seconds_of(each.base), errors_of(each.base)),
+            (seconds_of(each.head), errors_of(each.head)),
+        )
+        for each in compared
+        if each.base and each.head and not each.unproven
+    ]
+    return suite_of_runs(points, run_spread, threshold, false_alarms)
 
 
 def _whole(path: str | Path) -> list[Record]:
@@ -130,41 +154,45 @@ def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
     return ""
 
 
-def environment_differences(pairs: Iterable[tuple[Records, Records]]) -> dict[str, str]:
-    """Name the differences between the sides of matched points, e.g. `torch: 2.11 / 2.13`, without
-    EXPECTED_DIFFERENCES."""
-    found: dict[str, str] = {}
-    for before, after in pairs:
-        environments = [_environment_of(before), _environment_of(after)]
-        if not all(environments):
-            continue
-        for name in (environments[0] | environments[1]).keys() - EXPECTED_DIFFERENCES:
-            one, other = (side.get(name, {"none"}) for side in environments)
-            if one != other:
-                found[name] = f"{name} {_joined(one)} / {_joined(other)}"
-    return dict(sorted(found.items()))
-
-
-def _environment_of(records: Records) -> dict[str, set[str]]:
-    environment: dict[str, set[str]] = {}
-    for record in records:
-        target = {"dtype": record.point.dtype, "device": record.point.device}
-        for name, value in (record.environment | target).items():
-            environment.setdefault(name, set()).add(str(value))
-    return environment
-
-
-def _joined(values: set[str]) -> str:
-    return " and ".join(sorted(values))
-
-
 def _ok(records: Records) -> list[Record]:
     return [record for record in records if record.status == "ok"]
 
 
-def _verdict(
-    base: Records, head: Records, threshold: float, run_spread: float, comparable: int
-) -> PointVerdict:
+@dataclass(frozen=True)
+class Judge:
+    """The rules for a point: the threshold, the chance of a false alarm, and the spread of runs."""
+
+    threshold: float
+    alarm: float
+    run_spread: float
+
+    def judge(self, base: Records, head: Records) -> tuple[TimeRatio, Verdict, list[str]]:
+        """Compare the ok records of both sides; return the ratio, the verdict and notes."""
+        compared = runs_to_compare(base, head)
+        change = compare_times(
+            seconds_of(compared.base),
+            seconds_of(compared.head),
+            false_alarms=self.alarm,
+            run_spread=self.run_spread,
+            base_errors=errors_of(compared.base),
+            head_errors=errors_of(compared.head),
+        )
+        notes = [compared.note] if compared.note else []
+        notes += _error_note([*compared.base, *compared.head], self.run_spread)
+        return change, compared.verdict(verdict_of(change, self.threshold)), notes
+
+
+def seconds_of(records: Records) -> list[list[float]]:
+    """Return the seconds of each record's repeats."""
+    return [record.seconds for record in records]
+
+
+def errors_of(records: Records) -> list[float | None]:
+    """Return the stated error of each record: in sampled mode, where repeats are not all of it."""
+    return [record.error_estimate if record.mode == "sampled" else None for record in records]
+
+
+def _verdict(base: Records, head: Records, rules: Judge) -> PointVerdict:
     point = (head or base)[-1].point
     before, after = _ok(base), _ok(head)
     base_seconds, head_seconds = _seconds(before), _seconds(after)
@@ -172,16 +200,9 @@ def _verdict(
         note = "; ".join([_failure(head), *_notes(base, head)])
         return PointVerdict(point, "newly failing", base_seconds, head_seconds, note=note)
     if before and after:
-        comparison = compare_times(
-            [record.seconds for record in before],
-            [record.seconds for record in after],
-            comparisons=comparable,
-            false_alarms=FALSE_ALARMS,
-            run_spread=max(run_spread, estimated_spread([*before, *after])),
-        )
-        verdict = verdict_of(comparison, threshold)
-        note = "; ".join([*_notes(base, head), *spread_notes([*before, *after], run_spread)])
-        return PointVerdict(point, verdict, base_seconds, head_seconds, comparison, note)
+        change, verdict, notes = rules.judge(before, after)
+        note = "; ".join([*_notes(base, head), *notes])
+        return PointVerdict(point, verdict, base_seconds, head_seconds, change, note)
     if not head:
         return PointVerdict(point, "missing", base_seconds, note="head has no record of it")
     if not base:
@@ -215,33 +236,12 @@ def _notes(base: Records, head: Records) -> list[str]:
     return notes + execution_changes(_ok(base), _ok(head))
 
 
-def execution_changes(base: Records, head: Records) -> list[str]:
-    """List head's differences in execution, of ok records: mode, kernels and captured graphs."""
-    modes = [_joined({record.mode for record in records}) for records in (base, head)]
-    found = [] if modes[0] == modes[1] else [f"mode {modes[1]}, was {modes[0]}"]
-    one, other = base[-1].kernels, head[-1].kernels
-    for operation in sorted(one.keys() & other.keys()):
-        if one[operation] != other[operation]:
-            found.append(f"{operation} by {other[operation]}, was {one[operation]}")
-    one, other = base[-1].graphs, head[-1].graphs
-    for role in sorted(one.keys() & other.keys()):
-        if one[role] != other[role]:
-            found.append(f"graph of {role}: {other[role]}, was: {one[role]}")
-    return found
-
-
-def estimated_spread(records: Records) -> float:
-    """Return the standard deviation of runs by sampling alone: half of the largest error estimate,
-    a 95 % bound."""
-    return max((record.error_estimate or 0.0) for record in records) / 2
-
-
-def spread_notes(records: Records, run_spread: float) -> list[str]:
-    """Note the use of the sampling error instead of --run-spread, if the error is larger."""
-    spread = estimated_spread(records)
-    if spread <= run_spread:
+def _error_note(records: Records, run_spread: float) -> list[str]:
+    """Note stated errors of sampling that count more than --run-spread."""
+    stated = max((error or 0.0) for error in errors_of(records))
+    if stated / 2 <= run_spread:
         return []
-    return [f"a run spread of {100 * spread:.2g} % for the error estimate of sampled passes"]
+    return [f"sampling may be off by up to {100 * stated:.2g} %"]
 
 
 def _how(pairs: Sequence[tuple[Records, Records]], run_spread: float) -> str:

@@ -13,24 +13,33 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 from scipy.stats import beta
-from scipy.stats import t as student_t
 
 from dlm_bench.errors import ConfigError
 
 THRESHOLD = 0.05  # the slowdown that must not pass
 FALSE_ALARMS = 0.002  # chance that any of the points is called slower where nothing changed
+SUITE_SHARE = 0.5  # of the chance of an alarm, for the suite if it is judged
 INTERVAL_ERROR = 0.05  # chance that the plain interval misses the truth
 RUN_SPREAD = 0.02  # assumed standard deviation of runs of the same code
 FAILURES = 2  # of a point on one side: the first may be an accident
 ASSUMED_FREEDOM = 6  # degrees of freedom of this assumption, next to those of the runs
 
+MIN_VARIANCE = 1e-14  # of a weight's denominator
+# Variance of the median of 1 to 10 normal values over that of the mean; pi / 2 for more is at most
+# a few percent too large.
+MEDIAN_OVER_MEAN = (1.0, 1.0, 1.346, 1.193, 1.434, 1.288, 1.473, 1.346, 1.495, 1.383)
+
 Runs = Sequence[Sequence[float]]
+Errors = Sequence[float | None]
 Verdict = Literal[
-    "slower", "newly failing", "faster", "same", "undecided", "missing", "new", "still failing",
-    "fixed",
+    "slower", "tail slower", "newly failing", "faster", "same", "undecided", "missing", "new",
+    "still failing", "fixed",
 ]  # fmt: skip
-REGRESSIONS: tuple[Verdict, ...] = ("slower", "newly failing")
+SLOWER: tuple[Verdict, ...] = ("slower", "tail slower")
+REGRESSIONS: tuple[Verdict, ...] = (*SLOWER, "newly failing")
+FAILING: tuple[Verdict, ...] = ("newly failing", "still failing", "fixed")  # times of a side lack
 
 
 class Interval(NamedTuple):
@@ -60,18 +69,26 @@ def compare_times(
     comparisons: int = 1,
     false_alarms: float = FALSE_ALARMS,
     run_spread: float = RUN_SPREAD,
+    base_errors: Errors = (),
+    head_errors: Errors = (),
 ) -> TimeRatio:
     """Compare two sides of times in seconds, each a list of runs (processes) of repeats.
 
-    A side's level is the median over the runs of their medians. The variance is the bootstrap's of
-    this median, in closed form, so the answer is always the same: over the repeats, and over the
-    runs, as repeats of a process tell nothing of the next process. The spread of the runs is drawn
-    towards `run_spread` (a relative standard deviation), the only knowledge about a single run. The
+    base_errors, head_errors: the stated error of each run, half of a relative 95 % interval, None
+        for a run without.
+
+    A run's level is the median of the repeats; the variance is the bootstrap's of this median, in
+    closed form, in the mean over the side's runs, or that of a larger stated error. A side's level
+    is the median of the runs, each with the weight 1 / (run_spread² + own variance), as repeats of
+    a process tell nothing of the next process: `run_spread` (a relative standard deviation) is the
+    only knowledge about a single run. The scatter of several runs, over what these variances let
+    expect, scales all variances, drawn towards 1 with the weight of ASSUMED_FREEDOM runs. The
     intervals are Student's t with Welch and Satterthwaite's degrees of freedom, since a percentile
     interval of five repeats is far too narrow; `alarm` is Bonferroni's for this many `comparisons`.
     Raises ConfigError for a side without times, or with a time that is not positive and finite.
     """
-    before, after = _side("base", base, run_spread), _side("head", head, run_spread)
+    before = _side("base", base, base_errors, run_spread)
+    after = _side("head", head, head_errors, run_spread)
     variance = before.variance + after.variance
     parts = [*before.parts, *after.parts]
     return time_ratio(
@@ -124,25 +141,51 @@ class _Side(NamedTuple):
     parts: list[tuple[float, int]]  # the estimated part of it, with its degrees of freedom
 
 
-def _side(name: str, runs: Runs, run_spread: float) -> _Side:
+def _side(name: str, runs: Runs, errors: Errors, run_spread: float) -> _Side:
     if len(runs) == 0 or any(len(run) == 0 for run in runs):
         raise ConfigError(f"{name}: a run without times cannot be compared")
     if not all(0 < seconds < math.inf for run in runs for seconds in run):
         raise ConfigError(f"{name}: times must be above 0 and finite")
-    logs = [np.log(np.asarray(run, dtype=float)) for run in runs]
-    middles = np.array([np.median(each) for each in logs])
-    level, count = float(np.median(middles)), len(runs)
-    within = [median_variance(each) for each in logs]
-    if count == 1:
-        if len(logs[0]) == 1:
+    stated = [error or 0.0 for error in (errors or [None] * len(runs))]
+    levels = np.array([log_level(run) for run in runs])
+    within = within_variance(runs)
+    own = np.maximum(within, (np.array(stated) / 2) ** 2)
+    if len(runs) == 1:
+        level, count = float(levels[0]), len(runs[0])
+        if count == 1 and not stated[0]:
             return _Side(level, math.inf, [])
-        parts = [(within[0], len(logs[0]) - 1), (run_spread**2, ASSUMED_FREEDOM)]
-        return _Side(level, within[0] + run_spread**2, parts)
-    assumed = (run_spread**2 + float(np.mean(within))) / count
-    freedom = ASSUMED_FREEDOM + count - 1
-    seen = median_variance(middles)
-    variance = (ASSUMED_FREEDOM * assumed + (count - 1) * seen) / freedom
-    return _Side(level, variance, [(variance, freedom)])
+        freedom = count - 1 if within >= own[0] > 0 else ASSUMED_FREEDOM
+        parts = [(float(own[0]), freedom), (run_spread**2, ASSUMED_FREEDOM)]
+        return _Side(level, float(own[0]) + run_spread**2, parts)
+    weights = 1 / np.maximum(run_spread**2 + own, MIN_VARIANCE)
+    total, freedom = float(weights.sum()), ASSUMED_FREEDOM + len(runs) - 1
+    scatter = float(weights @ (levels - weights @ levels / total) ** 2)
+    effective = total**2 / float((weights**2).sum())  # runs, if all had the same weight
+    variance = _median_over_mean(round(effective)) / total
+    variance *= (ASSUMED_FREEDOM + scatter) / freedom
+    return _Side(_weighted_median(levels, weights), variance, [(variance, freedom)])
+
+
+def log_level(run: Sequence[float]) -> float:
+    """Return the logarithm of the median of a run's repeats."""
+    return float(np.log(np.median(run)))
+
+
+def within_variance(runs: Runs) -> float:
+    """Return the mean relative variance of the runs' medians, by the scatter of their repeats."""
+    return float(np.mean([median_variance(np.log(run)) for run in runs]))
+
+
+def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    order = np.argsort(values)
+    share = weights[order] / weights.sum()
+    return float(np.interp(0.5, np.cumsum(share) - share / 2, values[order]))
+
+
+def _median_over_mean(count: int) -> float:
+    """Return the variance of the median of so many normal values, over that of their mean."""
+    small = count <= len(MEDIAN_OVER_MEAN)
+    return MEDIAN_OVER_MEAN[count - 1] if small else math.pi / 2
 
 
 def median_variance(values: NDArray[np.float64]) -> float:
@@ -172,7 +215,10 @@ def _freedom(variance: float, parts: list[tuple[float, int]]) -> float:
 def _reach(error: float, freedom: float, tail: float) -> float:
     if not error:
         return 0.0
-    return float(error * student_t.isf(tail, freedom)) if math.isfinite(error) else math.inf
+    if not math.isfinite(error):
+        return math.inf
+    quantile = stdtrit(freedom, tail) if math.isfinite(freedom) else ndtri(tail)
+    return -float(error * quantile)
 
 
 def _exp(value: float) -> float:

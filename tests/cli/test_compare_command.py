@@ -8,6 +8,7 @@ import pytest
 from support.comparing import BOTH, SLOWER, compare_records, record
 
 from dlm_bench.cli import main
+from dlm_bench.compare.match import compare_all
 from dlm_bench.results.record import SCHEMA_VERSION
 from dlm_bench.results.store import append_record
 
@@ -104,7 +105,125 @@ def test_what_sampling_may_be_off_by_counts_as_what_runs_differ_by(compare):
     code, out, _ = compare([base], [head], runs=1)
     assert code == 0
     assert "1 undecided" in out
-    assert "a run spread of 10 % for the error estimate of sampled passes" in out
+    assert "sampling may be off by up to 20 %" in out
+
+
+def test_a_run_of_doubtful_sampling_counts_little_beside_good_ones(compare):
+    """A contended run once made its point undecided for ever."""
+    good = [record(mode="sampled", error_estimate=0.01)] * 9
+    bad = record(mode="sampled", scale=1.4, error_estimate=1.29)
+    assert "1 same of 1 point" in compare([*good, bad], good, runs=1)[1]
+    slower = [record(mode="sampled", scale=1.1, error_estimate=0.01)] * 9
+    assert compare([*good, bad], slower, runs=1)[0] == 1
+
+
+THROTTLED = record(scale=1.3, flags=["throttled"])
+
+
+def test_a_head_that_alone_was_throttled_proves_no_slowdown(compare):
+    code, out, _ = compare([record()], [THROTTLED])
+    assert (code, "1 undecided of 1 point" in out) == (0, True)
+    assert "head alone was held back, which proves no slowdown" in out
+    assert compare([record(flags=["contended"])], [THROTTLED])[0] == 1, "both were held back"
+    assert compare([record()], [record(scale=1.3, flags=["outliers"])])[0] == 1
+
+
+def test_a_base_that_alone_was_throttled_hides_no_slowdown(compare):
+    assert "1 undecided" in compare([THROTTLED], [record(scale=1.3)])[1]
+    assert "1 undecided" in compare([THROTTLED], [record()])[1]
+    code, out, _ = compare([THROTTLED], [record(scale=2.0)])
+    assert (code, "1 slower" in out) == (1, True)
+
+
+def test_throttled_runs_are_set_aside_where_there_are_others(compare):
+    code, out, _ = compare([record()], [record(), THROTTLED])
+    assert (code, "1 same of 1 point" in out) == (0, True)
+    assert "10 of 20 runs of head set aside" in out
+
+
+def test_the_suite_is_shown_and_judged_if_asked(compare):
+    base = [record(length=length) for length in (64, 96, 128, 160)]
+    head = [record(length=length, scale=1.024) for length in (64, 96, 128, 160)]
+    exact = ("--run-spread", "0.5%")
+    code, out, _ = compare(base, head, *exact)
+    assert code == 0
+    assert "overall: time +2.4 % (0.98x tokens/s) [+" in out
+    assert "] over 4 points\n" in out
+    code, out, _ = compare(base, head, *exact, "--suite-threshold", "1.5%")
+    assert code == 1
+    assert "over 4 points -> slower (suite threshold 1.5 %)" in out
+    assert out.splitlines()[-1].endswith(": the suite is slower")
+    found = json.loads(compare(base, head, *exact, "--format", "json")[1])["overall"]
+    assert (found["verdict"], found["points"]) == (None, 4)
+    assert found["ratio"] == pytest.approx(1.024)
+    assert compare(base, head, *exact, "--suite-threshold", "10%")[0] == 0
+
+
+def test_more_heads_are_a_column_each(tmp_path, capsys):
+    paths = []
+    for name, records in (("base", BOTH), ("one", BOTH), ("two", SLOWER)):
+        paths.append(str(tmp_path / f"{name}.jsonl"))
+        for each in records * 10:
+            append_record(paths[-1], each)
+    assert main(["compare", *paths]) == 1
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("diffumamba tiny"))
+    assert row.split("  ")[0] == "diffumamba tiny full L=64"
+    assert row.endswith("slower +10.0 % (0.91x)")
+    assert "same +0.0 % (1.00x)" in row
+    assert "head 2: 1 slower, 1 same of 2 points (threshold 5 %): 1 regression" in out
+    assert main(["compare", *paths, "--format", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [each["regression"] for each in found["comparisons"]] == [False, True]
+    assert main(["compare", *paths, "--format", "markdown"]) == 1
+    assert "| 🔴 slower +10.0 % (0.91x) |" in capsys.readouterr().out
+    assert main(["compare", *paths, "--format", "github"]) == 1
+    assert capsys.readouterr().out.startswith("::error title=dlm-bench slower::diffumamba")
+    assert main(["compare", *paths, "--format", "github-action-benchmark"]) == 2
+
+
+def test_all_heads_share_the_chance_of_a_false_alarm(tmp_path):
+    paths = [tmp_path / name for name in ("base", "one", "two")]
+    for path in paths:
+        append_record(path, record())
+    (alone,), both = compare_all(paths[0], paths[1:2]), compare_all(paths[0], paths[1:])
+    assert both[0].points[0].change.interval == alone.points[0].change.interval
+    assert both[0].points[0].change.alarm.high > alone.points[0].change.alarm.high
+    (twice,) = compare_all(paths[0], paths[1:2], false_alarms=0.004)
+    (half,) = compare_all(paths[0], paths[1:2], false_alarms=0.004, suite_threshold=0.01)
+    assert twice.points[0].change.alarm.high < alone.points[0].change.alarm.high
+    assert half.points[0].change.alarm == alone.points[0].change.alarm
+
+
+OPEN = [record(), record("diffumamba", 1.08)]
+
+
+@pytest.mark.parametrize(
+    ("head", "names", "runs", "code"),
+    [
+        (SLOWER, "slower", 10, 1),
+        (SLOWER, "newly-failing", 10, 0),
+        (SLOWER, "none", 10, 0),
+        ([record(), record("diffumamba", status="oom")], "slower", 10, 0),
+        ([record(), record("diffumamba", status="oom")], "slower,newly-failing", 10, 1),
+        (BOTH[:1], "missing", 10, 3),
+        (BOTH[:1], "slower,undecided", 10, 0),
+        (OPEN, "undecided", 1, 3),
+        (OPEN, "slower, missing", 1, 0),
+        ([SLOWER[1]], "missing,slower", 10, 1),
+    ],
+)
+def test_only_what_is_asked_for_fails_and_only_a_regression_is_exit_code_1(
+    compare, head, names, runs, code
+):
+    assert compare(BOTH, head, "--fail-on", names, runs=runs)[0] == code
+
+
+def test_more_false_alarms_find_more(compare):
+    """A slowdown of 5 % between single runs with a spread of 1 %."""
+    slower = [record(), record("diffumamba", 1.05)]
+    assert compare(BOTH, slower, "--run-spread", "1%", runs=1)[0] == 0
+    assert compare(BOTH, slower, "--run-spread", "1%", "--false-alarms", "5%", runs=1)[0] == 1
 
 
 def test_what_was_captured_otherwise_is_a_note(compare):
@@ -218,6 +337,9 @@ def test_a_file_that_cannot_be_trusted_is_one_line(tmp_path, capsys, content, sa
         (["--threshold", "0"], "--threshold: '0' is not allowed"),
         (["--threshold", "nan"], "--threshold: 'nan' is not allowed"),
         (["--run-spread=-1"], "--run-spread: '-1' is not allowed"),
+        (["--fail-on", "slow"], "--fail-on: 'slow' is not known"),
+        (["--fail-on", "slower", "--strict"], "--strict: is --fail-on with all names"),
+        (["--false-alarms", "0"], "--false-alarms: '0' is not allowed"),
         (["--threshold", "5"], "--threshold: '5' is not allowed without a percent sign"),
     ],
 )

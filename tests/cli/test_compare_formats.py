@@ -27,7 +27,7 @@ def test_markdown_shows_what_needs_a_look_and_folds_the_rest(compare):
     assert code == 1
     assert out.startswith("### 🔴 dlm-bench: 2 regressions\n")
     table, _, folded = out.partition("<details>")
-    assert "| 🔴 slower | diffumamba tiny full L=64 | 64.0 | 58.2 | +10.0 % |" in table
+    assert "| 🔴 slower | diffumamba tiny full L=64 | 64.0 | 58.2 | +10.0 % (0.91x) |" in table
     assert "| 🔴 newly failing |" in table
     assert "| 🟡 missing |" in table
     assert "| same |" in folded
@@ -75,7 +75,7 @@ def test_github_gets_annotations_and_a_step_summary(compare, tmp_path, monkeypat
     commands = [line for line in out.splitlines() if line.startswith("::")]
     assert commands == [
         "::error title=dlm-bench slower::diffumamba tiny full L=64: "
-        "time +10.0 %25 [+8.7 %25, +11.3 %25]",
+        "time +10.0 %25 (0.91x tokens/s) [+8.5 %25, +11.5 %25]",
         "::error title=dlm-bench newly failing::diffumamba-h tiny full L=64: oom: no room",
         "::warning title=dlm-bench missing::diffutran tiny full L=128: head has no record of it",
     ]

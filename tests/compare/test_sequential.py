@@ -11,9 +11,10 @@ from dlm_bench.compare.sequential import (
     TRIMMED_SHARE,
     SequentialTest,
     round_ratio,
+    round_ratios,
     trimmed_mean,
 )
-from dlm_bench.compare.shrinkage import MAX_ADDED_FREEDOM, shrunk_variances
+from dlm_bench.compare.shrinkage import MAX_ADDED_FREEDOM, shared_noise, shrunk_variances
 from dlm_bench.compare.statistics import Interval, TimeRatio
 
 ROUNDS = 20  # that a budget has room for
@@ -167,6 +168,122 @@ def test_a_round_is_the_ratio_of_the_fastest_decodes():
 
 def test_a_side_with_more_decodes_has_no_more_chances_at_a_fast_one():
     assert round_ratio([1.0, 1.0, 0.5], [1.2, 1.2]) == pytest.approx(math.log(1.2))
+
+
+def test_the_side_with_more_decodes_is_cut_evenly_over_the_round():
+    """Its first half is slower than the second, as on a machine that just got idle."""
+    found = round_ratios([2.0, 1.0], [2.0, 2.0, 2.0, 1.0, 1.0, 1.0])
+    assert found.mean == pytest.approx(0.0)
+    assert found.fastest == pytest.approx(0.0)
+
+
+def test_the_mean_of_a_round_sees_what_the_fastest_decodes_hide():
+    found = round_ratios([1.0] * 10, [1.0] * 4 + [1.3] * 6)
+    assert found.fastest == pytest.approx(0.0)
+    assert found.mean == pytest.approx(math.log(1.18))
+
+
+def stalled(tail, rounds=ROUNDS):
+    """A test of a point whose fastest decodes are as fast as base's, with these tails."""
+    random, test = np.random.default_rng(9), SequentialTest(1)
+    for i in range(rounds):
+        noise = 0.01 * random.standard_normal(2)
+        test.add({0: noise[0]}, (i + 1) / rounds, {0: math.log1p(tail) + noise[1]})
+    test.analyse(1.0)
+    return test
+
+
+def test_a_head_that_stalls_in_some_decodes_is_tail_slower():
+    test = stalled(0.18)
+    assert test.verdicts == ["tail slower"]
+    assert test.changes[0].ratio == pytest.approx(1.0, abs=0.01)
+    assert test.tails[0].ratio == pytest.approx(1.18, abs=0.01)
+
+
+def test_a_slower_tail_that_is_not_proven_keeps_a_point_open():
+    test = SequentialTest(1)
+    for i in range(ROUNDS):
+        test.add({0: 0.001 * (-1) ** i}, (i + 1) / ROUNDS, {0: 0.08 + 0.3 * (-1) ** i})
+    assert test.tails[0].ratio > 1.025
+    assert test.verdicts == ["undecided"]
+    assert stalled(0.0).verdicts == ["same"]
+
+
+def test_both_statistics_of_a_point_share_the_chance_of_an_alarm(monkeypatch):
+    spent = []
+
+    def watched(log_ratio, error, freedom, alarm_tail, interval_tail):
+        spent.append(alarm_tail)
+        return TimeRatio(1.0, Interval(0.5, 2.0), Interval(0.5, 2.0))
+
+    monkeypatch.setattr("dlm_bench.compare.sequential.time_ratio", watched)
+    test = SequentialTest(2, false_alarms=0.002, suite_threshold=0.015)
+    for i in range(12):
+        test.add({0: 0.0, 1: 0.0}, (i + 1) / 12, {0: 0.0, 1: 0.0})
+    assert sum(spent) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.95])
+def test_noise_that_points_share_raises_no_more_alarms_than_promised(correlation):
+    random = np.random.default_rng(11)
+
+    def noise(points):
+        own = math.sqrt(1 - correlation) * random.standard_normal(points)
+        return 0.03 * (math.sqrt(correlation) * random.standard_normal() + own)
+
+    alarms = sum("slower" in played(noise, [0.0] * 10, 12).verdicts for _ in range(400))
+    assert alarms < 5  # FALSE_ALARMS allows 0.8 of 400; 5 or more come once in 700 such tests
+
+
+def test_shared_noise_is_the_mean_squared_correlation_over_the_rounds_of_both():
+    random = np.random.default_rng(12)
+    series = [random.standard_normal(length).tolist() for length in (9, 5, 9, 7)]
+    pairs = [(one, other) for i, one in enumerate(series) for other in series[:i]]
+    cut = [(one[: len(other)], other[: len(one)]) for one, other in pairs]
+    expected = np.mean([np.corrcoef(*both)[0, 1] ** 2 for both in cut])
+    assert shared_noise(series) == pytest.approx(expected)
+    assert shared_noise([series[0], series[0]]) == pytest.approx(1.0)
+    assert shared_noise([[0.0, 0.0], [0.0, 1.0], []]) == 0.0
+
+
+def test_series_of_one_noise_get_no_degrees_of_freedom_from_each_other():
+    estimates = [(0.01, 11)] * 10
+    assert {freedom for _, freedom in shrunk_variances(estimates, shared=1.0)} == {11}
+    assert {freedom for _, freedom in shrunk_variances(estimates)} == {11 + MAX_ADDED_FREEDOM}
+
+
+def suite(shift, rounds=12, points=10, common=0.005, threshold=0.015):
+    random, test = np.random.default_rng(13), SequentialTest(points, suite_threshold=threshold)
+    for i in range(rounds):
+        noise = common * random.standard_normal() + 0.03 * random.standard_normal(points)
+        test.add({p: math.log1p(shift) + noise[p] for p in test.wanted}, (i + 1) / rounds)
+    test.analyse(1.0)
+    return test
+
+
+def test_a_small_slowdown_of_all_points_is_found_by_the_suite_alone():
+    test = suite(0.02)
+    assert "slower" not in test.verdicts
+    assert test.overall.verdict == "slower"
+    assert test.overall.points == 10
+    assert test.overall.change.interval.low < 1.02 < test.overall.change.interval.high
+    assert suite(0.0).overall.verdict != "slower"
+
+
+def test_settled_points_are_measured_on_until_the_suite_is_settled_too():
+    test = SequentialTest(2, suite_threshold=0.001)
+    for i in range(MIN_ROUNDS):
+        test.add({0: 0.001 * (-1) ** i, 1: 0.002 * (-1) ** i}, 0.1 * (i + 1))
+    assert test.undecided == []
+    assert test.wanted == [0, 1]
+    test.verdicts[1] = "newly failing"
+    assert test.wanted == [0]
+
+
+def test_without_a_threshold_the_suite_has_a_number_and_no_verdict():
+    test = suite(0.03, threshold=None)
+    assert test.overall.verdict is None
+    assert test.overall.change.ratio == pytest.approx(1.03, abs=0.02)
 
 
 def test_variances_of_one_size_are_pooled_and_ones_of_their_own_are_kept():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 
 from dlm_bench.compare.statistics import (
     Interval,
@@ -48,6 +49,33 @@ def test_five_repeats_of_a_single_run_prove_nothing_small_as_runs_differ_too():
     runs = [slowed(STEADY, drift) for drift in (-0.002, 0.0, 0.002, -0.001, 0.001, 0.0) * 2]
     proven = compare_times(runs, [slowed(run, 0.06) for run in runs], comparisons=10)
     assert verdict_of(proven) == "slower"
+
+
+def test_the_variance_of_runs_is_that_of_their_median():
+    """The assumed spread of three to ten runs, against medians of normal values."""
+    random = np.random.default_rng(4)
+    for runs in (2, 3, 5, 10):
+        truth = np.median(0.02 * random.standard_normal((100_000, runs)), axis=1).std()
+        spread = np.linspace(-1, 1, runs)
+        side = [[math.exp(0.02 * each)] for each in spread / spread.std(ddof=1)]
+        found = compare_times(side, side, run_spread=0.02)
+        width = math.log(found.interval.high) / student_t.isf(0.025, 2 * (6 + runs - 1))
+        assert width == pytest.approx(truth * math.sqrt(2), rel=0.02)
+
+
+def test_a_stated_error_widens_once_and_only_its_own_run_counts_less():
+    side = [STEADY] * 3
+    none = compare_times(side, side)
+    stated = compare_times(side, side, head_errors=[0.2] * 3)
+    assert stated.interval.high - 1 > 2 * (none.interval.high - 1)
+    odd = compare_times(side, [*side, slowed(STEADY, 0.5)], head_errors=[None, None, None, 2.0])
+    assert odd.ratio == pytest.approx(1.0, abs=0.01)
+    assert odd.interval.high == pytest.approx(none.interval.high, abs=0.015)
+
+
+def test_one_repeat_with_a_stated_error_is_not_left_open():
+    found = compare_times([STEADY], [[1.5]], head_errors=[0.05])
+    assert found.interval.low > 1.2
 
 
 def test_more_runs_prove_more_and_go_from_the_assumed_spread_to_their_own():

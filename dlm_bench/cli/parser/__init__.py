@@ -52,7 +52,7 @@ exit codes:
   0  ok
   1  a regression was proven
   2  wrong usage, configuration or file
-  3  points failed or were skipped (compare --strict: undecided or missing)
+  3  points failed or were skipped (compare, ab: --fail-on)
   70 internal error
   130, 143  interrupted by SIGINT, SIGTERM
 """

@@ -152,14 +152,33 @@ def add_verdicts(parser: argparse.ArgumentParser) -> None:
         help="fail for a slowdown above this, as 5%% or 0.05 (default: 5%%)",
     )
     parser.add_argument(
+        "--suite-threshold",
+        type=partial(share_of, "--suite-threshold"),
+        metavar="SHARE",
+        help="judge the geometric mean over all points, too, and fail for a slowdown above this, "
+        "as 1.5%% (default: show the mean alone)",
+    )
+    parser.add_argument(
+        "--false-alarms",
+        type=partial(share_of, "--false-alarms"),
+        default="0.2%",
+        metavar="SHARE",
+        help="allow this chance of any false alarm, all points together (default: 0.2%%)",
+    )
+    parser.add_argument(
         "--format",
         default="text",
         metavar="text|markdown|json|github|github-action-benchmark",
         help="print the verdicts in this format (default: text)",
     )
     parser.add_argument(
+        "--fail-on",
+        metavar="NAMES",
+        help="fail for these, a list of slower, newly-failing (exit code 1), missing, undecided "
+        "(exit code 3), or none (default: slower,newly-failing)",
+    )
+    parser.add_argument(
         "--strict",
         action="store_true",
-        help="exit with 3 if no regression is proven but a point is undecided or missing, or "
-        "nothing is decided",
+        help="fail for all names of --fail-on",
     )

@@ -15,15 +15,21 @@ def add(subparsers: Commands) -> None:
     parser = add_command(
         subparsers,
         "compare",
-        "compare two results files",
-        "Compare two results files point by point. Exit with 1 if a regression is proven\n"
+        "compare results files",
+        "Compare results files with a base point by point. Exit with 1 if a regression is proven\n"
         "or a point fails newly (docs/ci.md).",
         EXAMPLE,
     )
     parser.add_argument(
         "base", type=Path, metavar="BASE.jsonl", help="compare with this results file"
     )
-    parser.add_argument("head", type=Path, metavar="HEAD.jsonl", help="judge this results file")
+    parser.add_argument(
+        "head",
+        nargs="+",
+        type=Path,
+        metavar="HEAD.jsonl",
+        help="judge these results files, a column each",
+    )
     add_verdicts(parser)
     parser.add_argument(
         "--run-spread",

@@ -8,6 +8,7 @@ from statistics import median
 from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
 from dlm_bench.compare.ab.rounds import SIDES, ABRun
 from dlm_bench.compare.ab.sides import Side
+from dlm_bench.compare.flags import Compared, rounds_of_ab
 from dlm_bench.compare.sequential import MIN_ROUNDS
 from dlm_bench.compare.tokens import other_tokens
 from dlm_bench.compare.verdicts import Comparison, PointVerdict, tokens_of
@@ -89,15 +90,25 @@ def comparison_of(
     run: ABRun, matched: Matched, both: tuple[Checkout, Checkout], threshold: float
 ) -> Comparison:
     """Return the verdicts of a run, in the order of the sweep."""
+    rounds = [_rounds(run, point) for point in matched.points]
     points = [
         PointVerdict(
             point,
-            run.test.verdicts[i],
+            rounds[i].verdict(run.test.verdicts[i]),
             base_seconds=_median(run.times.get((0, i))),
             head_seconds=_median(run.times.get((1, i))),
             change=run.test.changes[i],
+            tail=run.test.tails[i],
             note="; ".join(
-                filter(None, [matched.notes.get(i, ""), _tokens(run, point), _note(run, i)])
+                filter(
+                    None,
+                    [
+                        matched.notes.get(i, ""),
+                        _tokens(run, point),
+                        _note(run, i),
+                        rounds[i].note,
+                    ],
+                )
             ),
             tokens=tokens_of(record for record in run.records[1] if record.point == point),
         )
@@ -111,7 +122,13 @@ def comparison_of(
         warnings=_warnings(run),
         how=f"{run.rounds} rounds of alternating fresh workers in {run.seconds:.0f} s",
         remedy="raise --budget or --threshold, or take shorter or fewer points",
+        overall=run.test.overall,
     )
+
+
+def _rounds(run: ABRun, point: Point) -> Compared:
+    both = ([each for each in side if each.point == point] for side in run.records)
+    return rounds_of_ab(*both)
 
 
 def _warnings(run: ABRun) -> list[str]:
@@ -138,7 +155,14 @@ def _note(run: ABRun, point: int) -> str:
         failures = run.failures.get((which, point), ())
         if failures:
             notes.append(f"{name} {failures[-1].status}: {failures[-1].message}")
+    tail = run.test.tails[point]
+    if tail is not None and run.test.verdicts[point] == "tail slower":
+        low, high = (f"{100 * (end - 1):+.1f} %" for end in tail.interval)
+        change = f"{100 * (tail.ratio - 1):+.1f} % [{low}, {high}]"
+        notes.append(f"mean decode {change}, as some decodes are slower")
     rounds = min(len(run.times.get((which, point), ())) for which in (0, 1))
-    if run.test.verdicts[point] == "undecided" and not notes:
+    if run.test.verdicts[point] == "undecided" and not any(
+        (which, point) in run.failures for which in (0, 1)
+    ):
         notes.append(f"{rounds} rounds did not settle it")
     return "; ".join(notes)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Protocol
 
-from dlm_bench.compare.sequential import SequentialTest, round_ratio
-from dlm_bench.compare.statistics import FAILURES, THRESHOLD, Verdict
+from dlm_bench.compare.sequential import RoundRatio, SequentialTest, round_ratios
+from dlm_bench.compare.statistics import FAILURES, FALSE_ALARMS, THRESHOLD, Verdict
 from dlm_bench.results.record import Record
 from dlm_bench.sweep.worker.messages import Failed, Failure, Outcome
 
@@ -54,13 +55,17 @@ class RoundPlanner:
         """Return the seconds of a round of these points."""
         return self.start + self.turns(points) * sum(self.costs[point] for point in points)
 
-    def learn(self, point: int, decodes: Sequence[float], seconds: float) -> None:
-        """Plan the repeats of a point by a measurement's seconds and its decodes.
+    def learn(self, point: int, visits: Sequence[tuple[Sequence[float], float]]) -> None:
+        """Plan the repeats of a point by the visits of a turn: decodes, and the seconds in all.
 
         The next decodes take MEASUREMENT_SECONDS, or as long as the overhead, such as a capture.
+        Both sides have a say, and get the same number.
         """
-        overhead = seconds - sum(decodes)
-        wanted = max(MEASUREMENT_SECONDS, overhead) / min(decodes)
+        if not visits:
+            return
+        overhead = fmean(seconds - sum(decodes) for decodes, seconds in visits)
+        fastest = fmean(min(decodes) for decodes, _ in visits)
+        wanted = max(MEASUREMENT_SECONDS, overhead) / fastest
         self.repeats[point] = max(2, min(MAX_REPEATS, int(wanted)))
 
 
@@ -88,6 +93,8 @@ def run_ab(
     *,
     budget: float,
     threshold: float = THRESHOLD,
+    false_alarms: float = FALSE_ALARMS,
+    suite_threshold: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     after_round: Callable[[ABRun], object] = lambda run: None,
     settle: bool = True,
@@ -96,28 +103,32 @@ def run_ab(
 
     budget: seconds from now on. A round begins only if the rest has room for it; the first always
         begins. A single measurement that takes longer than the whole budget has failed.
+    suite_threshold: judge the whole suite, too; settled points are measured on until then.
     settle: False leaves all points open whatever their times, to record a machine's noise.
 
     The sides' workers are stopped at the end.
     """
     begun = clock()
-    test, planner = SequentialTest(len(pairs), threshold), RoundPlanner(len(pairs), budget)
+    test = SequentialTest(len(pairs), threshold, false_alarms, suite_threshold)
+    planner = RoundPlanner(len(pairs), budget)
     run = ABRun(test, planner)
     try:
-        while test.undecided:
+        while test.wanted:
             left = budget - (clock() - begun)
-            if run.rounds and planner.round_seconds(test.undecided) > left:
+            if run.rounds and planner.round_seconds(test.wanted) > left:
                 break
             started = clock()
             for side in sides if run.rounds % 2 == 0 else sides[::-1]:
                 side.begin()
-            _ready(sides, [pairs[point] for point in test.undecided], budget)
+            _ready(sides, [pairs[point] for point in test.wanted], budget)
             planner.start = clock() - started
             ratios = _round(run, sides, pairs, begun + budget, budget, clock)
             run.rounds += 1
             run.seconds = clock() - begun
             if settle:
-                test.add(ratios, run.seconds / budget)
+                fastest = {point: ratio.fastest for point, ratio in ratios.items()}
+                means = {point: ratio.mean for point, ratio in ratios.items()}
+                test.add(fastest, run.seconds / budget, means)
             _settle_failures(run, FAILURES)
             after_round(run)
     finally:
@@ -146,12 +157,12 @@ def _round(
     deadline: float,
     timeout: float,
     clock: Callable[[], float],
-) -> dict[int, float]:
-    """Measure each undecided point A B B A, or B A A B, in some turns of all of them.
+) -> dict[int, RoundRatio]:
+    """Measure each point that needs more rounds A B B A, or B A A B, in some turns of all of them.
 
-    Return the log ratio of each point without a failure on either side.
+    Return the log ratios of each point without a failure on either side.
     """
-    points, planner = run.test.undecided, run.planner
+    points, planner = run.test.wanted, run.planner
     found: dict[int, tuple[list[Record], list[Record]]] = {point: ([], []) for point in points}
     failed: set[tuple[int, int]] = set()
     for turn in range(planner.turns(points)):
@@ -160,7 +171,7 @@ def _round(
             # Slower than expected: the machine has got other work. The first turn is whole.
             if before > deadline and run.rounds + turn > 0:
                 break
-            repeats = planner.repeats[point]
+            repeats, visits = planner.repeats[point], []
             for which in (first, 1 - first, 1 - first, first):
                 if (which, point) in failed:
                     continue
@@ -170,7 +181,8 @@ def _round(
                     run.failures.setdefault((which, point), []).append(answer.failure)
                 else:
                     found[point][which].append(answer.record)
-                    planner.learn(point, answer.record.seconds, answer.seconds)
+                    visits.append((answer.record.seconds, answer.seconds))
+            planner.learn(point, visits)
             planner.costs[point] = clock() - before
     for point, both in found.items():
         for which, records in enumerate(both):
@@ -179,7 +191,7 @@ def _round(
                 run.records[which].append(merged)
                 run.times.setdefault((which, point), []).append(min(merged.seconds))
     return {
-        point: round_ratio(_seconds(base), _seconds(head))
+        point: round_ratios(_seconds(base), _seconds(head))
         for point, (base, head) in found.items()
         if base and head and not {(0, point), (1, point)} & failed
     }

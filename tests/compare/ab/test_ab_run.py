@@ -231,7 +231,7 @@ def test_with_nothing_changed_there_is_no_alarm_in_a_hundred(seed):
 def test_the_report_names_both_sides_and_how_it_was_measured():
     run, _, _ = play([0.05, 0.05, 0.05], [0.05, 0.055, OOM])
     report = comparison_of(run, match(POINTS, POINTS), BOTH, 0.05)
-    assert report.exit_code == 1
+    assert report.exit_code() == 1
     same, slower, failing = report.points
     assert (same.verdict, slower.verdict, failing.verdict) == ("same", "slower", "newly failing")
     assert slower.change.ratio == pytest.approx(1.1, abs=0.02)
@@ -245,9 +245,57 @@ def test_the_report_names_both_sides_and_how_it_was_measured():
 def test_what_is_undecided_says_after_how_many_rounds():
     run, _, _ = play(EVEN, EVEN, noise=3.0, budget=60.0)
     report = comparison_of(run, match(POINTS, POINTS), BOTH, 0.05)
-    assert report.exit_code == 0
+    assert report.exit_code() == 0
     notes = [each.note for each in report.points if each.verdict == "undecided"]
     assert all(note.endswith("rounds did not settle it") for note in notes)
+
+
+class Stalling(FakeSide):
+    """A side with a stall of 30 % in six of ten decodes."""
+
+    def measure(self, index, repeats, timeout):
+        answer = super().measure(index, repeats, timeout)
+        stalls = 1 + 0.3 * (self.machine.random.random(repeats) < 0.6)
+        seconds = [each * by for each, by in zip(answer.record.seconds, stalls, strict=True)]
+        record = answer.record.model_copy(update={"seconds": seconds})
+        return answer.model_copy(update={"record": record})
+
+
+def test_a_head_that_stalls_in_most_decodes_is_tail_slower():
+    machine = Machine()
+    sides = FakeSide(machine, "A", EVEN), Stalling(machine, "B", EVEN)
+    run = run_ab(sides, PAIRS, budget=300.0, clock=machine.clock)
+    assert run.test.verdicts == ["tail slower"] * 3
+    report = comparison_of(run, match(POINTS, POINTS), BOTH, 0.05)
+    assert report.exit_code() == 1
+    assert "mean decode +1" in report.points[0].note
+    assert report.points[0].change.ratio == pytest.approx(1.0, abs=0.02)
+
+
+def test_with_a_suite_threshold_all_points_are_measured_until_the_suite_is_settled():
+    run, machine, _ = play([0.05] * 3, [0.051] * 3, suite_threshold=0.015)
+    assert run.test.overall.verdict == "slower"
+    assert "slower" not in run.test.verdicts
+    visits = Counter(index for _, index in machine.log if index != "begin")
+    assert visits[0] == visits[1] == visits[2]
+
+
+def test_a_head_that_alone_is_held_back_in_every_round_proves_no_slowdown():
+    for flagged, expected in ((("B",), "undecided"), (("A", "B"), "slower")):
+
+        class Flagged(FakeSide):
+            def measure(self, index, repeats, timeout):
+                answer = super().measure(index, repeats, timeout)
+                flags = ["throttled"] if self.name in flagged else []  # noqa: B023
+                return answer.model_copy(
+                    update={"record": answer.record.model_copy(update={"flags": flags})}
+                )
+
+        machine = Machine()
+        sides = Flagged(machine, "A", [0.05]), Flagged(machine, "B", [0.06])
+        run = run_ab(sides, PAIRS[:1], budget=300.0, clock=machine.clock)
+        (point,) = comparison_of(run, match(POINTS[:1], POINTS[:1]), BOTH, 0.05).points
+        assert point.verdict == expected
 
 
 def test_points_are_matched_in_turn_even_if_head_gave_one_a_new_option():
