@@ -6,11 +6,12 @@ import inspect
 import sys
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, ResultsError, unknown
-from dlm_bench.figures import FIGURES, NAMES, NotDrawnWarning, save
+from dlm_bench.figures import FIGURES, NAMES, NotDrawnWarning, draw_free, save
 from dlm_bench.results.selection import selected
 from dlm_bench.results.series import check_sampler
 from dlm_bench.results.store import frame_of
@@ -29,6 +30,11 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def _plot(args: argparse.Namespace) -> int:
+    if args.x is not None or args.y is not None:
+        return _plot_free(args)
+    for name in ("curves", "panels", "name"):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name}: is not allowed without --x and --y")
     if args.figure not in (*NAMES, "all"):
         raise unknown("--figure", args.figure, (*NAMES, "all"))
     chosen = {name: draw for name, draw in FIGURES.items() if args.figure in (name, "all")}
@@ -59,6 +65,25 @@ def _plot(args: argparse.Namespace) -> int:
     for asked, problem in problems:
         if asked:
             print(f"dlm-bench: not drawn: {problem}", file=sys.stderr)
+    return 0
+
+
+def _plot_free(args: argparse.Namespace) -> int:
+    """Draw the figure of --x and --y."""
+    if args.x is None or args.y is None:
+        raise ConfigError("--x: and --y belong together; give both")
+    if args.figure != "all":
+        raise ConfigError("--figure: is not allowed with --x and --y, which are a figure")
+    name = args.name or f"{args.y}-{args.x}"
+    if Path(name).name != name:
+        raise ConfigError(f"--name: {name!r} is not allowed; must be the name of a file")
+    frame = frame_of(selected(args.results, args.label, args.where))
+    curves = None if args.curves is None else args.curves.split(",")
+    figure = draw_free(frame, args.x, args.y, curves, args.panels)
+    if args.caption:
+        figure.draw_caption()
+    for path in save(figure, args.output / name):
+        print(path)
     return 0
 
 

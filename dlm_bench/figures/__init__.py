@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from dlm_bench.figures.batch import draw_batch
     from dlm_bench.figures.caption import CaptionedFigure
     from dlm_bench.figures.energy import draw_energy
+    from dlm_bench.figures.free import draw_free, draw_pareto
     from dlm_bench.figures.latency import draw_latency
     from dlm_bench.figures.memory import draw_memory
     from dlm_bench.figures.missing import NotDrawnWarning
     from dlm_bench.figures.output import save
     from dlm_bench.figures.paper import draw_paper_block, draw_paper_full
+    from dlm_bench.figures.repeats import draw_repeats
     from dlm_bench.figures.roofline import draw_roofline
     from dlm_bench.figures.speedup import draw_speedup
     from dlm_bench.figures.throughput import draw_throughput
@@ -36,15 +38,20 @@ NAMES = (
     "roofline",
     "energy",
     "memory",
+    "pareto",
+    "repeats",
 )
 _HOMES = {
     "NotDrawnWarning": "missing",
     "draw_batch": "batch",
     "draw_energy": "energy",
+    "draw_free": "free",
     "draw_latency": "latency",
     "draw_memory": "memory",
     "draw_paper_block": "paper",
     "draw_paper_full": "paper",
+    "draw_pareto": "free",
+    "draw_repeats": "repeats",
     "draw_roofline": "roofline",
     "draw_speedup": "speedup",
     "draw_throughput": "throughput",
@@ -57,10 +64,13 @@ __all__ = [
     "NotDrawnWarning",
     "draw_batch",
     "draw_energy",
+    "draw_free",
     "draw_latency",
     "draw_memory",
     "draw_paper_block",
     "draw_paper_full",
+    "draw_pareto",
+    "draw_repeats",
     "draw_roofline",
     "draw_speedup",
     "draw_throughput",

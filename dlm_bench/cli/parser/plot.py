@@ -39,6 +39,26 @@ def add(subparsers: Commands) -> None:
         help="throughput, paper-full and paper-block figures: add this hardware's roofline bound",
     )
     parser.add_argument(
+        "--x", metavar="COLUMN", help="with --y: draw a figure of your own against this, as batch"
+    )
+    parser.add_argument(
+        "--y",
+        metavar="COLUMN",
+        help="with --x: draw this, as tokens_per_second or joules_per_token",
+    )
+    parser.add_argument(
+        "--curves",
+        metavar="COLUMN[,COLUMN...]",
+        help="with --x: draw a curve for each combination of values, as backbone,file (default: "
+        "all that tells points apart)",
+    )
+    parser.add_argument(
+        "--panels", metavar="COLUMN", help="with --x: draw a panel for each value, as prompt_len"
+    )
+    parser.add_argument(
+        "--name", metavar="NAME", help="with --x: name the files so (default: Y-X, as y and x are)"
+    )
+    parser.add_argument(
         "--caption", action="store_true", help="draw the caption into the picture, too"
     )
     parser.add_argument(

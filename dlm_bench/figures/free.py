@@ -1,0 +1,270 @@
+"""Any number of the records against any other, and the Pareto figure of first block and
+throughput."""
+
+import itertools
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from dlm_bench.errors import ResultsError, did_you_mean
+from dlm_bench.figures import theme
+from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.figures.palette import BACKBONE_COLOURS, MORE_COLOURS, MORE_DASHES
+from dlm_bench.results.series import (
+    BACKBONE_NAMES,
+    SAMPLER_NAMES,
+    identity_columns,
+    ok_points,
+    setting_text,
+    time_bounds,
+)
+
+Row = dict[str, Any]
+
+AXES = {
+    "length": "sequence length (tokens)",
+    "batch": "batch (sequences)",
+    "tokens_per_second": "throughput (tokens/s)",
+    "ms_per_pass": "latency (ms per pass)",
+    "first_block_ms": "time to first block (ms)",
+    "joules_per_token": "energy (J per token)",
+    "peak_memory_gib": "peak memory (GiB)",
+    "tokens_per_step": "tokens per step p",
+    "block_size": "block size B (tokens)",
+}
+COLOURS = (*BACKBONE_COLOURS.values(), *MORE_COLOURS)
+MARKERS = "os^DvPX<>*"
+MAX_PANELS = 12
+
+
+@theme.applied()
+def draw_free(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    curves: Sequence[str] | None = None,
+    panels: str | None = None,
+) -> CaptionedFigure:
+    """Draw a column of `load_results` against another: nested fields by names with dots, and
+    first_block_ms, joules_per_token and peak_memory_gib.
+
+    curves: the columns with a curve for each combination of values, by default all that tell points
+    apart, but x, and the length unless x is. panels: the column with a panel for each value.
+    Bars of throughput and latency are those of `draw_throughput`. Raises ResultsError for a column
+    that is not there or holds no number.
+    """
+    return _draw(frame, x, y, curves, panels, frontier=False)
+
+
+@theme.applied()
+def draw_pareto(frame: pd.DataFrame) -> CaptionedFigure:
+    """Draw tokens/s against the time to the first block, a panel a length, a curve a backbone and
+    sampler over options and batches, and the frontier of all points that no other beats in both.
+
+    Raises ResultsError if no record has a time to the first block.
+    """
+    curves = [name for name in ("backbone", "sampler", "size", "file") if name in frame.columns]
+    return _draw(frame, "first_block_ms", "tokens_per_second", curves, "length", frontier=True)
+
+
+def _draw(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    curves: Sequence[str] | None,
+    panels: str | None,
+    frontier: bool,
+) -> CaptionedFigure:
+    rows = [_with_numbers(row) for row in ok_points(frame).to_dict("records")]
+    identity = [*identity_columns(frame), "length"]
+    _check_columns(rows, [x, y, *(curves or ()), *([panels] if panels else ())])
+    left = [row for row in rows if _is_number(row.get(x)) and _is_number(row.get(y))]
+    if not left:
+        raise ResultsError(f"no ok point has both {x} and {y}")
+    if curves is None:
+        along = {x, y, panels, "length"} if x != "length" else {x, y, panels}
+        curves = [name for name in identity if name not in along]
+    groups = _panels(left, panels)
+    names = _curve_names(left, curves)
+    figure, axes = theme.panels(
+        len(groups),
+        height=2.2,
+        extra=0.12 + 0.14 * math.ceil((len({*names.values()}) + frontier) / min(len(groups), 2)),
+        xlabel=AXES.get(x, x),
+        ylabel=AXES.get(y, y),
+    )
+    styles = _styles(names.values())
+    for panel, (title, members) in zip(axes, groups.items(), strict=True):
+        panel.set_title(title)
+        _draw_panel(panel, members, names, styles, x, y)
+        if frontier:
+            _draw_frontier(panel, members, x, y)
+    _scale(axes, left, x, y)
+    handles = [
+        Line2D([], [], label=textwrap.fill(name, 44), **look) for name, look in styles.items()
+    ]
+    if frontier:
+        handles.append(Line2D([], [], color=theme.GREY, lw=3, alpha=0.3, label="frontier"))
+    columns = 1 if len(groups) == 1 else 2
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    sentences = [f"{AXES.get(y, y)} against {AXES.get(x, x)}.".capitalize()]
+    if y in ("tokens_per_second", "mean_seconds", "ms_per_pass"):
+        sentences.append("Bars: as in the figure of throughput.")
+    if frontier:
+        sentences.append("Grey: what no other point beats in both.")
+    if len(left) < len(rows):
+        sentences.append(f"Not drawn: {len(rows) - len(left)} points without {x} or {y}.")
+    figure.caption = " ".join(sentences)
+    return figure
+
+
+def _with_numbers(row: Row) -> Row:
+    """Return a row with nested fields by names with dots, and all numbers of AXES."""
+    flat: Row = dict(row)
+    for name in ("environment", "telemetry", "settings", "model"):
+        if isinstance(row.get(name), dict):
+            flat |= {f"{name}.{key}": value for key, value in row[name].items()}
+    first, joules = row["mean_first_block_seconds"], row["telemetry"].get("energy_joules")
+    flat["first_block_ms"] = 1e3 * first if _is_number(first) else None
+    tokens = len(row["seconds"]) * row["timed_tokens"]
+    flat["joules_per_token"] = joules / tokens if _is_number(joules) else None
+    peak = row["peak_memory_bytes"]
+    flat["peak_memory_gib"] = peak / 2**30 if _is_number(peak) else None
+    return flat
+
+
+def _check_columns(rows: Sequence[Row], asked: Iterable[str]) -> None:
+    there = {name for row in rows for name in row}
+    for name in asked:
+        if name not in there:
+            numbers = sorted({key for row in rows for key in row if _is_number(row[key])})
+            hint = did_you_mean(name, there)
+            raise ResultsError(
+                f"{name!r} is no column of these results{hint}; numbers: {', '.join(numbers)}"
+            )
+
+
+def _panels(rows: Sequence[Row], column: str | None) -> dict[str, list[Row]]:
+    """Return the rows of each panel, by its title."""
+    if column is None:
+        return {"": list(rows)}
+    values = {row.get(column) for row in rows}
+    if len(values) > MAX_PANELS:
+        raise ResultsError(
+            f"{column} has {len(values)} values; --where chooses {MAX_PANELS} or less"
+        )
+    ordered = sorted(values, key=_order)
+    return {
+        setting_text(column, value) if value is not None else f"no {column}": [
+            row for row in rows if row.get(column) == value
+        ]
+        for value in ordered
+    }
+
+
+def _order(value: Any) -> tuple[float, str]:
+    return (float(value), "") if _is_number(value) else (math.inf, str(value))
+
+
+def _curve_names(rows: Sequence[Row], curves: Sequence[str]) -> dict[int, str]:
+    """Return the label of each row's curve, by the row's id: the values that differ."""
+    varying = [name for name in curves if len({_text(name, row) for row in rows}) > 1]
+    shown = varying or list(curves[:1])
+    return {id(row): ", ".join(filter(None, (_text(name, row) for name in shown))) for row in rows}
+
+
+def _text(name: str, row: Row) -> str:
+    value = row.get(name)
+    if value is None or value != value:
+        return ""
+    titles = {"backbone": BACKBONE_NAMES, "sampler": SAMPLER_NAMES}
+    if name in titles:
+        return titles[name].get(value, str(value))
+    return setting_text(name, value) if isinstance(value, int | float | str) else str(value)
+
+
+def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return colour, marker and dashes of each curve."""
+    dashes = itertools.cycle(((0.0, ()), *MORE_DASHES))
+    looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), dashes, strict=False)
+    return {
+        name: {"color": colour, "marker": marker, "linestyle": dash}
+        for name, (colour, marker, dash) in zip(dict.fromkeys(names), looks, strict=False)
+    }
+
+
+def _draw_panel(
+    axes: Axes, rows: Sequence[Row], names: dict[int, str], styles: dict[str, Any], x: str, y: str
+) -> None:
+    curves: dict[str, list[Row]] = {}
+    for row in rows:
+        curves.setdefault(names[id(row)], []).append(row)
+    for name, members in curves.items():
+        members.sort(key=lambda row: (row[x], row[y]))
+        below, above = zip(*(_bars(row, y) for row in members), strict=True)
+        axes.errorbar(
+            [row[x] for row in members],
+            [row[y] for row in members],
+            yerr=[below, above],
+            elinewidth=0.8,
+            capsize=1.5,
+            label=name,
+            **styles[name],
+        )
+
+
+def _bars(row: Row, y: str) -> tuple[float, float]:
+    """Return the lengths of the bar below and above; 0 for numbers without an interval."""
+    low, high = time_bounds(row)
+    ends = {
+        "tokens_per_second": (row["timed_tokens"] / high, row["timed_tokens"] / low),
+        "mean_seconds": (low, high),
+        "ms_per_pass": (1e3 * low / row["nfe"], 1e3 * high / row["nfe"]),
+    }
+    if y not in ends:
+        return 0.0, 0.0
+    return max(0.0, row[y] - ends[y][0]), max(0.0, ends[y][1] - row[y])
+
+
+def frontier_of(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other beats with less x and more y, by x."""
+    found: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not found or y > found[-1][1]:
+            found.append((x, y))
+    return found
+
+
+def _draw_frontier(axes: Axes, rows: Sequence[Row], x: str, y: str) -> None:
+    best = frontier_of((row[x], row[y]) for row in rows)
+    axes.step(*zip(*best, strict=True), where="post", color=theme.GREY, lw=3, alpha=0.3, zorder=1)
+
+
+def _scale(panels: Sequence[Axes], rows: Sequence[Row], x: str, y: str) -> None:
+    """Make an axis logarithmic if all values are positive and the largest is three times the
+    least."""
+    for name, of in ((x, "x"), (y, "y")):
+        values = [row[name] for row in rows]
+        if of == "y":
+            ends = [(row[y], *_bars(row, y)) for row in rows]
+            values = [end for at, low, high in ends for end in (at - low, at + high)]
+        low, high = min(values), max(values)
+        if low <= 0 or high < 3 * low:
+            continue
+        if name in ("length", "batch"):
+            theme.length_axis(panels[0], values, most=5)
+            continue
+        margin = (high / low) ** 0.06
+        getattr(panels[0], f"set_{of}scale")("log")
+        getattr(panels[0], f"set_{of}lim")(low / margin, high * margin)
+        axis = panels[0].xaxis if of == "x" else panels[0].yaxis
+        theme.value_axis(axis, low / margin, high * margin)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
