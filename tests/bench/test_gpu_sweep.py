@@ -1,9 +1,7 @@
-"""The sweep of the GPU check with what its earlier stages found; and a profile's sums."""
+"""The sweep of the GPU check with what its earlier stages found."""
 
 import gpu_sweep
-import pass_profile
 import pytest
-from pass_profile import Span
 from rows import append
 
 
@@ -58,19 +56,3 @@ def test_the_sweep_gets_what_was_found_and_goes_on(files, tmp_path, monkeypatch)
     gpu_sweep.main()
     assert "--resume" in asked[1]
     assert asked[1][asked[1].index("--kernel-check") + 1] == str(files[1])
-
-
-def test_a_profile_sums_kernels_and_the_gaps_between():
-    """Two runs: a gap of 5, then kernels side by side and none."""
-    runs = [
-        [Span("a", 0, 10), Span("b", 15, 20)],
-        [Span("a", 100, 110), Span("b", 105, 112)],
-    ]
-    row = pass_profile.summed(runs, 2)
-    assert row["us"] == (20 + 12) / 2
-    assert row["gaps_us"] == 5 / 2
-    assert row["kernels"] == 2
-    assert row["by_kernel"] == [
-        {"name": "a", "us": 10.0, "count": 1.0},
-        {"name": "b", "us": 6.0, "count": 1.0},
-    ]

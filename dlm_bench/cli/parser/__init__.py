@@ -15,6 +15,7 @@ from dlm_bench.cli.parser import (
     export,
     fit,
     plot,
+    profile,
     report,
     run,
     stats,
@@ -42,6 +43,7 @@ examples:
   dlm-bench compare results/main.jsonl results/change.jsonl --format markdown
   dlm-bench ab --base origin/main ci --budget 5m
   dlm-bench check diffumamba block-cache --size tiny
+  dlm-bench profile diffumamba block-cache -L 4096 --role denoise
   dlm-bench cost --size 1.3b --length 32768 --hardware h200
   dlm-bench cost --sweep paper --hardware h100-sxm
 
@@ -100,7 +102,7 @@ def build_parser() -> Parser:
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
     reading = (fit, plot, table, stats, report, export)
-    for module in (run, sweep, trace, *reading, compare, ab, cost, check, env, list_names):
+    for module in (run, sweep, trace, *reading, compare, ab, profile, cost, check, env, list_names):
         module.add(subparsers)
     parser.set_defaults(command=None, parser=parser)
     return parser
