@@ -60,3 +60,38 @@ def _per_token(rows: Tensor, segments: tuple[int, ...]) -> Tensor:
         return rows.float()
     parts = [rows[:, i : i + 1].expand(-1, n, -1) for i, n in enumerate(segments)]
     return torch.cat(parts, dim=1).float()
+
+
+def ready_rows(rows: Tensor, segments: tuple[int, ...], *, unit_scale: bool) -> Tensor:
+    """Make rows (1, segments, width) ready for `add_norm_ready`: in float32, with the 1 added to a
+    scale, (width,) for all tokens or (1, length, width) where there are several segments."""
+    rows = _per_token(rows, segments)
+    rows = 1 + rows if unit_scale else rows.contiguous()
+    return rows.flatten() if len(segments) == 1 else rows
+
+
+def add_norm_ready(
+    x: Tensor,
+    branch: Tensor | None,
+    gate: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    segments: tuple[int, ...],
+    *,
+    unit_scale: bool,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """As `add_norm`, of `ready_rows`: with a gate, whatever `unit_scale`, and with x in place. The
+    second result has `dtype`."""
+    if branch is not None:
+        assert gate is not None
+        x = x.addcmul_(gate, _float(branch))
+    if scale.dim() == 1:
+        normed = F.layer_norm(x, scale.shape, scale, shift, EPSILON)
+    else:
+        normed = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPSILON), scale)
+    return x, normed if dtype == torch.float32 else normed.to(dtype)
+
+
+def _float(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float32 else x.float()

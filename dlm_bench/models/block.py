@@ -20,6 +20,8 @@ from dlm_bench.models.cache import AttentionCache, Cache, MambaCache
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.window import Window
 
+Rows = tuple[Tensor, ...]  # shift, scale and gate of an adaLN, or of several
+
 
 class Stream:
     """The residual stream x (batch, len, d_model) in float32.
@@ -59,8 +61,8 @@ class Stream:
 class Block(nn.Module):
     """A layer; moves a residual stream on in place.
 
-    In a denoiser `modulation` (batch, segments, 6 d_model) is shift, scale and gate for the mixer
-    and for the MLP; the autoregressive blocks have None.
+    In a denoiser `modulation` is shift, scale and gate for the mixer and for the MLP, (batch,
+    segments, d_model) each; the autoregressive blocks have None.
     """
 
     def __init__(self, config: ModelConfig, layer: int, kernels: Kernels) -> None:
@@ -78,7 +80,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Stream,
-        modulation: Tensor | None,
+        modulation: Rows | None,
         angles: tuple[Tensor, Tensor] | None,
         window: Window | None,
         cache: Cache | None,
@@ -88,11 +90,11 @@ class Block(nn.Module):
         x.add(self.mlp(self.up, self.down, x.adaln(shift2, scale2)), gate2)  # Eq. 12
 
     def _modulation(
-        self, modulation: Tensor | None
+        self, modulation: Rows | None
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
         """Shift, scale and gate of the mixer and of the MLP."""
         if modulation is not None:
-            shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
+            shift1, scale1, gate1, shift2, scale2, gate2 = modulation
             return shift1, scale1, gate1, shift2, scale2, gate2
         one, two = self.norm1, self.norm2
         return one.bias, one.weight, None, two.bias, two.weight, None

@@ -14,7 +14,8 @@ from dlm_bench.models.window import Window as Window  # where plug-ins find it
 class AttentionCache:
     """Keys (after rotary) and values of every position: (batch, kv_heads, length, head_dim).
 
-    `angles` are the rotary embedding's of every position, the same in all layers.
+    angles: the rotary embedding's of every position, the same in all layers.
+    rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class AttentionCache:
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.angles = angles
+        self.rows: dict[tuple[object, ...], Any] = {}
         self.filled = False
 
     def write(self, positions: Tensor, k: Tensor, v: Tensor) -> None:
@@ -80,6 +82,7 @@ class MambaCache:
     always starts anew, as in a block cache) to the block's end.
 
     stacked: the states in one tensor, (directions, batch, heads, headdim, d_state).
+    rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
     prepared: the mixer's weights as its passes over few tokens read them, from the first of them.
     """
 
@@ -95,6 +98,7 @@ class MambaCache:
     ) -> None:
         state = (directions, batch, config.ssm_heads, config.headdim, config.d_state)
         tail = (batch, config.d_conv - 1, config.d_inner + 2 * config.d_state)
+        self.rows: dict[tuple[object, ...], Any] = {}
         self.stacked = torch.zeros(state, device=device)
         self.states = list(self.stacked.unbind())
         self.tails = [torch.zeros(tail, device=device, dtype=dtype) for _ in range(directions)]

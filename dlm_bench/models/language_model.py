@@ -1,20 +1,24 @@
 """The whole network: embedding, timestep, blocks, final norm, and the LM head's weight."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlm_bench.kernels.adaln import AddNorm, add_norm_ready, ready_rows
 from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.forms import choose_add_norm
 from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.bimamba import BiMamba
-from dlm_bench.models.block import Block, Stream
+from dlm_bench.models.block import Block, Rows, Stream
 from dlm_bench.models.cache import AttentionCache, Cache, new_caches
 from dlm_bench.models.config import FREQUENCIES, ModelConfig
 from dlm_bench.models.own import own_passes
 from dlm_bench.models.window import Window
+
+KEPT = 16  # timesteps of which a decode on a CPU keeps the adaLN rows; a block cache has B/p + 1
 
 
 class TimestepEmbedding(nn.Module):
@@ -106,14 +110,16 @@ class LanguageModel(nn.Module):
         an autoregressive model. Returns (batch, len, d_model).
         """
         angles = self._angles(tokens, caches)
-        modulations = self._modulations(t)
         segments = window.segments if window is not None else (tokens.shape[1],)
-        x = Stream(self.embedding(tokens).float(), segments, self.add_norm)
+        if caches and t is not None and self._keeps_rows(t):
+            modulations, add_norm = self._kept_rows(t, segments, caches[0]), self._add_norm_ready()
+        else:
+            modulations, add_norm = self._modulations(t), self.add_norm
+        x = Stream(self.embedding(tokens).float(), segments, add_norm)
         for layer, block in enumerate(self.blocks):
             block(x, modulations[layer], angles, window, caches[layer] if caches else None)
-        final = self.final_norm.bias, self.final_norm.weight
-        shift, scale = final if modulations[-1] is None else modulations[-1].chunk(2, dim=-1)
-        return x.adaln(shift, scale)
+        final = modulations[-1] or (self.final_norm.bias, self.final_norm.weight)
+        return x.adaln(*final)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., d_model) to (..., vocabulary). For short sequences and tests."""
@@ -129,12 +135,39 @@ class LanguageModel(nn.Module):
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return rotary_angles(positions, self.config.head_dim)
 
-    def _modulations(self, t: Tensor | None) -> list[Tensor | None]:
-        """One (batch, segments, 6 d_model) a layer, then the final (batch, segments, 2 d_model)."""
+    def _keeps_rows(self, t: Tensor) -> bool:
+        """Tell if the adaLN rows of a timestep are kept for the next passes at it: for that the
+        host must know t, of all sequences."""
+        plain = self.kernels.elementwise == "torch" and not torch.is_grad_enabled()
+        return plain and t.device.type == "cpu" and t.shape[0] == 1
+
+    def _add_norm_ready(self) -> AddNorm:
+        return partial(add_norm_ready, dtype=self.head.weight.dtype)
+
+    def _kept_rows(self, t: Tensor, segments: tuple[int, ...], cache: Cache) -> list[Rows | None]:
+        """Return `_modulations` made ready for `add_norm_ready`; the first layer's cache keeps
+        those of the last KEPT timesteps."""
+        key, kept = (*t.flatten().tolist(), segments), cache.rows
+        if key not in kept:
+            if len(kept) == KEPT:
+                kept.pop(next(iter(kept)))
+            kept[key] = [
+                tuple(
+                    ready_rows(each, segments, unit_scale=index % 3 == 1)
+                    for index, each in enumerate(rows or ())
+                )
+                for rows in self._modulations(t)
+            ]
+        return kept[key]
+
+    def _modulations(self, t: Tensor | None) -> list[Rows | None]:
+        """Shift, scale and gate of a layer's mixer and of its MLP, (batch, segments, d_model) each,
+        for every layer; then the final shift and scale."""
         config = self.config
         if not config.denoiser:
             return [None] * (config.layers + 1)
         if t is None:
             raise TypeError("a denoiser's pass needs t, the masked fraction")
         widths = [6 * config.d_model] * config.layers + [2 * config.d_model]
-        return list(self.adaln(F.silu(self.time_embedding(t))).split(widths, dim=-1))
+        every = self.adaln(F.silu(self.time_embedding(t))).split(widths, dim=-1)
+        return [rows.split(config.d_model, dim=-1) for rows in every]
