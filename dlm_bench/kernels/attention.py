@@ -34,7 +34,7 @@ class AttendCached(Protocol):
     The cost grows with `visible`, not with the cache.
     """
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor: ...
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, visible: Any) -> Tensor: ...
 
 
 def choose_attend(backend: str) -> Attend:
@@ -82,7 +82,7 @@ def attend_flash_4(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> 
     return out.transpose(1, 2)
 
 
-def attend_cached(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+def attend_cached(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | int) -> Tensor:
     """Slice the visible keys (see AttendCached). The host must know `visible`, so no graph can
     capture this form; the others read `visible` on the device."""
     n = int(visible)

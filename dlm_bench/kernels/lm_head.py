@@ -53,20 +53,22 @@ def predict(
     rows = hidden.shape[0]
     tokens = torch.zeros(rows, dtype=torch.int64, device=hidden.device)
     probability = torch.zeros(rows, device=hidden.device)
-    every = torch.arange(rows, device=hidden.device)
-    index = every if needed is None else every[needed]
-    for part in index.split(max(1, LOGIT_ELEMENTS // weight.shape[0])):
-        logits = (hidden[part] @ weight.t()).float()  # (part, vocabulary)
-        logits[:, mask_id : mask_id + 1] = -torch.inf  # a causal model may have no such id
+    index = torch.arange(rows, device=hidden.device) if needed is None else needed.nonzero()[:, 0]
+    at_once = max(1, LOGIT_ELEMENTS // weight.shape[0])
+    for part in index.split(at_once) if len(index) > at_once else (index,):
+        logits = torch.mm(hidden.index_select(0, part), weight.t())  # (part, vocabulary)
+        logits = logits if logits.dtype == torch.float32 else logits.float()
+        logits[:, mask_id : mask_id + 1].fill_(-torch.inf)  # a causal model may have no such id
+        largest, chosen = logits.max(dim=-1)
+        top = None
         if temperature > 0:
             noise = torch.empty_like(logits)
             for row, waits in zip(part.tolist(), noise, strict=True):
                 waits.exponential_(generator=generators[row * len(generators) // rows])
             chosen = torch.argmax(logits - temperature * noise.log(), dim=-1)
-        else:
-            chosen = torch.argmax(logits, dim=-1)
-        top = logits.gather(-1, chosen[:, None])[:, 0]
-        chance = torch.exp(top - torch.logsumexp(logits, dim=-1))
-        tokens[part] = torch.where(chance.isnan(), mask_id, chosen)
-        probability[part] = chance
+            top = logits.gather(-1, chosen[:, None])[:, 0].sub_(largest).exp_()
+        total = logits.sub_(largest[:, None]).exp_().sum(dim=-1)
+        chance = total.reciprocal_() if top is None else top.div_(total)
+        tokens.index_copy_(0, part, chosen.masked_fill_(chance.isnan(), mask_id))
+        probability.index_copy_(0, part, chance)
     return tokens, probability

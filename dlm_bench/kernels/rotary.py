@@ -21,9 +21,20 @@ def rotary_angles(
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn the pairs (x_i, x_{i + w/2}) of the first w columns of x (batch, heads, len, head_dim),
-    w being twice the width of the angles."""
+    """Turn the pairs (x_i, x_{i + w/2}) of the first w columns of x (..., len, head_dim).
+
+    The angles are (len, w / 2), or (len, 1, w / 2) for x (..., len, heads, head_dim).
+    """
     cos, sin = angles
-    first, second, rest = x.float().tensor_split((cos.shape[-1], 2 * cos.shape[-1]), dim=-1)
-    turned = (first * cos - second * sin, first * sin + second * cos, rest)
-    return torch.cat(turned, dim=-1).to(x.dtype)
+    half = cos.shape[-1]
+    wide = x if x.dtype == torch.float32 else x.float()
+    others = x.shape[-1] - 2 * half
+    columns = (half, half, others) if others else (half, half)
+    first, second, *rest = wide.split(columns, dim=-1)
+    turned = (
+        torch.addcmul(first * cos, second, sin, value=-1),
+        torch.addcmul(first * sin, second, cos),
+        *rest,
+    )
+    out = torch.cat(turned, dim=-1)
+    return out if x.dtype == torch.float32 else out.to(x.dtype)

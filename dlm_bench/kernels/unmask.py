@@ -20,6 +20,6 @@ def most_confident(score: Tensor, order: Tensor, count: Tensor) -> Tensor:
     least = order.gather(1, last[:, None]).clamp(min=0)  # 0 where fewer are masked
     slack = least * TIE
     above = score > least + slack
-    tied = (score >= least - slack) & ~above
+    tied = (score >= least - slack) ^ above  # all that are above are in the first set, too
     left = count[:, None] - above.sum(dim=1, keepdim=True)
-    return (count > 0)[:, None] & (above | (tied & (tied.cumsum(dim=1) <= left)))
+    return above | (tied & (tied.cumsum(dim=1) <= left))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dlm_bench.kernels.attention import choose_attend, choose_attend_cached
+from dlm_bench.kernels.attention import attend_cached, choose_attend, choose_attend_cached
 from dlm_bench.kernels.choice import Kernels
 from dlm_bench.kernels.rms_norm import rms_norm
 from dlm_bench.kernels.rotary import rotate
@@ -77,7 +77,11 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Mix the tokens; `angles` has a row for each position (kernels.rotary.rotary_angles)."""
         heads = -1, self.config.head_dim  # of q, k and v
-        qkv = self.qkv(x).unflatten(-1, heads)  # (batch, len, heads, head_dim)
+        few = None if cache is None else few_calls(self, x, cache)
+        if few is None:
+            qkv = self.qkv(x).unflatten(-1, heads)  # (batch, len, heads, head_dim)
+        else:
+            qkv = torch.mm(x.view(-1, x.shape[-1]), few[0]).view(*x.shape[:2], *heads)
         if cache is None or window is None:
             q, k, v = self.steps.rotated(self, qkv, angles)
             mixed = self.attend(q, k, v, causal=self.causal)
@@ -88,27 +92,43 @@ class Attention(nn.Module):
                 mixed = self.attend(q, k, v, causal=self.causal)
             else:
                 mixed = self.steps.attend_window(self, q, window, cache)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        if few is None:
+            return self.out(mixed.transpose(1, 2).flatten(2))
+        return torch.mm(mixed.transpose(1, 2).reshape(-1, len(few[1])), few[1]).view(x.shape)
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return views of q, k and v, (batch, heads of each, len, head_dim)."""
         q, k, v = qkv.transpose(1, 2).split(self.groups, dim=1)
         return q, k, v
 
-    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Split the heads; q and k are normalised in a model with norms for them."""
-        q, k, v = self.split_heads(qkv)
-        if self.q_norm is not None and self.k_norm is not None:
-            q = rms_norm(q, self.q_norm.weight, self.config.norm_eps)
-            k = rms_norm(k, self.k_norm.weight, self.config.norm_eps)
-        return q, k, v
+
+def few_calls(layer: Attention, x: Tensor, cache: AttentionCache) -> tuple[Tensor, Tensor] | None:
+    """The weights of both projections as torch.mm takes them, kept for a decode: on a CPU nn.Linear
+    makes two calls for each of mm's. None where nn.Linear does as well."""
+    if x.device.type != "cpu" or layer.qkv.bias is not None or torch.is_grad_enabled():
+        return None
+    if cache.prepared is None:
+        cache.prepared = layer.qkv.weight.t(), layer.out.weight.t()
+    return cache.prepared
 
 
 def rotated(layer: Attention, qkv: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v (batch, heads of each, len, head_dim) of a sequence from position 0 on."""
-    q, k, v = layer.split(qkv)
-    cos, sin = (table[: q.shape[2]] for table in angles)
-    return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v
+    cos, sin = (table[: qkv.shape[1], None] for table in angles)
+    return turned(layer, qkv, (cos, sin))
+
+
+def turned(layer: Attention, qkv: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v (batch, heads of each, len, head_dim), q and k normalised in a model with norms
+    for them, and turned by a row (1, head_dim / 2) of the angles for each token."""
+    queries, keys, values = layer.groups
+    both, v = qkv.split((queries + keys, values), dim=2)
+    if layer.q_norm is not None and layer.k_norm is not None:
+        epsilon, (q, k) = layer.config.norm_eps, both.split((queries, keys), dim=2)
+        q = rms_norm(q, layer.q_norm.weight, epsilon)
+        both = torch.cat((q, rms_norm(k, layer.k_norm.weight, epsilon)), dim=2)
+    q, k = rotate(both, angles).transpose(1, 2).split((queries, keys), dim=1)
+    return q, k, v.transpose(1, 2)
 
 
 def stored(
@@ -119,20 +139,21 @@ def stored(
     cache: AttentionCache,
 ) -> Tensor:
     """Put the window's keys and values in the cache; return q (batch, heads, len, head_dim)."""
-    q, k, v = layer.split(qkv)
-    positions = window.positions()
-    turn = angles[0].index_select(0, positions), angles[1].index_select(0, positions)
-    cache.write(positions, rotate(k, turn), v)
-    return rotate(q, turn)
+    q, k, v = turned(layer, qkv, window.rows(angles))
+    cache.write(window.positions(), k, v)
+    return q
 
 
 def attend_window(layer: Attention, q: Tensor, window: Window, cache: AttentionCache) -> Tensor:
     """Attention of a window over the cache, part by part, (batch, heads, len, head_dim)."""
     if window.whole_context:
         return layer.attend(q, cache.k, cache.v)
+    # The plain form asks the device for the cache's length: once a pass, not in every layer.
+    start = window.host_start if layer.attend_cached is attend_cached else window.start
+    if len(window.segments) == 1:
+        return layer.attend_cached(q, cache.k, cache.v, start + q.shape[2])
     parts, stop = [], 0
     for part, length in zip(q.split(window.segments, dim=2), window.segments, strict=True):
         stop += length
-        visible = window.start + stop
-        parts.append(layer.attend_cached(part, cache.k, cache.v, visible))
-    return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+        parts.append(layer.attend_cached(part, cache.k, cache.v, start + stop))
+    return torch.cat(parts, dim=2)

@@ -3,7 +3,8 @@
 Samplers make windows, and import no torch before they decode.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,9 +34,30 @@ class Window:
     edges: "tuple[Tensor, Tensor] | None" = None
     advance: bool = False
     first: bool = False
+    _rows_of: "dict[Tensor, tuple[Tensor, Tensor]]" = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def positions(self) -> "Tensor":
-        """Positions of the query tokens, (query_len,) int64."""
+        """Positions of the query tokens, (query_len,) int64; the same tensor at every call."""
+        return self._positions
+
+    def rows(self, table: "tuple[Tensor, Tensor]") -> "tuple[Tensor, Tensor]":
+        """The rows of two tables (length, width) at the positions of the query tokens, each
+        (query_len, 1, width): gathered once a pass, for all layers with these tables."""
+        kept, (first, second) = self._rows_of, table
+        if first not in kept:
+            at = self._positions
+            kept[first] = first.index_select(0, at)[:, None], second.index_select(0, at)[:, None]
+        return kept[first]
+
+    @cached_property
+    def host_start(self) -> int:
+        """`start` on the host, which waits for the device: for a CPU."""
+        return int(self.start)
+
+    @cached_property
+    def _positions(self) -> "Tensor":
         import torch
 
         return self.start + torch.arange(sum(self.segments), device=self.start.device)

@@ -36,6 +36,7 @@ class DecodeState:
         blocks; `after_seek`, true after a seek into the decode, where a pass unmasks the planned
         number even if the model decides (the tokens are none of the model's).
     shapes: (query_len, block_len) of each kind of pass, known on the host.
+    offsets: the numbers from 0, by their count.
     """
 
     config: ModelInfo
@@ -52,10 +53,17 @@ class DecodeState:
     prompt_len: int = 0
     table: dict[str, Tensor] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    offsets: dict[int, Tensor] = field(default_factory=dict)
 
     def now(self, name: str) -> Tensor:
         """A column of the table at the current pass, (1,)."""
         return self.table[name].index_select(0, self.index)
+
+    def block_positions(self, block_len: int) -> Tensor:
+        """Positions of the current block's tokens, (block_len,) int64."""
+        if block_len not in self.offsets:
+            self.offsets[block_len] = torch.arange(block_len, device=self.index.device)
+        return self.now("block_start") + self.offsets[block_len]
 
     def noise_seed(self) -> Tensor:
         """The seed of each sequence's noise in this pass, (batch,) int64: no two passes of a

@@ -26,6 +26,7 @@ class Candidates(NamedTuple):
 
     positions: (block_len,), from the first token of the prompt.
     tokens: the block's, some of them MASK.
+    masked: bool, where they are.
     predicted: the token for each place.
     score: the places with the largest are taken first.
     order: the scores descending, those of decoded tokens negative; None if not sorted yet.
@@ -34,6 +35,7 @@ class Candidates(NamedTuple):
 
     positions: Tensor
     tokens: Tensor
+    masked: Tensor
     predicted: Tensor
     score: Tensor
     order: Tensor | None
@@ -85,7 +87,7 @@ def unmask(
     not finite stays MASK.
     """
     batch, block_len, width = hidden.shape
-    positions = state.now("block_start") + torch.arange(block_len, device=hidden.device)
+    positions = state.block_positions(block_len)
     block = state.tokens.index_select(1, positions)
     masked = block == state.config.mask_id
     tokens, confidence = state.forms.predict(
@@ -106,12 +108,12 @@ def unmask(
         score, order = ranked(score, masked)
         count = torch.where(state.now("after_seek"), count, accepted(order, *accept))
     predicted = tokens.view(batch, block_len)
-    state.forms.reveal(state, Candidates(positions, block, predicted, score, order, count))
+    state.forms.reveal(state, Candidates(positions, block, masked, predicted, score, order, count))
 
 
 def ranked(score: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
     """Make the scores of decoded tokens negative; return them, and sorted descending."""
-    score = torch.where(masked, score.nan_to_num(0.0), -1.0)  # a NaN has no rank
+    score = score.nan_to_num(0.0).masked_fill_(~masked, -1.0)  # a NaN has no rank
     return score, score.sort(dim=1, descending=True).values
 
 
@@ -119,7 +121,7 @@ def reveal(state: "DecodeState", block: Candidates) -> None:
     """Write the predicted tokens with the largest scores, by the rule of kernels.unmask."""
     score, order = block.score, block.order
     if order is None:
-        score, order = ranked(score, block.tokens == state.config.mask_id)
+        score, order = ranked(score, block.masked)
     chosen = most_confident(score, order, block.number)
     revealed = torch.where(chosen, block.predicted, block.tokens)
     state.tokens.index_copy_(1, block.positions, revealed)
