@@ -13,7 +13,7 @@ import pandas as pd
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.cost.roofline import find_hardware, utilisation
 from dlm_bench.errors import DlmBenchError
-from dlm_bench.models.config import BACKBONES
+from dlm_bench.models.own import OWN
 from dlm_bench.results.store import load_results
 
 SAMPLER = ["sampler", "tokens_per_step", "commit", "cache", "length"]
@@ -73,7 +73,7 @@ def floors(frame: pd.DataFrame, hardware) -> pd.DataFrame:
     baseline = baseline[~baseline.index.duplicated()]
     reference = table.set_index(SAMPLER).index.map(baseline)
     table["over_diffutran"] = table.tokens_per_second / pd.Series(reference, index=table.index)
-    order = table.backbone.map(list(BACKBONES).index)
+    order = table.backbone.map(list(OWN).index)
     return table.assign(order=order).sort_values([*SAMPLER, "order"]).drop(columns="order")
 
 
