@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dlm_bench.models.presets import PRESETS, twin_of
 from dlm_bench.results.series import SETTINGS, Series
 
 AR = "ar"  # the sampler of the series that overtake
@@ -63,14 +64,26 @@ def overtaking_batch(series: Mapping[int, float], rival: Mapping[int, float]) ->
     return float(np.exp(at[place - 1] + share * (at[place] - at[place - 1])))
 
 
+def comparable(series: Series, rival: Series) -> bool:
+    """Tell if an autoregressive line may overtake: of the same size, prompt, length, dtype and
+    machine; for a model of the field the autoregressive model of the same shape."""
+    twin = twin_of(series.backbone, series.settings["size"])
+    if twin is not None and twin != (rival.backbone, rival.settings["size"]):
+        return False
+    if twin is None and rival.backbone in PRESETS:
+        return False
+    alike = [name for name in ALIKE if not (twin and name == "size")]
+    return all(series.settings.get(name) == rival.settings.get(name) for name in alike)
+
+
 def overtakings(drawn: "Iterable[Series]") -> list[Overtaking]:
-    """Return the overtaking of each line by each autoregressive line of the same size, prompt,
-    length, dtype and machine. Lines without a common batch are left out."""
+    """Return the overtaking of each line by each `comparable` autoregressive line. Lines without a
+    common batch are left out."""
     drawn = list(drawn)
     found = []
     for series in (series for series in drawn if series.sampler != AR):
         for rival in (rival for rival in drawn if rival.sampler == AR):
-            if any(series.settings.get(name) != rival.settings.get(name) for name in ALIKE):
+            if not comparable(series, rival):
                 continue
             own, other = (
                 {row["batch"]: row["tokens_per_second"] for row in each.rows}

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dlm_bench.analysis.crossover import AR, Overtaking, overtakings
 from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
-from dlm_bench.analysis.speedup import REFERENCE, speedups
+from dlm_bench.analysis.speedup import REFERENCE, reference_name, speedups
 from dlm_bench.errors import ConfigError, ResultsError
 from dlm_bench.results.series import (
-    BACKBONE_NAMES,
     Series,
     Spread,
     error_of,
@@ -73,7 +72,7 @@ def speedup_table(
         raise ResultsError(
             f"reference: no series has the counterpart of {reference!r} that it needs"
         )
-    name = BACKBONE_NAMES.get(reference, reference)
+    name = reference_name(reference)
     table = _by_length(f"times as fast as {name}", labels, cells, at)
     return replace(table, heading=_heading(f"Speed-up over {name}", drawn))
 

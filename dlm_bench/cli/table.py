@@ -4,6 +4,7 @@ import argparse
 import re
 
 from dlm_bench.analysis import tables
+from dlm_bench.analysis.speedup import usual_reference
 from dlm_bench.cli.fit import fit_table
 from dlm_bench.cli.parser.table import TABLES
 from dlm_bench.cli.terminal import print_table
@@ -37,7 +38,7 @@ def _table(args: argparse.Namespace, at: list[int]) -> Table:
     series = labelled(series_of(frame))
     if args.table == "throughput":
         return tables.throughput_table(series, at)
-    return tables.speedup_table(series, frame, at, args.reference or tables.REFERENCE)
+    return tables.speedup_table(series, frame, at, args.reference or usual_reference(frame))
 
 
 def _lengths(args: argparse.Namespace) -> list[int]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from dlm_bench.analysis.speedup import REFERENCE, speedups
+from dlm_bench.analysis.speedup import TWIN, reference_name, speedups, usual_reference
 from dlm_bench.figures import theme
 from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_available
 from dlm_bench.figures.caption import CaptionedFigure
@@ -22,14 +22,6 @@ ATTENTION = {
     "attention": "(whole sequences)",
     "cached_attention": "(blocks over a cache)",
 }
-NAME = BACKBONE_NAMES[REFERENCE]
-SPEEDUP = Quantity(
-    f"speed-up over {NAME}",
-    explanation=f"Tokens/s over those of {NAME} with the same sampler and options.",
-    bars="95 % interval of the ratio of the means",
-    level=1.0,
-    tick=lambda value: f"{short_number(value)}\N{MULTIPLICATION SIGN}",
-)
 
 
 @theme.applied()
@@ -38,24 +30,42 @@ def draw_speedup(frame: pd.DataFrame) -> CaptionedFigure:
     DiffuTran itself is the grey line at 1.
 
     The counterpart of a series has the same sampler, options, size, batch, dtype and machine, so
-    only the backbone differs (see `dlm_bench.analysis.speedup`). A NotDrawnWarning names series
-    without a counterpart, such as autoregressive ones. A ring marks flags of the point or of
-    DiffuTran. Raises ResultsError if nothing is left.
+    only the backbone differs (see `dlm_bench.analysis.speedup`). Of the field's models alone it is
+    the autoregressive twin. A NotDrawnWarning names series without a counterpart. A ring marks
+    flags of the point or of DiffuTran. Raises ResultsError if nothing is left.
     """
+    reference = usual_reference(frame) if len(frame) else ""
     identity = [*identity_columns(frame), "length"] if len(frame) else []
     drawn = series_of(frame)
     found = {
         _key(row, identity): Spread(row["speedup"], row["low"], row["high"])
-        for row in speedups(frame).dropna(subset=["speedup"]).to_dict("records")
+        for row in speedups(frame, reference).dropna(subset=["speedup"]).to_dict("records")
     }
 
-    others = _with_flags_of_reference(drawn, identity[1:])
-    reason = f"no {NAME} with the same sampler and options"
+    others = _with_flags_of_reference(drawn, identity[1:], reference)
+    how = "of the same shape" if reference == TWIN else "with the same sampler and options"
+    reason = f"no {reference_name(reference).removeprefix('the ')} {how}"
     figure = draw_available(
-        "speedup", frame, others, SPEEDUP, lambda row: found.get(_key(row, identity)), reason
+        "speedup",
+        frame,
+        others,
+        _quantity(reference, how),
+        lambda row: found.get(_key(row, identity)),
+        reason,
     )
     figure.caption = " ".join(filter(None, [figure.caption, attention_of(drawn)]))
     return figure
+
+
+def _quantity(reference: str, how: str) -> Quantity:
+    name = reference_name(reference)
+    return Quantity(
+        f"speed-up over {name}",
+        explanation=f"Tokens/s over those of {name} {how}.",
+        bars="95 % interval of the ratio of the means",
+        level=1.0,
+        tick=lambda value: f"{short_number(value)}\N{MULTIPLICATION SIGN}",
+    )
 
 
 def attention_of(drawn: Sequence[Series]) -> str:
@@ -83,12 +93,13 @@ def attention_of(drawn: Sequence[Series]) -> str:
     return f"Attention: {'; '.join(texts)}."
 
 
-def _with_flags_of_reference(drawn: list[Series], alike: list[str]) -> list[Series]:
-    """Return all series but DiffuTran's, with its flags added to those of the points compared."""
+def _with_flags_of_reference(drawn: list[Series], alike: list[str], reference: str) -> list[Series]:
+    """Return all series but the reference's, with its flags added to those of the points
+    compared."""
     flags = {
         _key(row, alike): row["flags"]
         for series in drawn
-        if series.backbone == REFERENCE
+        if series.backbone == reference
         for row in series.rows
     }
 
@@ -98,7 +109,7 @@ def _with_flags_of_reference(drawn: list[Series], alike: list[str]) -> list[Seri
     return [
         replace(series, rows=[row | {"flags": both(row)} for row in series.rows])
         for series in drawn
-        if series.backbone != REFERENCE
+        if series.backbone != reference and not (reference == TWIN and series.sampler == "ar")
     ]
 
 

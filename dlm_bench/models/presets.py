@@ -86,6 +86,16 @@ _DENOISERS: dict[str, dict[str, dict[str, Any]]] = {
     # Its MASK stands in no configuration; 151665 is the first id without a token.
     "open-dcoder": _converted("qwen2", "0.5b", mask_id=151665, tied=True),
 }
+_TWINS = {
+    "llada": "llama",
+    "dream": "qwen2",
+    "fast-dllm-v2": "qwen2",
+    "sdar": "qwen3",
+    "nemotron-ld": "llama",
+    "open-dcoder": "qwen2",
+}
+# Llama's sizes of Nemotron's shapes have its name, since other models are as large.
+_NAMED_SIZES = {("nemotron-ld", size) for size in ("3b", "8b", "14b")}
 PRESETS = (*_DENOISERS, *_CAUSAL)
 
 
@@ -93,6 +103,13 @@ PRESETS = (*_DENOISERS, *_CAUSAL)
 def preset_sizes(backbone: str) -> tuple[str, ...]:
     """The names of a preset's sizes, the smallest first."""
     return tuple((_DENOISERS | _CAUSAL)[backbone])
+
+
+def twin_of(backbone: str, size: str) -> tuple[str, str] | None:
+    """Return backbone and size of the autoregressive preset of the same shape; None without."""
+    if backbone not in _DENOISERS:
+        return None
+    return _TWINS[backbone], f"nemotron-{size}" if (backbone, size) in _NAMED_SIZES else size
 
 
 def is_preset_denoiser(backbone: str) -> bool:

@@ -43,11 +43,11 @@ def with_trained_block(name: str, options: Mapping[str, Any], block_size: int) -
     Raises ConfigError as `sampler_class` does.
     """
     found, allowed = dict(options), options_of(name)
-    if not block_size or "block_size" not in allowed or {"block_size", "trace"} & found.keys():
+    if not block_size or "block_size" not in allowed or "trace" in found:
         return found
-    found["block_size"] = block_size
-    if found.get("accept", "fixed") == "fixed":
-        found.setdefault("tokens_per_step", max(1, block_size // 4))
+    asked = found.setdefault("block_size", block_size)
+    if found.get("accept", "fixed") == "fixed" and isinstance(asked, int):
+        found.setdefault("tokens_per_step", max(1, asked // 4))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from dlm_bench.errors import ConfigError
 from dlm_bench.kernels.ssd import CHUNK
 from dlm_bench.models.cache import AttentionCache, MambaCache, ShiftCache
 from dlm_bench.models.config import model_config
-from dlm_bench.models.own import OWN, own_sizes
+from dlm_bench.models.own import OWN, own_config, own_sizes
 
 SAMPLERS = {
     "full": ("full", {}),
@@ -242,6 +243,19 @@ def test_a_commit_runs_no_head_and_reads_none_of_its_weights():
     head = config.d_model * config.vocab_size
     assert costs.flops[first] - costs.flops[commit] == 32 * 2 * head  # integers: no tolerance
     assert costs.weight_bytes[first] - costs.weight_bytes[commit] == 2 * head
+
+
+def test_a_tied_head_is_read_once_with_the_embedding():
+    sampler = build_sampler("block-cache")
+    plan = list(sampler.passes(64))
+    kinds = [place.kind for place in plan]
+    tied = own_config("open-dcoder", "0.5b")
+    costs = pass_costs(tied, sampler, plan)
+    free = pass_costs(replace(tied, tied=False), sampler, plan)
+    rows = 32 * tied.d_model * 2  # looked up for a block, which the head's pass holds already
+    saved = free.weight_bytes - costs.weight_bytes
+    assert saved[kinds.index("denoise")] == rows  # integers: no tolerance
+    assert saved[kinds.index("commit")] == 0
 
 
 def test_the_recurrence_is_the_least_a_scan_costs_and_chunks_add_to_it():

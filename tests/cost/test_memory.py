@@ -23,6 +23,10 @@ CASES = [
     ("ar-transformer", "240m", "ar", DecodeShape(4, 4096)),
     ("ar-mamba", "240m", "ar", DecodeShape(4, 4096)),
     ("diffutran", "240m", "full", DecodeShape(1024, batch=4)),
+    ("llada", "8b", "full", DecodeShape(4096)),
+    ("dream", "7b", "fast-dllm", DecodeShape(4096)),
+    ("sdar", "1.7b", "block-cache", DecodeShape(64, 4096)),
+    ("qwen2", "7b", "ar", DecodeShape(4, 4096)),
 ]
 
 

@@ -24,6 +24,10 @@ def test_block_and_tokens_of_a_pass_are_those_of_the_model(backbone, block_size,
 def test_what_is_asked_for_stays():
     found = options("sdar", block_size=16, tokens_per_step=2)
     assert (found["block_size"], found["tokens_per_step"]) == (16, 2)
+    found = options("sdar", block_size=16)
+    assert (found["block_size"], found["tokens_per_step"]) == (16, 4)
+    assert options("sdar", block_size=4)["tokens_per_step"] == 1
+    assert options("diffutran", block_size=16)["tokens_per_step"] == 8  # has no block of its own
     assert options("sdar", tokens_per_step=4)["tokens_per_step"] == 4
     assert "block_size" not in options("sdar", "full")
     assert "tokens_per_step" not in options("sdar", accept="threshold")

@@ -28,7 +28,8 @@ def add(subparsers: Commands) -> None:
     )
     parser.add_argument(
         "--reference",
-        metavar="BACKBONE",
-        help="speedup: divide by the throughput of this backbone (default: diffutran)",
+        metavar="BACKBONE|twin",
+        help="speedup: divide by the throughput of this backbone, or of the autoregressive model "
+        "of the same shape (default: diffutran; twin where only the field's models are there)",
     )
     add_table_format(parser)
