@@ -133,7 +133,7 @@ STATUSES = {
     "oom": "memory ran out, or the memory limit was met",
     "error": "an exception, or the worker died; see `message`",
     "timeout": "no result within the timeout",
-    "skipped": "not tried; `message` says why: a shorter length of the series ran out of memory or "
+    "skipped": "not tried; `message` says why: the point cannot fit in the memory, a shorter length of the series ran out of memory or "
     "time, two points of the series had the same error, or a kernel failed its check",
 }
 FLAGS = {

@@ -43,7 +43,7 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
             "not checked"
         )
     elif sweep.memory_limit is not None:
-        print("the memory limit was not checked: a worker says what it needs by itself")
+        print("no worker was started: what it needs of the memory limit by itself shows in a run")
     if not (on_slurm or args.resume or args.budget or hardware):
         return 0
     from dlm_bench.sweep.planning import make_plan  # with torch, which takes seconds

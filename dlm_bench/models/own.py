@@ -1,14 +1,18 @@
 """The backbones of this project by name: the paper's, and those of the field."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 
-from dlm_bench.errors import ConfigError, check_int, unknown
+from pydantic import TypeAdapter, ValidationError
+
+from dlm_bench.errors import ConfigError, check_int, check_number, unknown
 from dlm_bench.models.config import BACKBONES, SIZES, ModelConfig, model_config, stated_model_config
 from dlm_bench.models.presets import PRESETS, is_preset_denoiser, preset, preset_sizes
 from dlm_bench.models.transformer_config import TransformerConfig, Yarn
 
 OWN = (*BACKBONES, *PRESETS)
+YARN = tuple(field.name for field in fields(Yarn))
 
 Config = ModelConfig | TransformerConfig
 
@@ -63,6 +67,33 @@ def stated_config(stated: object) -> Config:
     if not needed <= stated.keys() <= expected:
         raise ConfigError(f"must be a JSON object of {', '.join(sorted(expected))}")
     yarn = stated.get("yarn")
-    if isinstance(yarn, Mapping):
-        stated = {**stated, "yarn": Yarn(**yarn)}
-    return TransformerConfig(**stated)
+    if isinstance(yarn, Mapping) and (more := yarn.keys() - YARN):
+        raise ConfigError(f"yarn: {min(more)!r} is not known; allowed: {', '.join(YARN)}")
+    try:
+        text = json.dumps(dict(stated))
+        config = TypeAdapter(TransformerConfig).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{first['loc'][0]}: {first['input']!r}") from None
+    _check_shape(config)
+    return config
+
+
+def _check_shape(config: TransformerConfig) -> None:
+    """Raise ConfigError for numbers that no model can have together."""
+    counts = ("layers", "d_model", "heads", "kv_heads", "head_dim", "ffn", "rotary_dim")
+    for name in counts:
+        check_int(name, getattr(config, name))
+    check_int("vocab_size", config.vocab_size, 3)
+    check_int("mask_id", config.mask_id, 0, config.vocab_size)
+    check_int("bos_id", config.bos_id, 0, config.vocab_size - 1)
+    check_int("block_size", config.block_size, 0)
+    check_number("norm_eps", config.norm_eps, above=True)
+    check_number("rope_theta", config.rope_theta, above=True)
+    if config.heads % config.kv_heads:
+        raise ConfigError(f"kv_heads: {config.kv_heads} is not allowed; must divide {config.heads}")
+    if config.rotary_dim % 2 or config.rotary_dim > config.head_dim:
+        raise ConfigError(
+            f"rotary_dim: {config.rotary_dim} is not allowed; must be even, at most head_dim "
+            f"({config.head_dim})"
+        )

@@ -24,7 +24,7 @@ def lack_of_memory(needed: DecodeMemory | None, there: int | None) -> str | None
     listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts.items())
     return (
         f"needs at least {gigabytes(needed.total)} GB ({listed}), "
-        f"{gigabytes(needed.total - there)} GB more than the device's {gigabytes(there)}"
+        f"{gigabytes(needed.total - there)} GB more than there are: {gigabytes(there)}"
     )
 
 

@@ -13,12 +13,18 @@ from typing import Any
 from dlm_bench.timing.telemetry import Reading
 
 
-def machine_memory() -> int | None:
-    """Return the bytes of the machine's memory; None where the system does not tell."""
+def machine_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes of the machine's memory, or of a container's limit if less; None where the
+    system does not tell."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # outside Unix
         return None
+    try:
+        limit = (root / "sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdecimal() else total
 
 
 def usable_cpus() -> set[int]:

@@ -104,12 +104,12 @@ def test_hardware_that_is_not_known_is_told_before_anything_is_printed(path, cap
     assert not out
 
 
-def test_a_dry_run_says_that_the_memory_limit_was_not_checked(path, capsys):
+def test_a_dry_run_says_that_no_worker_was_started_under_the_memory_limit(path, capsys):
     path.write_text(CPU)
     assert main(["sweep", str(path), "--dry-run"]) == 0
     out, _ = capsys.readouterr()
     assert "1 point, exact; nothing is recorded" in out
-    assert "the memory limit was not checked" in out
+    assert "no worker was started: what it needs of the memory limit" in out
 
 
 def test_a_dry_run_for_slurm_says_its_jobs_and_what_they_take(path, capsys):

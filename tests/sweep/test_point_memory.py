@@ -41,7 +41,7 @@ def test_a_point_that_cannot_fit_is_skipped_and_says_by_how_much(plan):
     assert record.status == "skipped"
     # 16.03 GB of weights, 8 x 32768 x 512 KiB of keys and values.
     assert "needs at least 153 GB (weights 16, caches 137, activations " in record.message
-    assert "73.5 GB more than the device's 80" in record.message
+    assert "73.5 GB more than there are: 80" in record.message
 
 
 def test_an_unknown_memory_skips_nothing(plan):

@@ -29,7 +29,9 @@ def add(subparsers: Commands) -> None:
         "sampler", nargs="?", help="check with this sampler (default: all that it supports)"
     )
     add_length(parser, LENGTH)
-    parser.add_argument("--size", help="build a model of this size (default: small)")
+    parser.add_argument(
+        "--size", help="build a model of this size (default: small; tiny of the field's models)"
+    )
     add_random_weights(parser)
     add_sampler_options(parser)
     add_device(parser)

@@ -34,7 +34,9 @@ def add(subparsers: Commands) -> None:
     parser.add_argument("sampler", help="decode with this sampler (see dlm-bench list)")
     add_length(parser)
     parser.add_argument(
-        "--size", help="build a model of this size (default: small, or the checkpoint's)"
+        "--size",
+        help="build a model of this size (default: small; tiny of the field's models; the "
+        "checkpoint's)",
     )
     parser.add_argument(
         "--checkpoint",
