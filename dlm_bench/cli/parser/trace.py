@@ -36,8 +36,8 @@ def add(subparsers: Commands) -> None:
     add_length(parser)
     parser.add_argument(
         "--size",
-        help=f"build a model of this size (default: {DEFAULT_SIZE}; tiny of the field's models; the "
-        "checkpoint's)",
+        help=f"build a model of this size (default: {DEFAULT_SIZE}; tiny of the field's models; "
+        "the checkpoint's)",
     )
     add_random_weights(parser)
     parser.add_argument(
