@@ -14,6 +14,7 @@ from dlm_bench.cli.parser import (
     env,
     export,
     fit,
+    history,
     plot,
     profile,
     report,
@@ -101,8 +102,9 @@ def build_parser() -> Parser:
         help="print the completion script of bash, zsh or tcsh (see docs/install.md)",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    reading = (fit, plot, table, stats, report, export)
-    for module in (run, sweep, trace, *reading, compare, ab, profile, cost, check, env, list_names):
+    reading = (fit, plot, table, stats, report, export, history)
+    others = (compare, ab, profile, cost, check, env, list_names)
+    for module in (run, sweep, trace, *reading, *others):
         module.add(subparsers)
     parser.set_defaults(command=None, parser=parser)
     return parser
