@@ -8,6 +8,7 @@ from dlm_bench.cli.arguments import (
     sampler_options,
     warn_of_random_acceptance,
 )
+from dlm_bench.cli.conditions import clocks_locked, conditions_of
 from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.cost.too_fast import check_not_too_fast
 from dlm_bench.errors import PointError, counted, first_line, is_out_of_memory
@@ -39,6 +40,7 @@ def _measure(args: argparse.Namespace) -> int:
     block_size = backbone_info(args.backbone).block_size
     options = with_trained_block(args.sampler, sampler_options(args), block_size)
     sampler = build_sampler(args.sampler, **options)
+    conditions = conditions_of(args)
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.
@@ -55,7 +57,10 @@ def _measure(args: argparse.Namespace) -> int:
     names = asdict(DEFAULTS).keys()
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     settings = replace(DEFAULTS, **given)
-    record = measure_point(model, sampler, shape, settings)
+    with clocks_locked(args, args.device):
+        record = conditions.measured(
+            lambda: measure_point(model, sampler, shape, settings), model.head.weight.device
+        )
     check_not_too_fast(record, sampler)
     # A sweep that asks for the same finds this record when it resumes.
     asked = asdict(settings) | {"kernels": forced}

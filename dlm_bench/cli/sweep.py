@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dlm_bench.cli.arguments import forced_kernels, settings_of
+from dlm_bench.cli.conditions import clocks_locked, conditions_of
 from dlm_bench.cli.sweep_dry_run import check_budget, dry_run
 from dlm_bench.cli.sweep_results import (
     conclude,
@@ -44,6 +45,7 @@ LAUNCHERS = ("local", "slurm")
 def sweep(args: argparse.Namespace) -> int:
     """Measure the points of a file in worker processes; 3 if any has no ok record."""
     _check_together(args)
+    conditions = conditions_of(args)
     slurm = slurm_options(args.slurm)
     names = ("device", "mode", "graphs", "timeout", "memory_limit")
     overrides = {name: getattr(args, name) for name in names} | {"kernels": forced_kernels(args)}
@@ -57,10 +59,15 @@ def sweep(args: argparse.Namespace) -> int:
         return sweep_on_slurm(args, slurm, overrides)
     # A record that another sweep writes while this one starts is of the same study.
     start = None if args.output is None else size_of(args.output)
-    with Executor() as executor:
+    with ExitStack() as ending:
+        ending.enter_context(conditions.for_workers())
+        executor = ending.enter_context(Executor())
         # This process stays without torch, whose memory and threads belong to the workers.
         plan = executor.plan(args.file, **overrides)
         check_budget(args, plan)
+        ending.enter_context(clocks_locked(args, plan.sweep.points[0].device))
+        if args.lock_clocks is not None:
+            executor.stop()  # its worker began before the lock, which records are to tell
         places = gpu_environments(plan) if args.launcher == "local" else []
         output = args.output or Path("results") / f"{plan.sweep.name}.jsonl"
         start = size_of(output) if start is None else start
@@ -109,6 +116,12 @@ def _check_launcher(args: argparse.Namespace) -> None:
         raise ConfigError(
             "--kernel-check: is not allowed with --launcher slurm; choose the kernels of the jobs "
             "by --kernel OPERATION=NAME"
+        )
+    asked = (args.require, args.retry_throttled, args.cooldown, args.lock_clocks)
+    if args.launcher == "slurm" and any(asked):
+        raise ConfigError(
+            "--require, --retry-throttled, --cooldown and --lock-clocks are not allowed with "
+            "--launcher slurm; --slurm setup=COMMAND runs a command in each job"
         )
     if args.launcher == "slurm" and args.runs > 1:
         raise ConfigError("--runs: is not allowed with --launcher slurm; its jobs are of one run")

@@ -13,6 +13,7 @@ def gpu_state(nvml: Any, handle: Any) -> dict[str, Any]:
     power_limit_watts, power_limit_default_watts: the enforced limit, and the board's own.
     sm_clock_max_mhz, memory_clock_max_mhz: the highest clocks of the board.
     sm_clock_application_mhz, memory_clock_application_mhz: those asked for by nvidia-smi -ac.
+    sm_clock_locked_mhz: that this command locked (`NvmlSource` adds it).
     persistence, ecc, mig: on or off.
     compute_processes: processes with a CUDA context, this one among them.
     """

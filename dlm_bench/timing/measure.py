@@ -22,6 +22,7 @@ from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
 from dlm_bench.samplers.state import DecodeState
+from dlm_bench.timing.conditions import source_of
 from dlm_bench.timing.decode_check import (
     check_passes,
     check_plan,
@@ -31,9 +32,7 @@ from dlm_bench.timing.decode_check import (
 from dlm_bench.timing.environment import environment, origins
 from dlm_bench.timing.exact import Decodes, time_decodes
 from dlm_bench.timing.graphs import Steps
-from dlm_bench.timing.host import HostSource
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
-from dlm_bench.timing.nvml import nvml_source
 from dlm_bench.timing.precision import ANY_ERROR
 from dlm_bench.timing.sampled import Estimate, estimate
 from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
@@ -229,12 +228,8 @@ def telemetry_of(watch: Watch, record: Record, busy: float | None = None) -> Tel
 
 def watch_of(device: torch.device) -> Watch:
     """Return the watch of the hardware beside a run on this device."""
-    if device.type == "cuda":
-        source = nvml_source(torch.cuda.get_device_properties(device))
-        return Watch(None, source) if isinstance(source, str) else Watch(source)
-    if device.type == "cpu":
-        return Watch(HostSource())
-    return Watch(None, f"nothing is known of a {device.type}")
+    source = source_of(device)
+    return Watch(None, source) if isinstance(source, str) else Watch(source)
 
 
 def flags_of(seconds: list[float], telemetry: Telemetry) -> list[Flag]:

@@ -2,12 +2,14 @@
 
 import importlib
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dlm_bench.timing.clock_lock import BASE, VARIABLE
 from dlm_bench.timing.gpu_state import gpu_state, others_percent
 from dlm_bench.timing.telemetry import SLOWDOWNS, Reading
 
@@ -40,7 +42,7 @@ class NvmlSource:
     energy_update = 0.1
 
     def __init__(self, nvml: Any, handle: Any) -> None:
-        self._nvml, self._handle = nvml, handle
+        self._nvml, self.handle = nvml, handle
         self._readers: dict[str, Callable[[], float]] = {
             "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
             "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
@@ -54,7 +56,7 @@ class NvmlSource:
         self._reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or getattr(
             nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None
         )
-        self.state: Mapping[str, Any] = gpu_state(nvml, handle)
+        self.state: Mapping[str, Any] = gpu_state(nvml, handle) | _locked()
         self._since = 0
 
     def has_sensors(self) -> bool:
@@ -75,7 +77,8 @@ class NvmlSource:
         """Tell if the SM clock is held down, against the highest of the board: a power cap alone
         says nothing, as passes bound by memory may lose nothing to it. Clocks of an idle GPU, and
         clocks that the user set, are not held down. None where clocks are not told."""
-        highest = self.state.get("sm_clock_max_mhz")
+        locked = self.state.get("sm_clock_locked_mhz", self.state.get("sm_clock_max_mhz"))
+        highest = None if locked == BASE else locked
         if clock is None or not highest:
             return None
         capped = reasons & (SLOWDOWNS | {"sw_power_cap"})
@@ -87,7 +90,7 @@ class NvmlSource:
         if self._reasons is None:
             return frozenset()
         try:
-            bits = int(self._reasons(self._handle))
+            bits = int(self._reasons(self.handle))
         except Exception:
             older = getattr(self._nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None)
             # An older driver lacks what a newer nvidia-ml-py asks for.
@@ -96,14 +99,22 @@ class NvmlSource:
         return frozenset(name for bit, name in REASONS.items() if bits & bit)
 
     def joules(self) -> float | None:
-        return _asked(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3)
+        return _asked(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3)
 
     def begin(self) -> None:
         self._since = int(time.time() * 1e6)
 
     def end(self, seconds: float) -> Reading:
-        others = others_percent(self._nvml, self._handle, self._since)
+        others = others_percent(self._nvml, self.handle, self._since)
         return Reading({} if others is None else {"other_gpu_percent": others})
+
+
+def _locked() -> dict[str, int | str]:
+    """Return the clock that this command locked (see clock_lock), if it did."""
+    asked = os.environ.get(VARIABLE)
+    if asked is None:
+        return {}
+    return {"sm_clock_locked_mhz": int(asked) if asked.isdigit() else asked}
 
 
 def nvml_source(properties: Any, nvml: Any = None) -> NvmlSource | str:

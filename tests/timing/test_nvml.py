@@ -346,3 +346,16 @@ def test_env_tells_the_settings_or_why_there_are_none():
         "processes": "0 with CUDA on this GPU",
     }
     assert state_rows(Watch(None, SLICE)) == {"sensors": SLICE}
+
+
+@pytest.mark.parametrize(
+    ("locked", "clock", "slow"),
+    [("1500", 1500, False), ("1500", 1300, True), ("base", 1500, None)],
+)
+def test_a_clock_that_the_command_locked_is_the_highest_allowed(locked, clock, slow, monkeypatch):
+    monkeypatch.setenv("DLM_BENCH_LOCKED_CLOCKS", locked)
+    fake = FakeNvml()
+    fake.clock = clock
+    source = NvmlSource(fake, 0)
+    assert source.sample().slow is slow
+    assert str(source.state["sm_clock_locked_mhz"]) == locked

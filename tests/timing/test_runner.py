@@ -12,7 +12,7 @@ import torch
 
 from dlm_bench import ConfigError, build_model, build_sampler, measure
 from dlm_bench.results.record import Record
-from dlm_bench.timing import clocks, exact
+from dlm_bench.timing import clocks, conditions, exact
 from dlm_bench.timing import measure as timing
 from dlm_bench.timing.exact import time_decodes
 from dlm_bench.timing.graphs import Steps
@@ -199,7 +199,7 @@ def test_a_run_next_to_busy_processes_is_contended():
 def test_a_gpu_is_asked_by_its_properties_or_says_why_not(monkeypatch):
     device, asked = torch.device("cuda", 1), []
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: f"of {device}")
-    monkeypatch.setattr(timing, "nvml_source", lambda told: asked.append(told) or "no luck")
+    monkeypatch.setattr(conditions, "nvml_source", lambda told: asked.append(told) or "no luck")
     assert watch_of(device).telemetry([1.0], 1) == Telemetry(note="no luck")
     assert asked == ["of cuda:1"]
 

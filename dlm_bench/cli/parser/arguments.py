@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from dlm_bench.cli.parser.base import Parser
-from dlm_bench.errors import share_of
+from dlm_bench.errors import seconds_of, share_of
 from dlm_bench.samplers import SAMPLERS
 
 
@@ -109,6 +109,36 @@ def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:
         default=0,
         metavar="TOKENS",
         help=f"decode after a random prompt of this many tokens (default: 0){how}",
+    )
+
+
+def add_conditions(parser: argparse.ArgumentParser) -> None:
+    """Add the conditions of each point."""
+    group = parser.add_argument_group("conditions of each point")
+    group.add_argument(
+        "--require",
+        metavar="idle,unthrottled",
+        help="fail a point where other work uses the machine (idle), or where clocks were held "
+        "down (unthrottled) (default: flag the record only)",
+    )
+    group.add_argument(
+        "--retry-throttled",
+        type=int,
+        default=0,
+        metavar="TRIES",
+        help="measure a point with clocks held down again, up to this often (default: 0)",
+    )
+    group.add_argument(
+        "--cooldown",
+        type=partial(seconds_of, "--cooldown"),
+        metavar="TIME",
+        help="rest this long before each try, as 30s (default: no rest)",
+    )
+    group.add_argument(
+        "--lock-clocks",
+        metavar="MHZ|base",
+        help="lock the SM clocks of the GPUs while the command runs, which takes root (default: "
+        "leave them)",
     )
 
 

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from dlm_bench.cli.parser.arguments import (
+    add_conditions,
     add_cuda,
     add_device,
     add_length,
@@ -102,6 +103,7 @@ def add(subparsers: Commands) -> None:
         help="sampled mode: time at most this many passes of a kind (default: %(default)s)",
     )
     add_cuda(parser)
+    add_conditions(parser)
     parser.add_argument(
         "--seed",
         type=int,

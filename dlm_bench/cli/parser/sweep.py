@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from dlm_bench.cli.parser.arguments import add_cuda
+from dlm_bench.cli.parser.arguments import add_conditions, add_cuda
 from dlm_bench.cli.parser.base import Commands, add_command
 from dlm_bench.errors import seconds_of
 
@@ -111,6 +111,7 @@ def add(subparsers: Commands) -> None:
         metavar="SIZE",
         help="limit the memory of a point on a CPU, as 8GiB; Linux only (default: the file's)",
     )
+    add_conditions(parser)
     _add_launcher(parser)
 
 

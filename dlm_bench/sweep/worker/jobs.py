@@ -35,6 +35,7 @@ from dlm_bench.sweep.worker.messages import (
     Refused,
     read_job,
 )
+from dlm_bench.timing.conditions import conditions_here
 from dlm_bench.timing.measure import measure, measure_point
 
 MIB = 1 << 20
@@ -75,7 +76,10 @@ class JobServer:
             sampler = build_sampler(point.sampler, **options)
             check_trace(sampler, point)
             shape = DecodeShape(point.length, point.prompt_len, point.batch)
-            record = measure_point(model, sampler, shape, measuring.of_a_point())
+            record = conditions_here().measured(
+                lambda: measure_point(model, sampler, shape, measuring.of_a_point()),
+                model.head.weight.device,
+            )
             check_not_too_fast(record, sampler)
         except Exception as error:  # the boundary: one point's failure is its own record
             limited = job.memory_limit is not None
