@@ -23,7 +23,7 @@ from scipy.stats import binom
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PlannedPass
 from dlm_bench.samplers.state import DecodeState
-from dlm_bench.timing.exact import time_decodes
+from dlm_bench.timing.exact import Until, time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.host import HostSource, usable_cpus
 from dlm_bench.timing.telemetry import Watch
@@ -122,7 +122,7 @@ def main() -> None:
             return (time.perf_counter_ns() - begin) / 1e9
 
         def harness() -> float:
-            return time_decodes(*fakes, steps, 0, 1, Watch(source)).seconds[0]
+            return time_decodes(*fakes, steps, 0, Until(1), Watch(source)).seconds[0]
 
         runs = [("harness", harness), ("bare", bare), ("bare again", bare)]
         times: dict[str, list[float]] = {name: [] for name, _ in runs}

@@ -11,8 +11,11 @@ SWEEP = {
     "warmup": "untimed decodes before the timed decodes",
     "repeats": "timed decodes; in sampled mode the least number of rounds",
     "nodes": "sampled: the most nodes of a stratum, 2 or more",
-    "tolerance": "sampled: relative error to reach, a share",
-    "max_seconds": "sampled: the longest time to reach the tolerance, a duration. auto: the longest time for exact mode",
+    "tolerance": "relative error to reach, a share; none is 1 % in sampled mode and `repeats` decodes in "
+    "exact mode. auto: of sampled points",
+    "max_seconds": "the longest time to reach the tolerance, a duration. auto: the longest time for exact mode",
+    "min_warmup": "exact: the least time of untimed decodes, a duration",
+    "min_time": "exact: the least time of timed decodes, a duration",
     "batch": "sequences decoded at once, a number or a list",
     "prompt_len": "tokens of a random prompt before the generated tokens, a number or a list",
     "seed": "seed of weights, tokens, prompts and noise; sequence i of a batch uses seed + i",

@@ -30,7 +30,7 @@ from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.results.interval import relative_error
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
-from dlm_bench.timing.exact import time_decodes
+from dlm_bench.timing.exact import Until, time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.measure import point_of
 from dlm_bench.timing.precision import ANY_ERROR
@@ -95,10 +95,10 @@ def take_turns(model: LanguageModel, sampler: Sampler, length: int, seconds: flo
     decodes, rounds, interpolated, walls = [], [], [], []
     begin = time.perf_counter()
     while time.perf_counter() - begin < WARM_SECONDS:
-        time_decodes(sampler, state, steps, 0, 1)
+        time_decodes(sampler, state, steps, 0, Until(1))
     begin = time.perf_counter()
     while len(rounds) < 5 or time.perf_counter() - begin < seconds:
-        decodes += time_decodes(sampler, state, steps, 0, 1).seconds
+        decodes += time_decodes(sampler, state, steps, 0, Until(1)).seconds
         start = time.perf_counter()
         found = estimate(
             sampler,

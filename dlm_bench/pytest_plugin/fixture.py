@@ -48,6 +48,10 @@ class Throughput:
         repeats: int | None = None,
         seed: int | None = None,
         graphs: Graphs | None = None,
+        tolerance: float | None = None,
+        max_seconds: float | None = None,
+        min_warmup: float | None = None,
+        min_time: float | None = None,
         **options: Any,
     ) -> Record:
         """Time a point and return its record; `options` are the sampler's.
@@ -60,8 +64,10 @@ class Throughput:
         __tracebackhide__ = True
         if "PYTEST_XDIST_WORKER" in os.environ:
             pytest.skip("dlm-bench: workers of pytest-xdist would slow each other; use -n 0")
-        given = {"mode": mode, "warmup": warmup, "repeats": repeats, "seed": seed, "graphs": graphs}
-        settings: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
+        given: dict[str, Any] = {"mode": mode, "warmup": warmup, "repeats": repeats, "seed": seed}
+        given |= {"graphs": graphs, "tolerance": tolerance, "max_seconds": max_seconds}
+        given |= {"min_warmup": min_warmup, "min_time": min_time}
+        settings = {name: value for name, value in given.items() if value is not None}
         shape = {"length": length, "prompt_len": prompt_len, "batch": batch}
         try:
             return self._measure((backbone, size, device, dtype), sampler, options, shape, settings)

@@ -10,6 +10,8 @@ from dlm_bench.results.record import SCHEMA_VERSION, Point
 from dlm_bench.version import __version__
 
 SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes
+SAMPLED_TOLERANCE = 0.01  # where none is asked for
+LEAST = ("min_warmup", "min_time")
 MODEL_SOURCES = ("folders", "random_weights")  # whose content is in `origin`
 DIGITS = 16  # hexadecimal: 64 bits, where a study has thousands of points
 
@@ -53,9 +55,15 @@ def point_key(point: Point, *without: str) -> str:
 
 def asked_of(measuring: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings with an effect on numbers: all but the paths of folders and, for exact
-    timing, the settings of sampling."""
-    unused = MODEL_SOURCES + (SAMPLING if measuring["mode"] == "exact" else ())
-    return {name: value for name, value in measuring.items() if name not in unused}
+    timing, the settings of sampling; least times only where there are any, so that identities of
+    before stay."""
+    asked = dict(measuring)
+    unused = [*MODEL_SOURCES, *(name for name in LEAST if not asked.get(name))]
+    if asked["mode"] == "exact":
+        unused += SAMPLING if asked.get("tolerance") is None else ["nodes"]
+    elif asked.get("tolerance", 0) is None:
+        asked["tolerance"] = SAMPLED_TOLERANCE
+    return {name: value for name, value in asked.items() if name not in unused}
 
 
 def _plain(value: Any) -> Any:

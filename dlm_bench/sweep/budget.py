@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dlm_bench.errors import ResultsError
+from dlm_bench.results.identity import SAMPLED_TOLERANCE
 from dlm_bench.results.interval import relative_error
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
@@ -87,7 +88,8 @@ def run_within(
     improved = 0
     while open_points:
         left = budget - (clock() - begun)
-        target = common_error(open_points, left, loading, measuring.tolerance)
+        tolerance = SAMPLED_TOLERANCE if measuring.tolerance is None else measuring.tolerance
+        target = common_error(open_points, left, loading, tolerance)
         worth = [each for each in open_points if each.error > MIN_GAIN * target]
         if not worth:
             return
@@ -114,7 +116,7 @@ def improvable_of(plan: Plan, index: int, record: Record, seconds: float = 0.0) 
     if error is None and record.mode == "sampled" and len(record.seconds) > 1:
         # An error of two rounds is not worth stating, but tells points apart.
         error = relative_error(record.seconds, fewest=2)
-    if record.status != "ok" or error is None or sampling is None:
+    if record.status != "ok" or record.mode != "sampled" or error is None or sampling is None:
         return []
     overhead = max(0.0, seconds - sampling)
     model = model_key(plan.sweep.points[index])

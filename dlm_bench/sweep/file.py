@@ -100,9 +100,15 @@ class File(BaseModel):
     warmup: Annotated[int, Field(ge=0, le=MAX_RUNS)] = DEFAULTS.warmup
     repeats: Annotated[PositiveInt, Field(le=MAX_RUNS)] = DEFAULTS.repeats
     nodes: Annotated[int, Field(ge=2, le=MAX_RUNS)] = DEFAULTS.nodes
-    tolerance: Annotated[float, _read(share_of), Field(gt=0, le=1)] = DEFAULTS.tolerance
+    tolerance: Annotated[float, _read(share_of), Field(gt=0, le=1)] | None = DEFAULTS.tolerance
     max_seconds: Annotated[float, _read(seconds_of), Field(gt=0, le=MAX_WAIT_SECONDS)] = (
         DEFAULTS.max_seconds
+    )
+    min_warmup: Annotated[float, _read(seconds_of), Field(ge=0, le=MAX_WAIT_SECONDS)] = (
+        DEFAULTS.min_warmup
+    )
+    min_time: Annotated[float, _read(seconds_of), Field(ge=0, le=MAX_WAIT_SECONDS)] = (
+        DEFAULTS.min_time
     )
     batch: Batches = [1]
     prompt_len: Prompts = [0]

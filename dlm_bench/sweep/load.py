@@ -40,8 +40,10 @@ class Measuring(BaseModel):
     warmup: int = DEFAULTS.warmup
     repeats: int = DEFAULTS.repeats
     nodes: int = DEFAULTS.nodes
-    tolerance: float = DEFAULTS.tolerance
+    tolerance: float | None = DEFAULTS.tolerance
     max_seconds: float = DEFAULTS.max_seconds
+    min_warmup: float = DEFAULTS.min_warmup
+    min_time: float = DEFAULTS.min_time
     seed: int = DEFAULTS.seed
     graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}

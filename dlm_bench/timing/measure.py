@@ -18,6 +18,7 @@ from dlm_bench.errors import (
 from dlm_bench.models.device import check_graphs
 from dlm_bench.models.factory import count_parameters
 from dlm_bench.plugins.api import Model
+from dlm_bench.results.identity import SAMPLED_TOLERANCE
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
@@ -30,7 +31,7 @@ from dlm_bench.timing.decode_check import (
     whole_output,
 )
 from dlm_bench.timing.environment import environment, origins
-from dlm_bench.timing.exact import Decodes, time_decodes
+from dlm_bench.timing.exact import Decodes, Until, time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.precision import ANY_ERROR
@@ -68,19 +69,24 @@ def measure(
     batch: int = 1,
     seed: int = DEFAULTS.seed,
     nodes: int = DEFAULTS.nodes,
-    tolerance: float = DEFAULTS.tolerance,
+    tolerance: float | None = DEFAULTS.tolerance,
     max_seconds: float = DEFAULTS.max_seconds,
     graphs: Graphs = DEFAULTS.graphs,
     prompt_len: int = 0,
+    min_warmup: float = DEFAULTS.min_warmup,
+    min_time: float = DEFAULTS.min_time,
 ) -> Record:
     """Time the decoding of `length` tokens of each of `batch` sequences after a random prompt.
 
     mode: "exact" runs whole decodes, `warmup` untimed and `repeats` timed (the paper's protocol: 3
         and 5). "sampled" times units of passes at up to `nodes` places of the schedule and
-        integrates, in `repeats` rounds, and more until the relative error is within `tolerance` or
-        `max_seconds` are over. "auto" is exact if all decodes fit into `max_seconds` by a pilot
-        run, else sampled.
-    warmup: goes on while the decodes get faster, for at most as many again.
+        integrates, in `repeats` rounds, and more until the relative error is within `tolerance`
+        (1 %) or `max_seconds` are over. "auto" is exact if all decodes fit into `max_seconds` by a
+        pilot run, else sampled.
+    warmup: goes on while the decodes get faster or slower, for at most as many again.
+    tolerance: in mode "exact", if given, there are more repeats until the relative error is within
+        it or `max_seconds` are over.
+    min_warmup, min_time: least seconds of the untimed and of the timed whole decodes.
     batch, prompt_len: sequences at once; tokens of the prompt of each.
     seed: of prompts, orders and noise; sequence i uses seed + i.
     graphs: on a GPU "auto" replays a CUDA graph for each kind of pass, where a capture works;
@@ -98,6 +104,8 @@ def measure(
         nodes=nodes,
         tolerance=tolerance,
         max_seconds=max_seconds,
+        min_warmup=min_warmup,
+        min_time=min_time,
         seed=seed,
         graphs=graphs,
     )
@@ -111,7 +119,10 @@ def check_settings(settings: MeasureSettings) -> None:
     check_int("warmup", settings.warmup, minimum=0, maximum=MAX_RUNS)
     check_int("repeats", settings.repeats, maximum=MAX_RUNS)
     check_int("nodes", settings.nodes, minimum=2, maximum=MAX_RUNS)
-    check_number("tolerance", settings.tolerance, maximum=ANY_ERROR, above=True)
+    if settings.tolerance is not None:
+        check_number("tolerance", settings.tolerance, maximum=ANY_ERROR, above=True)
+    for name in ("min_warmup", "min_time"):
+        check_number(name, getattr(settings, name), maximum=MAX_WAIT_SECONDS)
     check_number("max_seconds", settings.max_seconds, maximum=MAX_WAIT_SECONDS, above=True)
 
 
@@ -165,7 +176,7 @@ def time_repeats(
 ) -> float:
     """Time the decode in the mode of `settings`, by a pilot run for "auto", and put mode,
     seconds and error into the record. Return the busy seconds of the device in the region."""
-    warmup, repeats, tolerance = settings.warmup, settings.repeats, settings.tolerance
+    warmup, repeats = settings.warmup, settings.repeats
     sample = partial(
         estimate,
         sampler,
@@ -182,11 +193,21 @@ def time_repeats(
         record.mode = "exact" if whole <= settings.max_seconds else "sampled"
     times: Decodes | Estimate
     if record.mode == "exact":
-        times = time_decodes(sampler, state, steps, warmup, repeats, watch)
+        until = Until(
+            repeats,
+            settings.min_time,
+            settings.tolerance if settings.mode == "exact" else None,
+            settings.max_seconds,
+        )
+        times = time_decodes(
+            sampler, state, steps, warmup, until, watch, min_warmup=settings.min_warmup
+        )
+        record.error_estimate = until.error
         record.warmup_seconds = times.warmup_seconds
         state.check_unmasked()
     else:
         warmup = 0 if warmed else warmup
+        tolerance = SAMPLED_TOLERANCE if settings.tolerance is None else settings.tolerance
         times = sample(warmup=warmup, repeats=repeats, tolerance=tolerance, watch=watch)
         record.passes, record.error_estimate = times.passes, times.relative_error
         record.warmup_seconds = [*warmed, *times.warmup_seconds]

@@ -19,8 +19,11 @@ class MeasureSettings:
     warmup: untimed runs.
     repeats: timed runs; in sampled mode the least number of rounds.
     nodes: sampled mode: most timed places of the schedule, of each kind of pass.
-    tolerance: sampled mode: relative error to reach.
-    max_seconds: sampled mode: seconds after which `tolerance` is given up.
+    tolerance: relative error to reach; None for 1 % in sampled mode, and for `repeats`
+        whole decodes in exact mode. In mode "auto" for sampled points alone.
+    max_seconds: seconds after which `tolerance` is given up.
+    min_warmup: least seconds of untimed decodes.
+    min_time: least seconds of timed decodes.
     seed: of weights and tokens.
     graphs: CUDA graphs.
     """
@@ -29,8 +32,10 @@ class MeasureSettings:
     warmup: int = 3
     repeats: int = 5
     nodes: int = 9
-    tolerance: float = 0.01
+    tolerance: float | None = None
     max_seconds: float = 30.0
+    min_warmup: float = 0.0
+    min_time: float = 0.0
     seed: int = 0
     graphs: "Graphs" = "auto"
 

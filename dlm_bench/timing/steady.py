@@ -1,10 +1,13 @@
 """Steadiness of times: warm-up, drift over the repeats, outliers."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 FASTER = 0.02  # a warm-up run that is faster than all before it by more was not warm yet
+PARTS = 4  # of the last warm-up runs, whose means tell a trend: all in order by chance in 8 %
+TREND = 0.01  # from the first part to the last; less is not worth more runs
 EXTRA_SECONDS = 10.0  # further warm-up runs take at most this long together; clocks ramp faster
 
 DRIFT_LEVEL = 0.02  # chance of a false alarm where there is no trend; five repeats can reach it
@@ -16,12 +19,24 @@ OUTLIER_LEAST = 0.05  # a repeat closer than this to the median moves no mean by
 
 
 def warmed_up(seconds: Sequence[float]) -> bool:
-    """Tell if the last run was not faster than all before by more than FASTER.
+    """Tell if the last runs get neither faster nor slower.
 
-    Always true of fewer than three runs: the first run also loads and tunes, so a faster second
-    run says nothing about the clocks.
+    Not so if the last run was faster than all before by more than FASTER, or if the means of PARTS
+    parts of the later half ascend or descend by more than TREND; of fewer runs the runs
+    themselves, by more than FASTER. Always true of fewer than three runs: the first run also loads
+    and tunes, so a faster second run says nothing about the clocks.
     """
-    return len(seconds) < 3 or seconds[-1] >= (1 - FASTER) * min(seconds[:-1])
+    if len(seconds) < 3:
+        return True
+    later = list(seconds[1:])
+    if seconds[-1] < (1 - FASTER) * min(seconds[:-1]):
+        return False
+    recent = later[-max(PARTS, len(later) // 2) :]
+    means = [float(part.mean()) for part in np.array_split(recent, min(PARTS, len(recent)))]
+    steps = [other - one for one, other in pairwise(means)]
+    least = TREND if len(means) == PARTS else FASTER
+    in_order = all(step > 0 for step in steps) or all(step < 0 for step in steps)
+    return not in_order or abs(means[-1] / means[0] - 1) <= least
 
 
 def warm_up(
@@ -30,17 +45,20 @@ def warm_up(
     *,
     most_seconds: float | None = None,
     extra_seconds: float = EXTRA_SECONDS,
+    least_seconds: float = 0.0,
 ) -> list[float]:
     """Call `run`, for the seconds of a run, until runs are warm; return the seconds of each.
 
-    `runs` times, or until they have taken more than `most_seconds`. Then more runs while they are
-    not `warmed_up`: at most as many again, and none beyond `extra_seconds` of these together.
+    `runs` times and for `least_seconds`, or until they have taken more than `most_seconds`. Then
+    more runs while they are not `warmed_up`: at most as many again, and none beyond `extra_seconds`
+    of these together.
     """
     taken: list[float] = []
-    while len(taken) < runs:
+    while len(taken) < runs or sum(taken) < least_seconds:
         if most_seconds is not None and sum(taken) > most_seconds:
             return taken
         taken.append(run())
+    runs = len(taken)
     while len(taken) < 2 * runs and not warmed_up(taken):
         if sum(taken[runs:]) + taken[-1] > extra_seconds:
             break

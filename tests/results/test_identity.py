@@ -69,11 +69,25 @@ def test_every_setting_and_the_hardware_matter(change):
     assert of(**change) != of()
 
 
-@pytest.mark.parametrize("change", [{"nodes": 3}, {"tolerance": 0.05}, {"max_seconds": 5.0}])
+@pytest.mark.parametrize("change", [{"nodes": 3}, {"max_seconds": 5.0}])
 def test_settings_of_sampling_matter_where_there_is_any(change):
     for mode in ("sampled", "auto"):
         assert of(mode=mode, **change) != of(mode=mode)
     assert of(mode="exact", **change) == of(mode="exact")
+
+
+def test_a_tolerance_matters_in_every_mode_and_none_is_one_percent_of_sampling():
+    for mode in ("sampled", "auto"):
+        assert of(mode=mode, tolerance=0.05) != of(mode=mode)
+        assert of(mode=mode, tolerance=None) == of(mode=mode, tolerance=0.01)
+    whole = of(mode="exact", tolerance=0.05)
+    assert whole != of(mode="exact", tolerance=None)
+    assert whole != of(mode="exact", tolerance=0.05, max_seconds=5.0)
+
+
+def test_least_times_matter_where_there_are_any():
+    assert of(mode="exact", min_time=0.0, min_warmup=0.0) == of(mode="exact")
+    assert of(mode="exact", min_time=3.0) != of(mode="exact") != of(mode="exact", min_warmup=5.0)
 
 
 def test_the_versions_of_the_code_and_of_the_schema_matter(monkeypatch):

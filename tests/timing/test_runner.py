@@ -14,7 +14,7 @@ from dlm_bench import ConfigError, build_model, build_sampler, measure
 from dlm_bench.results.record import Record
 from dlm_bench.timing import clocks, conditions, exact
 from dlm_bench.timing import measure as timing
-from dlm_bench.timing.exact import time_decodes
+from dlm_bench.timing.exact import Until, time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.measure import flags_of, watch_of
 from dlm_bench.timing.telemetry import Telemetry
@@ -61,7 +61,7 @@ def decodes(monkeypatch, seconds, warmup, repeats):
 
     state = sampler.prepare(model, 16)
     steps = Steps(model, sampler, state)
-    return time_decodes(sampler, state, steps, warmup, repeats, watch()), events
+    return time_decodes(sampler, state, steps, warmup, Until(repeats), watch()), events
 
 
 def test_the_warm_up_goes_on_while_decodes_get_faster_and_is_kept(monkeypatch):

@@ -77,6 +77,31 @@ def test_a_run_is_warm_once_it_beats_none_before_it():
     assert warmed_up([10.0, 1.0])  # the first run loads and tunes as well
 
 
+def test_a_ramp_in_small_steps_is_not_warm():
+    assert not warmed_up([5.0, *(0.99**i for i in range(4))])
+    assert not warmed_up([5.0, *(0.99**i for i in range(40))])
+
+
+@pytest.mark.parametrize("count", [4, 5, 40])
+def test_runs_that_get_slower_as_the_machine_heats_are_not_warm(count):
+    assert not warmed_up([5.0, *(1 + 0.01 * i for i in range(count))])
+
+
+def test_two_runs_that_differ_by_a_percent_prove_nothing():
+    assert warmed_up([5.0, 1.0, 0.99])
+    assert warmed_up([5.0, 1.0, 1.01])
+
+
+def test_runs_that_only_scatter_are_warm_as_a_rule():
+    # All in order by chance are 2 of 24; not all of them move by a percent.
+    warm = [warmed_up([5.0, *times]) for times in sets(1000, 8, scatter=0.01)]
+    assert np.mean(warm) > 0.9
+
+
+def test_a_least_time_of_the_warm_up_adds_runs():
+    assert len(warm_up(runs_of(*[1.0] * 9), 2, least_seconds=5.0)) == 5
+
+
 def runs_of(*seconds):
     """A run that takes these seconds, one call after the other."""
     return iter(seconds).__next__

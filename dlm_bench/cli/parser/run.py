@@ -83,17 +83,30 @@ def add(subparsers: Commands) -> None:
     parser.add_argument(
         "--tolerance",
         type=partial(share_of, "--tolerance"),
-        default=f"{DEFAULTS.tolerance:.0%}",
         metavar="SHARE",
-        help="sampled mode: stop at this relative error, as 1%% or 0.01 (default: %(default)s)",
+        help="stop at this relative error, as 1%% or 0.01 (default: 1%% in sampled mode; in exact "
+        "mode --repeats decodes, whatever the error)",
     )
     parser.add_argument(
         "--max-seconds",
         type=partial(seconds_of, "--max-seconds"),
         default=f"{DEFAULTS.max_seconds:g}s",
         metavar="TIME",
-        help="sampled mode: give up on --tolerance after this long, as 30s or 2m (default: "
-        "%(default)s)",
+        help="give up on --tolerance after this long, as 30s or 2m (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-warmup",
+        type=partial(seconds_of, "--min-warmup"),
+        default=DEFAULTS.min_warmup,
+        metavar="TIME",
+        help="exact mode: warm up for this long at least, as 5s (default: for --warmup decodes)",
+    )
+    parser.add_argument(
+        "--min-time",
+        type=partial(seconds_of, "--min-time"),
+        default=DEFAULTS.min_time,
+        metavar="TIME",
+        help="exact mode: time decodes for this long at least, as 3s (default: --repeats decodes)",
     )
     parser.add_argument(
         "--nodes",
