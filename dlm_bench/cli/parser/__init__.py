@@ -15,6 +15,7 @@ from dlm_bench.cli.parser import (
     export,
     fit,
     history,
+    import_results,
     plot,
     profile,
     report,
@@ -102,7 +103,7 @@ def build_parser() -> Parser:
         help="print the completion script of bash, zsh or tcsh (see docs/install.md)",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    reading = (fit, plot, table, stats, report, export, history)
+    reading = (fit, plot, table, stats, report, export, history, import_results)
     others = (compare, ab, profile, cost, check, env, list_names)
     for module in (run, sweep, trace, *reading, *others):
         module.add(subparsers)
