@@ -67,18 +67,18 @@ def forced_kernels(args: argparse.Namespace) -> dict[str, str]:
     return forced
 
 
-def settings_of(texts: list[str]) -> dict[str, Any]:
+def settings_of(texts: list[str], option: str = "--set") -> dict[str, Any]:
     """Return the values of --set by key, lists where there are commas. Raises ConfigError."""
     found: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key or key in ("lines", "exclude", "kernels"):
             raise ConfigError(
-                f"--set: {text!r} is not allowed; must be KEY=VALUE with a key of a sweep file, "
+                f"{option}: {text!r} is not allowed; must be KEY=VALUE with a key of a sweep file, "
                 "such as repeats=10 or lengths=1024,4096"
             )
         if key in found:
-            raise ConfigError(f"--set: {key} is given twice; give it once")
+            raise ConfigError(f"{option}: {key} is given twice; give it once")
         words = {"true": True, "false": False}
         values = [words.get(each, _value_of(each)) for each in value.split(",")]
         found[key] = values if values[1:] else values[0]

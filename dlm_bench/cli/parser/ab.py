@@ -15,9 +15,10 @@ def add(subparsers: Commands) -> None:
     parser = add_command(
         subparsers,
         "ab",
-        "compare two revisions on this machine",
-        "Measure two revisions of the current repository alternately, until every point\n"
-        "is settled or the budget is spent. Exit codes are those of compare (docs/ci.md).",
+        "compare two revisions, environments or settings",
+        "Measure two revisions of a repository, two Pythons or two settings alternately,\n"
+        "until every point is settled or the budget is spent. Exit codes are those of\n"
+        "compare (docs/ci.md).",
         EXAMPLE,
     )
     parser.add_argument(
@@ -27,11 +28,32 @@ def add(subparsers: Commands) -> None:
         help="measure the points of this file, or of a shipped sweep such as ci",
     )
     parser.add_argument(
-        "--base", required=True, metavar="REV", help="compare with this git revision"
+        "--base", metavar="REV", help="compare with this git revision (default: the working tree)"
     )
     parser.add_argument(
         "--head", metavar="REV", help="judge this git revision (default: the working tree)"
     )
+    parser.add_argument(
+        "--repo",
+        type=Path,
+        metavar="DIR",
+        help="take the revisions of this repository, of dlm-bench or of a plug-in (default: the "
+        "current folder's)",
+    )
+    for name in ("base", "head"):
+        parser.add_argument(
+            f"--{name}-python",
+            metavar="PYTHON",
+            help=f"run {name} in the environment of this Python (default: this one)",
+        )
+        parser.add_argument(
+            f"--{name}-set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"set a key of the sweep file for {name}, as kernels.attention=flash or "
+            "graphs=off; may be repeated",
+        )
     parser.add_argument(
         "--budget",
         type=partial(seconds_of, "--budget"),

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
+from dlm_bench.compare.ab.checkouts import Checkout
 from dlm_bench.compare.ab.rounds import SIDES, ABRun
 from dlm_bench.compare.ab.sides import Side
+from dlm_bench.compare.ab.sources import RevisionError
+from dlm_bench.compare.environments import environment_differences
 from dlm_bench.compare.flags import Compared, rounds_of_ab
 from dlm_bench.compare.sequential import MIN_ROUNDS
 from dlm_bench.compare.tokens import other_tokens
@@ -120,7 +122,12 @@ def comparison_of(
         threshold=threshold,
         points=[*points, *matched.alone],
         warnings=_warnings(run),
-        how=f"{run.rounds} rounds of alternating fresh workers in {run.seconds:.0f} s",
+        how="; ".join(
+            [
+                f"{run.rounds} rounds of alternating fresh workers in {run.seconds:.0f} s",
+                *environment_differences([run.records]).values(),
+            ]
+        ),
         remedy="raise --budget or --threshold, or take shorter or fewer points",
         overall=run.test.overall,
     )

@@ -1,11 +1,13 @@
 """The two sides of `dlm-bench ab`: each a checkout with a worker."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
+from dlm_bench.compare.ab.checkouts import Checkout
+from dlm_bench.compare.ab.sources import RevisionError
 from dlm_bench.results.record import Point
 from dlm_bench.sweep.worker.messages import (
     Failed,
@@ -26,18 +28,26 @@ MEASUREMENT_SETTINGS = {"warmup": 0, "tolerance": 1.0}
 
 
 class Side:
-    """A checkout with a worker, and the sweep as this revision reads the file."""
+    """A checkout with a worker, and the sweep as this revision reads the file.
 
-    def __init__(self, checkout: Checkout, command: Sequence[str] = WORKER) -> None:
+    command: of the worker. overrides: arguments of `sweep.planning.make_plan` beside the path.
+    """
+
+    def __init__(
+        self,
+        checkout: Checkout,
+        command: Sequence[str] = WORKER,
+        overrides: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.checkout = checkout
-        self._command = command
+        self._command, self._overrides = command, overrides
         self._worker: WorkerProcess | None = None
         self._sweep: dict[str, Any] = {}
 
     def begin(self) -> None:
         """Start a fresh worker and stop the former, if there is any."""
         self.stop()
-        self._worker = WorkerProcess(self._command, self.checkout.folder, wait=False)
+        self._worker = WorkerProcess(self._command, self.checkout.folders, wait=False)
 
     def ready(self) -> None:
         """Wait for the worker's start. Raises RevisionError if the start fails."""
@@ -60,7 +70,9 @@ class Side:
         """
         assert self._worker is not None
         try:
-            line = self._worker.ask(PlanJob(plan={"path": str(path)}).json_object())
+            line = self._worker.ask(
+                PlanJob(plan={"path": str(path), **self._overrides}).json_object()
+            )
             answer = read_answer(line)
         except WorkerFailure as error:
             raise self._error(f"cannot read the sweep: {error}") from None

@@ -50,7 +50,8 @@ class WorkerFailure(Exception):
 class WorkerProcess:
     """A running worker, in a separate process group, with this process's environment.
 
-    package: the folder of the dlm_bench to run. variables: additions to the environment.
+    packages: the folders to import from, that of the dlm_bench to run among them.
+    variables: additions to the environment.
     wait: False returns during the start; call `wait_until_ready` before the first question.
 
     Raises WorkerFailure if the start fails.
@@ -59,7 +60,7 @@ class WorkerProcess:
     def __init__(
         self,
         command: Sequence[str] = WORKER,
-        package: Path = PACKAGE,
+        packages: Sequence[Path] = (PACKAGE,),
         variables: Mapping[str, str] = MappingProxyType({}),
         wait: bool = True,
     ) -> None:
@@ -67,8 +68,9 @@ class WorkerProcess:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (stop closes it)
         self._unread = b""
         self._answers, theirs = os.pipe()
-        # That package, whatever lies in the current folder (hence also -P).
-        path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+        # Those packages, whatever lies in the current folder (hence also -P).
+        folders = [*map(str, packages), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = os.pathsep.join(folders)
         # The child inherits this, and lets SIGTERM through when it has its own handler: see there.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:

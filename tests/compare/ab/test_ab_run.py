@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dlm_bench.compare.ab.checkouts import Checkout, RevisionError
+from dlm_bench.compare.ab.checkouts import Checkout
 from dlm_bench.compare.ab.comparison import comparison_of, match
 from dlm_bench.compare.ab.rounds import run_ab
+from dlm_bench.compare.ab.sources import RevisionError
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.worker.messages import Failed, Failure, Measured
 
