@@ -27,6 +27,18 @@ from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
 MEASUREMENT_SETTINGS = {"warmup": 0, "tolerance": 1.0}
 
 
+def visit_settings(measuring: Mapping[str, Any], repeats: int) -> dict[str, Any]:
+    """Return the settings of a sweep for a visit of so many repeats, named as in the revision.
+
+    Mode "auto" would take the estimator by the speed at each visit, so it becomes "sampled". Least
+    times of a measurement do not hold for a visit.
+    """
+    settings = {**measuring, **MEASUREMENT_SETTINGS, "repeats": repeats}
+    if settings.get("mode") == "auto":
+        settings["mode"] = "sampled"
+    return settings | dict.fromkeys(settings.keys() & {"min_warmup", "min_time"}, 0.0)
+
+
 class Side:
     """A checkout with a worker, and the sweep as this revision reads the file.
 
@@ -99,12 +111,9 @@ class Side:
             self.begin()
             self.ready()
         assert self._worker is not None
-        measuring = self._sweep["measuring"]
-        if measuring.get("mode") == "auto":  # would take the estimator by the speed at each visit
-            measuring = measuring | {"mode": "sampled"}
         job = MeasureJob(
             measure=self._sweep["points"][index],
-            measuring=measuring | MEASUREMENT_SETTINGS | {"repeats": repeats},
+            measuring=visit_settings(self._sweep["measuring"], repeats),
             memory_limit=self._sweep["memory_limit"],
             traces=self._sweep.get("traces", {}),
         )

@@ -8,6 +8,7 @@ import pytest
 from dlm_bench.compare.ab.checkouts import Checkout
 from dlm_bench.compare.ab.comparison import comparison_of, match
 from dlm_bench.compare.ab.rounds import run_ab
+from dlm_bench.compare.ab.sides import visit_settings
 from dlm_bench.compare.ab.sources import RevisionError
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.worker.messages import Failed, Failure, Measured
@@ -297,6 +298,13 @@ def test_a_head_that_alone_is_held_back_in_every_round_proves_no_slowdown():
         run = run_ab(sides, PAIRS[:1], budget=300.0, clock=machine.clock)
         (point,) = comparison_of(run, match(POINTS[:1], POINTS[:1]), BOTH, 0.05).points
         assert point.verdict == expected
+
+
+def test_a_visit_is_short_whatever_the_sweep_asks_for():
+    asked = {"mode": "auto", "warmup": 3, "tolerance": 0.01, "min_time": 3.0, "seed": 7}
+    assert visit_settings(asked, 4) == {
+        "mode": "sampled", "warmup": 0, "tolerance": 1.0, "min_time": 0.0, "seed": 7, "repeats": 4
+    }  # fmt: skip
 
 
 def test_points_are_matched_in_turn_even_if_head_gave_one_a_new_option():
