@@ -11,6 +11,7 @@ from support.processes import QUICK, gone
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.load import Measuring
 from dlm_bench.sweep.worker import jobs
+from dlm_bench.timing.conditions import Conditions
 
 
 def job(length=32, backbone="diffutran", seed=0):
@@ -50,6 +51,39 @@ def test_a_model_is_kept_until_a_job_asks_for_another_one(monkeypatch):
     for each in (job(32), job(40), job(32, seed=1), job(32, "diffumamba")):
         assert "record" in desk.answer(each)
     assert built == [("diffutran", 0), ("diffutran", 1), ("diffumamba", 0)]
+
+
+def test_a_decode_faster_than_its_floor_is_an_error_with_the_reason(monkeypatch):
+    measured = jobs.measure_point
+
+    def on_a_gpu(*asked):
+        record = measured(*asked)
+        record.environment["hardware"] = "NVIDIA H200"
+        record.seconds = [1e-12]
+        return record
+
+    monkeypatch.setattr(jobs, "measure_point", on_a_gpu)
+    bfloat16 = job()
+    bfloat16["measure"]["dtype"] = "bfloat16"
+    failure = jobs.JobServer().answer(bfloat16)["failure"]
+    assert failure["status"] == "error"
+    assert "is faster than h200 can be" in failure["message"]
+
+
+def test_a_point_whose_clocks_were_held_down_is_measured_again_if_the_sweep_asks(monkeypatch):
+    measured, tries = jobs.measure_point, []
+
+    def throttled_once(*asked):
+        record = measured(*asked)
+        record.flags = [] if tries else ["throttled"]
+        tries.append(record)
+        return record
+
+    monkeypatch.setattr(jobs, "measure_point", throttled_once)
+    with Conditions(retries=3).for_workers():
+        answer = jobs.JobServer().answer(job())
+    assert answer["record"]["flags"] == []
+    assert len(tries) == 2
 
 
 @pytest.mark.parametrize(
