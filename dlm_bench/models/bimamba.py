@@ -63,9 +63,9 @@ def choose_forms(kernels: Kernels) -> Forms:
     plain, chunked = BiMamba, kernels.ssd != "torch"
     if not chunked and kernels.block_scan == kernels.step == "torch":
         return Forms(
-            sequence=plain._sequence,
+            sequence=small.sequence,
             refresh=plain._refresh,
-            prefill=plain._prefill,
+            prefill=small.prefill,
             block=small.block,
             span=plain._continue,
             token=small.block,

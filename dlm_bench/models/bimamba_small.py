@@ -33,7 +33,6 @@ class Prepared(NamedTuple):
     taps, bias: of the convolution in the order of positions, (directions, 1, channels) each.
     A, dt_bias, D: (directions, heads, 1), (directions, heads) and (directions, heads, 1).
     norm: (directions, d_inner).
-    blank: zeros in the place of a tail.
     """
 
     in_proj: Tensor
@@ -44,7 +43,6 @@ class Prepared(NamedTuple):
     dt_bias: Tensor
     D: Tensor
     norm: Tensor
-    blank: Tensor
 
 
 class Sight(NamedTuple):
@@ -60,22 +58,49 @@ class Sight(NamedTuple):
     rows: Tensor | None
 
 
+def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
+    """A whole sequence from zero states; see BiMamba._sequence, which takes a longer one."""
+    if x.shape[1] > FEW_TOKENS:
+        return mixer._sequence(x)
+    return _mix(mixer, x, (x.shape[1],), None)
+
+
+def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
+    """The first tokens of a sequence; see BiMamba._prefill, which takes more of them."""
+    if x.shape[1] > FEW_TOKENS:
+        return mixer._prefill(x, window, cache)
+    cache.reset()
+    return _mix(mixer, x, window.segments, cache, advance=True)
+
+
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A few tokens from the cached states, (batch, len, d_model); see BiMamba._continue."""
+    return _mix(mixer, x, window.segments, cache, advance=window.advance)
+
+
+def _mix(
+    mixer: "BiMamba",
+    x: Tensor,
+    segments: tuple[int, ...],
+    cache: MambaCache | None,
+    *,
+    advance: bool = False,
+) -> Tensor:
+    """Mix a few tokens from the states of a cache, or from zeros; `advance` moves the forward state
+    past the first segment."""
     batch, length, _ = x.shape
     directions, heads, inner = mixer.directions, mixer.heads, mixer.d_inner
-    n, kept = batch * directions, len(cache.states)
+    n = batch * directions
     weights = _prepared(mixer, cache)
-    sums, hidden, rows = _sight(window.segments, directions, batch, mixer.reach, x.device)
+    sums, hidden, rows = _sight(segments, directions, batch, mixer.reach, x.device)
 
     projected = torch.mm(x.reshape(batch * length, -1), weights.in_proj)
     projected = _float(projected).view(batch, length, directions, -1)
     z, xbc, dt = projected.split((inner, inner + 2 * mixer.d_state, heads), dim=-1)
 
-    padded = _padded(xbc, window.segments, cache, weights.blank)
-    if window.advance:  # the inputs before the end of the first segment
-        first = window.segments[0]
-        tail = padded[:, 0, first : first + mixer.reach]
+    first = segments[0]
+    padded = _padded(xbc, segments, mixer.reach, cache)
+    tail = padded[:, 0, first : first + mixer.reach]  # before the end of the first segment
     xbc = _conv_silu(padded, weights)
     if rows is not None:
         xbc = xbc.flatten(1, 2).index_select(1, rows)
@@ -92,19 +117,20 @@ def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Ten
     y = torch.bmm(mixing.view(-1, length, length), u.transpose(1, 2).reshape(n * heads, length, -1))
     y = y.view(batch, directions, heads, length, -1).transpose(2, 3)
 
-    # What the states add to the directions that have one: exp(a_i) S C_i.
     reached = a.exp().transpose(1, 2).view(batch, directions, length, heads, 1)
-    state = cache.stacked.transpose(0, 1).reshape(batch * kept, inner, -1)
-    C = C.view(batch, directions, length, -1)[:, :kept].reshape(batch * kept, length, -1)
-    added = torch.bmm(C, state.transpose(1, 2)).view(batch, kept, length, heads, -1)
-    y[:, :kept].addcmul_(added, reached[:, :kept])
-
-    if window.advance:
-        end = slice(0, n, directions), slice(None), first - 1  # of the forward direction
-        weight = (decay[end] * dt[end[0], :, 0])[..., :first].transpose(1, 2)[..., None]
-        weighted = (u[end[0], :first] * weight).flatten(2)  # (batch, first, d_inner)
-        cache.states[0].mul_(reached[:, 0, first - 1][..., None])
-        cache.states[0].view(batch, inner, -1).baddbmm_(weighted.transpose(1, 2), B[end[0], :first])
+    if cache is not None:
+        # The states add exp(a_i) S C_i to the directions that have one.
+        kept = len(cache.states)
+        state = cache.stacked.transpose(0, 1).reshape(batch * kept, inner, -1)
+        C = C.view(batch, directions, length, -1)[:, :kept].reshape(batch * kept, length, -1)
+        added = torch.bmm(C, state.transpose(1, 2)).view(batch, kept, length, heads, -1)
+        y[:, :kept].addcmul_(added, reached[:, :kept])
+    if cache is not None and advance:
+        forward, end = slice(0, n, directions), first - 1
+        weight = (decay[forward, :, end] * dt[forward, :, 0])[..., :first]  # (batch, heads, first)
+        weighted = (u[forward, :first] * weight.transpose(1, 2)[..., None]).flatten(2)
+        state = cache.states[0].mul_(reached[:, 0, end][..., None])
+        state.view(batch, inner, -1).baddbmm_(weighted.transpose(1, 2), B[forward, :first])
         cache.tails[0].copy_(tail)
 
     gated = F.silu(z).view(batch, length, directions, heads, -1) * y.transpose(1, 2)
@@ -124,13 +150,15 @@ def _conv_silu(padded: Tensor, weights: Prepared) -> Tensor:
     return F.silu(out, inplace=True)
 
 
-def _padded(xbc: Tensor, segments: tuple[int, ...], cache: MambaCache, blank: Tensor) -> Tensor:
+def _padded(xbc: Tensor, segments: tuple[int, ...], reach: int, cache: MambaCache | None) -> Tensor:
     """The convolution's inputs, (batch, directions, positions, channels): the forward direction has
-    its tail in front, the reverse one zeros, or its tail, behind each segment."""
-    inputs, forward = xbc.unbind(2), cache.tails[0]
+    its tail in front, the reverse one its tail, or zeros, behind each segment."""
+    inputs, tails = xbc.unbind(2), [] if cache is None else cache.tails
+    blank = xbc.new_zeros(len(xbc), reach, xbc.shape[-1])
+    forward = tails[0] if tails else blank
     if len(inputs) == 1:
         return torch.cat((forward, inputs[0]), dim=1)[:, None]
-    last = cache.tails[1].flip(1) if len(cache.tails) == 2 else blank
+    last = tails[1].flip(1) if len(tails) == 2 else blank
     if len(segments) == 1:
         behind = [inputs[1], last]
     else:
@@ -141,16 +169,16 @@ def _padded(xbc: Tensor, segments: tuple[int, ...], cache: MambaCache, blank: Te
     return joined.view(joined.shape[0], 2, -1, joined.shape[-1])
 
 
-def _prepared(mixer: "BiMamba", cache: MambaCache) -> Prepared:
-    """Return the weights for this decode; the first pass makes them."""
-    if torch.is_grad_enabled():
-        return _prepare(mixer, cache)
+def _prepared(mixer: "BiMamba", cache: MambaCache | None) -> Prepared:
+    """Return the weights; the first pass of a decode makes them."""
+    if cache is None or torch.is_grad_enabled():
+        return _prepare(mixer)
     if cache.prepared is None:
-        cache.prepared = _prepare(mixer, cache)
+        cache.prepared = _prepare(mixer)
     return cache.prepared
 
 
-def _prepare(mixer: "BiMamba", cache: MambaCache) -> Prepared:
+def _prepare(mixer: "BiMamba") -> Prepared:
     taps = mixer.conv_weight.float()  # (directions, channels, d_conv)
     if mixer.directions == 2:
         taps = torch.stack((taps[0], taps[1].flip(-1)))
@@ -163,7 +191,6 @@ def _prepare(mixer: "BiMamba", cache: MambaCache) -> Prepared:
         mixer.dt_bias,
         mixer.D[..., None],
         mixer.norm_weight.float(),
-        torch.zeros_like(cache.tails[0]),
     )
 
 

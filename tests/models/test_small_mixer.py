@@ -63,6 +63,20 @@ def test_few_tokens_are_mixed_as_by_the_plain_form(backbone, segments, direction
         assert_close(caches[0].tails[direction], caches[1].tails[direction], tolerance)
 
 
+@pytest.mark.parametrize("backbone", ["diffumamba", "ar-mamba"])
+@pytest.mark.parametrize("length", [1, 2, 33, 64, 65])
+def test_a_short_sequence_is_mixed_and_kept_as_by_the_plain_form(backbone, length):
+    mixer, x, window, cache = case(backbone, (length,), advance=True, first=True)
+    expected = BiMamba._sequence(mixer, x)
+    assert_close(small.sequence(mixer, x), expected, ROUNDING)
+    # A prefill reads nothing of the cache, which is full here.
+    assert_close(small.prefill(mixer, x, window, cache), expected, ROUNDING)
+    plain = case(backbone, (length,), advance=True, first=True)[3]
+    BiMamba._prefill(mixer, x, window, plain)
+    assert_close(cache.states[0], plain.states[0], ROUNDING)
+    assert_close(cache.tails[0], plain.tails[0], ROUNDING)
+
+
 def test_the_form_for_few_tokens_has_the_gradients_of_the_plain_one():
     gradients = []
     for form in (small.block, BiMamba._continue):
