@@ -25,14 +25,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dlm_bench.compare.ab.checkouts import checkouts
 from dlm_bench.compare.ab.comparison import matched_points
 from dlm_bench.compare.ab.rounds import ABRun, RoundPlanner, run_ab
 from dlm_bench.compare.ab.sides import Side
-from dlm_bench.compare.sequential import SequentialTest, round_ratio
+from dlm_bench.compare.sequential import SequentialTest, round_ratios
 
 SWEEP = Path(__file__).parent / "sweeps" / "ci.toml"
 BUDGET = 300.0  # seconds of an ab run
@@ -61,13 +61,15 @@ Block.forward = _slower
 @dataclass(frozen=True)
 class Round:
     """One round of a real run: seconds that it took, of which `start` went into the workers, what
-    a turn of each point took, and the log ratio of each point (None where it was not measured)."""
+    a turn of each point took, and the log ratios of each point by the fastest decodes and by the
+    mean (None where it was not measured; older files lack the means)."""
 
     kind: str
     seconds: float
     start: float
     costs: list[float]
     ratios: list[float | None]
+    means: list[float | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,11 @@ def play(
         spent, before[0] = run.seconds - before[0], run.seconds
         before[1] = len(run.records[0])
         ratios: list[float | None] = [None] * len(points)
+        means = ratios.copy()
         for base, other in zip(*newest, strict=True):
-            ratios[points.index(other.point)] = round_ratio(base.seconds, other.seconds)
-        made = Round(kind, spent, run.planner.start, list(run.planner.costs), ratios)
+            point = points.index(other.point)
+            ratios[point], means[point] = round_ratios(base.seconds, other.seconds)
+        made = Round(kind, spent, run.planner.start, list(run.planner.costs), ratios, means)
         rounds.append(made)
         keep(made)
         print(f"{kind}: round {run.rounds}, {run.seconds:.0f} s", flush=True)
@@ -193,12 +197,15 @@ def simulated(
             break
         first = False
         elapsed += cost
-        ratios = {}
-        for point in test.undecided:
-            ratio = made.ratios[point]
-            if ratio is not None:
-                ratios[point] = sign * ratio + (math.log1p(slowdown) if point == slow else 0.0)
-        test.add(ratios, elapsed / budget)
+        ratios, means = (
+            {
+                point: sign * ratio + (math.log1p(slowdown) if point == slow else 0.0)
+                for point in test.undecided
+                if found and (ratio := found[point]) is not None
+            }
+            for found in (made.ratios, made.means)
+        )
+        test.add(ratios, elapsed / budget, means)
     test.analyse(1.0)
     return test, slow, min(elapsed, budget)
 

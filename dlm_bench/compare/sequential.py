@@ -231,11 +231,6 @@ def round_ratios(base: Sequence[float], head: Sequence[float]) -> RoundRatio:
     return RoundRatio(fastest, math.log(after.mean() / before.mean()))
 
 
-def round_ratio(base: Sequence[float], head: Sequence[float]) -> float:
-    """Return the log ratio of a round by the fastest decodes (see `round_ratios`)."""
-    return round_ratios(base, head).fastest
-
-
 def _evenly(seconds: Sequence[float], count: int) -> NDArray[np.float64]:
     return np.asarray(seconds, dtype=float)[np.arange(count) * len(seconds) // count]
 
