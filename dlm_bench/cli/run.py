@@ -117,6 +117,10 @@ def _print_record(record: Record) -> None:
     if not point.device.startswith("cpu"):  # which has no choice of either
         rows["kernels"] = ", ".join(f"{op} {name}" for op, name in record.kernels.items())
         rows["graphs"] = "; ".join(f"{role} {what}" for role, what in record.graphs.items())
+    if record.soak:
+        flat = "flat" if record.soak["flat"] else "not flat yet"
+        ratio = f"{record.soak['sustained_ratio']:.1%} of the first speed"
+        rows["soak"] = f"{record.soak['seconds']:.0f} s, {flat}; sustained {ratio}"
     if record.flags:
         rows["flags"] = ", ".join(record.flags)
     for name, text in rows.items():

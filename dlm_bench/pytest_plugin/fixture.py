@@ -52,6 +52,7 @@ class Throughput:
         max_seconds: float | None = None,
         min_warmup: float | None = None,
         min_time: float | None = None,
+        soak: float | None = None,
         **options: Any,
     ) -> Record:
         """Time a point and return its record; `options` are the sampler's.
@@ -66,7 +67,7 @@ class Throughput:
             pytest.skip("dlm-bench: workers of pytest-xdist would slow each other; use -n 0")
         given: dict[str, Any] = {"mode": mode, "warmup": warmup, "repeats": repeats, "seed": seed}
         given |= {"graphs": graphs, "tolerance": tolerance, "max_seconds": max_seconds}
-        given |= {"min_warmup": min_warmup, "min_time": min_time}
+        given |= {"min_warmup": min_warmup, "min_time": min_time, "soak": soak}
         settings = {name: value for name, value in given.items() if value is not None}
         shape = {"length": length, "prompt_len": prompt_len, "batch": batch}
         try:

@@ -11,7 +11,7 @@ from dlm_bench.version import __version__
 
 SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes
 SAMPLED_TOLERANCE = 0.01  # where none is asked for
-LEAST = ("min_warmup", "min_time")
+LEAST = ("min_warmup", "min_time", "soak")
 MODEL_SOURCES = ("folders", "random_weights")  # whose content is in `origin`
 DIGITS = 16  # hexadecimal: 64 bits, where a study has thousands of points
 

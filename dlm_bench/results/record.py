@@ -113,6 +113,7 @@ class Record(BaseModel):
         `prompt_len`; `masked_left`; `finite` logits. Of the last timed decode, or in sampled mode
         of a short decode beside. Empty in older records.
     warmup_seconds: the warmup runs, more than `warmup` where they still got faster.
+    soak: decodes before the timed ones until all was flat, with the sustained speed over the first.
     settings: those asked for, where "auto" may be a mode; empty in older records.
     flags: reasons to trust the numbers less; nothing is dropped for a flag.
         throttled: the clock was held down during the repeats, against the highest of a GPU.
@@ -153,6 +154,7 @@ class Record(BaseModel):
     telemetry: dict[str, Any] = {}
     output: dict[str, Any] = {}
     warmup_seconds: list[Seconds] = []
+    soak: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     flags: Sequence[Flag | str] = []
     environment: dict[str, Any] = {}

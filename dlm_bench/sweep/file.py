@@ -110,6 +110,7 @@ class File(BaseModel):
     min_time: Annotated[float, _read(seconds_of), Field(ge=0, le=MAX_WAIT_SECONDS)] = (
         DEFAULTS.min_time
     )
+    soak: Annotated[float, _read(seconds_of), Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULTS.soak
     batch: Batches = [1]
     prompt_len: Prompts = [0]
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = DEFAULTS.seed

@@ -44,6 +44,7 @@ class Measuring(BaseModel):
     max_seconds: float = DEFAULTS.max_seconds
     min_warmup: float = DEFAULTS.min_warmup
     min_time: float = DEFAULTS.min_time
+    soak: float = DEFAULTS.soak
     seed: int = DEFAULTS.seed
     graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}

@@ -12,6 +12,7 @@ from dlm_bench.samplers.state import DecodeState
 from dlm_bench.timing.clocks import Work, laps_of
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.precision import Stopping
+from dlm_bench.timing.soak import Soak
 from dlm_bench.timing.steady import warm_up
 
 
@@ -75,11 +76,12 @@ def time_decodes(
     watch: AbstractContextManager[object] | None = None,
     *,
     min_warmup: float = 0.0,
+    soak: Soak | None = None,
 ) -> Decodes:
     """Time whole decodes in three laps: the prefill pass, the first block, the rest.
 
-    `warmup` untimed ones, that take `min_warmup` seconds at least, then timed ones until there are
-    enough. `watch` is entered around the timed ones, not around the warm-up.
+    `warmup` untimed ones, that take `min_warmup` seconds at least, those of a soak, then timed ones
+    until there are enough. `watch` is entered around the timed ones, not around the warm-up.
     """
     kinds = [planned.kind for planned in state.passes]
     steps.prepare(kinds)
@@ -99,6 +101,8 @@ def time_decodes(
         return laps_of(works, state.tokens.device)
 
     warm = warm_up(lambda: sum(decode()), warmup, least_seconds=min_warmup)
+    if soak is not None:
+        soak.run(lambda: sum(decode()[1:]))
     laps: list[list[float]] = []
     seconds: list[float] = []
     with watch or nullcontext():

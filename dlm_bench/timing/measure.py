@@ -11,6 +11,7 @@ import torch
 from dlm_bench.errors import (
     MAX_RUNS,
     MAX_WAIT_SECONDS,
+    ConfigError,
     check_int,
     check_number,
     unknown,
@@ -37,6 +38,7 @@ from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.precision import ANY_ERROR
 from dlm_bench.timing.sampled import Estimate, estimate
 from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
+from dlm_bench.timing.soak import Soak
 from dlm_bench.timing.steady import drifting, outliers
 from dlm_bench.timing.telemetry import Telemetry, Watch
 
@@ -75,6 +77,7 @@ def measure(
     prompt_len: int = 0,
     min_warmup: float = DEFAULTS.min_warmup,
     min_time: float = DEFAULTS.min_time,
+    soak: float = DEFAULTS.soak,
 ) -> Record:
     """Time the decoding of `length` tokens of each of `batch` sequences after a random prompt.
 
@@ -87,6 +90,8 @@ def measure(
     tolerance: in mode "exact", if given, there are more repeats until the relative error is within
         it or `max_seconds` are over.
     min_warmup, min_time: least seconds of the untimed and of the timed whole decodes.
+    soak: decodes run for at most so many seconds before the timed ones, until speed, clocks and
+        temperature are flat; the record tells the sustained speed over the first.
     batch, prompt_len: sequences at once; tokens of the prompt of each.
     seed: of prompts, orders and noise; sequence i uses seed + i.
     graphs: on a GPU "auto" replays a CUDA graph for each kind of pass, where a capture works;
@@ -106,6 +111,7 @@ def measure(
         max_seconds=max_seconds,
         min_warmup=min_warmup,
         min_time=min_time,
+        soak=soak,
         seed=seed,
         graphs=graphs,
     )
@@ -121,8 +127,10 @@ def check_settings(settings: MeasureSettings) -> None:
     check_int("nodes", settings.nodes, minimum=2, maximum=MAX_RUNS)
     if settings.tolerance is not None:
         check_number("tolerance", settings.tolerance, maximum=ANY_ERROR, above=True)
-    for name in ("min_warmup", "min_time"):
+    for name in ("min_warmup", "min_time", "soak"):
         check_number(name, getattr(settings, name), maximum=MAX_WAIT_SECONDS)
+        if getattr(settings, name) and settings.mode == "sampled":
+            raise ConfigError(f"{name}: of whole decodes; sampled timing runs none: --mode exact")
     check_number("max_seconds", settings.max_seconds, maximum=MAX_WAIT_SECONDS, above=True)
 
 
@@ -199,9 +207,13 @@ def time_repeats(
             settings.tolerance if settings.mode == "exact" else None,
             settings.max_seconds,
         )
+        soak = Soak(settings.soak, watch.source) if settings.soak else None
+        least = settings.min_warmup
         times = time_decodes(
-            sampler, state, steps, warmup, until, watch, min_warmup=settings.min_warmup
+            sampler, state, steps, warmup, until, watch, min_warmup=least, soak=soak
         )
+        if soak is not None:
+            record.soak = soak.summary(record.tokens)
         record.error_estimate = until.error
         record.warmup_seconds = times.warmup_seconds
         state.check_unmasked()

@@ -24,6 +24,7 @@ class MeasureSettings:
     max_seconds: seconds after which `tolerance` is given up.
     min_warmup: least seconds of untimed decodes.
     min_time: least seconds of timed decodes.
+    soak: most seconds of decodes, before the timed ones, until speed and sensors are flat.
     seed: of weights and tokens.
     graphs: CUDA graphs.
     """
@@ -36,6 +37,7 @@ class MeasureSettings:
     max_seconds: float = 30.0
     min_warmup: float = 0.0
     min_time: float = 0.0
+    soak: float = 0.0
     seed: int = 0
     graphs: "Graphs" = "auto"
 

@@ -18,6 +18,12 @@ OUTLIER_FEW = 20.0  # over the number of repeats, on top of OUTLIER_Z: see outli
 OUTLIER_LEAST = 0.05  # a repeat closer than this to the median moves no mean by much
 
 
+def means_of_parts(values: Sequence[float]) -> list[float]:
+    """Return the means of PARTS parts of a series, in order; of fewer values the values."""
+    parts = np.array_split(np.asarray(values, dtype=float), min(PARTS, len(values)))
+    return [float(part.mean()) for part in parts]
+
+
 def warmed_up(seconds: Sequence[float]) -> bool:
     """Tell if the last runs get neither faster nor slower.
 
@@ -32,7 +38,7 @@ def warmed_up(seconds: Sequence[float]) -> bool:
     if seconds[-1] < (1 - FASTER) * min(seconds[:-1]):
         return False
     recent = later[-max(PARTS, len(later) // 2) :]
-    means = [float(part.mean()) for part in np.array_split(recent, min(PARTS, len(recent)))]
+    means = means_of_parts(recent)
     steps = [other - one for one, other in pairwise(means)]
     least = TREND if len(means) == PARTS else FASTER
     in_order = all(step > 0 for step in steps) or all(step < 0 for step in steps)

@@ -152,7 +152,7 @@ class Watch:
     def __init__(
         self, source: Source | None, note: str | None = None, interval: float = INTERVAL
     ) -> None:
-        self._source, self._note, self._interval = source, note, interval
+        self.source, self._note, self._interval = source, note, interval
         self._samples: list[Reading] = []
         self._counters = Reading()
         self._begin = self._seconds = 0.0
@@ -163,10 +163,10 @@ class Watch:
 
     def state(self) -> tuple[Mapping[str, Any], str]:
         """Return the settings of the device, and the reason where there are no sensors."""
-        return ({} if self._source is None else self._source.state), self._note or ""
+        return ({} if self.source is None else self.source.state), self._note or ""
 
     def __enter__(self) -> "Watch":
-        source = self._source
+        source = self.source
         if source is not None:
             source.begin()
             self._joules = source.joules()
@@ -186,13 +186,13 @@ class Watch:
             self._stop.set()
             self._thread.join()
         self._seconds = time.perf_counter() - self._begin
-        if self._source is not None:
-            joules = self._source.joules()
+        if self.source is not None:
+            joules = self.source.joules()
             if self._joules is not None and joules is not None and joules >= self._joules:
                 self._joules = joules - self._joules
             else:  # one that went back was reset, with its driver or GPU
                 self._joules = None
-            self._counters = self._source.end(self._seconds)
+            self._counters = self.source.end(self._seconds)
 
     def _sample(self, source: Source) -> None:
         delay, slow = min(FIRST, self._interval), 0
@@ -216,7 +216,7 @@ class Watch:
     def telemetry(self, seconds: list[float], tokens: int, busy: float | None = None) -> Telemetry:
         """Sum the samples up, for repeats of these seconds with so many tokens each. No energy is
         told where the device worked, in `busy` seconds, for less than BUSY of the region."""
-        if self._source is None or not self._seconds:
+        if self.source is None or not self._seconds:
             return Telemetry(note=self._note, region_seconds=self._seconds or None)
         names = {name for sample in self._samples for name in sample.values}
         ranges = {name: self._range(name) for name in names}
@@ -234,7 +234,7 @@ class Watch:
             share = f"{busy / self._seconds:.0%} of the timed region, less than {BUSY:.0%}"
             note = "; ".join(filter(None, [note, f"no energy: the GPU worked for {share}"]))
         return Telemetry(
-            source=self._source.name,
+            source=self.source.name,
             note=note,
             samples=len(self._samples),
             region_seconds=self._seconds,
@@ -242,7 +242,7 @@ class Watch:
             throttled_share=slowed,
             energy_joules=energy,
             tokens_per_joule=len(seconds) * tokens / energy if energy else None,
-            gpu_state=dict(self._source.state),
+            gpu_state=dict(self.source.state),
             **ranges,  # type: ignore[arg-type]
             **self._counters.values,  # type: ignore[arg-type]
         )
@@ -254,10 +254,10 @@ class Watch:
     def _energy(self, seconds: float) -> float | None:
         """Joules of the repeats: by the counter where it moved on often enough to tell, else by
         the sampled power. None if the sampling stopped: a counter may have gone round unseen."""
-        if self._source is None or self._gave_up:
+        if self.source is None or self._gave_up:
             return None
         if self._joules is not None:
-            enough = self._seconds >= UPDATES * self._source.energy_update
+            enough = self._seconds >= UPDATES * self.source.energy_update
             return self._joules * seconds / self._seconds if enough else None
         watts = [s.values["power_watts"] for s in self._samples if "power_watts" in s.values]
         return fmean(watts) * seconds if len(watts) >= UPDATES else None

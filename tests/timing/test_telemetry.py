@@ -105,14 +105,14 @@ def test_samples_that_are_slow_now_and_then_do_not_stop_it(monkeypatch):
     watch._stop = SimpleNamespace(wait=lambda delay: next(stops))
     monkeypatch.setattr(telemetry, "SLOWEST", 5)
     monkeypatch.setattr(telemetry, "time", SimpleNamespace(perf_counter=lambda: next(moments)))
-    watch._sample(watch._source)
+    watch._sample(watch.source)
     assert len(watch._samples) == len(took)
     assert watch._note is None
 
 
 def test_a_sensor_that_breaks_ends_the_sampling_and_not_the_run():
     watch = Watch(Source(None), interval=0.001)
-    watch._source.sample = lambda: 1 / 0
+    watch.source.sample = lambda: 1 / 0
     with watch:
         watch._thread.join(20)
     told = watch.telemetry([1.0], 1)

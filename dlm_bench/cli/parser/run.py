@@ -109,6 +109,14 @@ def add(subparsers: Commands) -> None:
         help="exact mode: time decodes for this long at least, as 3s (default: --repeats decodes)",
     )
     parser.add_argument(
+        "--soak",
+        type=partial(seconds_of, "--soak"),
+        default=DEFAULTS.soak,
+        metavar="TIME",
+        help="exact mode: decode on before timing until speed, clocks and temperature are flat, at "
+        "most this long, as 2m; the record has the sustained speed over the first (default: none)",
+    )
+    parser.add_argument(
         "--nodes",
         type=int,
         default=DEFAULTS.nodes,
