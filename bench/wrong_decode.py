@@ -16,7 +16,7 @@ from dlm_bench import Record, append_record, build_model, build_sampler, measure
 from dlm_bench.compare.ab.checkouts import Checkout
 from dlm_bench.compare.ab.comparison import comparison_of, match
 from dlm_bench.compare.ab.rounds import ABRun, RoundPlanner
-from dlm_bench.compare.match import compare_files
+from dlm_bench.compare.match import compare_all
 from dlm_bench.compare.sequential import SequentialTest
 from dlm_bench.plugins.api import Model
 
@@ -74,8 +74,8 @@ def named(base: list[Record], head: list[Record]) -> list[bool]:
             for path, record in zip(paths, (one, other), strict=True):
                 path.unlink(missing_ok=True)
                 append_record(path, record)
-            (verdict,) = compare_files(*paths).points
-            found.append(NOTE in verdict.note)
+            (report,) = compare_all(paths[0], [paths[1]])
+            found.append(NOTE in report.points[0].note)
     return found
 
 
