@@ -9,6 +9,8 @@ of docs/timing.md; with --output the lines go into a JSONL file, too.
 
     OMP_NUM_THREADS=1 python bench/sampled_vs_exact.py --output results/cpu/sampled_vs_exact.jsonl
 
+With --tolerance 0.05 the rounds of a point stop early, by the rule of the sampled mode.
+
 On a GPU a few points say whether passes that are timed alone take as long as those of a decode:
 
     python bench/sampled_vs_exact.py --device cuda
@@ -33,7 +35,7 @@ from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.exact import Until, time_decodes
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.measure import point_of
-from dlm_bench.timing.precision import ANY_ERROR
+from dlm_bench.timing.precision import ANY_ERROR, Stopping
 from dlm_bench.timing.sampled import estimate
 
 VARIANTS = [
@@ -88,8 +90,11 @@ class Outcome:
 
 
 @torch.inference_mode()
-def take_turns(model: LanguageModel, sampler: Sampler, length: int, seconds: float) -> Outcome:
-    """Whole decodes and sampled rounds by turns, for this long and five times at least."""
+def take_turns(
+    model: LanguageModel, sampler: Sampler, length: int, seconds: float, tolerance: float
+) -> Outcome:
+    """Whole decodes and sampled rounds by turns, five times at least: until the rule of the sampled
+    mode stops the rounds at a tolerance, or for this long."""
     state = sampler.prepare(model, length)
     steps = Steps(model, sampler, state)
     decodes, rounds, interpolated, walls = [], [], [], []
@@ -97,7 +102,8 @@ def take_turns(model: LanguageModel, sampler: Sampler, length: int, seconds: flo
     while time.perf_counter() - begin < WARM_SECONDS:
         time_decodes(sampler, state, steps, 0, Until(1))
     begin = time.perf_counter()
-    while len(rounds) < 5 or time.perf_counter() - begin < seconds:
+    stopping, done = Stopping(5, tolerance), False
+    while len(rounds) < 5 or (not done and time.perf_counter() - begin < seconds):
         decodes += time_decodes(sampler, state, steps, 0, Until(1)).seconds
         start = time.perf_counter()
         found = estimate(
@@ -113,7 +119,9 @@ def take_turns(model: LanguageModel, sampler: Sampler, length: int, seconds: flo
         walls.append(time.perf_counter() - start)
         rounds += found.seconds
         interpolated.append(found.interpolated)
-    stated = relative_error(rounds, fmean(interpolated))
+        if tolerance < ANY_ERROR and len(rounds) >= stopping.look_at:
+            done = stopping.look(rounds, fmean(interpolated))
+    stated = stopping.error if done else relative_error(rounds, fmean(interpolated))
     point = point_of(model, sampler, DecodeShape(length)).describe()
     return Outcome(
         point, fmean(decodes), fmean(rounds), stated, len(decodes), len(rounds), fmean(walls)
@@ -163,6 +171,12 @@ def points(long: bool) -> list[tuple[str, str, dict, str, int]]:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=15.0, help="of turns, a short point")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=ANY_ERROR,
+        help="stop the rounds of a short point early, at this relative error as 0.05",
+    )
     parser.add_argument("--max-seconds", type=float, default=2.0, help="of sampling, a long point")
     parser.add_argument("--no-long", action="store_true", help="leave the longest lengths out")
     parser.add_argument("--output", type=Path, help="append a line a point here")
@@ -184,7 +198,7 @@ def main() -> None:
             if long:
                 outcome = measure_long(model, sampler, length, args.max_seconds)
             else:
-                outcome = take_turns(model, sampler, length, args.seconds)
+                outcome = take_turns(model, sampler, length, args.seconds, args.tolerance)
             outcomes[long].append(outcome)
             keep(outcome, args.output)
     summary(outcomes[False])
