@@ -84,7 +84,8 @@ def _print_record(record: Record) -> None:
     """Print a measured point, a line for each quantity."""
     point, mean = record.point, record.mean_seconds
     assert mean is not None  # run raises where nothing was timed
-    how = f"{record.mode}, {record.warmup} warm-up, {counted(record.repeats, 'repeat')}"
+    repeats = len(record.seconds) if record.mode == "exact" else record.repeats
+    how = f"{record.mode}, {record.warmup} warm-up, {counted(repeats, 'repeat')}"
     rate = f"{record.tokens_per_second:,.1f} tokens/s"
     if record.interval_95 is not None:
         low, high = record.interval_95
