@@ -76,7 +76,7 @@ def test_a_dry_run_prints_nfe_and_runs_nothing(tmp_path, capsys, monkeypatch):
     row = next(
         line.split() for line in out.splitlines() if "block-cache" in line and " 96 " in line
     )
-    assert row[-2] == str(96 // 8 + 96 // 32 - 1)
+    assert row[-3] == str(96 // 8 + 96 // 32 - 1)
     assert not (tmp_path / "results").exists()
 
 
@@ -86,8 +86,8 @@ def test_a_dry_run_prints_batches_and_prompts_where_there_are_any(tmp_path, caps
     assert main(["sweep", str(path), "--dry-run"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     _, titles, *rows = lines
-    assert titles[-6:] == ["length", "prompt", "batch", "NFE", "token", "passes"]
-    assert any(row[-5:-1] == ["96", "512", "16", "14"] for row in rows)  # of a block cache
+    assert titles[-7:] == ["length", "prompt", "batch", "NFE", "token", "passes", "GB"]
+    assert any(row[-6:-2] == ["96", "512", "16", "14"] for row in rows)  # of a block cache
 
 
 def test_a_dry_run_of_a_resume_says_how_much_is_there(results, capsys):
@@ -112,6 +112,10 @@ def test_a_sweep_finds_what_run_has_measured(tmp_path, capsys):
         "0",
         "--repeats",
         "2",
+        "--tolerance",
+        "100%",
+        "--max-seconds",
+        "0.2",
     ]
     assert main([*run, "--output", str(path)]) == 0
     sweep.write_text(SWEEP.format(mode="exact"))

@@ -176,9 +176,9 @@ def test_progress_off_a_terminal_is_a_line_at_the_start_and_the_end_of_each_poin
     _, _, err = sweep(path, output)
     assert err.splitlines() == [
         "[1/2] diffutran tiny full L=1: started",
-        "[1/2] diffutran tiny full L=1: 100.0 tokens/s; about 0 s left",
+        "[1/2] diffutran tiny full L=1: 100.0 tokens/s ±0.0%; about 0 s left",
         "[2/2] diffutran tiny full L=2: started",
-        "[2/2] diffutran tiny full L=2: 200.0 tokens/s",
+        "[2/2] diffutran tiny full L=2: 200.0 tokens/s ±0.0%",
     ]
 
 
