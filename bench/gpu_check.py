@@ -2,11 +2,13 @@
 """Everything that needs a GPU, in one run of under 8 minutes without a network:
 
     python3 bench/gpu_check.py OUTPUT [--wheels WHEELS] [--resume EARLIER] [--stages NAME...]
+        [--archive FOLDER]
 
 It needs python3 with torch >= 2.11 and triton. What else that python lacks comes from WHEELS, a
 folder that bench/gpu_wheels.sh fills on a machine with a network, into a temporary folder. OUTPUT
-gets what each stage writes, its log, summary.txt, and Triton's cache, all as it arises. EARLIER is
-the OUTPUT of a run that was cut short: what was ok is not run again, and what was begun goes on.
+gets what each stage writes, its log, summary.txt, and Triton's cache, all as it arises; FOLDER the
+same after each stage in two small archives. EARLIER is the OUTPUT, or the FOLDER, of a run that was
+cut short: what was ok is not run again, and what was begun goes on.
 docs/gpu.md says what each stage tells. Figures and floors are made afterwards, anywhere:
 
     python3 bench/gpu_check.py OUTPUT --figures
@@ -20,14 +22,17 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Collection
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "bench"
 SECONDS = 470.0  # of all stages; one that is interrupted at the end has 10 more to say why
-CACHE = "triton-cache.tar.gz"  # in OUTPUT: the compiled kernels, and what was tuned
+CACHE = "triton-cache.tar.xz"  # in OUTPUT: the compiled kernels, and what was tuned
 RECORDS = "gpu-check.jsonl"
+ARCHIVE = "records.tar.xz"  # in FOLDER: all but the cache
 
 sys.path.insert(0, str(BENCH))
 from stages import Check, Stage, statuses  # noqa: E402
@@ -43,6 +48,7 @@ def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") ->
     ceilings, kernels = output / "ceilings.json", output / "kernels.jsonl"
     profile, exact = output / "profile.jsonl", output / "exact.jsonl"
     libraries, records = output / "libraries.jsonl", output / RECORDS
+    field = output / "kernels-field.jsonl"
     sweep = ("gpu_sweep.py", "--output", records, "--kernels", kernels, "--libraries", libraries)
     tests = ROOT / "tests" / "gpu"
     agreement = (tests / "test_models.py", tests / "test_float32.py")
@@ -50,7 +56,7 @@ def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") ->
     pytest += ("--tb=short", "-rf")
     return [
         # What this python has: one start for all, which the others need.
-        Stage("imports", 40, script("gpu_imports.py", device), vital=True, again=True),
+        Stage("imports", 150, script("gpu_imports.py", device), vital=True, again=True),
         # Every kernel of all passes, without the GPU, beside what needs no Triton.
         Stage("compile", 75, script("precompile.py", "--jobs", jobs), beside=True),
         # What torch's own libraries reach: the roofline, attention, the matmuls of 32 tokens.
@@ -80,6 +86,8 @@ def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") ->
         Stage("tests", 75, (*pytest, str(tests / "test_decodes.py"))),
         # What a second run is for, if there is no time: every pass against float32, and the rest
         # of the paper.
+        # The operations of the field's models, which the sweep above has none of.
+        Stage("field", 60, script("kernel_floors.py", "--field", *place, "--output", field)),
         Stage("agreement", 150, (*pytest, *map(str, agreement))),
         Stage("rest", 300, script(*sweep, "gpu_check", "--device", device)),
     ]
@@ -90,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.figures:
         return figures(args.output)
     output, earlier = args.output.resolve(), args.resume and args.resume.resolve()
-    if earlier and not (earlier / "stages.jsonl").exists():
+    if earlier and not any((earlier / name).exists() for name in ("stages.jsonl", ARCHIVE)):
         sys.exit(f"gpu_check: --resume: {earlier} holds no run; name the OUTPUT of an earlier one")
     if (output / "stages.jsonl").exists() and earlier != output:
         sys.exit(
@@ -105,11 +113,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit(f"gpu_check: no stage {unknown[0]!r}; there are {', '.join(names)}")
     if wanted:
         chosen = [stage for stage in chosen if stage.name in wanted or stage.vital]
-    before = {} if wanted else statuses(earlier) if earlier else {}
+    before: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:
         cache, site = Path(temporary) / "triton", Path(temporary) / "site"
         if earlier:
             take_over(earlier, output, cache)
+            before = {} if wanted else statuses(output)
         if args.wheels:
             extract_missing(args.wheels.resolve(), site)
         ok = Check(
@@ -119,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
             cwd=ROOT,
             variables=environment(cache, site),
             before=before,
-            kept=lambda: keep_cache(cache, output),
+            kept=lambda: keep(cache, output, args.archive and args.archive.resolve()),
         ).run()
     print(f"\n{(output / 'summary.txt').read_text()}", end="")
     return 0 if ok else 1
@@ -130,6 +139,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("output", type=Path, metavar="OUTPUT", help="write everything here")
     found.add_argument("--wheels", type=Path, help="take what python lacks from this folder")
     found.add_argument("--resume", type=Path, metavar="EARLIER", help="go on with this OUTPUT")
+    found.add_argument(
+        "--archive", type=Path, metavar="FOLDER", help="put all but the cache into one file there"
+    )
     found.add_argument("--stages", nargs="+", metavar="NAME", help="run these alone ($STAGES)")
     found.add_argument("--seconds", type=float, default=SECONDS, help="of all (default 470)")
     found.add_argument(
@@ -149,8 +161,9 @@ def environment(cache: Path, site: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "TRITON_CACHE_DIR": str(cache),
         "TRITON_CACHE_AUTOTUNING": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # whatever that python has installed
     }
-    if "DLM_BENCH_COMMIT" not in os.environ:
+    if not os.environ.get("DLM_BENCH_COMMIT"):
         git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
         try:
             done = subprocess.run(git, capture_output=True, text=True, check=True)
@@ -179,19 +192,36 @@ def take_over(earlier: Path, output: Path, cache: Path) -> None:
     """Copy what an earlier run wrote, which its stages go on from, and unpack its cache."""
     if earlier != output:
         shutil.copytree(earlier, output, dirs_exist_ok=True)
+    if (output / ARCHIVE).exists():
+        with tarfile.open(output / ARCHIVE) as archive:
+            archive.extractall(output, filter="data")
     if (output / CACHE).exists():
         with tarfile.open(output / CACHE) as archive:
             archive.extractall(cache, filter="data")
 
 
-def keep_cache(cache: Path, output: Path) -> None:
-    """Put what Triton has compiled and tuned so far into the output."""
-    if not cache.exists():
-        return
-    new = output / "triton-cache.new"
-    with tarfile.open(new, "w:gz", compresslevel=1) as archive:
-        archive.add(cache, arcname=".")
-    new.replace(output / CACHE)
+def keep(cache: Path, output: Path, folder: Path | None) -> None:
+    """Put what Triton has compiled and tuned so far into the output, and both into `folder`."""
+    if cache.exists():
+        pack(cache, output / CACHE)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        pack(output, folder / ARCHIVE, without=(CACHE, ARCHIVE))
+        if (output / CACHE).exists() and folder != output:
+            shutil.copy(output / CACHE, folder / CACHE)
+
+
+def pack(source: Path, target: Path, without: Collection[str] = ()) -> None:
+    """Write the files of a folder into an archive, in the place of the last one. A file that goes
+    meanwhile, as those do that a compiler is writing, is left out."""
+    new = target.with_suffix(".new")
+    with tarfile.open(new, "w:xz", preset=1) as archive:
+        for path in sorted(source.rglob("*")):
+            name = path.relative_to(source)
+            if path.is_file() and name.parts[0] not in without and "tmp.pid" not in str(name):
+                with suppress(FileNotFoundError):
+                    archive.add(path, arcname=str(name), recursive=False)
+    new.replace(target)
 
 
 def figures(output: Path) -> int:

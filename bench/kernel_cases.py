@@ -209,5 +209,5 @@ GROUPS = (
     cached_attention_cases,
     head_cases,
     elementwise_cases,
-    field_cases,
 )
+FIELD_GROUPS = (field_cases,)

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from kernel_case import BATCH, LARGEST_ERROR, Bench, Case
-from kernel_cases import GROUPS
+from kernel_cases import FIELD_GROUPS, GROUPS
 from rows import append, rows_of
 
 from dlm_bench.cost.calibration import measure_hardware
@@ -50,7 +50,11 @@ def main() -> int:
     print(f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}")
     torch.manual_seed(0)
     rows = list(rows_of(args.output))
-    for row, broken in measured_rows(bench, hardware, GROUPS, {key_of(row) for row in rows}):
+    groups = FIELD_GROUPS if args.field else GROUPS
+    # A case that failed is measured again, but by the process that goes on after it.
+    done = {key_of(row) for row in rows if row["status"] == "ok" or args.keep_failed}
+    rows = [row for row in rows if key_of(row) in done]
+    for row, broken in measured_rows(bench, hardware, groups, done):
         rows.append(row)
         print(line_of(row), flush=True)
         append(args.output, row)
@@ -70,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--sequence", type=int, default=16384)
     found.add_argument("--contexts", type=int, nargs="+", default=[1024, 8192, 32768, 131072])
     found.add_argument("--output", type=Path, help="append a JSON line a case it has not")
+    found.add_argument("--field", action="store_true", help="the field's models instead")
+    found.add_argument("--keep-failed", action="store_true", help="leave failed cases as they are")
     found.add_argument("--ceilings", type=Path, help="the JSON of library_speeds.py, if measured")
     return found
 
@@ -187,7 +193,8 @@ def go_on(output: Path | None) -> None:
     if output is None:
         sys.exit("kernel_floors: the GPU is unusable; with --output a new process would go on")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.argv])
+    arguments = [each for each in sys.argv if each != "--keep-failed"]
+    os.execv(sys.executable, [sys.executable, *arguments, "--keep-failed"])
 
 
 def line_of(row: dict[str, Any]) -> str:

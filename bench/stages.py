@@ -82,7 +82,7 @@ class Running:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **variables},
                 cwd=cwd,
-                start_new_session=True,
+                process_group=0,
             )
 
     @property
@@ -167,7 +167,7 @@ class Check:
         broken = [
             each.name
             for each in self._stages
-            if each.vital and self.results[each.name].status in (FAILED, TIMED_OUT)
+            if each.vital and self.results[each.name].status == FAILED
         ]
         if self._interrupted:
             self._note(stage.name, Result(SKIPPED, 0.0, INTERRUPTED))
@@ -199,7 +199,8 @@ class Check:
                 if result is not None:
                     self._running.remove(each)
                     self._note(each.stage.name, result)
-                    self._kept()
+                    with suppress(OSError):  # a full disk takes no stage with it
+                        self._kept()
             time.sleep(POLL_SECONDS)
 
     @contextmanager

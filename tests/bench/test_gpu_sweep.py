@@ -29,9 +29,12 @@ def test_the_fastest_attention_is_that_at_the_longest_length(files):
 
 
 def test_an_attention_that_was_wrong_is_not_the_fastest(files):
-    append(files[1], {"status": "wrong", "kernels": {"attention": "cudnn"}})
-    append(files[1], {"status": "raised", "kernels": {}})
+    case = {"operation": "attention", "implementation": "cudnn", "size": "8192"}
+    append(files[1], case | {"status": "wrong", "kernels": {"attention": "cudnn"}})
+    append(files[1], case | {"operation": "conv", "status": "raised", "kernels": {}})
     assert gpu_sweep.fastest_attention(*files) == "flash"
+    append(files[1], case | {"status": "ok", "kernels": {"attention": "cudnn"}})  # mended
+    assert gpu_sweep.fastest_attention(*files) == "cudnn"
 
 
 def test_without_measurements_the_default_attention_stays(tmp_path):
@@ -50,9 +53,9 @@ def test_the_sweep_gets_what_was_found_and_goes_on(files, tmp_path, monkeypatch)
     assert "--resume" not in asked[0]
     assert "--kernel-check" not in asked[0]
     assert asked[0][-2:] == ["--attention", "cudnn"]
-    assert asked[0][asked[0].index("--timeout") + 1] == "60s"
+    assert asked[0][asked[0].index("--timeout") + 1] == "150s"
     output.touch()
     files[1].touch()
     gpu_sweep.main()
-    assert "--resume" in asked[1]
+    assert asked[1][asked[1].index("--resume") + 1] == "--retry-failed"
     assert asked[1][asked[1].index("--kernel-check") + 1] == str(files[1])

@@ -87,6 +87,7 @@ def test_estimates_are_those_of_the_paper_s_passes():
         assert pass_seconds(*what, h100) * 1e3 == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.slow
 def test_fewer_cores_compile_later():
     few, many = (at(list(simulate(GPUS["h100"], cores)), "compile") for cores in (2, 16))
     assert few > many + 30
