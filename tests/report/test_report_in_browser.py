@@ -131,7 +131,7 @@ def test_a_hover_shows_the_facts_of_a_point(opened):
     page.wait_until(f"{TEXT}.includes('4,096 tokens, 512 passes')")
     told = page.run(TEXT)
     assert "DiffuTran, full sequence" in told
-    assert "exact timing, 2 repeats" in told
+    assert "exact timing, 3 repeats" in told
 
 
 def test_another_panel_shows_its_own_series(opened):
