@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from kernel_case import Bench, Case, Check
+from kernel_cases_cached import BLOCK, cached_cases
 from kernel_cases_field import field_cases
 from kernel_cases_mixer import mixer_cases
 from torch import Tensor
 
-from dlm_bench.kernels.attention import choose_attend, choose_attend_cached
+from dlm_bench.kernels.attention import choose_attend
 from dlm_bench.kernels.forms import choose_add_norm, choose_predict
 from dlm_bench.kernels.rotary import rotary_angles, rotate
-
-BLOCK = 32
 
 
 def attention_cases(bench: Bench) -> Iterator[Case]:
@@ -37,43 +35,7 @@ def attention_cases(bench: Bench) -> Iterator[Case]:
 
 
 def cached_attention_cases(bench: Bench) -> Iterator[Case]:
-    heads, head_dim = bench.config.heads, bench.config.head_dim
-    q = bench.randn(1, BLOCK, heads, head_dim)
-    rows = q.transpose(1, 2)
-
-    def run(name: str, keys: Tensor, values: Tensor, start: Tensor) -> Tensor:
-        if name == "triton":
-            from dlm_bench.kernels.cuda.split_kv import attend_split_kv
-
-            return attend_split_kv(q, keys, values, start, (BLOCK,))
-        attend = choose_attend_cached(name)
-        return attend(rows, keys, values, start + BLOCK).transpose(1, 2)
-
-    for context in bench.contexts:
-        visible = context + BLOCK
-        size = 2 * visible * heads * head_dim * q.element_size()
-        shape = (1, heads, visible + BLOCK, head_dim)  # of the last block but one
-        caches = [  # of a layer each, as in a pass
-            (bench.randn(*shape), bench.randn(*shape)) for _ in range(bench.copies(size))
-        ]
-        start = torch.full((1,), context, device=bench.device)
-
-        def reference(cache: tuple[Tensor, Tensor] = caches[0], n: int = visible) -> Tensor:
-            keys, values = (each[:, :, :n].float() for each in cache)
-            return F.scaled_dot_product_attention(rows.float(), keys, values).transpose(1, 2)
-
-        for name in bench.implementations("cached_attention"):
-            runs = tuple(partial(run, name, *cache, start) for cache in caches)
-            yield Case(
-                "cached_attention",
-                name,
-                f"q={BLOCK} context={context}",
-                {"cached_attention": name},
-                runs,
-                {"output": Check(runs[0], reference)},
-                flops=4.0 * BLOCK * visible * heads * head_dim,
-                bytes=size,
-            )
+    yield from cached_cases(bench, bench.config, "cached_attention")
 
 
 def head_cases(bench: Bench) -> Iterator[Case]:

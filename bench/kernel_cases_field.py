@@ -4,18 +4,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from kernel_case import Bench, Case, Check
+from kernel_cases_cached import BLOCK, cached_cases
 from torch import Tensor
 
-from dlm_bench.kernels.attention import choose_attend_cached
 from dlm_bench.kernels.forms import choose_add_rms_norm, choose_swiglu
 from dlm_bench.kernels.rms_norm import rms_norm
 from dlm_bench.kernels.rotary import rotary_angles, rotate
 from dlm_bench.models.presets import preset
 from dlm_bench.models.transformer_config import TransformerConfig
-
-BLOCK = 32
 
 
 def field_cases(bench: Bench) -> Iterator[Case]:
@@ -25,48 +22,11 @@ def field_cases(bench: Bench) -> Iterator[Case]:
         preset("dream", "tiny" if tiny else "7b"),
         preset("sdar", "tiny" if tiny else "4b"),
     )
-    yield from _attention_cases(bench, dream)
+    name = f"cached_attention {dream.heads}/{dream.kv_heads} heads"
+    yield from cached_cases(bench, dream, name)
     for length in (BLOCK, bench.sequence):
         yield from _elementwise_cases(bench, dream, length)
         yield from _rotary_cases(bench, sdar, length)
-
-
-def _attention_cases(bench: Bench, config: TransformerConfig) -> Iterator[Case]:
-    heads, kv_heads, head_dim = config.heads, config.kv_heads, config.head_dim
-    q = bench.randn(1, BLOCK, heads, head_dim)
-    rows = q.transpose(1, 2)
-
-    def run(name: str, keys: Tensor, values: Tensor, start: Tensor) -> Tensor:
-        if name == "triton":
-            from dlm_bench.kernels.cuda.split_kv import attend_split_kv
-
-            return attend_split_kv(q, keys, values, start, (BLOCK,))
-        attend = choose_attend_cached(name)
-        return attend(rows, keys, values, start + BLOCK).transpose(1, 2)
-
-    for context in bench.contexts:
-        visible = context + BLOCK
-        size = 2 * visible * kv_heads * head_dim * q.element_size()
-        shape = (1, kv_heads, visible + BLOCK, head_dim)
-        caches = [(bench.randn(*shape), bench.randn(*shape)) for _ in range(bench.copies(size))]
-        start = torch.full((1,), context, device=bench.device)
-
-        def reference(cache: tuple[Tensor, Tensor] = caches[0], n: int = visible) -> Tensor:
-            each = (x[:, :, :n].float().repeat_interleave(heads // kv_heads, 1) for x in cache)
-            return F.scaled_dot_product_attention(rows.float(), *each).transpose(1, 2)
-
-        for name in bench.implementations("cached_attention"):
-            runs = tuple(partial(run, name, *cache, start) for cache in caches)
-            yield Case(
-                f"cached_attention {heads}/{kv_heads} heads",
-                name,
-                f"q={BLOCK} context={context}",
-                {"cached_attention": name},
-                runs,
-                {"output": Check(runs[0], reference)},
-                flops=4.0 * BLOCK * visible * heads * head_dim,
-                bytes=size,
-            )
 
 
 def _elementwise_cases(bench: Bench, config: TransformerConfig, length: int) -> Iterator[Case]:

@@ -37,6 +37,7 @@ def _environment_of(records: Records) -> dict[str, set[str]]:
 
 
 def joined(values: set[str]) -> str:
+    """Return the values in order, with "and" between."""
     return " and ".join(sorted(values))
 
 

@@ -20,7 +20,7 @@ Found = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """What a file may leave open.
+    """Facts that a file may leave open.
 
     backbone: empty for the model that the file names. length, prompt_len, batch: None for the
     file's. nfe: passes of a decode, None for one a token.

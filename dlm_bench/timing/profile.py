@@ -1,4 +1,4 @@
-"""Where the time of a pass goes: its operations by summed time, their number, the gaps between.
+"""The time of a pass by operation: sums, counts, and the gaps between.
 
 A pass is replayed as in a measurement, by its captured graph where there is one. On a GPU the
 operations are kernels; on a CPU those of torch that no other one holds.
