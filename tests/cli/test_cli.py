@@ -31,6 +31,8 @@ sampler = ["full", "block-cache"]
 backbone = "ar-mamba"
 sampler = "ar"
 """
+BLOCK_RUN = ["run", "diffumamba", "block-cache", "--size", "tiny", "--device", "cpu", "-L", "40"]
+BLOCK_RUN += ["--warmup", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -133,21 +135,8 @@ def test_fit_prints_a_law_for_each_line(results, capsys):
 
 def test_run_prints_and_keeps_one_record(tmp_path, capsys):
     path = tmp_path / "r.jsonl"
-    arguments = [
-        "run",
-        "diffumamba",
-        "block-cache",
-        "--size",
-        "tiny",
-        "--device",
-        "cpu",
-        "-L",
-        "40",
-        "--warmup",
-        "0",
-    ]
     options = ["--repeats", "2", "-o", "commit=fused", "-o", "tokens_per_step=4"]
-    assert main([*arguments, *options, "--output", str(path)]) == 0
+    assert main([*BLOCK_RUN, *options, "--output", str(path)]) == 0
     (record,) = read_records(path)
     assert record.point.options["commit"] == "fused"
     assert record.nfe == 10
@@ -156,21 +145,8 @@ def test_run_prints_and_keeps_one_record(tmp_path, capsys):
 
 def test_a_run_after_a_prompt_tells_the_prefill_apart(tmp_path, capsys):
     path = tmp_path / "r.jsonl"
-    arguments = [
-        "run",
-        "diffumamba",
-        "block-cache",
-        "--size",
-        "tiny",
-        "--device",
-        "cpu",
-        "-L",
-        "40",
-        "--warmup",
-        "0",
-    ]
     more = ["--repeats", "2", "--batch", "3", "--prompt-len", "50", "--output", str(path)]
-    assert main([*arguments, *more]) == 0
+    assert main([*BLOCK_RUN, *more]) == 0
     (record,) = read_records(path)
     assert (record.point.batch, record.point.prompt_len) == (3, 50)
     assert len(record.prefill_seconds) == len(record.first_block_seconds) == 2
