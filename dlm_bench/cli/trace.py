@@ -39,10 +39,10 @@ def trace(args: argparse.Namespace) -> int:
         warn_of_random_acceptance(rule)
     found = record_trace(model, sampler, args.length, seed=args.seed, prompt_len=args.prompt_len)
     save_trace(found, args.output)
-    counts = [count for block in found.accepted for count in block]
+    counts = [count for blocks in found.sequences for block in blocks for count in block]
     print(
         f"{found.tokens_per_pass:.4g} tokens per pass ({min(counts)} to {max(counts)}): "
-        f"{found.decoding_passes:,} passes over {len(found.accepted):,} blocks "
+        f"{found.decoding_passes:,} passes over {len(found.passes_per_block):,} blocks "
         f"for {found.length:,} tokens"
     )
     print(f"trace {found.label} written to {args.output}")

@@ -188,8 +188,10 @@ def test_a_block_ends_when_every_row_is_done_and_done_rows_accept_nothing(plant)
     tokens, calls = counted_decode(sampler, model, 8, batch=3)
     assert calls == 4 + 1 + 4
     assert tokens.tolist() == [[0, 1, 2, 3] * 2] * 3
-    # The mean of what the rows have left, up: 4, 5/3, 1, 1/3.
-    assert record_trace(model, sampler, 8, batch=3).accepted == ((2, 1, 0, 1),) * 2
+    trace = record_trace(model, sampler, 8, batch=3)
+    assert trace.sequences == (((4,),) * 2, ((1, 1, 1, 1),) * 2, ((2, 1, 1),) * 2)
+    # Replayed in step, by the mean of what the rows have left, up: 4, 5/3, 1, 1/3.
+    assert list(trace.counts(0, 4)) == [2, 1, 0, 1]
 
 
 # Decodes of networks.

@@ -1,5 +1,7 @@
 """Acceptance that the model decides, in batches and after prompts."""
 
+from collections import Counter
+
 import pytest
 import torch
 from support.cases import ADAPTIVE, RULES, adaptive
@@ -15,8 +17,9 @@ each_rule = pytest.mark.parametrize("rule", RULES, ids=["threshold", "factor"])
 
 
 def passes(trace):
-    """The number of passes over each block."""
-    return [len(block) for block in trace.accepted]
+    """The number of passes over each block of a trace's only sequence."""
+    (blocks,) = trace.sequences
+    return [len(block) for block in blocks]
 
 
 @pytest.mark.parametrize("prompt_len", [0, 7])
@@ -31,13 +34,16 @@ def test_each_sequence_is_that_of_a_decode_of_it_alone(name, option, rule, promp
             sampler.decode(model, LENGTH, 1, SEED + row, prompt_len)[0] for row in range(BATCH)
         ]
         assert torch.equal(together, torch.stack(alone))
-        # A block takes as many passes as the sequence that takes most.
-        single = [
-            passes(record_trace(model, sampler, LENGTH, 1, SEED + row, prompt_len))
-            for row in range(BATCH)
+        # A trace of the batch has each of them, and a block takes the passes of the slowest.
+        traces = [
+            record_trace(model, sampler, LENGTH, 1, SEED + row, prompt_len) for row in range(BATCH)
         ]
-        found = passes(record_trace(model, sampler, LENGTH, BATCH, SEED, prompt_len))
-        assert found == [max(counts) for counts in zip(*single, strict=True)]
+        found = record_trace(model, sampler, LENGTH, BATCH, SEED, prompt_len)
+        assert found.sequences == tuple(trace.accepted for trace in traces)
+        slowest = [max(counts) for counts in zip(*map(passes, traces), strict=True)]
+        known = sampler.scheduled(model, LENGTH, BATCH, SEED, prompt_len)
+        planned = Counter(each.block_start for each in known.passes(LENGTH, prompt_len) if each.t)
+        assert [*planned.values()] == slowest
 
 
 def test_the_sequences_above_take_different_numbers_of_passes():

@@ -1,5 +1,6 @@
 """A recorded acceptance: what it holds, and decodes that follow it."""
 
+import hashlib
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
 
 FACTS = {
-    "schema_version": 1,
+    "schema_version": 2,
     "backbone": "diffumamba",
     "size": "tiny",
     "sampler": "block-cache",
@@ -20,11 +21,17 @@ FACTS = {
     "length": 10,
     "checkpoint": "",
     "seed": 0,
-    "accepted": [[3, 1], [1, 1, 1, 1], [2]],
+    "sequences": [[[3, 1], [1, 1, 1, 1], [2]]],
+}
+SCHEMA_1 = {key: value for key, value in FACTS.items() if key != "sequences"} | {
+    "schema_version": 1,
+    "accepted": FACTS["sequences"][0],
 }
 
 
-def trace_of(**changes):
+def trace_of(accepted=None, **changes):
+    if accepted is not None:
+        changes["sequences"] = [accepted]
     return Trace.model_validate_json(json.dumps(FACTS | changes))
 
 
@@ -90,7 +97,7 @@ def test_any_sampler_with_blocks_can_follow_it(name, options, passes):
         (
             "fast-dllm",
             {"block_size": 4},
-            {"block_size": None, "accepted": [[10]]},
+            {"block_size": None, "sequences": [[[10]]]},
             ["without blocks", "block_size 4"],
         ),
         ("block-cache", {"block_size": 4, "tokens_per_step": 2}, {}, ["tokens_per_step", "trace"]),
@@ -118,8 +125,9 @@ def test_the_options_of_a_replay_name_the_trace_by_its_content():
 @pytest.mark.parametrize(
     "change",
     [
-        {"accepted": [[3, 1], [1, 1, 2], [2]]},
-        {"accepted": [[1, 3], [1, 1, 1, 1], [2]]},
+        {"sequences": [[[3, 1], [1, 1, 2], [2]]]},
+        {"sequences": [[[1, 3], [1, 1, 1, 1], [2]]]},
+        {"sequences": FACTS["sequences"] * 2},
         {"checkpoint": "0123456789abcdef"},
         {"seed": 1},
         {"prompt_len": 1},
@@ -149,6 +157,20 @@ def test_a_trace_comes_back_from_its_file(tmp_path):
     assert load_trace(tmp_path / "t.json") == trace_of()
 
 
+def test_a_trace_of_schema_1_keeps_its_label_and_its_file(tmp_path):
+    text = json.dumps(SCHEMA_1 | {"prompt_len": 0, "batch": 1}, separators=(",", ":"))
+    order = ["checkpoint", "seed", "batch", "accepted"]  # as that schema wrote them, at the end
+    facts = json.loads(text)
+    facts |= {name: facts.pop(name) for name in ("prompt_len", *order)}
+    text = json.dumps(facts, separators=(",", ":"))
+    (tmp_path / "old.json").write_text(text)
+    trace = load_trace(tmp_path / "old.json")
+    assert trace.sequences == trace_of().sequences
+    assert trace.label.partition("@")[2] == hashlib.sha256(text.encode()).hexdigest()[:12]
+    save_trace(trace, tmp_path / "new.json")
+    assert (tmp_path / "new.json").read_text() == text + "\n"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -156,13 +178,15 @@ def test_a_trace_comes_back_from_its_file(tmp_path):
         (json.dumps(FACTS)[:-20], "not a trace"),
         ("[]", "not a trace"),
         (json.dumps(FACTS | {"length": 11}), "block_size and length"),
-        (json.dumps(FACTS | {"accepted": [[3, 1], [4, 0], [2]]}), "first and the last pass"),
-        (json.dumps(FACTS | {"accepted": [[3, 1], [5, -1], [2]]}), "accepted.1.1"),
-        (json.dumps(FACTS | {"accepted": [[3, 1], [], [2]]}), "block_size and length"),
-        (json.dumps(FACTS | {"accepted": [["3", 1], [4], [2]]}), "accepted.0.0"),
+        (json.dumps(FACTS | {"sequences": []}), "must be a sequence"),
+        (json.dumps(FACTS | {"sequences": [[[3, 1], [0, 4], [2]]]}), "first pass"),
+        (json.dumps(FACTS | {"sequences": [[[3, 1], [5, -1], [2]]]}), "sequences.0.1.1"),
+        (json.dumps(FACTS | {"sequences": [[[3, 1], [], [2]]]}), "block_size and length"),
+        (json.dumps(FACTS | {"sequences": [[["3", 1], [4], [2]]]}), "sequences.0.0.0"),
+        (json.dumps(SCHEMA_1 | {"accepted": [["3", 1], [4], [2]]}), "sequences.0.0.0"),
         (json.dumps({k: v for k, v in FACTS.items() if k != "seed"}), "seed"),
         (json.dumps(FACTS | {"more": 1}), "more"),
-        (json.dumps(FACTS | {"schema_version": 2}), "schema_version 2 is not known; allowed: 1"),
+        (json.dumps(FACTS | {"schema_version": 3}), "schema_version 3 is not known; allowed: 1, 2"),
     ],
 )
 def test_a_file_that_is_no_trace_is_named_in_one_line(tmp_path, text, said):

@@ -33,7 +33,7 @@ def irregular(name, blocks, **options):
     takes 13 passes."""
     counts = [[1] * (n % 13) + [32 - n % 13] for n in range(12, 12 + 5 * blocks, 5)]
     trace = Trace(
-        schema_version=1,
+        schema_version=2,
         backbone="diffumamba",
         size="tiny",
         sampler=name,
@@ -42,6 +42,6 @@ def irregular(name, blocks, **options):
         length=32 * blocks,
         checkpoint="",
         seed=0,
-        accepted=tuple(tuple(block) for block in counts),
+        sequences=(tuple(tuple(block) for block in counts),),
     )
     return build_sampler(name, trace=trace, **options)

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 def decode_until_done(
     sampler: "Sampler", model: Model, state: "DecodeState"
-) -> list[tuple[int, ...]]:
+) -> list[tuple[tuple[int, ...], ...]]:
     """Run a decode from its first pass, each block until none of its tokens is masked in any row.
 
-    `state.passes` are the most possible; those of a finished block are skipped. The host reads a
-    single number a pass, the masked tokens left in the block. Returns for each block the tokens
-    accepted by each pass, the mean over the rows (of the tokens left, rounded up). Raises
-    PointError for tokens left MASK by the most passes.
+    `state.passes` are the most possible; those of a finished block are skipped. The host reads once
+    a pass, the masked tokens left in each row's block. Returns for each row and block the tokens
+    accepted by each pass until the row's block was done. Raises PointError for tokens left MASK by
+    the most passes.
     """
-    passes, rows = state.passes, len(state.tokens)
-    blocks: list[list[int]] = []
+    passes = state.passes
+    rows: list[list[list[int]]] = [[] for _ in state.tokens]
     index = 0
     while index < len(passes):
         pass_ = passes[index]
@@ -31,18 +31,20 @@ def decode_until_done(
         index += 1
         if not pass_.masked:  # a prefill or a commit
             continue
-        if pass_.masked == pass_.block_len:
-            blocks.append([])
         block = state.tokens[:, pass_.block_start : pass_.block_start + pass_.block_len]
-        masked = int((block == state.config.mask_id).sum())
-        left = -(-masked // rows)
-        blocks[-1].append(pass_.block_len - sum(blocks[-1]) - left)
-        if not left:
+        masked = (block == state.config.mask_id).sum(dim=1).tolist()
+        for blocks, left in zip(rows, masked, strict=True):
+            if pass_.masked == pass_.block_len:
+                blocks.append([])
+            before = pass_.block_len - sum(blocks[-1])
+            if before:
+                blocks[-1].append(before - left)
+        if not any(masked):
             while index < len(passes) and _go_on(pass_, passes[index]):
                 index += 1
             state.index.fill_(index)
     state.check_unmasked()
-    return [tuple(block) for block in blocks]
+    return [tuple(map(tuple, blocks)) for blocks in rows]
 
 
 def _go_on(pass_: PlannedPass, later: PlannedPass) -> bool:
@@ -58,7 +60,8 @@ def record_trace(
     seed: int = 0,
     prompt_len: int = 0,
 ) -> Trace:
-    """Decode `length` tokens after a random prompt and record the tokens accepted by each pass.
+    """Decode `length` tokens after a random prompt and record the tokens accepted by each pass, in
+    each of `batch` sequences.
 
     Raises ConfigError as `Sampler.prepare` does.
     """
@@ -75,7 +78,7 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
 
     with torch.inference_mode():
         state = sampler.prepare_shape(model, shape, seed)
-        accepted = tuple(decode_until_done(sampler, model, state))
+        sequences = tuple(decode_until_done(sampler, model, state))
     return Trace(
         schema_version=SCHEMA_VERSION,
         backbone=model.config.backbone,
@@ -88,5 +91,5 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         checkpoint=model.checkpoint,
         seed=seed,
         batch=shape.batch,
-        accepted=accepted,
+        sequences=sequences,
     )

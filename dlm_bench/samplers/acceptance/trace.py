@@ -1,4 +1,5 @@
-"""A recorded acceptance: the number of tokens unmasked by each pass of a decode, block by block.
+"""A recorded acceptance: the tokens that each pass of a decode unmasked, block by block, in each of
+its sequences.
 
 With a trace the passes of a decode are known before it runs, so that the behaviour of a trained
 model can be timed with any weights, and at any length.
@@ -7,11 +8,11 @@ model can be timed with any weights, and at any length.
 import codecs
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import cycle
+from itertools import cycle, zip_longest
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_validator
 from pydantic import ValidationError as Invalid
@@ -19,17 +20,22 @@ from pydantic import ValidationError as Invalid
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.files import write_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DIGITS = 12  # hexadecimal, of the digest in a label
 
 
-class Trace(BaseModel):
-    """The tokens accepted by each pass of a decode by `sampler` with `options`.
+Blocks = tuple[tuple[NonNegativeInt, ...], ...]  # for each block the tokens of each pass
 
-    accepted: for each block the tokens that each of its passes unmasked; of a `batch` their mean,
-        so that an inner pass may have 0.
+
+class Trace(BaseModel):
+    """The tokens accepted by each pass of decodes by `sampler` with `options`.
+
+    sequences: for each sequence and each of its blocks, the tokens that each pass over the block
+        unmasked in that sequence, until it had nothing left to do; 0 in a pass that only edits.
     block_size: tokens of a block, None where there is one block, the sequence.
     checkpoint: the digest of the weights' file, empty if they were random.
+    batch: sequences that were decoded together; the first one had `seed`, the next `seed` + 1.
+    Files of schema 1 have `accepted`, the blocks of one sequence or the mean of a batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -45,16 +51,19 @@ class Trace(BaseModel):
     checkpoint: str
     seed: NonNegativeInt
     batch: PositiveInt = 1
-    accepted: tuple[tuple[NonNegativeInt, ...], ...]
+    sequences: tuple[Blocks, ...]
 
     @model_validator(mode="after")
     def _blocks_are_whole(self) -> Self:
         size = self.block_size or self.length
         whole, rest = divmod(self.length, size)
-        if [sum(block) for block in self.accepted] != [size] * whole + [rest] * (rest > 0):
+        tokens = [size] * whole + [rest] * (rest > 0)
+        if not self.sequences:
+            raise ValueError("there must be a sequence")
+        if any([sum(block) for block in blocks] != tokens for blocks in self.sequences):
             raise ValueError("the tokens of its blocks must be those of block_size and length")
-        if not all(block[0] and block[-1] for block in self.accepted):
-            raise ValueError("the first and the last pass of a block must accept a token")
+        if not all(block[0] for blocks in self.sequences for block in blocks):
+            raise ValueError("the first pass of a block must accept a token")
         return self
 
     def __hash__(self) -> int:
@@ -65,18 +74,37 @@ class Trace(BaseModel):
         """The name in records: the model, the rule, and the digest of the whole trace."""
         accept = self.options.get("accept", "fixed")
         value = f"-{self.options[str(accept)]}" if accept in self.options else ""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:DIGITS]
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:DIGITS]
         return f"{self.backbone}-{self.size}-{accept}{value}@{digest}"
 
     @property
+    def text(self) -> str:
+        """The JSON of a file, in the schema of the trace."""
+        if self.schema_version > 1:
+            return self.model_dump_json()
+        rest = self.model_dump_json(exclude={"sequences"}).removesuffix("}")
+        accepted = json.dumps(self.sequences[0], separators=(",", ":"))
+        return f'{rest},"accepted":{accepted}}}'
+
+    @property
+    def accepted(self) -> Blocks:
+        """The blocks of the first sequence."""
+        return self.sequences[0]
+
+    @cached_property
+    def passes_per_block(self) -> tuple[int, ...]:
+        """The passes over each block of each sequence."""
+        return tuple(len(block) for blocks in self.sequences for block in blocks)
+
+    @property
     def decoding_passes(self) -> int:
-        """Passes that accept tokens: all but commits."""
-        return sum(map(len, self.accepted))
+        """Passes over blocks of all sequences, commits aside."""
+        return sum(self.passes_per_block)
 
     @property
     def tokens_per_pass(self) -> float:
-        """Tokens accepted by a pass, on average."""
-        return self.length / self.decoding_passes
+        """Tokens of a sequence accepted by a pass, on average."""
+        return self.length * len(self.sequences) / self.decoding_passes
 
     def counts(self, number: int, block_len: int) -> Iterator[int]:
         """The tokens that each pass over block `number` of a decode accepts, if that block has
@@ -85,7 +113,8 @@ class Trace(BaseModel):
         Beyond the trace's end its blocks come again. A block of another length goes on from its
         first pass, or ends where nothing is left.
         """
-        own = self.accepted[number] if number < len(self.accepted) else ()
+        blocks = self._together
+        own = blocks[number] if number < len(blocks) else ()
         if sum(own) != block_len:
             own = self._whole[number % len(self._whole)]
         left = block_len
@@ -96,14 +125,32 @@ class Trace(BaseModel):
                 return
 
     @cached_property
-    def _whole(self) -> tuple[tuple[int, ...], ...]:
+    def _whole(self) -> Blocks:
         """The blocks without a shorter last one."""
-        return tuple(block for block in self.accepted if sum(block) == sum(self.accepted[0]))
+        first, *_ = self._together
+        return tuple(block for block in self._together if sum(block) == sum(first))
+
+    @cached_property
+    def _together(self) -> Blocks:
+        """The blocks of all sequences in step, as their mean (of the tokens left, rounded up)."""
+        rows = len(self.sequences)
+        return tuple(
+            tuple(_mean_counts(zip_longest(*blocks, fillvalue=0), rows))
+            for blocks in zip(*self.sequences, strict=True)
+        )
+
+
+def _mean_counts(passes: Iterable[tuple[int, ...]], rows: int) -> Iterator[int]:
+    done = before = 0
+    for counts in passes:
+        done += sum(counts)
+        yield done // rows - before
+        before = done // rows
 
 
 def save_trace(trace: Trace, path: str | Path) -> None:
     """Write a trace as JSON, creating the folder. Raises ConfigError if that fails."""
-    write_file(path, trace.model_dump_json() + "\n", "trace", ConfigError)
+    write_file(path, trace.text + "\n", "trace", ConfigError)
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -113,11 +160,15 @@ def load_trace(path: str | Path) -> Trace:
     except (OSError, ValueError) as error:  # a path with a NUL
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"trace {str(path)!r}: {reason}") from None
-    version = _schema_of(text)
-    if version not in (None, SCHEMA_VERSION):
+    facts = _facts_of(text)
+    version = facts.get("schema_version")
+    if version not in (None, 1, SCHEMA_VERSION):
         raise ConfigError(
-            f"trace {str(path)!r}: schema_version {version} is not known; allowed: {SCHEMA_VERSION}"
+            f"trace {str(path)!r}: schema_version {version} is not known; "
+            f"allowed: 1, {SCHEMA_VERSION}"
         )
+    if version == 1 and "accepted" in facts:
+        text = json.dumps({"sequences": [facts.pop("accepted")], **facts}).encode()
     try:
         return Trace.model_validate_json(text)
     except Invalid as error:
@@ -128,10 +179,10 @@ def load_trace(path: str | Path) -> Trace:
         ) from None
 
 
-def _schema_of(text: bytes) -> object:
-    """Return the schema version in a trace's text, the first thing to read."""
+def _facts_of(text: bytes) -> dict[str, Any]:
+    """Return the fields in a trace's text, none if it is no object."""
     try:
         found = json.loads(text)
     except ValueError:
-        return None
-    return found.get("schema_version") if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
