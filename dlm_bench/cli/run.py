@@ -22,7 +22,7 @@ from dlm_bench.samplers import build_sampler, with_trained_block
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.streams import folded
 from dlm_bench.sweep.expand import provenance
-from dlm_bench.timing.measure import measure_point
+from dlm_bench.timing.measure import check_settings, measure_point
 from dlm_bench.timing.settings import DEFAULTS
 
 
@@ -49,14 +49,15 @@ def _measure(args: argparse.Namespace) -> int:
     sampler.check_backbone(args.backbone, args.length, args.prompt_len)
     if args.output:
         check_writable(args.output)
+    names = asdict(DEFAULTS).keys()
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    settings = replace(DEFAULTS, **given)
+    check_settings(settings)
     forced = forced_kernels(args)
     print_device(args, device, for_programs=args.json)
     model = load_model(args, dtype, forced)
     if not sampler.is_fixed and not model.checkpoint:
         warn_of_random_acceptance(str(sampler.options()["accept"]))
-    names = asdict(DEFAULTS).keys()
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    settings = replace(DEFAULTS, **given)
     with clocks_locked(args, args.device):
         record = conditions.measured(
             lambda: measure_point(model, sampler, shape, settings), model.head.weight.device

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,12 @@ from dlm_bench.sweep.expand import Expansion, pair_key
 from dlm_bench.sweep.file import File, Group, find_sweep, read_file
 from dlm_bench.sweep.kernel_check import Choice, Faults, read_faults
 from dlm_bench.sweep.mistakes import Mistakes
-from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
+from dlm_bench.timing.settings import (
+    DEFAULTS,
+    OF_WHOLE_DECODES,
+    MeasureSettings,
+    check_whole_decodes,
+)
 
 SETTINGS = fields(MeasureSettings)
 
@@ -143,6 +149,9 @@ def load_sweep(
     choice = _settle_device(file, mistakes, on_this_machine, faults)
     file.kernels = choice.kernels
     base_folder = path.absolute().parent if base_folder is None else Path(base_folder)
+    for name in OF_WHOLE_DECODES:
+        value = getattr(file, name)
+        mistakes.check(partial(check_whole_decodes, name, value, file.mode))
     expansion = Expansion(file, base_folder, mistakes)
     for number, group in enumerate(file.lines):
         if number not in mistakes.broken:

@@ -11,7 +11,6 @@ import torch
 from dlm_bench.errors import (
     MAX_RUNS,
     MAX_WAIT_SECONDS,
-    ConfigError,
     check_int,
     check_number,
     unknown,
@@ -37,7 +36,12 @@ from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.memory import peak_memory, reset_peak_memory
 from dlm_bench.timing.precision import ANY_ERROR
 from dlm_bench.timing.sampled import Estimate, estimate
-from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
+from dlm_bench.timing.settings import (
+    DEFAULTS,
+    OF_WHOLE_DECODES,
+    MeasureSettings,
+    check_whole_decodes,
+)
 from dlm_bench.timing.soak import Soak
 from dlm_bench.timing.steady import drifting, outliers
 from dlm_bench.timing.telemetry import Telemetry, Watch
@@ -127,10 +131,9 @@ def check_settings(settings: MeasureSettings) -> None:
     check_int("nodes", settings.nodes, minimum=2, maximum=MAX_RUNS)
     if settings.tolerance is not None:
         check_number("tolerance", settings.tolerance, maximum=ANY_ERROR, above=True)
-    for name in ("min_warmup", "min_time", "soak"):
+    for name in OF_WHOLE_DECODES:
         check_number(name, getattr(settings, name), maximum=MAX_WAIT_SECONDS)
-        if getattr(settings, name) and settings.mode == "sampled":
-            raise ConfigError(f"{name}: of whole decodes; sampled timing runs none: --mode exact")
+        check_whole_decodes(name, getattr(settings, name), settings.mode)
     check_number("max_seconds", settings.max_seconds, maximum=MAX_WAIT_SECONDS, above=True)
 
 

@@ -1,11 +1,13 @@
 """The settings of a measurement with their defaults, the paper's protocol.
 
 `measure`, sweep files, the command line and the pytest plugin read the defaults here. This module
-imports nothing: a parser needs it before anything is measured.
+imports nothing heavy: a parser needs it before anything is measured.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from dlm_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from dlm_bench.results.record import Graphs, Mode
@@ -43,3 +45,13 @@ class MeasureSettings:
 
 
 DEFAULTS = MeasureSettings()
+OF_WHOLE_DECODES = ("min_warmup", "min_time", "soak")
+
+
+def check_whole_decodes(name: str, value: float, mode: str) -> None:
+    """Raise ConfigError for a setting of whole decodes in mode "sampled"."""
+    if value and mode == "sampled":
+        raise ConfigError(
+            f"{name}: {value:g} s is not allowed in mode 'sampled', which times no whole decodes; "
+            "leave it out, or take mode 'exact' or 'auto'"
+        )

@@ -50,6 +50,10 @@ def test_help_lists_the_options_of_every_sampler(capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (
+            ["--mode", "sampled", "--min-time", "3s"],
+            "min_time: 3 s is not allowed in mode 'sampled'",
+        ),
         (["--token-per-step", "8"], "dlm-bench run: unrecognized arguments: --token-per-step 8"),
         (
             ["--token-per-step", "8"],

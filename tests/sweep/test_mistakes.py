@@ -30,6 +30,16 @@ from dlm_bench.sweep.mistakes import Mistakes
         ('name = "test"', 'name = "test"\ndevice = "meta"', "device: 'meta' has no weights"),
         ('name = "test"', 'name = "../test"', "name: '../test' is not allowed"),
         ('name = "test"', 'name = "test"\nmode = "exakt"', "mode: 'exakt' is not allowed"),
+        (
+            'name = "test"',
+            'name = "test"\nmode = "sampled"\nsoak = 9',
+            ":4: soak: 9 s is not allowed in",
+        ),
+        (
+            'name = "test"',
+            'name = "test"\nmin_time = 3\nmode = "sampled"',
+            ":3: min_time: 3 s is not",
+        ),
         ('name = "test"', 'name = "test"\nrepeats = 0', "repeats: 0 is not allowed"),
         ('name = "test"', 'name = "test"\nrepeats = 99999', "repeats: 99999 is not allowed"),
         ('name = "test"', 'name = "test"\ntimeout = -1', "timeout: -1 is not allowed"),

@@ -8,10 +8,11 @@ from dataclasses import asdict
 import pytest
 
 from dlm_bench.cli.parser import build_parser
+from dlm_bench.results.identity import LEAST
 from dlm_bench.sweep.file import File
 from dlm_bench.sweep.load import Measuring
 from dlm_bench.timing.measure import measure
-from dlm_bench.timing.settings import DEFAULTS
+from dlm_bench.timing.settings import DEFAULTS, OF_WHOLE_DECODES
 
 PAPER = {"mode": "exact", "warmup": 3, "repeats": 5}
 
@@ -48,6 +49,10 @@ def test_a_setting_has_the_same_default_wherever_it_is_given(found):
 
 def test_the_defaults_are_the_protocol_of_the_paper():
     assert asdict(DEFAULTS) | PAPER == asdict(DEFAULTS)
+
+
+def test_settings_of_whole_decodes_are_left_out_of_identities_where_they_are_not_asked_for():
+    assert OF_WHOLE_DECODES == LEAST
 
 
 @pytest.mark.process

@@ -21,6 +21,7 @@ from dlm_bench.sweep.worker.messages import (
     read_answer,
 )
 from dlm_bench.sweep.worker.process import WORKER, WorkerFailure, WorkerProcess
+from dlm_bench.timing.settings import OF_WHOLE_DECODES
 
 # Sampling takes as many rounds as asked for. No warm-up: the worker is warm, and slow decodes do
 # not count.
@@ -31,12 +32,12 @@ def visit_settings(measuring: Mapping[str, Any], repeats: int) -> dict[str, Any]
     """Return the settings of a sweep for a visit of so many repeats, named as in the revision.
 
     Mode "auto" would take the estimator by the speed at each visit, so it becomes "sampled". Least
-    times of a measurement do not hold for a visit.
+    times and a soak of a measurement do not hold for a visit.
     """
     settings = {**measuring, **MEASUREMENT_SETTINGS, "repeats": repeats}
     if settings.get("mode") == "auto":
         settings["mode"] = "sampled"
-    return settings | dict.fromkeys(settings.keys() & {"min_warmup", "min_time"}, 0.0)
+    return settings | dict.fromkeys(settings.keys() & {*OF_WHOLE_DECODES}, 0.0)
 
 
 class Side:

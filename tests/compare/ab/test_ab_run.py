@@ -301,9 +301,9 @@ def test_a_head_that_alone_is_held_back_in_every_round_proves_no_slowdown():
 
 
 def test_a_visit_is_short_whatever_the_sweep_asks_for():
-    asked = {"mode": "auto", "warmup": 3, "tolerance": 0.01, "min_time": 3.0, "seed": 7}
+    asked = {"mode": "auto", "warmup": 3, "tolerance": 0.01, "min_time": 3.0, "soak": 60.0}
     assert visit_settings(asked, 4) == {
-        "mode": "sampled", "warmup": 0, "tolerance": 1.0, "min_time": 0.0, "seed": 7, "repeats": 4
+        "mode": "sampled", "warmup": 0, "tolerance": 1.0, "min_time": 0.0, "soak": 0.0, "repeats": 4
     }  # fmt: skip
 
 
