@@ -1,6 +1,9 @@
 """The choice of the most confident tokens, independent of rounding."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Confidences this close, relatively, are a tie: rounding orders them, and rounding differs between
 # batches, threads and processors. Under rotary attention a sequence of MASKs has one hidden state
@@ -9,7 +12,7 @@ from torch import Tensor
 TIE = 1e-5
 
 
-def most_confident(score: Tensor, order: Tensor, count: Tensor) -> Tensor:
+def most_confident(score: "Tensor", order: "Tensor", count: "Tensor") -> "Tensor":
     """Choose `count` places of each row, (batch, n) bool; fewer where fewer are masked.
 
     score (batch, n) float32, negative where nothing is masked; order: the same, descending; count

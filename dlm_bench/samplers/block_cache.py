@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
-from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
+from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.acceptance.acceptance import Acceptance, AcceptanceOptions
+from dlm_bench.samplers.acceptance.acceptance import Acceptance
 from dlm_bench.samplers.acceptance.adaptive import decode_until_done, trace_decode
-from dlm_bench.samplers.acceptance.trace import load_trace
+from dlm_bench.samplers.acceptance.fixed import Fixed
+from dlm_bench.samplers.acceptance.options import (
+    AcceptanceOptions,
+    acceptance_of,
+    without_meaning,
+)
+from dlm_bench.samplers.acceptance.traced import Traced
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
 
@@ -37,54 +43,29 @@ class DenoisingSampler(Sampler):
         check_int("tokens_per_step", self.tokens_per_step)
         if self.unmask not in UNMASKS:
             raise unknown("unmask", self.unmask, UNMASKS)
-        acceptance = self._acceptance()
-        if acceptance.accept != "fixed" and self.unmask != "confidence":
+        acceptance = self.acceptance
+        if acceptance.decides and self.unmask != "confidence":
             raise ConfigError(
-                f"unmask: {self.unmask!r} is not allowed with accept {acceptance.accept!r}; "
+                f"unmask: {self.unmask!r} is not allowed with accept {acceptance.name!r}; "
                 "allowed: confidence"
             )
-        if acceptance.trace:
-            self._take_trace(acceptance)
-
-    def _take_trace(self, acceptance: Acceptance) -> None:
-        """Read a trace's file, and check that the blocks are this sampler's."""
-        trace = acceptance.trace
-        if acceptance.accept != "fixed" and isinstance(trace, str):
-            why = acceptance.without_meaning()["trace"]
-            raise ConfigError(f"trace: {trace!r} is not allowed {why}")
-        trace = load_trace(trace) if isinstance(trace, str) else trace
-        own, of_trace = getattr(self, "block_size", None), trace.block_size
-        if own != of_trace:
-            named = "without blocks" if of_trace is None else f"of block_size {of_trace}"
-            raise ConfigError(
-                f"trace: {trace.label!r} is a trace {named}; not allowed with "
-                f"{f'block_size {own}' if own else f'sampler {self.name!r}, which has no blocks'}"
-            )
-        object.__setattr__(self, "trace", trace)
+        if isinstance(acceptance, Traced):
+            object.__setattr__(self, "trace", acceptance.trace)  # instead of the path of its file
 
     @cached_property
     def acceptance(self) -> Acceptance:
         """The number of tokens that each pass unmasks."""
-        return self._acceptance()
-
-    def _acceptance(self) -> Acceptance:
-        options = self if isinstance(self, AcceptanceOptions) else AcceptanceOptions()
-        return Acceptance(
-            tokens_per_step=self.tokens_per_step,
-            accept=options.accept,
-            threshold=options.threshold,
-            factor=options.factor,
-            trace=options.trace,
-        )
+        return acceptance_of(self)
 
     def without_meaning(self) -> dict[str, str]:
-        return self.acceptance.without_meaning()
+        return without_meaning(self) if isinstance(self, AcceptanceOptions) else {}
 
     def options(self) -> dict[str, int | float | str]:
         """Return the options that mean something, by name, defaults included."""
+        traced = isinstance(self.acceptance, Traced)
         left_out = {*self.without_meaning()}
-        left_out |= {"accept"} if self.acceptance.accept == "fixed" else set()
-        left_out |= set() if self.acceptance.trace else {"trace"}
+        left_out |= {"accept"} if self.acceptance.name == "fixed" else set()
+        left_out |= set() if traced else {"trace"}
         names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]
         found = {name: getattr(self, name) for name in names}
         return found | ({"trace": found["trace"].label} if "trace" in found else {})
@@ -112,7 +93,7 @@ class DenoisingSampler(Sampler):
     def timestep(self, state: "DecodeState", tokens: "Tensor") -> "Tensor":
         """Return the network's t: as planned, (1, 1), or if the model decides the masked tokens,
         the masked fraction of `tokens` in each row, (batch, 1)."""
-        if self.acceptance.accept == "fixed":
+        if not self.acceptance.decides:
             return state.now("t")[None]
         return (tokens == state.config.mask_id).sum(dim=1, keepdim=True) / tokens.shape[1]
 
@@ -123,15 +104,16 @@ class DenoisingSampler(Sampler):
             hidden,
             rule=self.unmask,
             temperature=self.temperature,
-            accept=self.acceptance.rule,
+            acceptance=self.acceptance,
         )
 
 
 def check_block_size(sampler: DenoisingSampler, block_size: int) -> None:
     """Raise ConfigError for a block (the paper's B) of no tokens, or fewer than a pass unmasks."""
     check_int("block_size", block_size)
-    if sampler.acceptance.is_rate and sampler.tokens_per_step > block_size:
+    rule = sampler.acceptance
+    if isinstance(rule, Fixed) and rule.tokens_per_step > block_size:
         raise ConfigError(
-            f"tokens_per_step: {sampler.tokens_per_step} is not allowed; "
+            f"tokens_per_step: {rule.tokens_per_step} is not allowed; "
             f"must be at most block_size ({block_size})"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
+from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler
 from dlm_bench.samplers.schedule import PlannedPass
 

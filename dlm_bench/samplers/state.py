@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dlm_bench.errors import PointError
 from dlm_bench.plugins.api import Cache, Model, ModelInfo
+from dlm_bench.samplers.acceptance.acceptance import Acceptance
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 from dlm_bench.samplers.unmask import Forms, choose_forms, unmask
 
@@ -81,10 +82,10 @@ class DecodeState:
         *,
         rule: str,
         temperature: float,
-        accept: tuple[str, float] | None = None,
+        acceptance: Acceptance | None = None,
     ) -> None:
         """Unmask tokens of the current pass' block (see `samplers.unmask.unmask`)."""
-        unmask(model, self, hidden, rule=rule, temperature=temperature, accept=accept)
+        unmask(model, self, hidden, rule=rule, temperature=temperature, acceptance=acceptance)
 
     def check_unmasked(self, last: PlannedPass | None = None) -> None:
         """Raise PointError if the block of pass `last` has more MASKs than that pass was to leave

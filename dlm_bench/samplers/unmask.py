@@ -15,7 +15,7 @@ from dlm_bench.kernels.forms import choose_predict, fused
 from dlm_bench.kernels.lm_head import Predict
 from dlm_bench.kernels.unmask import most_confident
 from dlm_bench.plugins.api import Model, UsedKernels
-from dlm_bench.samplers.acceptance.rules import accepted
+from dlm_bench.samplers.acceptance.acceptance import Acceptance
 
 if TYPE_CHECKING:
     from dlm_bench.samplers.state import DecodeState
@@ -76,10 +76,10 @@ def unmask(
     *,
     rule: str,
     temperature: float,
-    accept: tuple[str, float] | None = None,
+    acceptance: Acceptance | None = None,
 ) -> None:
     """Unmask state.now("reveal") tokens of the block at state.now("block_start"), or in each row
-    the number by `accept`, a rule of `acceptance.rules` and its value.
+    the number by an `acceptance` that decides.
 
     hidden (batch, block_len, d_model) are the block's last hidden states. `confidence` takes the
     tokens with the largest softmax probability, `random` takes them in a random order drawn when
@@ -104,9 +104,9 @@ def unmask(
     else:
         score = state.priority.index_select(1, positions)
     count, order = state.now("reveal").expand(batch), None
-    if accept is not None:
+    if acceptance is not None and acceptance.decides:
         score, order = ranked(score, masked)
-        count = torch.where(state.now("after_seek"), count, accepted(order, *accept))
+        count = torch.where(state.now("after_seek"), count, acceptance.count(order))
     predicted = tokens.view(batch, block_len)
     state.forms.reveal(state, Candidates(positions, block, masked, predicted, score, order, count))
 

@@ -13,7 +13,7 @@ from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.results.where import ALIASES, is_like
 from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_trained_block
-from dlm_bench.samplers.acceptance.acceptance import AcceptanceOptions
+from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.sweep.file import File, Group, as_list
 from dlm_bench.sweep.mistakes import Mistakes
 

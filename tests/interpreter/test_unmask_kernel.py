@@ -6,7 +6,6 @@ import torch
 from dlm_bench import build_model, build_sampler
 from dlm_bench.kernels.cuda.unmask import LONGEST, reveal_block
 from dlm_bench.kernels.unmask import TIE
-from dlm_bench.samplers.unmask import unmask
 
 MASK = 50
 
@@ -101,17 +100,21 @@ def test_every_row_has_a_count_of_its_own():
     assert torch.equal(new, expected)
 
 
-@pytest.mark.parametrize("accept", [("threshold", 0.06), ("factor", 2.9)])
-def test_rows_accept_by_the_rule_what_they_accept_without_the_kernel(accept):
+@pytest.mark.parametrize(
+    "options",
+    [{"accept": "threshold", "threshold": 0.06}, {"accept": "factor", "factor": 2.9}],
+    ids=["threshold", "factor"],
+)
+def test_rows_accept_by_the_rule_what_they_accept_without_the_kernel(options):
     plain = build_model("diffutran", "tiny", layers=1)
     fused = build_model("diffutran", "tiny", layers=1, kernels={"elementwise": "triton"})
-    sampler = build_sampler("block-cache", accept=accept[0], block_size=16)
+    sampler = build_sampler("block-cache", **options, block_size=16)
     # Rows whose logits are sharp, less so, and flat: they accept all, some and one.
     hidden = torch.randn(3, 16, plain.config.d_model) * torch.tensor([4, 1.3, 0])[:, None, None]
     found = []
     for model in (plain, fused):
         state = sampler.prepare(model, 32, batch=3)
-        unmask(model, state, hidden, rule="confidence", temperature=0.0, accept=accept)
+        sampler.reveal(model, state, hidden)
         found.append(state.tokens)
     assert torch.equal(*found)
     counts = (found[0] != plain.config.mask_id).sum(dim=1).tolist()

@@ -15,7 +15,7 @@ from dlm_bench.errors import PointError
 from dlm_bench.kernels.unmask import TIE
 from dlm_bench.samplers import unmask
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.samplers.acceptance.rules import accepted
+from dlm_bench.samplers.acceptance.options import RULES as ACCEPTANCES
 
 KNOWN = [0.99, 0.9, 0.8, 0.6]
 DECODED = -1.0
@@ -25,7 +25,7 @@ DECODED = -1.0
 
 
 def number(scores, rule, value):
-    return accepted(torch.tensor([scores]), rule, value).item()
+    return ACCEPTANCES[rule](value).count(torch.tensor([scores])).item()
 
 
 def test_factor_1_accepts_three_of_the_known_confidences():
@@ -54,7 +54,7 @@ def test_the_surest_of_64_is_accepted_however_unsure(rule, value):
 @pytest.mark.parametrize(("rule", "value"), [("threshold", 0.0), ("factor", 1e6)])
 def test_only_masked_tokens_are_accepted(rule, value):
     rows = [[0.9, 0.8, 0.1], [0.9, DECODED, DECODED], [DECODED] * 3]
-    assert accepted(torch.tensor(rows), rule, value).tolist() == [3, 1, 0]
+    assert ACCEPTANCES[rule](value).count(torch.tensor(rows)).tolist() == [3, 1, 0]
 
 
 @given(
@@ -311,7 +311,7 @@ def test_only_options_that_mean_something_are_options(rule, value):
     [
         ({"accept": "tresh"}, ["accept", "'tresh'", "threshold", "factor", "fixed"]),
         ({"threshold": 0.9}, ["threshold", "0.9", "accept 'threshold'"]),
-        ({"factor": 1.0}, ["factor", "1.0", "accept 'threshold' or 'factor'"]),
+        ({"factor": 1.0}, ["factor", "1.0", "accept 'factor' or 'factor-released'"]),
         ({"accept": "threshold", "factor": 1.0}, ["factor", "1.0", "'threshold'"]),
         ({"accept": "factor", "threshold": 0.9}, ["threshold", "0.9", "'factor'"]),
         ({"accept": "threshold", "tokens_per_step": 8}, ["tokens_per_step", "8", "'threshold'"]),

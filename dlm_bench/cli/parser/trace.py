@@ -12,7 +12,7 @@ from dlm_bench.cli.parser.arguments import (
 )
 from dlm_bench.cli.parser.base import Commands, add_command
 from dlm_bench.models.backbones import DEFAULT_SIZE
-from dlm_bench.samplers.acceptance.acceptance import RULE_OPTIONS
+from dlm_bench.samplers.acceptance.options import ADAPTIVE
 
 EXAMPLE = """\
 dlm-bench trace diffumamba block-cache -L 256 --threshold 0.9 \\
@@ -42,7 +42,7 @@ def add(subparsers: Commands) -> None:
     add_random_weights(parser)
     parser.add_argument(
         "--accept",
-        choices=tuple(RULE_OPTIONS),
+        choices=ADAPTIVE,
         help="accept by this rule (default: threshold, or the rule whose value is given)",
     )
     parser.add_argument(

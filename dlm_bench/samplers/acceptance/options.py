@@ -1,0 +1,85 @@
+"""The options by which a sampler's acceptance is chosen, and the rules by name."""
+
+import dataclasses
+from typing import Any
+
+from dlm_bench.errors import ConfigError, unknown
+from dlm_bench.samplers.acceptance.acceptance import Acceptance
+from dlm_bench.samplers.acceptance.factor import Factor, ReleasedFactor
+from dlm_bench.samplers.acceptance.fixed import Fixed
+from dlm_bench.samplers.acceptance.threshold import Threshold
+from dlm_bench.samplers.acceptance.trace import Trace, load_trace
+from dlm_bench.samplers.acceptance.traced import Traced
+
+_KINDS: tuple[type[Acceptance], ...] = (Fixed, Threshold, Factor, ReleasedFactor)
+RULES = {kind.name: kind for kind in _KINDS}
+# The names of the options of each rule.
+RULE_OPTIONS = {
+    name: tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+    for name, kind in RULES.items()
+}
+ADAPTIVE = tuple(name for name, kind in RULES.items() if kind.decides)  # the model decides
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceptanceOptions:
+    """The options of a sampler whose passes follow an acceptance other than a fixed number.
+
+    accept: fixed (tokens_per_step, or the numbers of `trace`); threshold (all tokens with a
+        confidence of at least `threshold`); factor (the n surest, with (n + 1) (1 - c_n) below
+        `factor`); factor-released (the same by Fast-dLLM's code).
+    trace: a Trace, or the path of a file by `dlm-bench trace`.
+    """
+
+    accept: str = "fixed"
+    threshold: float = 0.9
+    factor: float = 1.0
+    trace: str | Trace = ""
+
+
+def acceptance_of(sampler: Any) -> Acceptance:
+    """Return the rule that a sampler's options choose. Raises ConfigError for an unknown rule, a
+    value out of range, or a trace that cannot be read."""
+    if not isinstance(sampler, AcceptanceOptions):
+        return Fixed(sampler.tokens_per_step)
+    if sampler.accept not in RULES:
+        raise unknown("accept", sampler.accept, RULES)
+    values = {name: getattr(sampler, name) for name in RULE_OPTIONS[sampler.accept]}
+    rule = RULES[sampler.accept](**values)
+    return Traced(_trace_of(sampler), rule) if sampler.trace else rule
+
+
+def _trace_of(sampler: AcceptanceOptions) -> Trace:
+    """Return a sampler's trace, of the sampler's own blocks."""
+    trace = sampler.trace
+    if not isinstance(trace, str | Trace):
+        raise ConfigError(f"trace: {trace!r} is not allowed; must be the path of a trace")
+    if isinstance(trace, str):
+        if sampler.accept != "fixed":
+            raise ConfigError(
+                f"trace: {trace!r} is not allowed {without_meaning(sampler)['trace']}"
+            )
+        trace = load_trace(trace)
+    own, of_trace = getattr(sampler, "block_size", None), trace.block_size
+    if own != of_trace:
+        named = "without blocks" if of_trace is None else f"of block_size {of_trace}"
+        name = getattr(sampler, "name", "")
+        allowed = f"block_size {own}" if own else f"sampler {name!r}, which has no blocks"
+        raise ConfigError(f"trace: {trace.label!r} is a trace {named}; not allowed with {allowed}")
+    return trace
+
+
+def without_meaning(sampler: AcceptanceOptions) -> dict[str, str]:
+    """List the options of an acceptance that change nothing beside the others, each with the
+    reason."""
+    accept, own = sampler.accept, RULE_OPTIONS[sampler.accept]
+    found = {}
+    for option in dict.fromkeys(each for options in RULE_OPTIONS.values() for each in options):
+        if option not in own:
+            rules = [repr(name) for name, options in RULE_OPTIONS.items() if option in options]
+            found[option] = f"with accept {accept!r}; allowed with accept {' or '.join(rules)}"
+    if accept != "fixed":
+        found["trace"] = f"with accept {accept!r}, which says how many tokens a pass unmasks"
+    elif sampler.trace:
+        found["tokens_per_step"] = "with trace, which says how many tokens a pass unmasks"
+    return found
