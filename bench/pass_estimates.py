@@ -12,6 +12,7 @@ from dlm_bench.models.config import ModelConfig, model_config
 GAP = 1.3e-6  # between kernels of a graph that wait for each other
 TINY = 2.2e-6  # a small kernel by itself
 SKINNY = 0.80  # of the bandwidth, that a product of few tokens reaches
+PEAK = 790e12  # FLOP/s of products at the highest clock, for floors
 GEMM, ATTENTION, HEAD = 680e12, 390e12, 550e12  # FLOP/s of whole sequences
 SHORT = 256  # query tokens up to which a pass is one of a block
 AR_SHARE = 0.75  # of a denoiser's block pass: no adaLN, and no second direction

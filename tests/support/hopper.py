@@ -70,10 +70,25 @@ class Compiled:
 
     @cached_property
     def usage(self) -> str:
+        return self._disassembled("cuobjdump", "--dump-resource-usage")
+
+    @cached_property
+    def instructions(self) -> list[str]:
+        """The operations of the machine code, with their modifiers: LDG.E.128, HGMMA.64x32x16."""
+        code = self._disassembled("nvdisasm", "--print-code")
+        return re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", code, re.M)
+
+    def count(self, operation: str, modifier: str = "") -> int:
+        """The instructions of this operation, and with this modifier."""
+        return sum(
+            each.split(".")[0] == operation and modifier in each for each in self.instructions
+        )
+
+    def _disassembled(self, program: str, option: str) -> str:
         with NamedTemporaryFile(suffix=".cubin") as file:
             file.write(self.cubin)
             file.flush()
-            command = [_BINARIES / "cuobjdump", "--dump-resource-usage", file.name]
+            command = [_BINARIES / program, option, file.name]
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     @property

@@ -1,0 +1,149 @@
+"""Launches of every kind of pass at 1.3b, and the estimated time over its floor: without a GPU.
+
+    python bench/launches.py [--length 8192] [--backbones ...] [--kernels] [--json FILE]
+
+The passes run on the meta device, where a launch is written down instead of run. The nodes of a
+pass are Triton's launches and the operations of torch that launch a kernel: a matmul that cuBLAS
+splits takes one more. The times are estimates (pass_estimates.py), the floors those of the cost
+model at the same rate of copies. `--kernels` compiles each own kernel for sm_90 and shows registers
+and spilled bytes of a thread, shared memory, and from the machine code the warpgroup matmuls
+(HGMMA) and the 16-byte loads.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch: no CUDA context
+
+import torch  # noqa: E402
+from pass_estimates import GPUS, PEAK, pass_seconds  # noqa: E402
+from support.cases import CAUSAL, DENOISERS  # noqa: E402
+from support.hopper import Launch, compile_for_hopper, record_launches  # noqa: E402
+from support.traced import Allocations, traced_model, traced_state  # noqa: E402
+
+from dlm_bench.cost.flops import pass_costs  # noqa: E402
+from dlm_bench.samplers import build_sampler  # noqa: E402
+from dlm_bench.samplers.schedule import role_of  # noqa: E402
+
+DENOISING = (
+    ("full", {}),
+    ("fast-dllm", {}),
+    ("block-cache", {}),
+    ("block-cache", {"commit": "fused"}),
+)
+AUTOREGRESSIVE = (("ar", {}),)
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A kind of pass: its launches, and estimated over least milliseconds on each GPU.
+
+    triton, torch: launches of this project's and mamba-ssm's kernels, and of torch's.
+    """
+
+    backbone: str
+    sampler: str
+    kind: str
+    context: int
+    triton: int
+    torch: int
+    milliseconds: dict[str, float]
+    over_floor: dict[str, float]
+
+    @property
+    def nodes(self) -> int:
+        return self.triton + self.torch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--length", type=int, default=8192, help="tokens (default 8192)")
+    every = (*DENOISERS, *CAUSAL)
+    parser.add_argument("--backbones", nargs="+", default=every, choices=every)
+    parser.add_argument("--kernels", action="store_true", help="compile, and show the kernels")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
+    args = parser.parse_args()
+    launches: dict[str, Launch] = {}
+    rows = [row for name in args.backbones for row in passes_of(name, args.length, launches)]
+    print_passes(rows)
+    found = [asdict(row) | {"nodes": row.nodes} for row in rows]
+    if args.kernels:
+        own = [each for each in launches.values() if "dlm_bench" in each.kernel.fn.__module__]
+        found += list(print_kernels(own))
+    if args.json:
+        args.json.write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+@torch.inference_mode()
+def passes_of(backbone: str, length: int, launches: dict[str, Launch]) -> Iterator[Nodes]:
+    """Each kind of pass of a backbone, in the middle of a decode; adds to `launches` those that the
+    compiler can tell apart."""
+    model = traced_model(backbone)
+    for name, options in AUTOREGRESSIVE if backbone in CAUSAL else DENOISING:
+        sampler = build_sampler(name, **options)
+        state = traced_state(model, sampler, length)
+        middle = len(state.passes) // 2
+        kinds = {place.kind: place for place in state.passes[middle:]}
+        for kind, place in kinds.items():
+            with record_launches() as seen, Allocations() as allocations:
+                sampler.step(model, state, kind)
+            for launch in seen:
+                launches.setdefault(launch.key, launch)
+            cost = pass_costs(model.config, sampler, [place])
+            shape = backbone, place.query_len, place.context_len
+            seconds = {gpu: pass_seconds(*shape, rates) for gpu, rates in GPUS.items()}
+            floors = {
+                gpu: max(float(cost.flops[0]) / PEAK, float(cost.bytes[0]) / rates.bandwidth)
+                for gpu, rates in GPUS.items()
+            }
+            yield Nodes(
+                backbone=backbone,
+                sampler=" ".join((name, *options.values())),
+                kind=role_of(kind),
+                context=place.context_len,
+                triton=len(seen),
+                torch=len(allocations.kernels()),
+                milliseconds={gpu: 1e3 * each for gpu, each in seconds.items()},
+                over_floor={gpu: seconds[gpu] / floors[gpu] for gpu in GPUS},
+            )
+
+
+def print_passes(rows: list[Nodes]) -> None:
+    heads = "".join(f"{f'{gpu}, ms':>10}{'x floor':>9}" for gpu in GPUS)
+    print(f"{'backbone':16}{'sampler':18}{'pass':9}{'context':>8}{'nodes':>7}{'triton':>8}{heads}")
+    for row in rows:
+        times = "".join(f"{row.milliseconds[gpu]:10.2f}{row.over_floor[gpu]:9.2f}" for gpu in GPUS)
+        place = f"{row.backbone:16}{row.sampler:18}{row.kind:9}{row.context:8d}"
+        print(f"{place}{row.nodes:7d}{row.triton:8d}{times}")
+
+
+def print_kernels(launches: list[Launch]) -> Iterator[dict[str, str | int]]:
+    """Compile each launch for sm_90; print and return the machine code's properties."""
+    print(f"\n{'kernel':18}{'registers':>10}{'spilled':>9}{'shared':>9}{'HGMMA':>7}{'16-byte':>9}")
+    for launch in sorted(launches, key=lambda each: each.name):
+        built = compile_for_hopper(launch)
+        row = {
+            "kernel": launch.name,
+            "registers": built.registers,
+            "spilled": built.stack,
+            "shared": built.shared,
+            "hgmma": built.count("HGMMA"),
+            "wide_loads": built.count("LDG", ".128") + built.count("LDGSTS", ".128"),
+        }
+        name, *numbers = row.values()
+        print(
+            f"{name:18}"
+            + "".join(f"{n:>{w}}" for n, w in zip(numbers, (10, 9, 9, 7, 9), strict=True))
+        )
+        yield row
+
+
+if __name__ == "__main__":
+    main()
