@@ -18,7 +18,7 @@ from dlm_bench.models.config import FREQUENCIES, ModelConfig
 from dlm_bench.models.own import own_passes
 from dlm_bench.models.window import Window
 
-KEPT = 16  # timesteps of which a decode on a CPU keeps the adaLN rows; a block cache has B/p + 1
+KEPT = 64  # timesteps of which a block cache on a CPU keeps the adaLN rows; its decode has B/p + 1
 
 
 class TimestepEmbedding(nn.Module):
@@ -111,7 +111,7 @@ class LanguageModel(nn.Module):
         """
         angles = self._angles(tokens, caches)
         segments = window.segments if window is not None else (tokens.shape[1],)
-        if caches and t is not None and self._keeps_rows(t):
+        if caches and t is not None and self._keeps_rows(t, window):
             modulations, add_norm = self._kept_rows(t, segments, caches[0]), self._add_norm_ready()
         else:
             modulations, add_norm = self._modulations(t), self.add_norm
@@ -135,11 +135,14 @@ class LanguageModel(nn.Module):
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return rotary_angles(positions, self.config.head_dim)
 
-    def _keeps_rows(self, t: Tensor) -> bool:
+    def _keeps_rows(self, t: Tensor, window: Window | None) -> bool:
         """Tell if the adaLN rows of a timestep are kept for the next passes at it: for that the
-        host must know t, of all sequences."""
+        host must know t, of all sequences, and a decode must come back to it. Fast-dLLM's t, the
+        masked fraction of the whole sequence, never comes back in a decode: kept rows would make a
+        pass that is timed again and again faster than the same pass of a decode."""
         plain = self.kernels.elementwise == "torch" and not torch.is_grad_enabled()
-        return plain and t.device.type == "cpu" and t.shape[0] == 1
+        of_blocks = window is not None and not window.whole_context
+        return plain and of_blocks and t.device.type == "cpu" and t.shape[0] == 1
 
     def _add_norm_ready(self) -> AddNorm:
         return partial(add_norm_ready, dtype=self.head.weight.dtype)
