@@ -158,10 +158,15 @@ def _seeks(model: Model, sampler: Sampler, length: int) -> None:
     for index, step in list(enumerate(state.passes))[::stride]:
         sampler.seek(state, index)
         sampler.step(model, state, step.kind)
-        block = state.tokens[:, step.block_start : step.block_start + step.block_len]
-        masked = (block == state.config.mask_id).sum(dim=1).tolist()
-        left = step.masked - step.reveal
-        assert masked == [left] * 2, (
+        rows = step.of_rows(2)
+        masked = [
+            int((tokens[start : start + length] == state.config.mask_id).sum())
+            for tokens, start, length in zip(
+                state.tokens, rows.block_start, rows.block_len, strict=True
+            )
+        ]
+        left = [before - now for before, now in zip(rows.masked, rows.reveal, strict=True)]
+        assert masked == left, (
             f"pass {index} ({step.kind}) leaves {masked} MASK in the rows' blocks, not {left}"
         )
 

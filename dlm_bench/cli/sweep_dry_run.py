@@ -12,7 +12,7 @@ from dlm_bench.errors import ConfigError, counted
 from dlm_bench.results.record import ORDINARY, Record
 from dlm_bench.results.table import MISSING
 from dlm_bench.samplers import build_sampler
-from dlm_bench.samplers.schedule import run_lengths
+from dlm_bench.samplers.schedule import DecodeShape, run_lengths
 from dlm_bench.sweep.budget import predict
 from dlm_bench.sweep.cost import sweep_seconds_text
 from dlm_bench.sweep.launch.task import parts_of
@@ -106,9 +106,11 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
     counts: dict[object, tuple[int, int]] = {}
     for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
-        key = (sampler, point.length, point.prompt_len)
+        batch = point.batch if sampler.rows_differ else 1
+        shape = DecodeShape(point.length, point.prompt_len, batch)
+        key = (sampler, shape)
         if key not in counts:  # all backbones share them, and the passes take long to list
-            passes = run_lengths(point.length, sampler.passes(*key[1:]))
+            passes = run_lengths(point.length, sampler.planned(shape))
             counts[key] = (passes.forward_passes, passes.query_tokens)
         forward_passes, query_tokens = counts[key]
         needed = point_memory(sweep, point)

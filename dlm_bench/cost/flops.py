@@ -21,7 +21,7 @@ state on where none is kept, and adaLN's rows are kept for the next passes at th
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from operator import attrgetter
 
@@ -35,7 +35,7 @@ from dlm_bench.models.device import item_bytes
 from dlm_bench.models.own import Config
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
+from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass, role_of
 
 Array = NDArray[np.float64]
 
@@ -45,8 +45,8 @@ _NUMBERS = {
     "context": "context_len",
     "start": "block_start",
     "block": "block_len",
-    "masked": "masked",
-    "reveal": "reveal",
+    "masked": "mean_masked",
+    "reveal": "mean_reveal",
 }
 ADVANCING = ("commit", "keep", "fused", "decode", PREFILL)  # roles that move the Mamba state on
 
@@ -87,7 +87,8 @@ class Passes:
 
     query, context: tokens.
     start, block: the block's first position and length.
-    masked, reveal: masked tokens of the block, and tokens to unmask.
+    masked, reveal: masked tokens of the block, and tokens to unmask; where the sequences of a batch
+        differ, their mean.
     prefill, refresh, fused: True for passes of this role.
     advancing: True for passes that move the Mamba state on.
     """
@@ -129,16 +130,20 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
     )
 
 
-@lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each
-def passes_of(sampler: Sampler, length: int, prompt_len: int = 0) -> Passes:
-    """Return the passes of a decode of `length` tokens after a prompt, the prefill pass excluded.
+def passes_of(sampler: Sampler, shape: DecodeShape) -> Passes:
+    """Return the passes of a decode, the prefill pass excluded.
 
     The last few results are kept: the list takes longer than the costs, and all backbones of a
     study share the list. Raises ConfigError for passes that depend on the model.
     """
+    return _passes_of(sampler, shape if sampler.rows_differ else replace(shape, batch=1))
+
+
+@lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each
+def _passes_of(sampler: Sampler, shape: DecodeShape) -> Passes:
     sampler.check_fixed()
-    sampler.check_timed(length, prompt_len)
-    return passes_in(step for step in sampler.passes(length, prompt_len) if step.kind != PREFILL)
+    sampler.check_shape_timed(shape)
+    return passes_in(step for step in sampler.planned(shape) if step.kind != PREFILL)
 
 
 def parameter_count(config: Config) -> int:
@@ -180,7 +185,7 @@ def pass_costs(
 ) -> Cost:
     """Return the cost of each pass, as arrays (passes,).
 
-    plan: `passes_of(sampler, length)`, or any passes of the sampler, at least a single pass.
+    plan: `passes_of(sampler, shape)`, or any passes of the sampler, at least a single pass.
     chunk: the scan's chunk length in tokens, None for the recurrence.
     Raises ConfigError for a wrong dtype, batch or chunk.
     """
@@ -248,7 +253,7 @@ def decode_cost(
     Raises ConfigError for a wrong value or a backbone the sampler cannot decode with.
     """
     sampler.check_backbone(config.backbone)
-    passes = passes_of(sampler, length, prompt_len)
+    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch))
     return pass_costs(config, sampler, passes, batch=batch, dtype=dtype, chunk=chunk).total()
 
 

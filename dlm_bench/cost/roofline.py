@@ -29,6 +29,7 @@ from dlm_bench.models.own import Config, stated_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import SAMPLERS, build_sampler
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import DecodeShape
 
 
 def find_hardware(name: str) -> Hardware:
@@ -65,7 +66,7 @@ def decode_floor(
     given. Raises ConfigError for a wrong value.
     """
     sampler.check_backbone(config.backbone)
-    passes = passes_of(sampler, length, prompt_len)
+    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch))
     costs = pass_costs(config, sampler, passes, batch=batch, dtype=dtype or hardware.dtype)
     return float(np.sum(floor_seconds(costs, hardware)))
 
@@ -84,7 +85,8 @@ def bound(
     prefill pass, over their least seconds. Raises ConfigError as `decode_floor` does."""
     place: dict[str, Any] = {"batch": batch, "dtype": dtype, "prompt_len": prompt_len}
     seconds = decode_floor(config, sampler, length, hardware, **place)
-    return batch * float(passes_of(sampler, length, prompt_len).reveal.sum()) / seconds
+    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch))
+    return batch * float(passes.reveal.sum()) / seconds
 
 
 def fits(
@@ -146,7 +148,7 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     costs = pass_costs(
         config,
         sampler,
-        passes_of(sampler, facts["length"], facts["prompt_len"]),
+        passes_of(sampler, DecodeShape(facts["length"], facts["prompt_len"], facts["batch"])),
         batch=facts["batch"],
         dtype=facts["dtype"],
     )

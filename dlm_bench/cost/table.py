@@ -23,6 +23,7 @@ from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.streams import folded, screen_width
 
 FORMATS = ("text", "markdown", "latex")
@@ -153,7 +154,7 @@ def numbers(
     config = model_config(method.backbone, size)
     sampler = _sampler(method, tokens_per_step, block_size)
     dtype = hardware.dtype
-    costs = pass_costs(config, sampler, passes_of(sampler, length), dtype=dtype)
+    costs = pass_costs(config, sampler, passes_of(sampler, DecodeShape(length)), dtype=dtype)
     floors = np.asarray(floor_seconds(costs, hardware))
     by_arithmetic = np.asarray(costs.intensity) > hardware.ridge
     seconds, total = float(floors.sum()), costs.total()

@@ -9,6 +9,7 @@ from dlm_bench.errors import ConfigError, PointError
 from dlm_bench.models.own import stated_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import DecodeShape
 
 CACHED_BYTES = 128e6  # of weights that a GPU may keep in its last-level cache from pass to pass
 MARGIN = 0.9  # of the floor, for what the counts of the cost model round up
@@ -28,7 +29,7 @@ def check_not_too_fast(record: Record, sampler: Sampler, hardware: Hardware | No
     try:
         config = stated_config(record.model)
         sampler.check_fixed()
-        passes = passes_of(sampler, point.length, point.prompt_len)
+        passes = passes_of(sampler, DecodeShape(point.length, point.prompt_len, point.batch))
         costs = pass_costs(config, sampler, passes, batch=point.batch, dtype=point.dtype)
     except ConfigError:
         return

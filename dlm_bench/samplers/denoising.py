@@ -15,9 +15,9 @@ from dlm_bench.samplers.acceptance.options import (
     acceptance_of,
     without_meaning,
 )
-from dlm_bench.samplers.acceptance.traced import Traced
+from dlm_bench.samplers.acceptance.traced import Traced, in_step
 from dlm_bench.samplers.sampler import Sampler
-from dlm_bench.samplers.schedule import DecodeShape
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +80,17 @@ class DenoisingSampler(Sampler):
         changes: dict[str, Any] = {"trace": trace_decode(model, self, shape, seed)}
         return dataclasses.replace(self, **changes)
 
+    @property
+    def rows_differ(self) -> bool:
+        return isinstance(self.acceptance, Traced) and self.acceptance.trace.differs
+
+    def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
+        if not self.rows_differ or not isinstance(self.acceptance, Traced):
+            return super().planned(shape, seed)
+        changes: dict[str, Any] = {"trace": self.acceptance.trace.for_batch(shape.batch, seed)}
+        drawn = dataclasses.replace(self, **changes)
+        return in_step(drawn.passes(shape.length, shape.prompt_len), changes["trace"])
+
     def run(self, model: Model, state: "DecodeState") -> None:
         if self.is_fixed:
             super().run(model, state)
@@ -91,10 +102,10 @@ class DenoisingSampler(Sampler):
         return self.acceptance.block_passes(number, block_len)
 
     def timestep(self, state: "DecodeState", tokens: "Tensor") -> "Tensor":
-        """Return the network's t: as planned, (1, 1), or if the model decides the masked tokens,
-        the masked fraction of `tokens` in each row, (batch, 1)."""
-        if not self.acceptance.decides:
-            return state.now("t")[None]
+        """Return the network's t: as planned, (1, 1), or where rows differ or the model decides the
+        masked tokens, the masked fraction of `tokens` in each row, (batch, 1)."""
+        if not (self.acceptance.decides or state.rows_differ):
+            return state.now("t")[:, None]
         return (tokens == state.config.mask_id).sum(dim=1, keepdim=True) / tokens.shape[1]
 
     def reveal(self, model: Model, state: "DecodeState", hidden: "Tensor") -> None:

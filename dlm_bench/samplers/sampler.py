@@ -110,6 +110,16 @@ class Sampler(ABC):
         self.check_fixed()
         return run_lengths(length, self.passes(length, prompt_len), prompt_len)
 
+    @property
+    def rows_differ(self) -> bool:
+        """True if the passes of a decode depend on the sequences of its batch."""
+        return False
+
+    def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
+        """List the passes of a decode of this shape as `passes` does, with the rows of each in
+        which the sequences differ."""
+        return self.passes(shape.length, shape.prompt_len)
+
     def check_timed(self, length: int, prompt_len: int = 0) -> None:
         """Raise ConfigError for lengths that are not allowed, or that leave nothing to time after
         the prefill pass."""
@@ -210,7 +220,7 @@ class Sampler(ABC):
         from dlm_bench.samplers.state import new_state  # with torch
 
         caches = self.caches(model, shape.total, batch)
-        passes = list(self.passes(length, prompt_len))
+        passes = list(self.planned(shape, seed))
         return new_state(model, passes, shape, seed, device, caches, prompt)
 
     def seek(self, state: "DecodeState", pass_index: int) -> None:
@@ -229,12 +239,7 @@ class Sampler(ABC):
         for generator, start in zip(state.generators, state.generators_start, strict=True):
             generator.set_state(start)
         state.tokens.fill_(state.config.mask_id)
-        known_from_left = max(pass_.block_start, state.prompt_len)
-        state.tokens[:, :known_from_left] = state.stand_ins[:, :known_from_left]
-        block = slice(pass_.block_start, pass_.block_start + pass_.block_len)
-        order = state.priority[:, block].argsort(dim=1, descending=True)
-        known = order[:, : pass_.block_len - pass_.masked] + pass_.block_start
-        state.tokens.scatter_(1, known, state.stand_ins.gather(1, known))
+        state.put_stand_ins(pass_)
         for cache in state.caches:
             if pass_index == 0:
                 cache.reset()

@@ -92,6 +92,16 @@ class Schedule:
         return sum(p.count * p.query_len for p in self.passes if p.kind != PREFILL)
 
 
+class Rows(NamedTuple):
+    """The fields of a pass, by their names in PlannedPass, in which the sequences of a batch
+    differ: an entry for each."""
+
+    block_start: tuple[int, ...]
+    block_len: tuple[int, ...]
+    masked: tuple[int, ...]
+    reveal: tuple[int, ...]
+
+
 class PlannedPass(NamedTuple):
     """A single pass, and its unmasking. Built by keyword: the fields are numbers side by side.
 
@@ -103,6 +113,7 @@ class PlannedPass(NamedTuple):
     masked: MASK tokens of the block when the pass starts.
     reveal: tokens to unmask.
     t: the timestep for the network, not the paper's t = B/p.
+    rows: where sequences of a batch differ; masked and reveal are then of the slowest one.
     """
 
     kind: str
@@ -113,6 +124,23 @@ class PlannedPass(NamedTuple):
     masked: int
     reveal: int
     t: float
+    rows: Rows | None = None
+
+    @property
+    def mean_masked(self) -> float:
+        """MASK tokens of a sequence's block when the pass starts, on average."""
+        return sum(self.rows.masked) / len(self.rows.masked) if self.rows else self.masked
+
+    @property
+    def mean_reveal(self) -> float:
+        """Tokens to unmask in a sequence, on average."""
+        return sum(self.rows.reveal) / len(self.rows.reveal) if self.rows else self.reveal
+
+    def of_rows(self, batch: int) -> Rows:
+        """Return the numbers of each of `batch` sequences."""
+        if self.rows is not None:
+            return self.rows
+        return Rows(*((getattr(self, name),) * batch for name in Rows._fields))
 
 
 def run_lengths(length: int, plan: Iterable[PlannedPass], prompt_len: int = 0) -> Schedule:

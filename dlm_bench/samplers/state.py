@@ -32,7 +32,8 @@ class DecodeState:
         seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
     index: (1,) int64 on the device, the next pass; each step adds 1.
-    table: the numbers of each pass, (passes,), read at `index` on the device: columns of `passes`;
+    table: the numbers of each pass, (passes,), or (passes, batch) where rows differ, read at
+        `index` on the device: columns of `passes`;
         `noise`, unique to each pass with noise and independent of the number of passes of earlier
         blocks; `after_seek`, true after a seek into the decode, where a pass unmasks the planned
         number even if the model decides (the tokens are none of the model's).
@@ -56,9 +57,32 @@ class DecodeState:
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     offsets: dict[int, Tensor] = field(default_factory=dict)
 
+    @property
+    def rows_differ(self) -> bool:
+        """True if passes unmask other numbers of tokens in each row."""
+        return self.table["reveal"].dim() > 1
+
     def now(self, name: str) -> Tensor:
-        """A column of the table at the current pass, (1,)."""
-        return self.table[name].index_select(0, self.index)
+        """A column of the table at the current pass, (1,), or (batch,) where rows differ."""
+        return self.table[name].index_select(0, self.index).view(-1)
+
+    def put_stand_ins(self, pass_: PlannedPass) -> None:
+        """Put random tokens in the place of those decoded before a pass, and MASK elsewhere."""
+        rows, device = pass_.of_rows(len(self.tokens)), self.index.device
+        start, length, masked = (
+            torch.tensor(column, device=device)[:, None]
+            for column in (rows.block_start, rows.block_len, rows.masked)
+        )
+        places = torch.arange(self.tokens.shape[1], device=device)
+        left = places < start.clamp(min=self.prompt_len)
+        self.tokens.copy_(torch.where(left, self.stand_ins, self.config.mask_id))
+        offsets = torch.arange(max(rows.block_len), device=device)
+        block = start + offsets  # (batch, block_len)
+        priority = self.priority.gather(1, block).masked_fill(offsets >= length, -1.0)
+        order = block.gather(1, priority.argsort(dim=1, descending=True))
+        decoded = offsets < length - masked  # of the places in that order
+        found = self.stand_ins.gather(1, order)
+        self.tokens.scatter_(1, order, torch.where(decoded, found, self.config.mask_id))
 
     def block_positions(self, block_len: int) -> Tensor:
         """Positions of the current block's tokens, (block_len,) int64."""
@@ -93,7 +117,8 @@ class DecodeState:
         tokens, expected = self.tokens, 0
         if last is not None:
             tokens = tokens[:, last.block_start : last.block_start + last.block_len]
-            expected = (last.masked - last.reveal) * len(tokens)
+            rows = last.of_rows(len(tokens))
+            expected = sum(rows.masked) - sum(rows.reveal)
         masked = int((tokens == self.config.mask_id).sum())
         if masked > expected:
             raise PointError(
@@ -134,8 +159,7 @@ def new_state(
     tokens = torch.full_like(stand_ins, config.mask_id)
     tokens[:, :prompt_len] = stand_ins[:, :prompt_len]
     noise_start = [each * total % LARGEST_INDEX for each in seeds]
-    columns = ("block_start", "reveal", "t")
-    table = {c: torch.tensor([getattr(p, c) for p in passes], device=device) for c in columns}
+    table = _columns(passes, shape.batch, device)
     table["noise"] = torch.tensor(_noise_numbers(passes), device=device)
     table["after_seek"] = torch.zeros(len(passes), dtype=torch.bool, device=device)
     return DecodeState(
@@ -154,6 +178,16 @@ def new_state(
         table=table,
         shapes={p.kind: (p.query_len, p.block_len) for p in passes},
     )
+
+
+def _columns(passes: list[PlannedPass], batch: int, device: torch.device) -> dict[str, Tensor]:
+    """Return the table's columns of `passes`: the block's start, the tokens to unmask, and t."""
+    names = ("block_start", "reveal", "t")
+    table = {c: torch.tensor([getattr(p, c) for p in passes], device=device) for c in names}
+    if any(p.rows for p in passes):
+        reveals = [p.of_rows(batch).reveal for p in passes]
+        table["reveal"] = torch.tensor(reveals, device=device)
+    return table
 
 
 def _noise_numbers(passes: list[PlannedPass]) -> list[int]:

@@ -9,6 +9,7 @@ from dlm_bench.errors import unknown
 from dlm_bench.results.record import Point
 from dlm_bench.results.table import MISSING, grid
 from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers.schedule import DecodeShape, run_lengths
 from dlm_bench.streams import folded, screen_width
 from dlm_bench.sweep.load import Sweep
 
@@ -61,7 +62,8 @@ def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
     sampler = build_sampler(point.sampler, **sweep.options_of(point))
     if not sampler.is_fixed:
         return [point.describe(), "by the model", MISSING, MISSING]
-    passes = sampler.schedule(point.length, point.prompt_len).forward_passes
+    shape = DecodeShape(point.length, point.prompt_len, point.batch)
+    passes = run_lengths(point.length, sampler.planned(shape)).forward_passes
     cells = [point.describe(), f"{passes:,}"]
     config = sweep.config_of(point)
     if config is None:

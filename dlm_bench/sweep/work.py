@@ -11,6 +11,7 @@ from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.load import Measuring, Sweep
 from dlm_bench.timing.units import Unit, first_nodes, prefill_unit, strata
 
@@ -39,7 +40,10 @@ def expected_load(
         config = own_config(point.backbone, point.size)
     else:  # of which no cost is known: a Transformer's grows with length and batch much alike
         config = own_config("ar-transformer" if sampler.requires == "ar" else "diffutran", "small")
-    plan, nodes = _schedule(sampler, point.length, point.prompt_len, measuring.nodes)
+    batch = point.batch if sampler.rows_differ else 1
+    plan, nodes = _schedule(
+        sampler, DecodeShape(point.length, point.prompt_len, batch), measuring.nodes
+    )
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + FLOPS_PER_BYTE * cost.bytes)  # (passes,)
     if measuring.mode == "exact":
@@ -63,11 +67,9 @@ def by_schedule(sweep: Sweep) -> list[int]:
 
 
 @lru_cache(maxsize=1)  # the passes take tens of MB; see by_schedule
-def _schedule(
-    sampler: Sampler, length: int, prompt_len: int, most: int
-) -> tuple[Passes, list[Unit]]:
+def _schedule(sampler: Sampler, shape: DecodeShape, most: int) -> tuple[Passes, list[Unit]]:
     """Return the passes of a decode, and the first nodes of a sampled point."""
-    plan = list(sampler.passes(length, prompt_len))
+    plan = list(sampler.planned(shape))
     nodes = [units[at] for units in strata(plan) for at in first_nodes(units, most)]
     prefill = prefill_unit(plan)
     return passes_in(plan), nodes if prefill is None else [*nodes, prefill]

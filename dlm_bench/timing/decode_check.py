@@ -30,28 +30,30 @@ _known: WeakKeyDictionary[Any, dict[str, dict[str, Any]]] = WeakKeyDictionary()
 def check_plan(plan: Iterable[PlannedPass], shape: DecodeShape) -> None:
     """Raise PointError unless a plan has passes, each within the sequence, whose reveals add up to
     the tokens of the decode."""
-    revealed = passes = 0
+    passes, sums = 0, [0] * shape.batch
     for step in plan:
         passes += 1
-        revealed += step.reveal
-        end = step.block_start + step.block_len
-        if not (0 <= step.reveal <= step.masked <= step.block_len and step.block_start >= 0):
-            raise PointError(
-                f"sampler: pass {passes - 1} ({step.kind}) plans to unmask {step.reveal} of "
-                f"{step.masked} masked tokens in a block of {step.block_len}"
-            )
-        if end > shape.total or step.query_len < 1:
-            raise PointError(
-                f"sampler: pass {passes - 1} ({step.kind}) of {step.query_len} query tokens has a "
-                f"block to {end}, in a sequence of {shape.total}"
-            )
+        rows = step.of_rows(shape.batch)
+        sums = [revealed + reveal for revealed, reveal in zip(sums, rows.reveal, strict=True)]
+        for start, block_len, masked, reveal in {*zip(*rows, strict=True)}:
+            if not (0 <= reveal <= masked <= block_len and start >= 0):
+                raise PointError(
+                    f"sampler: pass {passes - 1} ({step.kind}) plans to unmask {reveal} of "
+                    f"{masked} masked tokens in a block of {block_len}"
+                )
+            if start + block_len > shape.total or step.query_len < 1:
+                raise PointError(
+                    f"sampler: pass {passes - 1} ({step.kind}) of {step.query_len} query tokens "
+                    f"has a block to {start + block_len}, in a sequence of {shape.total}"
+                )
     if not passes:
         raise PointError("sampler: the plan of the decode has no pass")
-    if revealed != shape.length:
-        raise PointError(
-            f"sampler: the reveals of its plan add up to {revealed} tokens; the decode has "
-            f"{shape.length}"
-        )
+    for revealed in sums:
+        if revealed != shape.length:
+            raise PointError(
+                f"sampler: the reveals of its plan add up to {revealed} tokens; the decode has "
+                f"{shape.length}"
+            )
 
 
 class Observed:
@@ -168,15 +170,18 @@ def _check_revealed(before: Tensor, state: DecodeState, step: PlannedPass, name:
     mask = state.config.mask_id
     masked = before == mask
     changed = before != state.tokens
-    begin, end = step.block_start, step.block_start + step.block_len
-    outside = int(changed[:, :begin].sum() + changed[:, end:].sum())
-    if outside or bool((changed & ~masked).any()):
+    rows = step.of_rows(len(changed))
+    places, device = torch.arange(changed.shape[1]), changed.device
+    begin, length = (torch.tensor(each)[:, None] for each in (rows.block_start, rows.block_len))
+    inside = ((places >= begin) & (places < begin + length)).to(device)
+    if bool((changed & ~(inside & masked)).any()):
         raise PointError(f"sampler: {name} change tokens other than the masked ones of their block")
     revealed = changed.sum(dim=1)
-    if bool((revealed != step.reveal).any()):
+    if revealed.tolist() != [*rows.reveal]:
+        planned = " or ".join(map(str, sorted({*rows.reveal})))
         raise PointError(
             f"sampler: {name} unmask {int(revealed.min())} to {int(revealed.max())} tokens a "
-            f"sequence; {step.reveal} are planned; their logits are not finite (check the weights, "
+            f"sequence; {planned} are planned; their logits are not finite (check the weights, "
             "or try dtype float32), or the sampler unmasks too few or too many"
         )
 

@@ -147,7 +147,7 @@ def measure_point(
     device = model.head.weight.device
     check_graphs(settings.graphs, device.type)
     sampler.check_shape_timed(shape)
-    check_plan(sampler.passes(shape.length, shape.prompt_len), shape)
+    check_plan(sampler.planned(shape, settings.seed), shape)
     reset_peak_memory(device)
     asked, sampler = sampler, sampler.scheduled_for(model, shape, settings.seed)
     state = sampler.prepare_shape(model, shape, settings.seed)
@@ -242,7 +242,7 @@ def decode_fields(
         "nfe": len(timed),
         "decoding_passes": sum(step.masked > 0 for step in timed),
         "query_tokens": sum(step.query_len for step in timed),
-        "timed_tokens": shape.batch * sum(step.reveal for step in timed),
+        "timed_tokens": sum(sum(step.of_rows(shape.batch).reveal) for step in timed),
         "parameters": count_parameters(model),
         "model": asdict(model.config),
         "checkpoint": model.checkpoint,

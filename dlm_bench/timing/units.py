@@ -11,6 +11,7 @@ Where the model, or a trace, decides how many passes each block takes, hardly tw
 Then units are single passes, and those of one role with about as many masked tokens form a stratum.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -64,7 +65,7 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
     decode = plan[first:]
     if _irregular(decode):
         for number, step in enumerate(decode, first):
-            share = -(-SHARES * step.masked // step.block_len)
+            share = math.ceil(SHARES * step.mean_masked / step.block_len)
             yield Unit(number, (Run(step, 1),), part=share)
         return
     single = all(a.block_start != b.block_start for a, b in pairwise(decode))
@@ -117,7 +118,7 @@ def first_nodes(stratum: list[Unit], most: int) -> list[int]:
     """Indices along a stratum of the units to begin with: its ends and the middle, or the middle
     alone where all units cost the same."""
     costs = {
-        tuple((r.first.query_len, r.first.context_len, r.first.masked) for r in unit.runs)
+        tuple((r.first.query_len, r.first.context_len, r.first.mean_masked) for r in unit.runs)
         for unit in stratum
     }
     if len(costs) == 1:

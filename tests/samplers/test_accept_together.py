@@ -9,6 +9,7 @@ from support.reference import assert_same_decode, lively_model, package_steps, r
 
 from dlm_bench import build_sampler
 from dlm_bench.samplers.acceptance.adaptive import record_trace
+from dlm_bench.samplers.schedule import DecodeShape
 
 LENGTH, BLOCK, BATCH, SEED = 22, 8, 3, 5  # two blocks of 8 and a shorter one
 
@@ -42,8 +43,8 @@ def test_each_sequence_is_that_of_a_decode_of_it_alone(name, option, rule, promp
         assert found.sequences == tuple(trace.accepted for trace in traces)
         slowest = [max(counts) for counts in zip(*map(passes, traces), strict=True)]
         known = sampler.scheduled(model, LENGTH, BATCH, SEED, prompt_len)
-        planned = Counter(each.block_start for each in known.passes(LENGTH, prompt_len) if each.t)
-        assert [*planned.values()] == slowest
+        plan = known.planned(DecodeShape(LENGTH, prompt_len, BATCH), SEED)
+        assert [*Counter(each.block_start for each in plan if each.masked).values()] == slowest
 
 
 def test_the_sequences_above_take_different_numbers_of_passes():
@@ -75,6 +76,22 @@ def test_a_decode_after_a_prompt_is_that_of_a_recomputation(name, option, rule, 
     assert torch.equal(replay.decode(model, LENGTH, prompt_len=prompt_len), tokens)
 
 
+@each_rule
+@each_sampler
+def test_the_trace_of_a_batch_unmasks_the_same_tokens_by_their_number_alone(name, option, rule):
+    model = lively_model("diffumamba-h", layers=2)
+    sampler = adaptive(name, option, rule, BLOCK)
+    place = {"batch": BATCH, "seed": SEED, "prompt_len": 7}
+    trace = record_trace(model, sampler, LENGTH, **place)
+    blocks = {} if name == "full" else {"block_size": BLOCK}
+    replay = build_sampler(name, trace=trace, **option, **blocks)
+    expected = sampler.decode(model, LENGTH, **place)
+    assert torch.equal(replay.decode(model, LENGTH, **place), expected)
+    # A row follows the same sequence in every batch.
+    last = {"batch": 1, "seed": SEED + BATCH - 1, "prompt_len": 7}
+    assert torch.equal(replay.decode(model, LENGTH, **last)[0], expected[-1])
+
+
 @each_sampler
 def test_after_a_seek_every_pass_unmasks_what_was_planned_in_every_sequence(name, option):
     model = lively_model("diffumamba-h", layers=2)
@@ -88,7 +105,7 @@ def test_after_a_seek_every_pass_unmasks_what_was_planned_in_every_sequence(name
             before = (state.tokens == mask_id).sum(dim=1)
             known.step(model, state, planned.kind)
             unmasked = before - (state.tokens == mask_id).sum(dim=1)
-            assert unmasked.tolist() == [planned.reveal] * BATCH
+            assert unmasked.tolist() == [*planned.of_rows(BATCH).reveal]
 
 
 @each_sampler

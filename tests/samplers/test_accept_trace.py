@@ -10,6 +10,8 @@ from support.reference import lively_model
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
+from dlm_bench.samplers.schedule import DecodeShape
+from dlm_bench.timing.decode_check import check_plan
 
 FACTS = {
     "schema_version": 2,
@@ -72,6 +74,40 @@ def test_a_trace_without_blocks_drives_full_at_any_length():
     assert reveals(8, trace=whole, name="full") == [[4, 1, 3]]
     assert reveals(5, trace=whole, name="full") == [[4, 1]]
     assert reveals(14, trace=whole, name="full") == [[4, 1, 3, 4, 1, 1]]
+
+
+THREE = {
+    "block_size": 4,
+    "length": 8,
+    "seed": 5,
+    "sequences": [[[4], [3, 1]], [[1, 1, 2], [4]], [[2, 2], [1, 1, 1, 1]]],
+}
+
+
+def rows_of(batch, seed, length=8, **options):
+    """(start, masked, reveal) of each pass, the latter two a row each."""
+    sampler = build_sampler("block-cache", trace=trace_of(**THREE), block_size=4, **options)
+    plan = list(sampler.planned(DecodeShape(length, batch=batch), seed))
+    check_plan(plan, DecodeShape(length, batch=batch))
+    return [(p.block_start, p.of_rows(batch).masked, p.of_rows(batch).reveal) for p in plan]
+
+
+def test_rows_take_the_sequences_in_turn_and_a_block_waits_for_the_slowest():
+    assert rows_of(3, 5, commit="fused") == [
+        (0, (4, 4, 4), (4, 1, 2)),
+        (0, (0, 3, 2), (0, 1, 2)),
+        (0, (0, 2, 0), (0, 2, 0)),
+        (4, (4, 4, 4), (3, 4, 1)),
+        (4, (1, 0, 3), (1, 0, 1)),
+        (4, (0, 0, 2), (0, 0, 1)),
+        (4, (0, 0, 1), (0, 0, 1)),
+    ]
+    assert [each[2] for each in rows_of(4, 4, length=4)] == [
+        (2, 4, 1, 2),
+        (2, 0, 1, 2),
+        (0, 0, 2, 0),
+    ]
+    assert [each[2] for each in rows_of(1, 6, length=4)] == [(1,), (1,), (2,)]
 
 
 @pytest.mark.parametrize(

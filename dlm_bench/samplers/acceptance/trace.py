@@ -8,17 +8,18 @@ model can be timed with any weights, and at any length.
 import codecs
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from itertools import cycle, zip_longest
+from itertools import cycle, pairwise, zip_longest
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from pydantic import ValidationError as Invalid
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.results.files import write_file
+from dlm_bench.samplers.schedule import remaining
 
 SCHEMA_VERSION = 2
 DIGITS = 12  # hexadecimal, of the digest in a label
@@ -35,6 +36,7 @@ class Trace(BaseModel):
     block_size: tokens of a block, None where there is one block, the sequence.
     checkpoint: the digest of the weights' file, empty if they were random.
     batch: sequences that were decoded together; the first one had `seed`, the next `seed` + 1.
+    drawn: the sequence that each row of a batch follows (see `for_batch`), not in a file.
     Files of schema 1 have `accepted`, the blocks of one sequence or the mean of a batch.
     """
 
@@ -52,6 +54,7 @@ class Trace(BaseModel):
     seed: NonNegativeInt
     batch: PositiveInt = 1
     sequences: tuple[Blocks, ...]
+    drawn: tuple[int, ...] = Field(default=(), exclude=True, repr=False)
 
     @model_validator(mode="after")
     def _blocks_are_whole(self) -> Self:
@@ -106,46 +109,59 @@ class Trace(BaseModel):
         """Tokens of a sequence accepted by a pass, on average."""
         return self.length * len(self.sequences) / self.decoding_passes
 
-    def counts(self, number: int, block_len: int) -> Iterator[int]:
-        """The tokens that each pass over block `number` of a decode accepts, if that block has
-        `block_len` tokens; together all of them.
+    @property
+    def differs(self) -> bool:
+        """True if the rows of a batch may follow different sequences."""
+        return len(self.sequences) > 1
 
-        Beyond the trace's end its blocks come again. A block of another length goes on from its
+    def for_batch(self, batch: int, seed: int) -> Self:
+        """Return this trace as `batch` rows follow it: the sequences in turn, the first one where
+        `seed` is the trace's. So a row with seed s follows the same one in every batch."""
+        first, found = seed - self.seed, len(self.sequences)
+        drawn = tuple((first + row) % found for row in range(batch))
+        return self.model_copy(update={"drawn": drawn})
+
+    def counts(self, number: int, block_len: int) -> Iterator[int]:
+        """The tokens that each pass over block `number` of a decode takes from the row that has
+        most left, if that block has `block_len` tokens; together all of them."""
+        rows = [list(remaining(counts, block_len)) for counts in self.row_counts(number, block_len)]
+        steps = zip_longest(*rows, fillvalue=(0, 0))
+        left = [max(masked for masked, _ in step) for step in steps]
+        return (before - after for before, after in pairwise([*left, 0]))
+
+    def row_counts(self, number: int, block_len: int) -> list[list[int]]:
+        """The tokens that each pass over block `number` unmasks in each row, until the row's block
+        is done.
+
+        Beyond a sequence's end its blocks come again. A block of another length goes on from its
         first pass, or ends where nothing is left.
         """
-        blocks = self._together
+        found = {each: self._counts(each, number, block_len) for each in {*self.drawn} or {0}}
+        return [found[each] for each in self.drawn or (0,)]
+
+    def _counts(self, sequence: int, number: int, block_len: int) -> list[int]:
+        blocks = self.sequences[sequence]
         own = blocks[number] if number < len(blocks) else ()
         if sum(own) != block_len:
-            own = self._whole[number % len(self._whole)]
-        left = block_len
+            whole = self._whole[sequence]
+            own = whole[number % len(whole)]
+        if sum(own) == block_len:
+            return list(own)
+        counts, left = [], block_len
         for count in cycle(own):
-            yield min(count, left)
-            left -= count
-            if left <= 0:
-                return
+            counts.append(min(count, left))
+            left -= counts[-1]
+            if not left:
+                break
+        return counts
 
     @cached_property
-    def _whole(self) -> Blocks:
-        """The blocks without a shorter last one."""
-        first, *_ = self._together
-        return tuple(block for block in self._together if sum(block) == sum(first))
-
-    @cached_property
-    def _together(self) -> Blocks:
-        """The blocks of all sequences in step, as their mean (of the tokens left, rounded up)."""
-        rows = len(self.sequences)
-        return tuple(
-            tuple(_mean_counts(zip_longest(*blocks, fillvalue=0), rows))
-            for blocks in zip(*self.sequences, strict=True)
-        )
-
-
-def _mean_counts(passes: Iterable[tuple[int, ...]], rows: int) -> Iterator[int]:
-    done = before = 0
-    for counts in passes:
-        done += sum(counts)
-        yield done // rows - before
-        before = done // rows
+    def _whole(self) -> list[Blocks]:
+        """The blocks of each sequence without a shorter last one."""
+        return [
+            tuple(block for block in blocks if sum(block) == sum(blocks[0]))
+            for blocks in self.sequences
+        ]
 
 
 def save_trace(trace: Trace, path: str | Path) -> None:

@@ -1,12 +1,13 @@
 """The numbers of a trace: those of an earlier decode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from dlm_bench.samplers.acceptance.acceptance import Acceptance
 from dlm_bench.samplers.acceptance.trace import Trace
-from dlm_bench.samplers.schedule import remaining
+from dlm_bench.samplers.schedule import PlannedPass, Rows, remaining
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,3 +34,25 @@ class Traced(Acceptance):
 
     def count(self, scores: "Tensor") -> "Tensor":
         return self.rule.count(scores)
+
+
+def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
+    """Add to the passes of a plan what each row that `trace` was drawn for does in them; a row
+    whose block is done unmasks nothing until the slowest one's is."""
+    blocks = groupby(plan, key=lambda each: (each.masked > 0, each.block_start))
+    number = 0
+    for (decoding, start), passes in blocks:
+        if not decoding:  # a prefill or a commit
+            yield from passes
+            continue
+        steps = list(passes)
+        batch, block_len = len(trace.drawn), steps[0].block_len
+        rows = [
+            [*remaining(counts, block_len)] + [(0, 0)] * (len(steps) - len(counts))
+            for counts in trace.row_counts(number, block_len)
+        ]
+        number += 1
+        for step, at in zip(steps, zip(*rows, strict=True), strict=True):
+            masked, reveal = zip(*at, strict=True)
+            alike = Rows((start,) * batch, (block_len,) * batch, masked, reveal)
+            yield step._replace(rows=alike)
