@@ -18,7 +18,8 @@ SWEEP = {
     "min_time": "exact: the least time of timed decodes, a duration",
     "soak": "exact: the longest time of decodes before the timed ones, until all is flat ([timing.md](timing.md#soak)), a duration",
     "batch": "sequences decoded at once, a number or a list",
-    "prompt_len": "tokens of a random prompt before the generated tokens, a number or a list",
+    "prompt_len": "tokens of the prompt before the generated tokens, a number or a list; 0 with `prompts`: as many as the shortest prompt of the batch has",
+    "prompts": "file of prompts, or `shipped` ([samplers.md](samplers.md#prompts-of-a-file)); empty for random prompts",
     "seed": "seed of weights, tokens, prompts and noise; sequence i of a batch uses seed + i",
     "graphs": "CUDA graphs: `auto` (capture where possible), `require` (else an error), `off`",
     "kernels": 'implementation to insist on, by operation: `{ attention = "cudnn" }` ([gpu.md](gpu.md#kernels))',
@@ -36,6 +37,7 @@ GROUP = {
     "lengths": "in the place of the sweep's",
     "batch": "in the place of the sweep's",
     "prompt_len": "in the place of the sweep's",
+    "prompts": "in the place of the sweep's",
 }
 RECORD = {
     "schema_version": "version of this schema",
@@ -67,6 +69,7 @@ RECORD = {
     "telemetry": "hardware sensors during the repeats, below",
     "output": "the decoded tokens: `digest` of their ids, of `batch` sequences of `length` tokens after `prompt_len`; `masked_left`; `finite` logits ([timing.md](timing.md#does-the-decode-compute-what-it-should))",
     "soak": "`seconds`, `decodes`, `flat`, `first_tokens_per_second`, `sustained_tokens_per_second`, `sustained_ratio` of the soak; empty without one ([timing.md](timing.md#soak))",
+    "prompt_file": "`prompts`: their number in the file; `drawn`: the name, or else the number, of each sequence's. Empty for random prompts",
     "warmup_seconds": "s; the warmup decodes (sampled: the first unit of each stratum); more than `warmup` where they still got faster",
     "settings": "the settings asked for, where `mode` may be `auto`",
     "flags": "reasons to trust the numbers less, below",
@@ -82,6 +85,7 @@ POINT = {
     "length": "tokens to generate for each sequence, after the prompt",
     "batch": "sequences decoded at once",
     "prompt_len": "tokens of the prompt",
+    "prompts": "name and digest of the file of prompts; empty for random ones",
     "dtype": "dtype of weights and activations",
     "device": "`cpu` or `cuda`",
 }

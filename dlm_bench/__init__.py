@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dlm_bench.samplers import build_sampler
     from dlm_bench.samplers.acceptance.adaptive import record_trace
     from dlm_bench.samplers.acceptance.trace import load_trace, save_trace
+    from dlm_bench.samplers.prompt_file import load_prompts
     from dlm_bench.samplers.schedule import Pass, Schedule
     from dlm_bench.timing.measure import measure
     from dlm_bench.training.checkpoint import load_checkpoint, save_checkpoint
@@ -35,6 +36,7 @@ _HOMES = {
     "build_sampler": "dlm_bench.samplers",
     "fit_latency": "dlm_bench.analysis.latency_fit",
     "load_checkpoint": "dlm_bench.training.checkpoint",
+    "load_prompts": "dlm_bench.samplers.prompt_file",
     "load_results": "dlm_bench.results.store",
     "load_trace": "dlm_bench.samplers.acceptance.trace",
     "measure": "dlm_bench.timing.measure",
@@ -58,6 +60,7 @@ __all__ = [
     "build_sampler",
     "fit_latency",
     "load_checkpoint",
+    "load_prompts",
     "load_results",
     "load_trace",
     "measure",

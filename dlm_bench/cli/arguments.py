@@ -46,8 +46,9 @@ def _value_of(text: str) -> Option:
 def warn_of_random_acceptance(rule: str) -> None:
     """Warn of a rule of acceptance by confidence with random weights."""
     warnings.warn(
-        f"accept={rule} on random weights: they are sure of nothing, so a pass unmasks about one "
-        "token; give trained weights, or a trace of theirs (dlm-bench trace)",
+        f"accept={rule} on random weights: the number of passes means nothing, whatever the "
+        "prompts; such weights are sure of nothing, so a pass unmasks about one token; give "
+        "trained weights, or a trace of theirs (dlm-bench trace)",
         stacklevel=2,
     )
 

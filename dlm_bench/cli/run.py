@@ -19,6 +19,7 @@ from dlm_bench.results.record import Record, mean_of
 from dlm_bench.results.series import short_number
 from dlm_bench.results.store import append_record, check_writable
 from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.streams import folded
 from dlm_bench.sweep.expand import provenance
@@ -45,8 +46,11 @@ def _measure(args: argparse.Namespace) -> int:
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.
     shape = DecodeShape(args.length, args.prompt_len, args.batch)
+    if args.prompts is not None:
+        prompts = load_prompts(args.prompts, backbone_info(args.backbone).folder)
+        shape = shape.after(prompts, args.seed)
     sampler.check_shape_timed(shape)
-    sampler.check_backbone(args.backbone, args.length, args.prompt_len)
+    sampler.check_backbone(args.backbone, shape.length, shape.prompt_len)
     if args.output:
         check_writable(args.output)
     names = asdict(DEFAULTS).keys()

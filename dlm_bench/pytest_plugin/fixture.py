@@ -1,6 +1,7 @@
 """The `throughput` fixture."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from dlm_bench.pytest_plugin.session import Session
 from dlm_bench.results.record import Graphs, Mode, Record
 from dlm_bench.results.store import append_record
 from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.worker.jobs import release
 from dlm_bench.timing.measure import measure_point
-from dlm_bench.timing.settings import MeasureSettings
+from dlm_bench.timing.settings import DEFAULTS, MeasureSettings
 
 
 class Throughput:
@@ -41,6 +43,7 @@ class Throughput:
         size: str | None = None,
         batch: int = 1,
         prompt_len: int = 0,
+        prompts: str | Path | None = None,
         device: str | None = None,
         dtype: str | None = None,
         mode: Mode | None = None,
@@ -58,7 +61,8 @@ class Throughput:
         """Time a point and return its record; `options` are the sampler's.
 
         `backbone` and `size` are those of `dlm_bench.build_model`. `device` defaults to
-        --dlm-device, `dtype` to float32 on a CPU and bfloat16 elsewhere. The other parameters are
+        --dlm-device, `dtype` to float32 on a CPU and bfloat16 elsewhere. `prompts` is the path of a
+        file, or "shipped". The other parameters are
         those of `dlm_bench.measure`, with the same defaults. Skips the test in a worker of
         pytest-xdist, beside other work. Fails the test in a line for a wrong value.
         """
@@ -69,8 +73,11 @@ class Throughput:
         given |= {"graphs": graphs, "tolerance": tolerance, "max_seconds": max_seconds}
         given |= {"min_warmup": min_warmup, "min_time": min_time, "soak": soak}
         settings = {name: value for name, value in given.items() if value is not None}
-        shape = {"length": length, "prompt_len": prompt_len, "batch": batch}
         try:
+            shape = DecodeShape(length, prompt_len, batch)
+            if prompts is not None:
+                found = load_prompts(prompts, backbone_info(backbone).folder)
+                shape = shape.after(found, settings.get("seed", DEFAULTS.seed))
             return self._measure((backbone, size, device, dtype), sampler, options, shape, settings)
         except DlmBenchError as error:
             failure = f"dlm-bench: {error}"
@@ -81,7 +88,7 @@ class Throughput:
         asked: tuple[str, str | None, str | None, str | None],
         sampler: str,
         options: dict[str, Any],
-        shape: dict[str, int],
+        shape: DecodeShape,
         given: dict[str, Any],
     ) -> Record:
         backbone, size, device, dtype = asked
@@ -92,7 +99,7 @@ class Throughput:
         built = build_sampler(sampler, **with_trained_block(sampler, options, block_size))
         try:
             model = self._load_model(backbone, size, str(place), dtype, settings.seed)
-            record = measure_point(model, built, DecodeShape(**shape), settings)
+            record = measure_point(model, built, shape, settings)
         finally:
             release(place.type)
         if self._session.save is not None:

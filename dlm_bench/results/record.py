@@ -41,7 +41,8 @@ class Point(BaseModel):
     """A thing to measure.
 
     options: those of the sampler, defaults included. length: tokens to generate of each sequence,
-    after a prompt of `prompt_len`. Fields of a newer version are kept, and separate points as
+    after a prompt of `prompt_len`. prompts: name and digest of the file of prompts, empty for
+    random ones. Fields of a newer version are kept, and separate points as
     options do.
     """
 
@@ -54,13 +55,15 @@ class Point(BaseModel):
     length: PositiveInt
     batch: PositiveInt = 1
     prompt_len: NonNegativeInt = 0
+    prompts: str = ""
     dtype: str = "bfloat16"
     device: str = "cpu"
 
     def asked(self) -> dict[str, Any]:
-        """Return the fields by name, as sent to a worker; `prompt_len` only with a prompt, so all
-        other points are the same to versions without prompts."""
-        return self.model_dump(exclude=None if self.prompt_len else {"prompt_len"})
+        """Return the fields by name, as sent to a worker; `prompt_len` and `prompts` only with a
+        prompt, so all other points are the same to versions without prompts."""
+        absent = {name for name in ("prompt_len", "prompts") if not getattr(self, name)}
+        return self.model_dump(exclude=absent)
 
     def facts(self) -> dict[str, Any]:
         """Return the fields and options by name, for conditions on points."""
@@ -78,6 +81,8 @@ class Point(BaseModel):
         parts.append(f"L={self.length}")
         if self.prompt_len:
             parts.append(f"prompt={self.prompt_len}")
+        if self.prompts:
+            parts.append(f"prompts={self.prompts}")
         if self.batch > 1:
             parts.append(f"batch={self.batch}")
         return " ".join(parts)
@@ -112,6 +117,8 @@ class Record(BaseModel):
     output: the decoded tokens: `digest` of their ids, of `batch` sequences of `length` tokens after
         `prompt_len`; `masked_left`; `finite` logits. Of the last timed decode, or in sampled mode
         of a short decode beside. Empty in older records.
+    prompt_file: `prompts`, their number in the file, and `drawn`, the name of each sequence's;
+        empty for random prompts.
     warmup_seconds: the warmup runs, more than `warmup` where they still got faster.
     soak: decodes before the timed ones until all was flat, with the sustained speed over the first.
     settings: those asked for, where "auto" may be a mode; empty in older records.
@@ -153,6 +160,7 @@ class Record(BaseModel):
     graphs: dict[str, str] = {}
     telemetry: dict[str, Any] = {}
     output: dict[str, Any] = {}
+    prompt_file: dict[str, Any] = {}
     warmup_seconds: list[Seconds] = []
     soak: dict[str, Any] = {}
     settings: dict[str, Any] = {}

@@ -11,7 +11,9 @@ from dlm_bench.results.record import Point, Record
 if TYPE_CHECKING:
     import pandas
 
-SETTINGS = ("size", "batch", "prompt_len", "dtype", "device", "hardware", "torch", "driver")
+SETTINGS = (
+    *("size", "batch", "prompt_len", "prompts", "dtype", "device", "hardware", "torch", "driver"),
+)
 # Of the environment: named where the points of a series differ in it, as they may in a commit.
 NOTED = ("commit", "dlm-bench", "cuda", "cudnn", "triton", "flash-attn", "flash-attn-4")
 BACKBONE_NAMES = {
@@ -186,6 +188,8 @@ def setting_text(name: str, value: Any) -> str:
         return str(value)
     if name in ("torch", "driver"):
         return f"{name} {value}"
+    if name == "prompts" and not value:
+        return "random prompts"
     names = {"tokens_per_step": "p", "block_size": "B", "prompt_len": "prompt", "length": "L"}
     short = names.get(name, name)
     return f"{short}={value}" if isinstance(value, str) else f"{short}={value:g}"
@@ -196,9 +200,9 @@ def shared_settings(drawn: list[Series]) -> str:
     and the prompt if there is one."""
     texts = []
     names = ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size")
-    for name in (*names, "length", "batch", "prompt_len"):
+    for name in (*names, "length", "batch", "prompt_len", "prompts"):
         values = {series.settings[name] for series in drawn if name in series.settings}
-        if len(values) == 1 and values != {0}:
+        if len(values) == 1 and all(values):
             texts.append(setting_text(name, values.pop()))
     return ", ".join(texts)
 

@@ -235,7 +235,8 @@ def _parse(line: bytes) -> tuple[Record | None, str]:
     # A writer leaves out nothing: a default in the place of what it wrote would be made up. Only
     # one of before there were prompts, and of their tokens, knows of none.
     before_prompts = "timed_tokens" not in record.model_fields_set
-    spelled_out = record.point.model_fields_set | ({"prompt_len"} if before_prompts else set())
+    later = {"prompts", *(["prompt_len"] if before_prompts else [])}
+    spelled_out = record.point.model_fields_set | later
     absent = [f"point.{name}" for name in Point.model_fields.keys() - spelled_out]
     absent += {"schema_version", "seed", "seconds", "measured_at"} - record.model_fields_set
     if absent:

@@ -95,7 +95,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
             advance = first or kind in ("commit", "keep")
             window = Window(start, (query_len,), advance=advance, first=first)
         query = state.tokens.index_select(1, window.positions())
-        t = self.timestep(state, query[:, clean:])
+        t = self.timestep(state, query[:, clean:], query_len if kind == PREFILL else 0)
         if clean:
             t = torch.cat((torch.zeros_like(t), t), dim=1)
         hidden = model(query, t, window, state.caches)

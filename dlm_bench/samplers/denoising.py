@@ -101,12 +101,14 @@ class DenoisingSampler(Sampler):
         """List (tokens masked before, tokens to unmask) of each pass over block `number`."""
         return self.acceptance.block_passes(number, block_len)
 
-    def timestep(self, state: "DecodeState", tokens: "Tensor") -> "Tensor":
+    def timestep(self, state: "DecodeState", tokens: "Tensor", prompt_len: int = 0) -> "Tensor":
         """Return the network's t: as planned, (1, 1), or where rows differ or the model decides the
-        masked tokens, the masked fraction of `tokens` in each row, (batch, 1)."""
+        masked tokens, the masked fraction of `tokens` in each row, (batch, 1). The first
+        `prompt_len` count as decoded, MASK among them too."""
         if not (self.acceptance.decides or state.rows_differ):
             return state.now("t")[:, None]
-        return (tokens == state.config.mask_id).sum(dim=1, keepdim=True) / tokens.shape[1]
+        masked = tokens[:, prompt_len:] == state.config.mask_id
+        return masked.sum(dim=1, keepdim=True) / tokens.shape[1]
 
     def reveal(self, model: Model, state: "DecodeState", hidden: "Tensor") -> None:
         """Unmask the tokens of this pass, given the block's hidden states (batch, block_len, d)."""

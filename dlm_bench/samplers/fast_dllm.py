@@ -75,7 +75,7 @@ class FastDLLM(AcceptanceOptions, DenoisingSampler):
 
         query_len, block_len = state.shapes[kind]
         start = state.now("block_start")
-        t = self.timestep(state, state.tokens)
+        t = self.timestep(state, state.tokens, state.prompt_len)
         if kind.startswith("refresh"):
             edges = (start, start + block_len)
             window = Window(torch.zeros_like(start), (query_len,), whole_context=True, edges=edges)

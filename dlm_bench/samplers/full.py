@@ -37,6 +37,6 @@ class Full(AcceptanceOptions, DenoisingSampler):
             )
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
-        hidden = model(state.tokens, self.timestep(state, state.tokens))
+        hidden = model(state.tokens, self.timestep(state, state.tokens, state.prompt_len))
         self.reveal(model, state, hidden[:, state.prompt_len :])
         state.next_pass()

@@ -20,7 +20,7 @@ from dlm_bench.models.backbones import backbone_info, check_length
 from dlm_bench.models.own import OWN, is_denoiser, own_passes
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.former import Former, adopt
-from dlm_bench.samplers.prompt import check_prompt
+from dlm_bench.samplers.prompt import check_prompt, drawn_prompt
 from dlm_bench.samplers.schedule import (
     PREFILL,
     DecodeShape,
@@ -188,8 +188,9 @@ class Sampler(ABC):
         """Allocate all buffers of a decode: tokens (all MASK but the prompt), caches, device-side
         counter. The prompt is `prompt` (batch, prompt_len) int64, or `prompt_len` random tokens.
 
-        Raises ConfigError for a backbone this sampler cannot use, a length or batch below 1, or a
-        prompt of another shape or of tokens that are not the model's.
+        MASK in a prompt stays, and is a token like the others. Raises ConfigError for a backbone
+        this sampler cannot use, a length or batch below 1, or a prompt of another shape or of
+        tokens that are not the model's.
         """
         self.check_supports(model.config.backbone, model.supports)
         shape = DecodeShape(length, prompt_len, batch)
@@ -201,7 +202,7 @@ class Sampler(ABC):
     def prepare_shape(
         self, model: Model, shape: DecodeShape, seed: int = 0, prompt: "Tensor | None" = None
     ) -> "DecodeState":
-        """As `prepare`, of a shape whose prompt, if there is one, was checked."""
+        """As `prepare`, of a shape; `prompt`, if there is one, was checked."""
         length, prompt_len, batch = shape.length, shape.prompt_len, shape.batch
         backbone = model.config.backbone
         # Sequence i has seed + i.
@@ -219,6 +220,10 @@ class Sampler(ABC):
             torch.cuda.set_device(device)  # Triton launches on the current one
         from dlm_bench.samplers.state import new_state  # with torch
 
+        if prompt is None and shape.prompts is not None:
+            prompt = drawn_prompt(
+                shape.prompts, range(seed, seed + batch), prompt_len, model.config
+            )
         caches = self.caches(model, shape.total, batch)
         passes = list(self.planned(shape, seed))
         return new_state(model, passes, shape, seed, device, caches, prompt)

@@ -5,11 +5,12 @@ in N = L/B blocks of B tokens they take t = B/p passes a block. Each quotient is
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from dlm_bench.errors import MAX_BATCH, check_int, check_lengths
+from dlm_bench.samplers.prompt import Prompts
 
 PREFILL = "prefill"  # the kind of the pass that puts a prompt into the caches
 
@@ -26,12 +27,14 @@ class DecodeShape:
     length: L, tokens that each sequence decodes.
     prompt_len: tokens of the prompt before them.
     batch: sequences.
+    prompts: of which the prompt of each sequence is one; None for random prompts.
     Raises ConfigError for a length or batch below 1, a prompt's below 0, or too much of any.
     """
 
     length: int
     prompt_len: int = 0
     batch: int = 1
+    prompts: Prompts | None = None
 
     def __post_init__(self) -> None:
         check_lengths(self.length, self.prompt_len)
@@ -41,6 +44,12 @@ class DecodeShape:
     def total(self) -> int:
         """Tokens of a whole sequence, its prompt among them."""
         return self.prompt_len + self.length
+
+    def after(self, prompts: Prompts, seed: int) -> Self:
+        """Return the decode after prompts of a file: of prompt_len tokens, or if that is 0 of as
+        many as the shortest prompt of its sequences has."""
+        seeds = range(seed, seed + self.batch)
+        return replace(self, prompts=prompts, prompt_len=self.prompt_len or prompts.shortest(seeds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,10 +113,11 @@ class DecodeState:
 
     def check_unmasked(self, last: PlannedPass | None = None) -> None:
         """Raise PointError if the block of pass `last` has more MASKs than that pass was to leave
-        in it, or the whole decode any. Waits for the device: not for the timed region."""
-        tokens, expected = self.tokens, 0
+        in it, or the whole decode any, its prompt aside. Waits for the device: not for the timed
+        region."""
+        tokens, expected = self.tokens[:, self.prompt_len :], 0
         if last is not None:
-            tokens = tokens[:, last.block_start : last.block_start + last.block_len]
+            tokens = self.tokens[:, last.block_start : last.block_start + last.block_len]
             rows = last.of_rows(len(tokens))
             expected = sum(rows.masked) - sum(rows.reveal)
         masked = int((tokens == self.config.mask_id).sum())

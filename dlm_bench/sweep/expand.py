@@ -14,6 +14,8 @@ from dlm_bench.results.record import Point
 from dlm_bench.results.where import ALIASES, is_like
 from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_trained_block
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
+from dlm_bench.samplers.prompt import Prompts
+from dlm_bench.samplers.prompt_file import find_prompts, load_prompts
 from dlm_bench.sweep.file import File, Group, as_list
 from dlm_bench.sweep.mistakes import Mistakes
 
@@ -39,7 +41,7 @@ def provenance(backbone: str, sampler: str, random_weights: bool) -> dict[str, s
 class Expansion:
     """The points of the groups added so far: lengths run fastest, then prompts and batches.
 
-    traces, folders, provenance: as in Sweep and Measuring.
+    traces, prompts, folders, provenance: as in Sweep and Measuring.
     Paths in a group are relative to `base_folder`.
     """
 
@@ -48,6 +50,7 @@ class Expansion:
         self.points: list[Point] = []
         self.impossible: list[str] = []  # the reason against each point that cannot be
         self.traces: dict[str, str] = {}
+        self.prompts: dict[str, str] = {}
         self.folders: dict[str, str] = {}
         self.provenance: dict[str, dict[str, str]] = {}
 
@@ -103,8 +106,11 @@ class Expansion:
                 return
             checks.append(lambda: sampler.check_backbone(backbone))
             checks.append(lambda: self._origin(backbone, info.name, name))
+        prompts: list[Prompts | None] = []
+        checks.append(lambda: prompts.append(self._prompts(group, info)))
         if self._mistakes.any(checks, *where) or sampler is None:
             return
+        (drawn,) = prompts
 
         def check(length: int, prompt_len: int) -> None:
             sampler.check_timed(length, prompt_len)
@@ -113,6 +119,8 @@ class Expansion:
 
         def points() -> None:
             for batch, prompt_len, length in shapes:
+                if drawn is not None and not prompt_len:
+                    prompt_len = drawn.shortest(range(file.seed, file.seed + batch))
                 if file.skip_impossible and (why := _why_not(partial(check, length, prompt_len))):
                     self.impossible.append(why)
                     continue
@@ -125,6 +133,7 @@ class Expansion:
                     length=length,
                     batch=batch,
                     prompt_len=prompt_len,
+                    prompts=drawn.label if drawn else "",
                     dtype=file.dtype or "",
                     device=file.device,
                 )
@@ -164,6 +173,16 @@ class Expansion:
             if isinstance(sampler, AcceptanceOptions) and sampler.trace:
                 self.traces[str(sampler.options()["trace"])] = str(trace)
             return sampler
+
+    def _prompts(self, group: Group, info: BackboneInfo) -> Prompts | None:
+        """Read the file of a group's prompts; None without one. Raises ConfigError."""
+        asked = self._file.prompts if group.prompts is None else group.prompts
+        if not asked:
+            return None
+        path = find_prompts(asked, self._base_folder)
+        found = load_prompts(path, info.folder)
+        self.prompts[found.label] = str(path)
+        return found
 
     def _one_folder(self, found: BackboneInfo) -> None:
         """Take note of a folder. Raises ConfigError for a second folder of the same name."""

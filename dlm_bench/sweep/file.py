@@ -84,6 +84,7 @@ class Group(BaseModel):
     lengths: Lengths | None = None
     batch: Batches | None = None
     prompt_len: Prompts | None = None
+    prompts: str | None = None
 
 
 class File(BaseModel):
@@ -113,6 +114,7 @@ class File(BaseModel):
     soak: Annotated[float, _read(seconds_of), Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULTS.soak
     batch: Batches = [1]
     prompt_len: Prompts = [0]
+    prompts: str = ""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = DEFAULTS.seed
     graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}

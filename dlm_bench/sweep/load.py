@@ -67,7 +67,7 @@ class Sweep(BaseModel):
 
     provenance: of each backbone and sampler together (see `expand.provenance`).
     timeout: seconds for a point. memory_limit: bytes for a process. None for no limit.
-    traces: the file of each trace, by the label in the points.
+    traces, prompts: the file of each trace, and of prompts, by the label in the points.
     stand_ins, left_out: by operation with a kernel that failed the check, the reason for another
         kernel, or for points without a record (see `kernel_check`).
     """
@@ -81,6 +81,7 @@ class Sweep(BaseModel):
     timeout: float | None = None
     memory_limit: int | None = None
     traces: dict[str, str] = {}
+    prompts: dict[str, str] = {}
     stand_ins: dict[str, str] = {}
     left_out: dict[str, str] = {}
 
@@ -127,9 +128,9 @@ def load_sweep(
     Arguments override the keys of the file; an item of `kernels` overrides the file's for the same
     operation. `settings` are values for keys of the file by name, for all groups; `only` has
     conditions on the points to keep (see `results.where`). Kernels that failed in the file
-    `kernel_check` are not used (see `kernels.without`). Paths of traces and models are relative to
-    `base_folder`, by default the file's folder. With on_this_machine=False the sweep is only
-    predicted: device, kernels and limits are not checked against this machine.
+    `kernel_check` are not used (see `kernels.without`). Paths of traces, prompts and models are
+    relative to `base_folder`, by default the file's folder. With on_this_machine=False the sweep is
+    only predicted: device, kernels and limits are not checked against this machine.
 
     Raises ConfigError with a line for each mistake: place, field, value and allowed values.
     """
@@ -175,6 +176,7 @@ def load_sweep(
         timeout=file.timeout,
         memory_limit=file.memory_limit,
         traces=expansion.traces,
+        prompts=expansion.prompts,
         stand_ins=choice.stand_ins,
         left_out=choice.left_out,
     )

@@ -228,7 +228,7 @@ def short_shape(sampler: Sampler, shape: DecodeShape) -> DecodeShape | None:
             except ConfigError:
                 continue
             if len(plan) <= MOST_PASSES:
-                return DecodeShape(length, prompt, shape.batch)
+                return replace(shape, length=length, prompt_len=prompt)
     return None
 
 

@@ -20,6 +20,7 @@ from dlm_bench.models.factory import count_parameters
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.identity import SAMPLED_TOLERANCE
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
+from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
 from dlm_bench.samplers.state import DecodeState
@@ -60,6 +61,7 @@ def point_of(model: Model, sampler: Sampler, shape: DecodeShape) -> Point:
         length=shape.length,
         batch=shape.batch,
         prompt_len=shape.prompt_len,
+        prompts=shape.prompts.label if shape.prompts else "",
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),
     )
@@ -82,8 +84,9 @@ def measure(
     min_warmup: float = DEFAULTS.min_warmup,
     min_time: float = DEFAULTS.min_time,
     soak: float = DEFAULTS.soak,
+    prompts: Prompts | None = None,
 ) -> Record:
-    """Time the decoding of `length` tokens of each of `batch` sequences after a random prompt.
+    """Time the decoding of `length` tokens of each of `batch` sequences after a prompt.
 
     mode: "exact" runs whole decodes, `warmup` untimed and `repeats` timed (the paper's protocol: 3
         and 5). "sampled" times units of passes at up to `nodes` places of the schedule and
@@ -97,6 +100,8 @@ def measure(
     soak: decodes run for at most so many seconds before the timed ones, until speed, clocks and
         temperature are flat; the record tells the sustained speed over the first.
     batch, prompt_len: sequences at once; tokens of the prompt of each.
+    prompts: those of a file by `load_prompts`, of which sequence i takes prompt number seed + i,
+        counted round; None for random prompts.
     seed: of prompts, orders and noise; sequence i uses seed + i.
     graphs: on a GPU "auto" replays a CUDA graph for each kind of pass, where a capture works;
         "require" raises where not; "off" launches every kernel from Python.
@@ -119,7 +124,10 @@ def measure(
         seed=seed,
         graphs=graphs,
     )
-    return measure_point(model, sampler, DecodeShape(length, prompt_len, batch), settings)
+    shape = DecodeShape(length, prompt_len, batch)
+    if prompts is not None:
+        shape = shape.after(prompts, seed)
+    return measure_point(model, sampler, shape, settings)
 
 
 def check_settings(settings: MeasureSettings) -> None:
@@ -159,6 +167,7 @@ def measure_point(
         warmup=settings.warmup,
         repeats=settings.repeats,
         seed=settings.seed,
+        prompt_file=prompt_fields(shape, settings.seed),
         environment=environment(device.type, device.index or 0)
         | origins(model.config.backbone, sampler.name),
     )
@@ -248,6 +257,14 @@ def decode_fields(
         "checkpoint": model.checkpoint,
         "kernels": model.kernels.named(),
     }
+
+
+def prompt_fields(shape: DecodeShape, seed: int) -> dict[str, Any]:
+    """Return the record's `prompt_file`."""
+    if shape.prompts is None:
+        return {}
+    drawn = shape.prompts.drawn(range(seed, seed + shape.batch))
+    return {"prompts": len(shape.prompts.ids), "drawn": drawn}
 
 
 def telemetry_of(watch: Watch, record: Record, busy: float | None = None) -> Telemetry:

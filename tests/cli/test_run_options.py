@@ -144,3 +144,26 @@ def test_quiet_leaves_results_and_errors(before, capsys):
     assert not err
     assert main([*AUTO, "--device", "cpu", "--quiet", "--unmask", "coin"]) == 2
     assert "unmask: 'coin' is not known" in capsys.readouterr().err
+
+
+def test_prompts_of_a_file_are_in_the_record(run, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"name": "x", "text": "one"}\n{"tokens": [5, 257, 7, 8, 9]}\n')
+    code, record, _ = run("block-cache", "--prompts", str(path))
+    assert code == 0
+    assert record.point.prompts.startswith("mine@")
+    assert record.point.prompt_len == 3
+    assert record.prompt_file == {"prompts": 2, "drawn": ["x"]}
+    longer = ["--prompts", str(path), "--seed", "1", "--prompt-len", "9", "--batch", "2"]
+    code, record, _ = run("full", *longer)
+    assert code == 0
+    assert (record.point.prompt_len, record.prompt_file["drawn"]) == (9, ["2", "x"])
+    assert record.output["masked_left"] == 0
+
+
+def test_a_wrong_file_of_prompts_is_one_line_before_the_weights(run, tmp_path):
+    code, _, err = run("full", "--prompts", str(tmp_path))
+    assert code == 2
+    assert err.splitlines() == [
+        f"dlm-bench: prompts: {str(tmp_path)!r}: Is a directory; the file of this package: shipped"
+    ]

@@ -39,6 +39,7 @@ def test_the_same_question_has_the_same_identity():
         {"length": 128},
         {"batch": 2},
         {"prompt_len": 1},
+        {"prompts": "mine@0"},
         {"dtype": "float32"},
         {"device": "cuda:0"},
     ],
@@ -48,7 +49,7 @@ def test_every_part_of_the_point_matters(change):
 
 
 def test_without_a_prompt_it_is_that_of_before_there_were_prompts():
-    assert "prompt_len" not in POINT.asked()
+    assert not {"prompt_len", "prompts"} & POINT.asked().keys()
     prompted = POINT.model_copy(update={"prompt_len": 9})
     assert prompted.asked() == POINT.asked() | {"prompt_len": 9}
 

@@ -219,7 +219,7 @@ def test_the_first_block_takes_these_passes(name, without, after_a_prompt):
         ({"prompt": torch.ones(2, 3).long()}, r"prompt: shape \(2, 3\) .* must be \(1, tokens\)"),
         ({"prompt": torch.ones(1, 0).long()}, r"prompt: shape \(1, 0\) is not allowed"),
         ({"prompt": torch.ones(1, 3).long(), "prompt_len": 4}, r"must be \(1, 4\)"),
-        ({"prompt": torch.tensor([[3, 257]])}, "prompt: token 257 is not allowed; .* 0 to 256"),
+        ({"prompt": torch.tensor([[3, 258]])}, "prompt: token 258 is not allowed; .* 0 to 257"),
         ({"prompt": torch.tensor([[-1, 257]])}, "prompt: token -1 is not allowed"),
     ],
 )

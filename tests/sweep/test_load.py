@@ -112,6 +112,28 @@ def test_a_folder_of_a_model_is_relative_to_the_file_as_a_trace_is(tmp_path):
         load_sweep(copy)
 
 
+def test_prompts_are_relative_to_the_file_and_a_group_may_have_others(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"text": "abc"}\n{"text": "abcde"}\n')
+    other = VALID.partition("[[lines]]")[2].replace("fused", "none") + 'prompts = ""\n'
+    sweep = load(
+        tmp_path, f'prompts = "mine.jsonl"\nbatch = [1, 2]\nseed = 1\n{VALID}[[lines]]{other}'
+    )
+    (label,) = sweep.prompts
+    assert label.startswith("mine@")
+    assert sweep.prompts[label] == str(tmp_path / "mine.jsonl")
+    found = {(p.options["commit"], p.batch, p.prompts, p.prompt_len) for p in sweep.points}
+    # Sequence 0 of seed 1 takes the second prompt, sequence 1 the first.
+    assert found == {
+        *(("fused", 1, label, 5), ("fused", 2, label, 3)),
+        *(("none", 1, "", 0), ("none", 2, "", 0)),
+    }
+
+
+def test_a_missing_file_of_prompts_is_a_mistake_of_its_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"s.toml:1: prompts: .*none.jsonl': No such file"):
+        load(tmp_path, f'prompts = "none.jsonl"\n{VALID}')
+
+
 @pytest.mark.parametrize("path", sorted(Path("bench/sweeps").glob("*.toml")), ids=lambda p: p.name)
 def test_the_sweeps_that_ship_are_valid(path):
     try:

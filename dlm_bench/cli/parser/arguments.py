@@ -112,6 +112,16 @@ def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:
     )
 
 
+def add_prompts(parser: argparse.ArgumentParser, how: str) -> None:
+    """Add the file of prompts."""
+    parser.add_argument(
+        "--prompts",
+        metavar="FILE.jsonl",
+        help='decode after prompts of this file, lines as {"text": "..."} or {"tokens": [1, 2]}, '
+        f"or of this package's (shipped){how} (default: random prompts)",
+    )
+
+
 def add_conditions(parser: argparse.ArgumentParser) -> None:
     """Add the conditions of each point."""
     group = parser.add_argument_group("conditions of each point")

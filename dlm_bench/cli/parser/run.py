@@ -9,6 +9,7 @@ from dlm_bench.cli.parser.arguments import (
     add_device,
     add_length,
     add_prompt_len,
+    add_prompts,
     add_random_weights,
     add_sampler_options,
 )
@@ -56,6 +57,11 @@ def add(subparsers: Commands) -> None:
         help="decode this many sequences at once (default: 1)",
     )
     add_prompt_len(parser, "; prefill is timed separately")
+    add_prompts(
+        parser,
+        ": sequence i after prompt --seed + i, its last --prompt-len tokens, or by "
+        "default as many as the shortest of the batch has",
+    )
     add_device(parser)
     parser.add_argument(
         "--mode",

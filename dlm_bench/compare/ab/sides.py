@@ -117,6 +117,7 @@ class Side:
             measuring=visit_settings(self._sweep["measuring"], repeats),
             memory_limit=self._sweep["memory_limit"],
             traces=self._sweep.get("traces", {}),
+            prompts=self._sweep.get("prompts", {}),
         )
         limit = min(timeout, self._sweep["timeout"] or timeout)
         try:

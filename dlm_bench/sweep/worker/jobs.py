@@ -20,6 +20,7 @@ from dlm_bench.models.factory import build_model
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Point, Status
 from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.load import Measuring, with_trace_file
@@ -75,7 +76,7 @@ class JobServer:
             options = with_trace_file(point.options, job.traces)
             sampler = build_sampler(point.sampler, **options)
             check_trace(sampler, point)
-            shape = DecodeShape(point.length, point.prompt_len, point.batch)
+            shape = shape_of(point, job)
             record = conditions_here().measured(
                 lambda: measure_point(model, sampler, shape, measuring.of_a_point()),
                 model.head.weight.device,
@@ -134,6 +135,22 @@ def check_trace(sampler: Sampler, point: Point) -> None:
     asked, found = (options.get("trace") for options in (point.options, sampler.options()))
     if asked != found:
         raise ConfigError(f"trace: {asked!r} was asked for, and its file is {found!r} by now")
+
+
+def shape_of(point: Point, job: MeasureJob) -> DecodeShape:
+    """Return the shape of a point's decode, with its prompts. Raises ConfigError if their file has
+    changed since the sweep was read."""
+    shape = DecodeShape(point.length, point.prompt_len, point.batch)
+    if not point.prompts:
+        return shape
+    measuring = Measuring(**job.measuring)
+    folder = measuring.folders.get(point.backbone, "")
+    found = load_prompts(job.prompts[point.prompts], folder)
+    if found.label != point.prompts:
+        raise ConfigError(
+            f"prompts: {point.prompts!r} was asked for, and its file is {found.label!r} by now"
+        )
+    return shape.after(found, measuring.seed)
 
 
 def release(device: str) -> None:

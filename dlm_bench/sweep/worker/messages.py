@@ -45,13 +45,15 @@ class MeasureJob(Message):
 
     measure: fields of Point; measuring: fields of Measuring; both named as in the worker's
         revision.
-    memory_limit: bytes for the process. traces: the file of each trace, by the label in the points.
+    memory_limit: bytes for the process. traces, prompts: the file of each trace, and of prompts, by
+        the label in the points.
     """
 
     measure: dict[str, Any]
     measuring: dict[str, Any]
     memory_limit: int | None
     traces: dict[str, str] = {}
+    prompts: dict[str, str] = {}
 
     @classmethod
     def of(cls, sweep: Sweep, point: Point, measuring: Measuring) -> "MeasureJob":
@@ -61,6 +63,7 @@ class MeasureJob(Message):
             measuring=measuring.model_dump(),
             memory_limit=sweep.memory_limit,
             traces=sweep.traces,
+            prompts=sweep.prompts,
         )
 
 

@@ -26,7 +26,7 @@ FAILURE = Failure(status="oom", message="no room")
 def test_a_job_has_the_keys_of_all_revisions():
     assert PlanJob(plan={"path": "s.toml"}).json_object() == {"plan": {"path": "s.toml"}}
     line = JOB.json_object()
-    assert line.keys() == {"measure", "measuring", "memory_limit", "traces"}
+    assert line.keys() == {"measure", "measuring", "memory_limit", "traces", "prompts"}
     assert line["measure"] == PLAN.sweep.points[0].asked()
     assert line["measuring"] == PLAN.sweep.measuring.model_dump()
 

@@ -9,6 +9,7 @@ import pytest
 from support.processes import QUICK, gone
 
 from dlm_bench.results.record import Point, Record
+from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.sweep.load import Measuring
 from dlm_bench.sweep.worker import jobs
 from dlm_bench.timing.conditions import Conditions
@@ -36,6 +37,19 @@ def test_a_point_is_answered_by_its_record():
     record = Record.model_validate(answer["record"])
     assert (record.status, record.nfe, len(record.seconds)) == ("ok", 4, 1)
     assert answer["seconds"] >= record.seconds[0]
+
+
+def test_a_point_is_decoded_after_its_prompts_unless_their_file_has_changed(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"text": "abc"}')
+    label = load_prompts(path).label
+    asked = job() | {"prompts": {label: str(path)}}
+    asked["measure"] |= {"prompts": label, "prompt_len": 3}
+    record = Record.model_validate(jobs.JobServer().answer(asked)["record"])
+    assert (record.point.prompts, record.prompt_file["drawn"]) == (label, ["1"])
+    path.write_text('{"text": "abd"}')
+    failure = jobs.JobServer().answer(asked)["failure"]
+    assert f"prompts: {label!r} was asked for, and its file is 'mine@" in failure["message"]
 
 
 def test_a_model_is_kept_until_a_job_asks_for_another_one(monkeypatch):
