@@ -25,6 +25,8 @@ from dlm_bench.results.record import SCHEMA_VERSION, Point, Record, mean_of
 if TYPE_CHECKING:
     import pandas
 
+# Fields of a point that came later, each with a field of records that came with it.
+LATER = {"prompt_len": "timed_tokens", "prompts": "prompt_file"}
 MOST_SAID = 3  # lines of a file that are warned of one by one
 
 
@@ -233,10 +235,9 @@ def _parse(line: bytes) -> tuple[Record | None, str]:
         where = ".".join(map(str, reason["loc"])) or "line"
         return None, f"{where}: {reason['msg']}"
     # A writer leaves out nothing: a default in the place of what it wrote would be made up. Only
-    # one of before there were prompts, and of their tokens, knows of none.
-    before_prompts = "timed_tokens" not in record.model_fields_set
-    later = {"prompts", *(["prompt_len"] if before_prompts else [])}
-    spelled_out = record.point.model_fields_set | later
+    # one of before there was a field knows nothing of it.
+    before = {name for name, with_it in LATER.items() if with_it not in record.model_fields_set}
+    spelled_out = record.point.model_fields_set | before
     absent = [f"point.{name}" for name in Point.model_fields.keys() - spelled_out]
     absent += {"schema_version", "seed", "seconds", "measured_at"} - record.model_fields_set
     if absent:
