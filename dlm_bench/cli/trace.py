@@ -15,6 +15,7 @@ from dlm_bench.models.device import default_dtype
 from dlm_bench.samplers import build_sampler, with_trained_block
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import save_trace
+from dlm_bench.samplers.prompt_file import load_prompts
 
 
 def trace(args: argparse.Namespace) -> int:
@@ -30,20 +31,25 @@ def trace(args: argparse.Namespace) -> int:
     block_size = backbone_info(args.backbone).block_size
     sampler = build_sampler(args.sampler, **with_trained_block(args.sampler, options, block_size))
     check_lengths(args.length, args.prompt_len)
-    sampler.check_backbone(args.backbone, args.length, args.prompt_len)
+    prompts, longest = None, args.prompt_len
+    if args.prompts is not None:
+        prompts = load_prompts(args.prompts, backbone_info(args.backbone).folder)
+        longest = longest or max(map(len, prompts.ids))
+    sampler.check_backbone(args.backbone, args.length, longest)
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     print_device(args, device)
     model = load_model(args, dtype, forced_kernels(args))
     if not model.checkpoint:
         warn_of_random_acceptance(rule)
-    found = record_trace(model, sampler, args.length, seed=args.seed, prompt_len=args.prompt_len)
+    place = {"seed": args.seed, "prompt_len": args.prompt_len}
+    found = record_trace(model, sampler, args.length, **place, prompts=prompts)
     save_trace(found, args.output)
     counts = [count for blocks in found.sequences for block in blocks for count in block]
     print(
         f"{found.tokens_per_pass:.4g} tokens per pass ({min(counts)} to {max(counts)}): "
         f"{found.decoding_passes:,} passes over {len(found.passes_per_block):,} blocks "
-        f"for {found.length:,} tokens"
+        f"for {found.length * len(found.sequences):,} tokens"
     )
     print(f"trace {found.label} written to {args.output}")
     return 0

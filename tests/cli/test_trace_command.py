@@ -4,11 +4,13 @@ import json
 import re
 
 import pytest
+import torch
 
-from dlm_bench import save_checkpoint
+from dlm_bench import build_sampler, load_prompts, save_checkpoint
 from dlm_bench.cli import main
 from dlm_bench.models.factory import build_model
 from dlm_bench.results.store import read_records
+from dlm_bench.samplers.acceptance.adaptive import decode_until_done
 from dlm_bench.samplers.acceptance.trace import load_trace
 from dlm_bench.sweep.load import load_sweep
 from dlm_bench.sweep.planning import make_plan
@@ -63,6 +65,46 @@ def folder(tmp_path_factory):
     record(folder / "traces" / "a.json", "--threshold", "0.02")
     record(folder / "traces" / "b.json", "--factor", "2.9")
     return folder
+
+
+def test_every_prompt_of_a_file_is_a_sequence_of_the_trace(tmp_path, capsys):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"text": "abc"}\n{"text": "abcdefgh"}\n{"tokens": [1]}\n')
+    record(tmp_path / "t.json", "--threshold", "0.02", "--prompts", str(path), "--seed", "1")
+    found = load_trace(tmp_path / "t.json")
+    assert (found.prompts, found.batch, found.seed) == (load_prompts(path).label, 1, 1)
+    model = build_model("diffutran", "tiny", seed=1)
+    sampler = build_sampler("block-cache", block_size=8, accept="threshold", threshold=0.02)
+    for sequence, text in zip(found.sequences, ("abcdefgh", "\1", "abc"), strict=True):
+        prompt = torch.tensor([list(text.encode())])
+        state = sampler.prepare(model, 32, prompt=prompt)
+        assert sequence == decode_until_done(sampler, model, state)[0]
+    # A run after the same prompts takes the passes of each.
+    replay = [
+        "diffutran",
+        "block-cache",
+        "-L",
+        "32",
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "-w",
+        "0",
+    ]
+    replay += [
+        "--prompts",
+        str(path),
+        "--seed",
+        "3",
+        "--trace",
+        str(tmp_path / "t.json"),
+        "-r",
+        "1",
+    ]
+    assert main(["run", *replay, "-o", "block_size=8", "--output", str(tmp_path / "r.jsonl")]) == 0
+    (measured,) = read_records(tmp_path / "r.jsonl")
+    assert measured.decoding_passes == sum(map(len, found.sequences[2]))
 
 
 def refused(capsys, *arguments):

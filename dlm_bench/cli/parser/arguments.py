@@ -116,6 +116,7 @@ def add_prompts(parser: argparse.ArgumentParser, how: str) -> None:
     """Add the file of prompts."""
     parser.add_argument(
         "--prompts",
+        type=Path,
         metavar="FILE.jsonl",
         help='decode after prompts of this file, lines as {"text": "..."} or {"tokens": [1, 2]}, '
         f"or of this package's (shipped){how} (default: random prompts)",

@@ -7,6 +7,7 @@ from dlm_bench.cli.parser.arguments import (
     add_kernels,
     add_length,
     add_prompt_len,
+    add_prompts,
     add_random_weights,
     add_sampler_options,
 )
@@ -26,9 +27,10 @@ def add(subparsers: Commands) -> None:
         subparsers,
         "trace",
         "record how many tokens each pass accepts",
-        "Decode once by confidence and record how many tokens each pass accepts, block\n"
-        "by block. The sampler option trace=FILE, in a sweep too, replays the counts with\n"
-        "any weights; a longer decode starts again from the trace's first block.",
+        "Decode once by confidence, or with --prompts once after each prompt, and record\n"
+        "how many tokens each pass accepts, block by block. The sampler option trace=FILE,\n"
+        "in a sweep too, replays the counts with any weights; a longer decode starts again\n"
+        "from the trace's first block.",
         EXAMPLE,
     )
     parser.add_argument("backbone", help="decode with this denoiser (see dlm-bench list)")
@@ -61,6 +63,7 @@ def add(subparsers: Commands) -> None:
         help="load trained weights (default: random weights)",
     )
     add_prompt_len(parser, ", drawn with --seed")
+    add_prompts(parser, ": each prompt in turn, its last --prompt-len tokens or by default all")
     add_device(parser)
     add_kernels(parser)
     parser.add_argument(

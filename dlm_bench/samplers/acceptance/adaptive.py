@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dlm_bench.errors import ConfigError
 from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.acceptance.trace import SCHEMA_VERSION, Trace
+from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
 if TYPE_CHECKING:
@@ -59,13 +60,22 @@ def record_trace(
     batch: int = 1,
     seed: int = 0,
     prompt_len: int = 0,
+    prompts: Prompts | None = None,
 ) -> Trace:
     """Decode `length` tokens after a random prompt and record the tokens accepted by each pass, in
-    each of `batch` sequences.
+    each of `batch` sequences; or after every one of `prompts`, each in a decode by itself, whose
+    batch is 1.
 
     Raises ConfigError as `Sampler.prepare` does.
     """
-    return trace_decode(model, sampler, DecodeShape(length, prompt_len, batch), seed)
+    shape = DecodeShape(length, prompt_len, batch)
+    if prompts is None:
+        return trace_decode(model, sampler, shape, seed)
+    seeds = range(seed, seed + len(prompts.ids))
+    found = [trace_decode(model, sampler, shape.after(prompts, each), each) for each in seeds]
+    sequences = tuple(each for trace in found for each in trace.sequences)
+    whole = found[0].model_dump() | {"prompt_len": prompt_len, "sequences": sequences}
+    return Trace.model_validate(whole)
 
 
 def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int = 0) -> Trace:
@@ -88,6 +98,7 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         block_size=getattr(sampler, "block_size", None),
         length=shape.length,
         prompt_len=shape.prompt_len,
+        prompts=shape.prompts.label if shape.prompts else "",
         checkpoint=model.checkpoint,
         seed=seed,
         batch=shape.batch,

@@ -36,6 +36,8 @@ class Trace(BaseModel):
     block_size: tokens of a block, None where there is one block, the sequence.
     checkpoint: the digest of the weights' file, empty if they were random.
     batch: sequences that were decoded together; the first one had `seed`, the next `seed` + 1.
+    prompts: the name and digest of the file whose prompts the sequences follow, in turn from number
+        `seed`; prompt_len 0 then stands for the length of each. Empty for random prompts.
     drawn: the sequence that each row of a batch follows (see `for_batch`), not in a file.
     Files of schema 1 have `accepted`, the blocks of one sequence or the mean of a batch.
     """
@@ -50,6 +52,7 @@ class Trace(BaseModel):
     block_size: PositiveInt | None
     length: PositiveInt
     prompt_len: NonNegativeInt = 0
+    prompts: str = ""
     checkpoint: str
     seed: NonNegativeInt
     batch: PositiveInt = 1
@@ -85,7 +88,7 @@ class Trace(BaseModel):
         """The JSON of a file, in the schema of the trace."""
         if self.schema_version > 1:
             return self.model_dump_json()
-        rest = self.model_dump_json(exclude={"sequences"}).removesuffix("}")
+        rest = self.model_dump_json(exclude={"sequences", "prompts"}).removesuffix("}")
         accepted = json.dumps(self.sequences[0], separators=(",", ":"))
         return f'{rest},"accepted":{accepted}}}'
 
