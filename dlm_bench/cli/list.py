@@ -10,7 +10,7 @@ from dlm_bench.errors import ConfigError
 from dlm_bench.figures import NAMES
 from dlm_bench.models.backbones import FOLDER, backbone_info
 from dlm_bench.models.config import BACKBONES, SIZES, model_config
-from dlm_bench.models.own import OWN, is_denoiser, own_passes
+from dlm_bench.models.own import OWN, backbone_passes
 from dlm_bench.models.presets import PRESETS, preset, preset_sizes
 from dlm_bench.plugins import entry_points
 from dlm_bench.samplers.sampler import Sampler
@@ -47,7 +47,7 @@ def list(args: argparse.Namespace) -> int:
 
 
 def _backbones(kind: type[Sampler]) -> str:
-    return " ".join(b for b in OWN if kind.requires in own_passes(is_denoiser(b)))
+    return " ".join(b for b in OWN if kind.requires in backbone_passes(b))
 
 
 def _sizes(backbone: str) -> str:

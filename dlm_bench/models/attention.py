@@ -149,7 +149,8 @@ def attend_window(layer: Attention, q: Tensor, window: Window, cache: AttentionC
     if window.whole_context:
         return layer.attend(q, cache.k, cache.v)
     # The plain form asks the device for the cache's length: once a pass, not in every layer.
-    start = window.host_start if layer.attend_cached is attend_cached else window.start
+    plain = layer.attend_cached is attend_cached
+    start = window.host_seen_start if plain else window.seen_start
     if len(window.segments) == 1:
         return layer.attend_cached(q, cache.k, cache.v, start + q.shape[2])
     parts, stop = [], 0

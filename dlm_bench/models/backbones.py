@@ -8,9 +8,8 @@ from dlm_bench.models.hf.folder import folder_config, read_folder
 from dlm_bench.models.own import (
     OWN,
     Config,
-    is_denoiser,
+    backbone_passes,
     own_config,
-    own_passes,
     own_sizes,
     trained_block,
 )
@@ -101,7 +100,7 @@ def backbone_info(backbone: str) -> BackboneInfo:
         raise unknown("backbone", backbone, [*OWN, *others, f"{FOLDER}FOLDER"])
     return BackboneInfo(
         backbone,
-        own_passes(is_denoiser(backbone)),
+        backbone_passes(backbone),
         own_sizes(backbone),
         block_size=trained_block(backbone),
     )

@@ -54,14 +54,22 @@ class AttentionCache:
 
 class ShiftCache:
     """The hidden state in front of the next window, (batch, 1, d_model): with a token shift this
-    state predicts the window's first token."""
+    state predicts the window's first token. `inner` is that in front of a part of a block."""
 
     def __init__(self, batch: int, width: int, device: torch.device, dtype: torch.dtype) -> None:
         self.hidden = torch.zeros((batch, 1, width), device=device, dtype=dtype)
+        self.inner = torch.zeros_like(self.hidden)
 
-    def update(self, hidden: Tensor, window: Window) -> None:
+    def before(self, window: Window) -> Tensor:
+        """The hidden state in front of a window, which is not the sequence's first."""
+        return self.hidden if window.sight is None else self.inner
+
+    def update(self, hidden: Tensor, shifted: Tensor, window: Window) -> None:
         """Keep the hidden state of a pass, (batch, len, d_model), in front of the next window: at
-        the block's start (a refresh), or at the end of the committed segment."""
+        the block's start (a refresh), or at the end of the committed segment. `shifted` has at i
+        the hidden state in front of token i."""
+        if window.inner is not None:
+            self.inner.copy_(shifted.index_select(1, window.inner - window.start))
         if window.edges is not None:
             before = (window.edges[0] - 1).clamp(min=0)
             self.hidden.copy_(hidden.index_select(1, before))
@@ -73,8 +81,9 @@ class ShiftCache:
         """Nothing to do: the first token of a sequence has nothing in front."""
 
     def fill(self, generator: torch.Generator) -> None:
-        """Fill with a random hidden state, for the timing of a pass in mid-decode."""
+        """Fill with random hidden states, for the timing of a pass in mid-decode."""
         self.hidden.normal_(generator=generator)
+        self.inner.normal_(generator=generator)
 
 
 class MambaCache:

@@ -68,7 +68,7 @@ class LanguageModel(nn.Module):
     @property
     def supports(self) -> tuple[str, ...]:
         """The capabilities of the model (`dlm_bench.plugins.api.CAPABILITIES`)."""
-        return own_passes(self.config.denoiser)
+        return own_passes(self.config.denoiser, self.config.attention_every == 1)
 
     def new_caches(self, batch: int, length: int, *, reverse_state: bool = False) -> list[Cache]:
         """Return empty caches on the model's device, in the model's dtype."""

@@ -32,9 +32,18 @@ def trained_block(backbone: str) -> int:
     return preset(backbone, "tiny").block_size if backbone in PRESETS else 0
 
 
-def own_passes(denoiser: bool) -> tuple[str, ...]:
-    """Return the capabilities of a denoiser or of a causal backbone."""
-    return ("full", "fast-dllm", "block-cache", "prefill") if denoiser else ("ar", "prefill")
+def own_passes(denoiser: bool, attention_alone: bool = True) -> tuple[str, ...]:
+    """Return the capabilities of a denoiser or of a causal backbone, with Mamba layers or not."""
+    if not denoiser:
+        return ("ar", "prefill")
+    whole = ("full", "fast-dllm", "block-cache", "prefill")
+    return (*whole, "sub-blocks") if attention_alone else whole
+
+
+def backbone_passes(backbone: str) -> tuple[str, ...]:
+    """Return the capabilities of a backbone by name."""
+    paper = BACKBONES.get(backbone)
+    return own_passes(is_denoiser(backbone), paper is None or paper.attention_every == 1)
 
 
 def own_config(

@@ -160,11 +160,12 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """The hidden state at i - 1 in the place of token i; the first token of all keeps its own.
         In front of a window stands the state that the last pass over that position left."""
-        before = hidden[:, :1]
-        if window is not None and caches is not None:
-            kept = caches[-1]
-            assert isinstance(kept, ShiftCache)
-            if not window.first and window.edges is None:
-                before = torch.where(window.start == 0, before, kept.hidden)
-            kept.update(hidden, window)
-        return torch.cat((before, hidden[:, :-1]), dim=1)
+        if window is None or caches is None:
+            return torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1)
+        kept, before = caches[-1], hidden[:, :1]
+        assert isinstance(kept, ShiftCache)
+        if not window.first and window.edges is None:
+            before = torch.where(window.start == 0, before, kept.before(window))
+        shifted = torch.cat((before, hidden[:, :-1]), dim=1)
+        kept.update(hidden, shifted, window)
+        return shifted

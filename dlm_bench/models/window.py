@@ -23,6 +23,10 @@ class Window:
     edges: in a refresh (a pass over the whole sequence that fills every cache), the block's first
         position and the position after the last, (1,) int64 each: where the Mamba states are kept.
     advance: the forward Mamba state moves on past the first segment (a commit).
+    sight: in a pass over a part of a block, the position after the block's last, (1,) int64: so far
+        attention sees, and the rest of the block is read from the cache.
+    inner: in a pass over a block, the position of the part that the next passes take alone, (1,)
+        int64.
     first: the query is the first of the sequence (a prefill). Its tokens see each other, in a
         causal model those before them; nothing is read of the caches; the Mamba states are those
         after the last token.
@@ -33,6 +37,8 @@ class Window:
     whole_context: bool = False
     edges: "tuple[Tensor, Tensor] | None" = None
     advance: bool = False
+    sight: "Tensor | None" = None
+    inner: "Tensor | None" = None
     first: bool = False
     _rows_of: "dict[Tensor, tuple[Tensor, Tensor]]" = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -52,9 +58,14 @@ class Window:
         return kept[first]
 
     @cached_property
-    def host_start(self) -> int:
-        """`start` on the host, which waits for the device: for a CPU."""
-        return int(self.start)
+    def seen_start(self) -> "Tensor":
+        """The start of a query as long that would end where the sight ends, (1,) int64."""
+        return self.start if self.sight is None else self.sight - sum(self.segments)
+
+    @cached_property
+    def host_seen_start(self) -> int:
+        """`seen_start` on the host, which waits for the device: for a CPU."""
+        return int(self.seen_start)
 
     @cached_property
     def _positions(self) -> "Tensor":

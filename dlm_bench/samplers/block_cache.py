@@ -7,15 +7,19 @@ cache by a prefill pass.
 
 N = ceil(L / B) blocks of t = ceil(B / p) passes: NFE = N t + N - 1 with a commit pass after each
 block but the last (commit=separate), N t without (fused, none).
+
+With sub-blocks of S tokens (`sub_blocks`) t = ceil(S / p) for each of L / S of them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
+from dlm_bench.samplers import sub_blocks
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.sampler import model_caches
@@ -29,7 +33,7 @@ COMMITS = ("separate", "fused", "none")
 
 @dataclass(frozen=True)
 class BlockCache(AcceptanceOptions, DenoisingSampler):
-    """`commit` says how a finished block enters the cache.
+    """`commit` says how a finished block enters the cache, `sub_block_size` is S, or 0 for none.
 
     separate: by a pass of its own over the clean block at t = 0 (not after the last block).
     fused: the next block's first pass carries the clean block in front, at its own t.
@@ -38,13 +42,18 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
 
     name: ClassVar[str] = "block-cache"
     requires: ClassVar[str] = "block-cache"
+    OFF: ClassVar[tuple[str, ...]] = ("sub_block_size",)
 
     block_size: int = 32
     commit: str = "separate"
+    sub_block_size: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_block_size(self, self.block_size)
+        sub_blocks.check_size(self.sub_block_size, self.block_size)
+        if self.sub_block_size:
+            check_block_size(self, self.sub_block_size, "sub_block_size")
         if self.commit not in COMMITS:
             raise unknown("commit", self.commit, COMMITS)
         if self.commit == "none" and self.accept != "fixed":
@@ -53,29 +62,46 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
                 "a block's last pass, and which it was shows after it; allowed: separate, fused"
             )
 
+    @property
+    def trace_block(self) -> int:
+        return self.sub_block_size or self.block_size
+
+    def check_supports(
+        self, backbone: str, supports: tuple[str, ...], length: int = 1, prompt_len: int = 0
+    ) -> None:
+        super().check_supports(backbone, supports, length, prompt_len)
+        sub_blocks.check_supports(self.sub_block_size, backbone, supports)
+
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         L, B = length, self.block_size
         if prompt_len:
             yield _clean(PREFILL, start=0, tokens=prompt_len)
-        for b, (start, block_len) in enumerate(blocks(L, B, prompt_len)):
-            tail = "" if block_len == B else f":{block_len}"
-            last_block = start + block_len == prompt_len + length
-            for masked, reveal in self.block_passes(b, block_len):
-                kind, query, context = f"denoise{tail}", block_len, start
-                if self.commit == "fused" and masked == block_len and start > prompt_len:
-                    kind, query, context = f"fused{tail}", B + block_len, start - B
-                elif self.commit == "none" and masked == reveal and not last_block:
-                    kind = "keep"
-                yield PlannedPass(
-                    kind=kind,
-                    query_len=query,
-                    context_len=context,
-                    block_start=start,
-                    block_len=block_len,
-                    masked=masked,
-                    reveal=reveal,
-                    t=masked / block_len,
-                )
+        numbers = count()
+        for start, block_len in blocks(L, B, prompt_len):
+            stop = start + block_len
+            last_block = stop == prompt_len + length
+            for part, part_len in blocks(block_len, self.sub_block_size or B, start):
+                tail = "" if block_len == B else f":{block_len}"
+                tail += "" if part_len in (block_len, self.sub_block_size) else f":{part_len}"
+                for masked, reveal in self.block_passes(next(numbers), part_len):
+                    first, last = masked == part_len, masked == reveal and part + part_len == stop
+                    kind, query, context = f"denoise{tail}", part_len, stop - part_len
+                    if self.commit == "fused" and first and prompt_len < start == part:
+                        kind, query, context = f"fused{tail}", B + block_len, start - B
+                    elif self.sub_block_size and first:
+                        kind, query, context = f"refresh{tail}", block_len, start
+                    if self.commit == "none" and last and not last_block:
+                        kind = "keep" if query == part_len else f"keep:{query}"
+                    yield PlannedPass(
+                        kind=kind,
+                        query_len=query,
+                        context_len=context,
+                        block_start=part,
+                        block_len=part_len,
+                        masked=masked,
+                        reveal=reveal,
+                        t=(masked + stop - part - part_len) / block_len,
+                    )
             if self.commit == "separate" and not last_block:
                 yield _clean("commit", start=start, tokens=B)
 
@@ -85,23 +111,33 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
 
-        query_len, block_len = state.shapes[kind]
-        start = state.now("block_start")
-        clean = query_len - block_len  # of a fused pass
-        if clean:
-            window = Window(start - clean, (clean, block_len), advance=True)
-        else:
-            first = kind == PREFILL
-            advance = first or kind in ("commit", "keep")
-            window = Window(start, (query_len,), advance=advance, first=first)
+        S = 0 if kind in (PREFILL, "commit") else self.sub_block_size
+        window = sub_blocks.window_of(state, kind, self.block_size) if S else _window(state, kind)
         query = state.tokens.index_select(1, window.positions())
-        t = self.timestep(state, query[:, clean:], query_len if kind == PREFILL else 0)
+        clean = window.segments[0] if len(window.segments) == 2 else 0
+        if S and not self.plans_time(state):
+            t = sub_blocks.masked_fraction(state, query[:, clean:], window, self.block_size)
+        else:
+            prompt = query.shape[1] if kind == PREFILL else 0
+            t = self.timestep(state, query[:, clean:], prompt)
         if clean:
             t = torch.cat((torch.zeros_like(t), t), dim=1)
         hidden = model(query, t, window, state.caches)
-        if kind not in ("commit", PREFILL):
-            self.reveal(model, state, hidden[:, clean:])
+        if kind not in (PREFILL, "commit"):
+            part = sub_blocks.hidden_of(state, kind, hidden, window) if S else hidden[:, clean:]
+            self.reveal(model, state, part)
         state.next_pass()
+
+
+def _window(state: "DecodeState", kind: str) -> Window:
+    """The query tokens of a pass over a block, and their sight."""
+    query_len, block_len = state.shapes[kind]
+    start = state.now("block_start")
+    clean = query_len - block_len  # of a fused pass
+    if clean:
+        return Window(start - clean, (clean, block_len), advance=True)
+    advance = kind in (PREFILL, "commit", "keep")
+    return Window(start, (query_len,), advance=advance, first=kind == PREFILL)
 
 
 def _clean(kind: str, start: int, tokens: int) -> PlannedPass:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.plugins.api import Model
@@ -33,7 +33,10 @@ class DenoisingSampler(Sampler):
 
     tokens_per_step: the paper's p; a subclass of AcceptanceOptions, too, has other rules besides.
     unmask: the order, by confidence or random.
+    OFF: options of which 0 stands for none; records have them otherwise alone.
     """
+
+    OFF: ClassVar[tuple[str, ...]] = ()
 
     tokens_per_step: int = 8
     unmask: str = "confidence"
@@ -66,6 +69,7 @@ class DenoisingSampler(Sampler):
         left_out = {*self.without_meaning()}
         left_out |= {"accept"} if self.acceptance.name == "fixed" else set()
         left_out |= set() if traced else {"trace"}
+        left_out |= {option for option in self.OFF if not getattr(self, option)}
         names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]
         found = {name: getattr(self, name) for name in names}
         return found | ({"trace": found["trace"].label} if "trace" in found else {})
@@ -101,11 +105,15 @@ class DenoisingSampler(Sampler):
         """List (tokens masked before, tokens to unmask) of each pass over block `number`."""
         return self.acceptance.block_passes(number, block_len)
 
+    def plans_time(self, state: "DecodeState") -> bool:
+        """True if the network's t is planned, as all sequences are as far as each other."""
+        return not (self.acceptance.decides or state.rows_differ)
+
     def timestep(self, state: "DecodeState", tokens: "Tensor", prompt_len: int = 0) -> "Tensor":
         """Return the network's t: as planned, (1, 1), or where rows differ or the model decides the
         masked tokens, the masked fraction of `tokens` in each row, (batch, 1). The first
         `prompt_len` count as decoded, MASK among them too."""
-        if not (self.acceptance.decides or state.rows_differ):
+        if self.plans_time(state):
             return state.now("t")[:, None]
         masked = tokens[:, prompt_len:] == state.config.mask_id
         return masked.sum(dim=1, keepdim=True) / tokens.shape[1]
@@ -121,12 +129,14 @@ class DenoisingSampler(Sampler):
         )
 
 
-def check_block_size(sampler: DenoisingSampler, block_size: int) -> None:
+def check_block_size(
+    sampler: DenoisingSampler, block_size: int, option: str = "block_size"
+) -> None:
     """Raise ConfigError for a block (the paper's B) of no tokens, or fewer than a pass unmasks."""
-    check_int("block_size", block_size)
+    check_int(option, block_size)
     rule = sampler.acceptance
     if isinstance(rule, Fixed) and rule.tokens_per_step > block_size:
         raise ConfigError(
             f"tokens_per_step: {rule.tokens_per_step} is not allowed; "
-            f"must be at most block_size ({block_size})"
+            f"must be at most {option} ({block_size})"
         )

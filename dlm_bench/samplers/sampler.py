@@ -17,7 +17,7 @@ from dlm_bench.errors import (
     check_number,
 )
 from dlm_bench.models.backbones import backbone_info, check_length
-from dlm_bench.models.own import OWN, is_denoiser, own_passes
+from dlm_bench.models.own import OWN, backbone_passes
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.former import Former, adopt
 from dlm_bench.samplers.prompt import check_prompt, drawn_prompt
@@ -78,6 +78,12 @@ class Sampler(ABC):
     def without_meaning(self) -> dict[str, str]:
         """List the options that change nothing beside the others, each with the reason."""
         return {}
+
+    @property
+    def trace_block(self) -> int | None:
+        """Tokens of the blocks that are unmasked one after the other, as a trace has them; None
+        where there is one block, the sequence."""
+        return getattr(self, "block_size", None) or None
 
     @property
     def is_fixed(self) -> bool:
@@ -165,7 +171,7 @@ class Sampler(ABC):
                 f"it needs the passes of {self.requires!r}; "
                 f"there are those of {', '.join(supports)}"
             )
-        fitting = [name for name in OWN if self.requires in own_passes(is_denoiser(name))]
+        fitting = [name for name in OWN if self.requires in backbone_passes(name)]
         return ConfigError(
             f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
             f"allowed: {', '.join(fitting)}"

@@ -324,16 +324,19 @@ class Evaluated(NamedTuple):
     count: int
 
 
-def reference_steps(sampler, model, length, batch=1, priority=None, witness=None, prompt=None):
+def reference_steps(
+    sampler, model, length, batch=1, priority=None, witness=None, prompt=None, passes=None
+):
     """The decode by definition. `priority` (batch, prompt_len + length) is the order of `random`
     unmasking, `witness` the steps of a decode that settles near ties, `prompt` (batch, prompt_len)
-    what stands before the decoded tokens."""
-    passes = {
+    what stands before the decoded tokens, `passes` the generator of a sampler's own structure."""
+    of_sampler = {
         "full": full_passes,
         "fast-dllm": fast_dllm_passes,
         "block-cache": block_cache_passes,
         "ar": autoregressive_passes,
-    }[sampler.name]
+    }
+    passes = passes or of_sampler[sampler.name]
     tokens = torch.full((batch, length), model.config.mask_id)
     if prompt is not None:
         tokens = torch.cat((prompt, tokens), dim=1)

@@ -95,7 +95,7 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         size=model.config.size,
         sampler=sampler.name,
         options=sampler.options(),
-        block_size=getattr(sampler, "block_size", None),
+        block_size=sampler.trace_block,
         length=shape.length,
         prompt_len=shape.prompt_len,
         prompts=shape.prompts.label if shape.prompts else "",

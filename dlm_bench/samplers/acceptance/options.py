@@ -60,7 +60,7 @@ def _trace_of(sampler: AcceptanceOptions) -> Trace:
                 f"trace: {trace!r} is not allowed {without_meaning(sampler)['trace']}"
             )
         trace = load_trace(trace)
-    own, of_trace = getattr(sampler, "block_size", None), trace.block_size
+    own, of_trace = getattr(sampler, "trace_block", None), trace.block_size
     if own != of_trace:
         named = "without blocks" if of_trace is None else f"of block_size {of_trace}"
         name = getattr(sampler, "name", "")
