@@ -36,6 +36,7 @@ from dlm_bench.models.own import Config
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass, role_of
+from dlm_bench.samplers.self_speculation import SelfSpeculation
 
 Array = NDArray[np.float64]
 
@@ -89,7 +90,7 @@ class Passes:
     start, block: the block's first position and length.
     masked, reveal: masked tokens of the block, and tokens to unmask; where the sequences of a batch
         differ, their mean.
-    prefill, refresh, fused: True for passes of this role.
+    prefill, refresh, fused, verify: True for passes of this role.
     advancing: True for passes that move the Mamba state on.
     """
 
@@ -102,6 +103,7 @@ class Passes:
     prefill: NDArray[np.bool_]
     refresh: NDArray[np.bool_]
     fused: NDArray[np.bool_]
+    verify: NDArray[np.bool_]
     advancing: NDArray[np.bool_]
 
 
@@ -126,6 +128,7 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
         prefill=are(PREFILL),
         refresh=are("refresh"),
         fused=are("fused"),
+        verify=are("verify"),
         advancing=are(*ADVANCING),
     )
 
@@ -200,8 +203,11 @@ def pass_costs(
 
     work = work_of(config)
     pairs = clean * (context + clean) + last * (context + query)  # (query, key) of one layer
-    if not config.denoiser:  # in whose prefill a token sees those before it alone
-        pairs = np.where(passes.prefill, query * (query + 1) / 2, pairs)
+    causal = passes.verify
+    if not config.denoiser or isinstance(sampler, SelfSpeculation):
+        causal = causal | passes.prefill
+    # A token sees those before it alone.
+    pairs = np.where(causal, query * context + query * (query + 1) / 2, pairs)
     flops = query * work.token_flops + work.pair_flops * pairs
     flops += masked * 2 * work.embedding
     if chunk is not None and isinstance(config, ModelConfig):

@@ -9,7 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dlm_bench.kernels.attention import attend_cached, choose_attend, choose_attend_cached
+from dlm_bench.kernels.attention import (
+    attend_cached,
+    attend_causal,
+    choose_attend,
+    choose_attend_cached,
+)
 from dlm_bench.kernels.choice import Kernels
 from dlm_bench.kernels.rms_norm import rms_norm
 from dlm_bench.kernels.rotary import rotate
@@ -89,7 +94,7 @@ class Attention(nn.Module):
             q = self.steps.stored(self, qkv, angles, window, cache)
             if window.first:
                 k, v = (each[:, :, : q.shape[2]] for each in (cache.k, cache.v))
-                mixed = self.attend(q, k, v, causal=self.causal)
+                mixed = self.attend(q, k, v, causal=self.causal or window.causal)
             else:
                 mixed = self.steps.attend_window(self, q, window, cache)
         if few is None:
@@ -151,6 +156,11 @@ def attend_window(layer: Attention, q: Tensor, window: Window, cache: AttentionC
     # The plain form asks the device for the cache's length: once a pass, not in every layer.
     plain = layer.attend_cached is attend_cached
     start = window.host_seen_start if plain else window.seen_start
+    if window.causal:
+        visible = window.host_seen_start + q.shape[2] if plain else cache.k.shape[2]
+        return attend_causal(
+            q, cache.k[:, :, :visible], cache.v[:, :, :visible], window.positions()
+        )
     if len(window.segments) == 1:
         return layer.attend_cached(q, cache.k, cache.v, start + q.shape[2])
     parts, stop = [], 0

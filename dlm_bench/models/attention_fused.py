@@ -51,5 +51,6 @@ def attend_window(layer: "Attention", q: Tensor, window: Window, cache: Attentio
     if window.whole_context and q.shape[2] > SPLIT_QUERIES:
         return layer.attend(q, cache.k, cache.v)
     start = None if window.whole_context else window.seen_start
-    mixed = attend_split_kv(q.transpose(1, 2), cache.k, cache.v, start, window.segments)
+    segments = (1,) * q.shape[2] if window.causal else window.segments
+    mixed = attend_split_kv(q.transpose(1, 2), cache.k, cache.v, start, segments)
     return mixed.transpose(1, 2)

@@ -33,11 +33,12 @@ def trained_block(backbone: str) -> int:
 
 
 def own_passes(denoiser: bool, attention_alone: bool = True) -> tuple[str, ...]:
-    """Return the capabilities of a denoiser or of a causal backbone, with Mamba layers or not."""
+    """Return the capabilities of a denoiser or of a causal backbone, with Mamba layers or not. Keys
+    and values can be written again; a Mamba state cannot be put back."""
     if not denoiser:
         return ("ar", "prefill")
     whole = ("full", "fast-dllm", "block-cache", "prefill")
-    return (*whole, "sub-blocks") if attention_alone else whole
+    return (*whole, "sub-blocks", "self-speculation") if attention_alone else whole
 
 
 def backbone_passes(backbone: str) -> tuple[str, ...]:

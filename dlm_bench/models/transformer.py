@@ -132,13 +132,15 @@ class Transformer(nn.Module):
         caches: list[AttentionCache | ShiftCache] | None = None,
     ) -> Tensor:
         """Run a pass: tokens (batch, len) int64 to the hidden states (batch, len, d_model) that
-        predict them. `t`, which samplers tell every denoiser, is not used."""
+        predict them, in a causal window the tokens after them. `t`, which samplers tell every
+        denoiser, is not used."""
         angles = self._angles(tokens, caches)
         x = Residual(self.embedding(tokens).float(), self.config.norm_eps, self.add_norm)
         for layer, block in enumerate(self.blocks):
             block(x, angles, window, caches[layer] if caches else None)
         hidden = x.norm(self.final_norm)
-        return self._shifted(hidden, window, caches) if self.config.token_shift else hidden
+        own_places = not self.config.token_shift or (window is not None and window.causal)
+        return hidden if own_places else self._shifted(hidden, window, caches)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., d_model) to (..., vocabulary). For short sequences and tests."""

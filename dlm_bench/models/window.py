@@ -30,6 +30,8 @@ class Window:
     first: the query is the first of the sequence (a prefill). Its tokens see each other, in a
         causal model those before them; nothing is read of the caches; the Mamba states are those
         after the last token.
+    causal: attention sees the tokens up to the query token, as if each were a segment, and the
+        hidden state of a token predicts the one after it (a denoiser's drafts verified).
     """
 
     start: "Tensor"
@@ -40,6 +42,7 @@ class Window:
     sight: "Tensor | None" = None
     inner: "Tensor | None" = None
     first: bool = False
+    causal: bool = False
     _rows_of: "dict[Tensor, tuple[Tensor, Tensor]]" = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from dlm_bench.models.cache import Window
 
 # Of a model: a capability has the name of the sampler that requires no other; prefill is the pass
-# over a whole prompt, which block-cache and ar make before the others; sub-blocks are the passes of
-# block-cache over a part of a block (Window.sight and Window.inner).
-CAPABILITIES = ("full", "fast-dllm", "block-cache", "ar", "prefill", "sub-blocks")
+# over a whole prompt, which block-cache, self-speculation and ar make before the others; sub-blocks
+# are the passes of block-cache over a part of a block (Window.sight and Window.inner).
+CAPABILITIES = (
+    "full",
+    "fast-dllm",
+    "block-cache",
+    "self-speculation",
+    "ar",
+    "prefill",
+    "sub-blocks",
+)
 HEAD_WIDTH = 16  # what the fused LM head needs the width of the hidden states to be a multiple of
 
 

@@ -36,6 +36,7 @@ SAMPLER_NAMES = {
     "full": "full sequence",
     "fast-dllm": "Fast-dLLM",
     "block-cache": "block cache",
+    "self-speculation": "self-speculation",
     "ar": "autoregressive",
 }
 _MEASURED = {

@@ -13,9 +13,10 @@ from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.full import Full
 from dlm_bench.samplers.sampler import Sampler
+from dlm_bench.samplers.self_speculation import SelfSpeculation
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    kind.name: kind for kind in (Full, FastDLLM, BlockCache, Autoregressive)
+    kind.name: kind for kind in (Full, FastDLLM, BlockCache, SelfSpeculation, Autoregressive)
 }
 
 
@@ -38,7 +39,8 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
 
 def with_trained_block(name: str, options: Mapping[str, Any], block_size: int) -> dict[str, Any]:
     """Return options with the block that a model was trained with, if there is one (else 0) and
-    none is asked for, and with a quarter of it as the tokens of a pass: the paper's 8 of 32.
+    none is asked for, and with a quarter of it as the tokens of a pass, or of a pair of passes:
+    the paper's 8 of 32.
 
     Raises ConfigError as `sampler_class` does.
     """
@@ -47,7 +49,9 @@ def with_trained_block(name: str, options: Mapping[str, Any], block_size: int) -
         return found
     asked = found.setdefault("block_size", block_size)
     if found.get("accept", "fixed") == "fixed" and isinstance(asked, int):
-        found.setdefault("tokens_per_step", max(1, asked // 4))
+        rate = "tokens_per_step" if "tokens_per_step" in allowed else "accept_len"
+        if rate in allowed:
+            found.setdefault(rate, max(1, asked // 4))
     return found
 
 

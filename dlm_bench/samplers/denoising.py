@@ -99,7 +99,10 @@ class DenoisingSampler(Sampler):
         if self.is_fixed:
             super().run(model, state)
         else:
-            decode_until_done(self, model, state)
+            self.run_counting(model, state)
+
+    def run_counting(self, model: Model, state: "DecodeState") -> list[tuple[tuple[int, ...], ...]]:
+        return decode_until_done(self, model, state)
 
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
         """List (tokens masked before, tokens to unmask) of each pass over block `number`."""

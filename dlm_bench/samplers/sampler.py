@@ -40,11 +40,13 @@ class Sampler(ABC):
     """A decoding algorithm: a schedule, and the execution pass by pass.
 
     The options are the fields of the dataclass. `requires` names the capability that a model must
-    have (`dlm_bench.plugins.api.CAPABILITIES`).
+    have (`dlm_bench.plugins.api.CAPABILITIES`); `traced_rule` is the rule of acceptance that
+    `dlm-bench trace` records unless another is asked for.
     """
 
     name: ClassVar[str]
     requires: ClassVar[str] = "full"
+    traced_rule: ClassVar[str] = "threshold"
 
     plan, needs, known, check_known = Former(), Former(), Former(), Former()
 
@@ -166,6 +168,8 @@ class Sampler(ABC):
             why = "it needs a causal model, and a denoiser sees both sides"
         elif "ar" in supports:
             why = "it fills in masked tokens from both sides, and a causal model sees only the left"
+        elif self.requires == "self-speculation" and "block-cache" in supports:
+            why = "a Mamba state cannot be put back to the last token that is kept"
         else:
             why = (
                 f"it needs the passes of {self.requires!r}; "
@@ -284,6 +288,11 @@ class Sampler(ABC):
         """All passes, from a state at the first one."""
         for planned in state.passes:
             self.step(model, state, planned.kind)
+
+    def run_counting(self, model: Model, state: "DecodeState") -> list[tuple[tuple[int, ...], ...]]:
+        """As `run`, where the model decides the passes; return for each row and block the tokens
+        that each pass over the block accepted. Samplers without traces have none."""
+        raise NotImplementedError
 
 
 def model_caches(

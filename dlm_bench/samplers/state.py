@@ -39,6 +39,7 @@ class DecodeState:
         number even if the model decides (the tokens are none of the model's).
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     offsets: the numbers from 0, by their count.
+    drafts: (batch, block_size) tokens drafted and not verified yet; of `self-speculation` alone.
     """
 
     config: ModelInfo
@@ -56,6 +57,7 @@ class DecodeState:
     table: dict[str, Tensor] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     offsets: dict[int, Tensor] = field(default_factory=dict)
+    drafts: Tensor | None = None
 
     @property
     def rows_differ(self) -> bool:

@@ -92,7 +92,7 @@ def operations_of(point: Point) -> set[str]:
     used = {"lm_head", "elementwise", "mlp"}
     paper = BACKBONES.get(point.backbone)
     every = 1 if paper is None else paper.attention_every
-    known = point.sampler in ("full", "fast-dllm", "block-cache", "ar")
+    known = point.sampler in ("full", "fast-dllm", "block-cache", "self-speculation", "ar")
     whole = not known or point.sampler in ("full", "fast-dllm") or point.prompt_len > 0
     cached = not known or point.sampler != "full"
     if every:

@@ -27,11 +27,16 @@ SAMPLERS = {
     "separate": ("block-cache", {"commit": "separate"}),
     "fused": ("block-cache", {"commit": "fused"}),
     "none": ("block-cache", {"commit": "none"}),
+    "pairs": ("self-speculation", {}),
     "ar": ("ar", {}),
 }
 CACHED = [name for name in SAMPLERS if name != "full"]
 # Blocks that do not divide the length, steps that do not divide a block.
-OPTIONS = {"full": {"tokens_per_step": 7}, "ar": {}}
+OPTIONS = {
+    "full": {"tokens_per_step": 7},
+    "self-speculation": {"accept_len": 7, "block_size": 24},
+    "ar": {},
+}
 BLOCKS = {"tokens_per_step": 7, "block_size": 24}
 LENGTH = 100
 PROMPT = 70  # more than a chunk
@@ -43,7 +48,8 @@ def sampler_of(name):
 
 
 def pairs(names=tuple(SAMPLERS)):
-    return [(b, s) for s in names for b in (CAUSAL if s == "ar" else DENOISERS)]
+    denoisers = {s: ("diffutran",) if s == "pairs" else DENOISERS for s in names}
+    return [(b, s) for s in names for b in (CAUSAL if s == "ar" else denoisers[s])]
 
 
 def all_pairs(names=tuple(SAMPLERS)):
@@ -103,11 +109,13 @@ def unseen(config, place, batch):
     return (place.query_len == 1) * batch * mamba * config.directions * (update + within)
 
 
-def masked_half(config, place, batch):
+def masked_half(config, sampler, place, batch):
     """What torch's counter counts of a causal attention's squares that no token sees."""
     attention = layer_counts(config)[0]
     hidden = place.query_len * (place.query_len - 1) // 2  # (query, key) pairs of a layer
-    return (not config.denoiser) * batch * attention * 4 * config.heads * config.head_dim * hidden
+    causal = not config.denoiser or place.kind.startswith("verify")
+    causal |= sampler.name == "self-speculation" and place.kind == "prefill"
+    return causal * batch * attention * 4 * config.heads * config.head_dim * hidden
 
 
 @pytest.mark.parametrize(
@@ -124,6 +132,7 @@ def test_flops_of_every_role_are_those_torch_counts(backbone, name, size, batch)
     for index, place, flops in zip(indices, places, costs.flops, strict=True):
         sampler.seek(state, index)
         expected = flops - unseen(model.config, place, batch)
+        expected += masked_half(model.config, sampler, place, batch)
         # Both count the same products: no tolerance.
         assert counted(model, sampler, state, place) == expected, place
 
@@ -135,12 +144,12 @@ def test_flops_after_a_prompt_are_those_torch_counts(backbone, name):
     state = sampler.prepare(model, LENGTH, batch, prompt_len=PROMPT)
     indices = ends_of_each_shape(state.passes)
     places = [state.passes[index] for index in indices]
-    assert (places[0].kind == "prefill") == (sampler.name in ("block-cache", "ar"))
+    assert (places[0].kind == "prefill") == (name not in ("full", "dual", "prefix"))
     costs = pass_costs(model.config, sampler, places, batch=batch, chunk=CHUNK)
     for index, place, flops in zip(indices, places, costs.flops, strict=True):
         sampler.seek(state, index)
         expected = flops - unseen(model.config, place, batch)
-        expected += masked_half(model.config, place, batch)
+        expected += masked_half(model.config, sampler, place, batch)
         # Both count the same products: no tolerance.
         assert counted(model, sampler, state, place) == expected, place
 

@@ -81,6 +81,15 @@ def test_sees_the_keys_up_to_the_end_of_a_segment(segments, start, dtype):
     _check(*_inputs(8, dtype=dtype), start, segments)
 
 
+@pytest.mark.parametrize("start", [0, 27, 121, LENGTH - 18])
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize(
+    "segments", [(8, 4, 4, 2), (6, 6, 6), (1,) * 18], ids=["last shorter", "equal", "causal"]
+)
+def test_sees_the_keys_up_to_the_end_of_one_of_many_segments(segments, group, start):
+    _check(*_inputs(18, group=group), start, segments)
+
+
 @DTYPES
 @pytest.mark.parametrize("segments", [(1,), (17,), (70,), (16, 16), (20, 50), (1, 1), (64, 6)])
 @pytest.mark.parametrize("start", [0, 115, LENGTH - 70])

@@ -30,12 +30,19 @@ def _load_rows(rows, column, inside, BEYOND: tl.constexpr, HEAD_DIM: tl.constexp
 
 
 @triton.jit
+def _segment_end(token, first, further, query_len):
+    """The end of a token's segment: the first, or one of `further` tokens each."""
+    later = first + ((token - first) // further + 1) * further
+    return tl.minimum(tl.where(token < first, first, later), query_len)
+
+
+@triton.jit
 def _store_rows(rows, column, inside, value, WIDTH: tl.constexpr):
     mask = inside[:, None] & (column < WIDTH)[None, :]
     tl.store(rows[:, None] + column[None, :], value.to(rows.dtype.element_ty), mask)
 
 
-@triton.jit(do_not_specialize=["first", "query_len", "length"])
+@triton.jit(do_not_specialize=["first", "further", "query_len", "length"])
 def _attend_split(
     q,
     k,
@@ -45,6 +52,7 @@ def _attend_split(
     levels,
     totals,
     first,
+    further,
     query_len,
     length,
     q_batch,
@@ -87,9 +95,9 @@ def _attend_split(
     else:
         begin = tl.load(start)
         end = tl.minimum(tl.cdiv((tl.program_id(0) + 1) * ROWS, GROUP), query_len)
-        visible = (begin + tl.where(end <= first, first, query_len)).to(tl.int32)
+        visible = (begin + _segment_end(end - 1, first, further, query_len)).to(tl.int32)
         visible = tl.minimum(visible, length)
-        limit = (begin + tl.where(token < first, first, query_len)).to(tl.int32)
+        limit = (begin + _segment_end(token, first, further, query_len)).to(tl.int32)
         limit = tl.minimum(limit, visible)
     span = tl.maximum(tl.cdiv(tl.cdiv(visible, KEYS), SPLITS), LEAST_TILES) * KEYS
     begin_key = split * span
@@ -205,8 +213,9 @@ def attend_split_kv(
     q (batch, query_len, heads, head_dim), any strides but 1 along the last dimension; caches k and
     v (batch, kv_heads, length, head_dim), contiguous, in the dtype of q; heads / kv_heads
     consecutive heads of q share one (GQA, arXiv 2305.13245). start (1,) int64 on the device: the
-    position of the first query. segments: a length or two, query_len together; the rows of a
-    segment see the first start + (length up to its end) keys. start None: every row sees all keys.
+    position of the first query. segments: lengths, query_len together, those after the first all
+    equal but for a shorter last one; the rows of a segment see the first start + (length up to its
+    end) keys. start None: every row sees all keys.
     Keys beyond the visible ones are not read, and the cost grows with the visible ones alone.
     Returns (batch, query_len, heads, head_dim), contiguous, in the dtype of q.
     """
@@ -239,6 +248,7 @@ def attend_split_kv(
         levels,
         totals,
         segments[0],
+        segments[1] if len(segments) > 1 else 1,
         query_len,
         length,
         *q.stride()[:-1],

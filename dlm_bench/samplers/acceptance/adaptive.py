@@ -88,7 +88,7 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
 
     with torch.inference_mode():
         state = sampler.prepare_shape(model, shape, seed)
-        sequences = tuple(decode_until_done(sampler, model, state))
+        sequences = tuple(sampler.run_counting(model, state))
     return Trace(
         schema_version=SCHEMA_VERSION,
         backbone=model.config.backbone,
