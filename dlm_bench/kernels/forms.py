@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlm_bench.kernels.adaln import EPSILON, AddNorm, add_norm
 from dlm_bench.kernels.lm_head import Predict, predict
+from dlm_bench.kernels.lookup import embed
 from dlm_bench.kernels.rms_norm import AddRMSNorm, add_rms_norm
 from dlm_bench.kernels.swiglu import swiglu
 
@@ -35,6 +36,8 @@ class Fused(NamedTuple):
     add_norm: AddNorm
     add_rms_norm: AddRMSNorm
     swiglu: Callable[[Tensor], Tensor]
+    embed: Callable[[Tensor, Tensor], Tensor]
+    take: Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
     predict: Predict
     reveal_block: RevealBlock
     longest: int
@@ -43,12 +46,15 @@ class Fused(NamedTuple):
 @cache
 def fused() -> Fused:
     """Return the Triton forms."""
-    from dlm_bench.kernels.cuda import adaln, lm_head, rms_norm, swiglu, unmask  # need Triton
+    # These need Triton.
+    from dlm_bench.kernels.cuda import adaln, lm_head, lookup, rms_norm, swiglu, unmask
 
     return Fused(
         add_norm=partial(adaln.add_norm, epsilon=EPSILON),
         add_rms_norm=rms_norm.add_rms_norm,
         swiglu=swiglu.swiglu,
+        embed=lookup.embed,
+        take=lookup.take,
         predict=lm_head.predict_fused,
         reveal_block=unmask.reveal_block,
         longest=unmask.LONGEST,
@@ -68,6 +74,11 @@ def choose_add_rms_norm(backend: str) -> AddRMSNorm:
 def choose_swiglu(backend: str) -> Callable[[Tensor], Tensor]:
     """Return the form of `swiglu.swiglu` named "torch" or "triton"."""
     return swiglu if backend == "torch" else fused().swiglu
+
+
+def choose_embed(backend: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the form of `lookup.embed` named "torch" or "triton"."""
+    return embed if backend == "torch" else fused().embed
 
 
 def choose_predict(backend: str) -> Predict:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dlm_bench.kernels.adaln import AddNorm, add_norm_ready, ready_rows
 from dlm_bench.kernels.choice import REFERENCE, Kernels
-from dlm_bench.kernels.forms import choose_add_norm
+from dlm_bench.kernels.forms import choose_add_norm, choose_embed
 from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.block import Block, Rows, Stream
@@ -55,6 +55,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config, self.kernels = config, kernels
         self.add_norm = choose_add_norm(kernels.elementwise)
+        self.embed = choose_embed(kernels.elementwise)
         width = config.d_model
         self.embedding = nn.Embedding(config.vocab_size, width)
         self.blocks = nn.ModuleList(Block(config, layer, kernels) for layer in range(config.layers))
@@ -114,8 +115,9 @@ class LanguageModel(nn.Module):
         if caches and t is not None and self._keeps_rows(t, window):
             modulations, add_norm = self._kept_rows(t, segments, caches[0]), self._add_norm_ready()
         else:
-            modulations, add_norm = self._modulations(t), self.add_norm
-        x = Stream(self.embedding(tokens).float(), segments, add_norm)
+            ready = None if window is None else window.modulation
+            modulations, add_norm = self._modulations(t, ready), self.add_norm
+        x = Stream(self.embed(tokens, self.embedding.weight), segments, add_norm)
         for layer, block in enumerate(self.blocks):
             block(x, modulations[layer], angles, window, caches[layer] if caches else None)
         final = modulations[-1] or (self.final_norm.bias, self.final_norm.weight)
@@ -163,14 +165,19 @@ class LanguageModel(nn.Module):
             ]
         return kept[key]
 
-    def _modulations(self, t: Tensor | None) -> list[Rows | None]:
+    def modulation(self, t: Tensor) -> Tensor:
+        """Compute adaLN's rows of all layers at some timesteps, (..., columns) of t (...)."""
+        rows: Tensor = self.adaln(F.silu(self.time_embedding(t)))
+        return rows
+
+    def _modulations(self, t: Tensor | None, ready: Tensor | None = None) -> list[Rows | None]:
         """Shift, scale and gate of a layer's mixer and of its MLP, (batch, segments, d_model) each,
-        for every layer; then the final shift and scale."""
+        for every layer; then the final shift and scale. `ready`: what `modulation` computes."""
         config = self.config
         if not config.denoiser:
             return [None] * (config.layers + 1)
         if t is None:
             raise TypeError("a denoiser's pass needs t, the masked fraction")
         widths = [6 * config.d_model] * config.layers + [2 * config.d_model]
-        every = self.adaln(F.silu(self.time_embedding(t))).split(widths, dim=-1)
+        every = (self.modulation(t) if ready is None else ready).split(widths, dim=-1)
         return [rows.split(config.d_model, dim=-1) for rows in every]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlm_bench.kernels.choice import REFERENCE, Kernels
-from dlm_bench.kernels.forms import choose_add_rms_norm, choose_swiglu
+from dlm_bench.kernels.forms import choose_add_rms_norm, choose_embed, choose_swiglu
 from dlm_bench.kernels.rms_norm import AddRMSNorm
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.cache import AttentionCache, ShiftCache
@@ -75,6 +75,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config, self.kernels = config, kernels
         self.add_norm = choose_add_rms_norm(kernels.elementwise)
+        self.embed = choose_embed(kernels.elementwise)
         width = config.d_model
         self.embedding = nn.Embedding(config.vocab_size, width)
         self.blocks = nn.ModuleList(TransformerBlock(config, kernels) for _ in range(config.layers))
@@ -135,7 +136,7 @@ class Transformer(nn.Module):
         predict them, in a causal window the tokens after them. `t`, which samplers tell every
         denoiser, is not used."""
         angles = self._angles(tokens, caches)
-        x = Residual(self.embedding(tokens).float(), self.config.norm_eps, self.add_norm)
+        x = Residual(self.embed(tokens, self.embedding.weight), self.config.norm_eps, self.add_norm)
         for layer, block in enumerate(self.blocks):
             block(x, angles, window, caches[layer] if caches else None)
         hidden = x.norm(self.final_norm)

@@ -32,6 +32,8 @@ class Window:
         after the last token.
     causal: attention sees the tokens up to the query token, as if each were a segment, and the
         hidden state of a token predicts the one after it (a denoiser's drafts verified).
+    modulation: adaLN's rows at the pass's timesteps, (1, segments, columns), if they are known
+        before the pass.
     """
 
     start: "Tensor"
@@ -43,6 +45,7 @@ class Window:
     inner: "Tensor | None" = None
     first: bool = False
     causal: bool = False
+    modulation: "Tensor | None" = None
     _rows_of: "dict[Tensor, tuple[Tensor, Tensor]]" = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

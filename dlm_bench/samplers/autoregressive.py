@@ -42,6 +42,7 @@ class Autoregressive(Sampler):
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
 
+        state.begin()
         position = state.now("block_start")
         previous = state.tokens.index_select(1, (position - 1).clamp(min=0))
         if state.config.mask_id >= state.config.vocab_size:

@@ -26,6 +26,8 @@ from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dlm_bench.samplers.state import DecodeState
 
 COMMITS = ("separate", "fused", "none")
@@ -111,16 +113,20 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
 
+        state.begin()
         S = 0 if kind in (PREFILL, "commit") else self.sub_block_size
-        window = sub_blocks.window_of(state, kind, self.block_size) if S else _window(state, kind)
-        query = state.tokens.index_select(1, window.positions())
+        if S:
+            window = sub_blocks.window_of(state, kind, self.block_size)
+            query = state.tokens.index_select(1, window.positions())
+        else:
+            window, query = self._window(state, kind)
         clean = window.segments[0] if len(window.segments) == 2 else 0
         if S and not self.plans_time(state):
             t = sub_blocks.masked_fraction(state, query[:, clean:], window, self.block_size)
         else:
             prompt = query.shape[1] if kind == PREFILL else 0
             t = self.timestep(state, query[:, clean:], prompt)
-        if clean:
+        if clean and window.modulation is None:
             t = torch.cat((torch.zeros_like(t), t), dim=1)
         hidden = model(query, t, window, state.caches)
         if kind not in (PREFILL, "commit"):
@@ -128,16 +134,20 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
             self.reveal(model, state, part)
         state.next_pass()
 
-
-def _window(state: "DecodeState", kind: str) -> Window:
-    """The query tokens of a pass over a block, and their sight."""
-    query_len, block_len = state.shapes[kind]
-    start = state.now("block_start")
-    clean = query_len - block_len  # of a fused pass
-    if clean:
-        return Window(start - clean, (clean, block_len), advance=True)
-    advance = kind in (PREFILL, "commit", "keep")
-    return Window(start, (query_len,), advance=advance, first=kind == PREFILL)
+    def _window(self, state: "DecodeState", kind: str) -> "tuple[Window, Tensor]":
+        """The window of a pass over a block, and its tokens (batch, query_len)."""
+        query_len, block_len = state.shapes[kind]
+        clean = query_len - block_len  # of a fused pass
+        start, query = state.query(query_len, before=clean)
+        segments = (clean, block_len) if clean else (query_len,)
+        window = Window(
+            start,
+            segments,
+            advance=clean > 0 or kind in (PREFILL, "commit", "keep"),
+            first=kind == PREFILL,
+            modulation=state.modulation_now(len(segments)) if self.plans_time(state) else None,
+        )
+        return window, query
 
 
 def _clean(kind: str, start: int, tokens: int) -> PlannedPass:

@@ -71,20 +71,17 @@ class FastDLLM(AcceptanceOptions, DenoisingSampler):
         return model_caches(model, length, batch, reverse_state=self.cache == "dual")
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
-        import torch
-
         query_len, block_len = state.shapes[kind]
-        start = state.now("block_start")
+        state.begin()
         t = self.timestep(state, state.tokens, state.prompt_len)
         if kind.startswith("refresh"):
-            edges = (start, start + block_len)
-            window = Window(torch.zeros_like(start), (query_len,), whole_context=True, edges=edges)
+            edges = state.now("block_start"), state.now("block_stop")
+            window = Window(state.now("never"), (query_len,), whole_context=True, edges=edges)
             hidden = model(state.tokens, t, window, state.caches)
-            rows = start + torch.arange(block_len, device=start.device)
-            hidden = hidden.index_select(1, rows)
+            hidden = hidden.index_select(1, state.block_positions(block_len))
         else:
+            start, query = state.query(query_len)
             window = Window(start, (query_len,), whole_context=True)
-            query = state.tokens.index_select(1, window.positions())
             hidden = model(query, t, window, state.caches)[:, :block_len]
         self.reveal(model, state, hidden)
         state.next_pass()

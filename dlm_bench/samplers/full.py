@@ -37,6 +37,7 @@ class Full(AcceptanceOptions, DenoisingSampler):
             )
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
+        state.begin()
         hidden = model(state.tokens, self.timestep(state, state.tokens, state.prompt_len))
         self.reveal(model, state, hidden[:, state.prompt_len :])
         state.next_pass()

@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dlm_bench.errors import PointError
+from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.plugins.api import Cache, Model, ModelInfo
 from dlm_bench.samplers.acceptance.acceptance import Acceptance
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 from dlm_bench.samplers.unmask import Forms, choose_forms, unmask
 
+# The columns of `numbers`. `never` is 0, and the row of t = 0 in `modulation` in front of `row`.
+NUMBERS = ("block_start", "block_stop", "noise", "after_seek", "t", "never", "row", "reveal")
+MOST_ROWS = 64  # of adaLN that a decode keeps, half a MB each at 1.3b; a block cache has B/p + 1
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
 
 
@@ -32,11 +37,13 @@ class DecodeState:
         seek.
     priority: (batch, length) random order in which `random` unmasking takes positions.
     index: (1,) int64 on the device, the next pass; each step adds 1.
-    table: the numbers of each pass, (passes,), or (passes, batch) where rows differ, read at
-        `index` on the device: columns of `passes`;
-        `noise`, unique to each pass with noise and independent of the number of passes of earlier
-        blocks; `after_seek`, true after a seek into the decode, where a pass unmasks the planned
-        number even if the model decides (the tokens are none of the model's).
+    numbers: those of each pass, (passes, columns) int64, read at `index` on the device: columns of
+        `passes`, a `reveal` for each sequence where they differ; `noise`, unique to each pass with
+        noise and independent of the number of passes of earlier blocks; `after_seek`, true after a
+        seek into the decode, where a pass unmasks the planned number even if the model decides (the
+        tokens are none of the model's); `row`, that of `modulation`.
+    modulation: adaLN's rows at every timestep of the passes, (timesteps, columns), t = 0 first;
+        None if the passes compute them.
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     offsets: the numbers from 0, by their count.
     drafts: (batch, block_size) tokens drafted and not verified yet; of `self-speculation` alone.
@@ -53,20 +60,19 @@ class DecodeState:
     generators_start: list[Tensor]
     caches: list[Cache]
     forms: Forms
+    numbers: Tensor
+    modulation: Tensor | None = None
     prompt_len: int = 0
-    table: dict[str, Tensor] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     offsets: dict[int, Tensor] = field(default_factory=dict)
     drafts: Tensor | None = None
+    _row: Tensor | None = field(default=None, init=False)
+    _query: "Query | None" = field(default=None, init=False)
 
     @property
     def rows_differ(self) -> bool:
         """True if passes unmask other numbers of tokens in each row."""
-        return self.table["reveal"].dim() > 1
-
-    def now(self, name: str) -> Tensor:
-        """A column of the table at the current pass, (1,), or (batch,) where rows differ."""
-        return self.table[name].index_select(0, self.index).view(-1)
+        return self.numbers.shape[1] > len(NUMBERS)
 
     def put_stand_ins(self, pass_: PlannedPass) -> None:
         """Put random tokens in the place of those decoded before a pass, and MASK elsewhere."""
@@ -86,11 +92,53 @@ class DecodeState:
         found = self.stand_ins.gather(1, order)
         self.tokens.scatter_(1, order, torch.where(decoded, found, self.config.mask_id))
 
+    @property
+    def table(self) -> dict[str, Tensor]:
+        """The columns of `numbers` by name, (passes,) each."""
+        return {name: column(self.numbers, name) for name in NUMBERS}
+
+    def begin(self) -> None:
+        """Read the numbers of the next pass, all in one operation."""
+        self._row, self._query = self.numbers.index_select(0, self.index), None
+
+    def now(self, name: str) -> Tensor:
+        """A number of the current pass, (1,); `reveal` (batch,) where rows differ."""
+        if self._row is None:  # a sampler that reads few of them does not begin
+            return column(self.numbers, name).index_select(0, self.index).view(-1)
+        return column(self._row, name).reshape(-1)
+
+    def modulation_now(self, segments: int) -> Tensor | None:
+        """adaLN's rows at the timesteps of the current pass, (1, segments, columns): its own t, and
+        in front of it 0 of a clean segment. None if they are not known."""
+        if self.modulation is None or self._row is None:
+            return None
+        last = NUMBERS.index("row") + 1
+        return self.modulation.index_select(0, self._row[0, last - segments : last])[None]
+
+    def query(self, count: int, before: int = 0) -> tuple[Tensor, Tensor]:
+        """The position (1,) of `before` tokens in front of the current block, and the tokens from
+        there on, (batch, count)."""
+        start = self.now("block_start")
+        start = start - before if before else start
+        self._query = Query(*self.forms.take(self, start, count), before)
+        return start, self._query.tokens
+
+    def block(self, block_len: int) -> tuple[Tensor, Tensor]:
+        """The current block's tokens, and where they are MASK, (batch, block_len)."""
+        if self._query is None:
+            return self.forms.take(self, self.now("block_start"), block_len)
+        span = slice(self._query.before, self._query.before + block_len)
+        return self._query.tokens[:, span], self._query.masked[:, span]
+
+    def positions(self, start: Tensor, count: int) -> Tensor:
+        """The positions from `start` (1,) on, (count,) int64."""
+        if count not in self.offsets:
+            self.offsets[count] = torch.arange(count, device=self.index.device)
+        return start + self.offsets[count]
+
     def block_positions(self, block_len: int) -> Tensor:
         """Positions of the current block's tokens, (block_len,) int64."""
-        if block_len not in self.offsets:
-            self.offsets[block_len] = torch.arange(block_len, device=self.index.device)
-        return self.now("block_start") + self.offsets[block_len]
+        return self.positions(self.now("block_start"), block_len)
 
     def noise_seed(self) -> Tensor:
         """The seed of each sequence's noise in this pass, (batch,) int64: no two passes of a
@@ -100,6 +148,7 @@ class DecodeState:
     def next_pass(self) -> None:
         """Move the device's counter on."""
         self.index += 1
+        self._row = self._query = None
 
     def unmask(
         self,
@@ -129,6 +178,26 @@ class DecodeState:
                 "pass; their logits are not finite (check the weights, or try dtype float32), or "
                 "the sampler's passes unmask too few"
             )
+
+
+class Query(NamedTuple):
+    """The tokens of a pass and where they are MASK, (batch, count); the current block's come after
+    the first `before`."""
+
+    tokens: Tensor
+    masked: Tensor
+    before: int
+
+
+def column(numbers: Tensor, name: str) -> Tensor:
+    """A column of `numbers` (rows, columns), (rows,): a view in its own dtype; `reveal` (rows,
+    batch) where the sequences of a batch differ."""
+    at = NUMBERS.index(name)
+    if name == "reveal" and numbers.shape[1] > len(NUMBERS):
+        return numbers[:, at:]
+    if name == "t":
+        return numbers.view(torch.float32)[:, 2 * at]
+    return numbers.view(torch.bool)[:, 8 * at] if name == "after_seek" else numbers[:, at]
 
 
 def new_state(
@@ -162,9 +231,7 @@ def new_state(
     tokens = torch.full_like(stand_ins, config.mask_id)
     tokens[:, :prompt_len] = stand_ins[:, :prompt_len]
     noise_start = [each * total % LARGEST_INDEX for each in seeds]
-    table = _columns(passes, shape.batch, device)
-    table["noise"] = torch.tensor(_noise_numbers(passes), device=device)
-    table["after_seek"] = torch.zeros(len(passes), dtype=torch.bool, device=device)
+    timesteps = sorted({0.0, *(each.t for each in passes)})
     return DecodeState(
         config=config,
         passes=passes,
@@ -178,19 +245,41 @@ def new_state(
         caches=caches,
         forms=choose_forms(model.kernels),
         prompt_len=prompt_len,
-        table=table,
+        numbers=_numbers(passes, timesteps, shape.batch).to(device),
+        modulation=_modulation(model, timesteps),
         shapes={p.kind: (p.query_len, p.block_len) for p in passes},
     )
 
 
-def _columns(passes: list[PlannedPass], batch: int, device: torch.device) -> dict[str, Tensor]:
-    """Return the table's columns of `passes`: the block's start, the tokens to unmask, and t."""
-    names = ("block_start", "reveal", "t")
-    table = {c: torch.tensor([getattr(p, c) for p in passes], device=device) for c in names}
-    if any(p.rows for p in passes):
-        reveals = [p.of_rows(batch).reveal for p in passes]
-        table["reveal"] = torch.tensor(reveals, device=device)
-    return table
+def _numbers(passes: list[PlannedPass], timesteps: list[float], batch: int) -> Tensor:
+    """The numbers of each pass, (passes, columns) int64."""
+    rows_differ = any(each.rows for each in passes)
+    reveals = batch if rows_differ else 1
+    numbers = torch.zeros(len(passes), len(NUMBERS) - 1 + reveals, dtype=torch.int64)
+    row_of = {t: row for row, t in enumerate(timesteps)}
+    columns: dict[str, list[Any]] = {
+        "block_start": [each.block_start for each in passes],
+        "block_stop": [each.block_start + each.block_len for each in passes],
+        "reveal": [each.of_rows(reveals).reveal for each in passes],
+        "noise": _noise_numbers(passes),
+        "t": [each.t for each in passes],
+        "row": [row_of[each.t] for each in passes],
+    }
+    for name, values in columns.items():
+        target = column(numbers, name)
+        target.copy_(torch.tensor(values, dtype=target.dtype).view(target.shape))
+    return numbers
+
+
+def _modulation(model: Model, timesteps: list[float]) -> Tensor | None:
+    """adaLN's rows at these timesteps, (timesteps, columns), of a denoiser of this project on a
+    GPU; None if they are too many, too. On a CPU the model keeps them."""
+    if not isinstance(model, LanguageModel) or model.kernels.elementwise == "torch":
+        return None
+    if not model.config.denoiser or len(timesteps) > MOST_ROWS:
+        return None
+    with torch.no_grad():
+        return model.modulation(torch.tensor(timesteps, device=model.head.weight.device))
 
 
 def _noise_numbers(passes: list[PlannedPass]) -> list[int]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 class Candidates(NamedTuple):
     """A block before its unmasking; every tensor is (batch, block_len) unless said otherwise.
 
-    positions: (block_len,), from the first token of the prompt.
     tokens: the block's, some of them MASK.
     masked: bool, where they are.
     predicted: the token for each place.
@@ -33,7 +32,6 @@ class Candidates(NamedTuple):
     number: (batch,) tokens to unmask.
     """
 
-    positions: Tensor
     tokens: Tensor
     masked: Tensor
     predicted: Tensor
@@ -44,8 +42,14 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class Forms:
-    """The plain or fused forms for a model: predict, the LM head; reveal, the choice of tokens."""
+    """The plain or fused forms for a model.
 
+    take: the tokens of the sequences from a position on, and where they are MASK.
+    predict: the LM head.
+    reveal: the choice of tokens.
+    """
+
+    take: Callable[["DecodeState", Tensor, int], tuple[Tensor, Tensor]]
     predict: Predict
     reveal: Callable[["DecodeState", Candidates], None]
 
@@ -54,7 +58,7 @@ def choose_forms(kernels: UsedKernels) -> Forms:
     """Return the forms by a model's kernels."""
     head = choose_predict(kernels.lm_head)
     if kernels.elementwise == "torch":
-        return Forms(head, reveal)
+        return Forms(take, head, reveal)
     triton = fused()
 
     def reveal_fused(state: "DecodeState", block: Candidates) -> None:
@@ -66,7 +70,16 @@ def choose_forms(kernels: UsedKernels) -> Forms:
             state.tokens, start, mask_id, block.predicted, block.score, block.number
         )
 
-    return Forms(head, reveal_fused)
+    def take_fused(state: "DecodeState", start: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return triton.take(state.tokens, start, count, state.config.mask_id)
+
+    return Forms(take_fused, head, reveal_fused)
+
+
+def take(state: "DecodeState", start: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`count` tokens of each sequence from `start` on, and where they are MASK, (batch, count)."""
+    tokens = state.tokens.index_select(1, state.positions(start, count))
+    return tokens, tokens == state.config.mask_id
 
 
 def unmask(
@@ -87,9 +100,7 @@ def unmask(
     not finite stays MASK.
     """
     batch, block_len, width = hidden.shape
-    positions = state.block_positions(block_len)
-    block = state.tokens.index_select(1, positions)
-    masked = block == state.config.mask_id
+    block, masked = state.block(block_len)
     tokens, confidence = state.forms.predict(
         hidden.reshape(-1, width),
         model.head.weight,
@@ -102,13 +113,13 @@ def unmask(
     if rule == "confidence":
         score = confidence.view(batch, block_len)
     else:
-        score = state.priority.index_select(1, positions)
+        score = state.priority.index_select(1, state.block_positions(block_len))
     count, order = state.now("reveal").expand(batch), None
     if acceptance is not None and acceptance.decides:
         score, order = ranked(score, masked)
         count = torch.where(state.now("after_seek"), count, acceptance.count(order))
     predicted = tokens.view(batch, block_len)
-    state.forms.reveal(state, Candidates(positions, block, masked, predicted, score, order, count))
+    state.forms.reveal(state, Candidates(block, masked, predicted, score, order, count))
 
 
 def ranked(score: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,4 +135,4 @@ def reveal(state: "DecodeState", block: Candidates) -> None:
         score, order = ranked(score, block.masked)
     chosen = most_confident(score, order, block.number)
     revealed = torch.where(chosen, block.predicted, block.tokens)
-    state.tokens.index_copy_(1, block.positions, revealed)
+    state.tokens.index_copy_(1, state.block_positions(score.shape[1]), revealed)

@@ -7,11 +7,11 @@ pytest.importorskip("triton", reason="triton is not installed")
 import launches
 
 MOST = {  # nodes of a pass
-    ("diffumamba", "block-cache", "denoise"): 225,
-    ("diffumamba", "block-cache", "commit"): 239,
-    ("diffumamba", "fast-dllm", "refresh"): 971,
-    ("diffutran", "block-cache", "denoise"): 249,
-    ("diffutran", "fast-dllm", "refresh"): 251,
+    ("diffumamba", "block-cache", "denoise"): 201,
+    ("diffumamba", "block-cache", "commit"): 222,
+    ("diffumamba", "fast-dllm", "refresh"): 961,
+    ("diffutran", "block-cache", "denoise"): 225,
+    ("diffutran", "fast-dllm", "refresh"): 245,
 }
 
 

@@ -27,12 +27,8 @@ def traced_state(model, sampler, length, batch=1, prompt_len=0):
     passes = list(sampler.passes(length, prompt_len))
     cpu = torch.device("cpu")
     state = new_state(model, passes, shape, 0, cpu, caches)
-    names = ("tokens", "stand_ins", "priority", "index", "noise_start")
-    return replace(
-        state,
-        **{name: getattr(state, name).to("meta") for name in names},
-        table={name: column.to("meta") for name, column in state.table.items()},
-    )
+    names = ("tokens", "stand_ins", "priority", "index", "noise_start", "numbers")
+    return replace(state, **{name: getattr(state, name).to("meta") for name in names})
 
 
 class Allocations(TorchDispatchMode):
