@@ -44,14 +44,16 @@ def with_trained_block(name: str, options: Mapping[str, Any], block_size: int) -
 
     Raises ConfigError as `sampler_class` does.
     """
-    found, allowed = dict(options), options_of(name)
-    if not block_size or "block_size" not in allowed or "trace" in found:
+    found = dict(options)
+    usual = {field.name: field.default for field in dataclasses.fields(sampler_class(name))}
+    if not block_size or not usual.get("block_size") or "trace" in found:
         return found
     asked = found.setdefault("block_size", block_size)
     if found.get("accept", "fixed") == "fixed" and isinstance(asked, int):
-        rate = "tokens_per_step" if "tokens_per_step" in allowed else "accept_len"
-        if rate in allowed:
-            found.setdefault(rate, max(1, asked // 4))
+        rate = "tokens_per_step" if "tokens_per_step" in usual else "accept_len"
+        part = found.get("sub_block_size") or asked
+        if rate in usual and isinstance(part, int):
+            found.setdefault(rate, max(1, min(asked // 4, part)))
     return found
 
 

@@ -219,7 +219,7 @@ def _output(tokens: Tensor, prompt_len: int, masked: int) -> dict[str, Any]:
 def short_shape(sampler: Sampler, shape: DecodeShape) -> DecodeShape | None:
     """Return the decode that stands for a sampled one: two blocks, or less if those would take
     more than MOST_PASSES passes; None where no decode is that short."""
-    block = int(getattr(sampler, "block_size", 32))
+    block = int(getattr(sampler, "block_size", 0) or 32)
     prompt = min(shape.prompt_len, MOST_PROMPT)
     for length in (2 * block, block, 16, 8, 2):
         if length <= shape.length:

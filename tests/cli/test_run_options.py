@@ -64,7 +64,7 @@ def test_help_lists_the_options_of_every_sampler(capsys):
             "--option: commit is given twice; give it once",
         ),
         (["--xyzzy", "8"], "an option of a plug-in's sampler is -o NAME=VALUE"),
-        (["--block-size", "8"], "block_size: sampler 'full' has no such option"),
+        (["--commit", "fused"], "commit: sampler 'full' has no such option"),
         (["-o", "tokens_per_step=4", "--tokens-per-step", "8"], "tokens_per_step is given by"),
         (["--unmask", "coin"], "unmask: 'coin' is not known"),
     ],

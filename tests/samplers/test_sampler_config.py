@@ -22,7 +22,7 @@ def refused(call, *said):
         ("block_cache", {}, ["sampler", "'block_cache'", "did you mean 'block-cache'", "full"]),
         ("beam", {}, ["sampler", "'beam'", "fast-dllm", "ar"]),
         ("block-cache", {"cache": "dual"}, ["cache", "'block-cache'", "commit", "block_size"]),
-        ("full", {"block_size": 32}, ["block_size", "'full'", "tokens_per_step"]),
+        ("full", {"commit": "fused"}, ["commit", "'full'", "tokens_per_step"]),
         ("ar", {"tokens_per_step": 8}, ["tokens_per_step", "'ar'", "temperature"]),
         ("ar", {"plan": 1}, ["plan", "no such option"]),
         ("block-cache", {"commit": "seperate"}, ["commit", "did you mean 'separate'", "fused"]),

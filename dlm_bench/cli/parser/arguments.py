@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from dlm_bench.cli.parser.base import Parser
@@ -92,12 +94,14 @@ def add_sampler_options(parser: Parser) -> None:
     for name, of in defaults.items():
         flag = f"--{name.replace('_', '-')}"
         if flag not in parser._option_string_actions:  # a command may have it as its own
-            default = next(iter(of.values()))
-            help = (
-                f"set {name} of {', '.join(of)}"
-                + f" (default: {'none' if default == '' else default})"
-            )
+            help = f"set {name} of {', '.join(_with_defaults(of))}"
             group.add_argument(flag, dest=f"sampler_{name}", metavar="VALUE", help=help)
+
+
+def _with_defaults(defaults: dict[str, object]) -> Iterator[str]:
+    """The samplers of an option, and behind those with the same default what it is."""
+    for default, samplers in groupby(defaults, key=defaults.__getitem__):
+        yield f"{', '.join(samplers)} (default: {'none' if default == '' else default})"
 
 
 def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:

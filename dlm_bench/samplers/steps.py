@@ -1,0 +1,43 @@
+"""The tokens that T passes unmask, where their number is asked for, by the rules of the field."""
+
+from collections.abc import Callable, Iterator
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.samplers.schedule import remaining
+
+LAST_TIME = 1000  # 1 / the time at which Dream's steps end
+
+
+def even(tokens: int, T: int) -> Iterator[tuple[int, int]]:
+    """(tokens still masked, tokens to unmask) of T passes, or of a pass a token if those are fewer:
+    as even as can be, the remainder first (LLaDA's `generate`)."""
+    share, extra = divmod(tokens, min(T, tokens))
+    return remaining((share + (i < extra) for i in range(min(T, tokens))), tokens)
+
+
+def dream(tokens: int, T: int) -> Iterator[tuple[int, int]]:
+    """(tokens still masked, tokens to unmask) of T passes by Dream's `diffusion_generate`.
+
+    The time goes linearly from 1 to 1/1000. Of M masked tokens a pass from t to s takes
+    floor(M (1 - s/t)), the last one all. The first passes take none where T is near the tokens.
+    """
+    masked = tokens
+    for i in range(T):
+        # 1 - s/t in whole numbers: rounding would decide a quotient that is whole.
+        share = (LAST_TIME - 1) * masked // (LAST_TIME * T - (LAST_TIME - 1) * i)
+        reveal = masked if i == T - 1 else share
+        yield masked, reveal
+        masked -= reveal
+
+
+SPREADS: dict[str, Callable[[int, int], Iterator[tuple[int, int]]]] = {"even": even, "dream": dream}
+
+
+def block_steps(steps: int, blocks: int) -> list[int]:
+    """Divide the passes of a decode among its blocks, the remainder first. Raises ConfigError for a
+    block without a pass."""
+    if steps < blocks:
+        raise ConfigError(
+            f"steps: {steps} is not allowed; must be at least the number of blocks ({blocks})"
+        )
+    return [steps // blocks + (number < steps % blocks) for number in range(blocks)]
