@@ -20,6 +20,7 @@ SWEEP = {
     "batch": "sequences decoded at once, a number or a list",
     "prompt_len": "tokens of the prompt before the generated tokens, a number or a list; 0 with `prompts`: as many as the shortest prompt of the batch has",
     "prompts": "file of prompts, or `shipped` ([samplers.md](samplers.md#prompts-of-a-file)); empty for random prompts",
+    "stop_at_eos": "end a sequence at its end of text, and the decode with the block in which the last one ends ([samplers.md](samplers.md#ends-of-text))",
     "seed": "seed of weights, tokens, prompts and noise; sequence i of a batch uses seed + i",
     "graphs": "CUDA graphs: `auto` (capture where possible), `require` (else an error), `off`",
     "kernels": 'implementation to insist on, by operation: `{ attention = "cudnn" }` ([gpu.md](gpu.md#kernels))',
@@ -38,6 +39,7 @@ GROUP = {
     "batch": "in the place of the sweep's",
     "prompt_len": "in the place of the sweep's",
     "prompts": "in the place of the sweep's",
+    "stop_at_eos": "in the place of the sweep's",
 }
 RECORD = {
     "schema_version": "version of this schema",
@@ -54,6 +56,8 @@ RECORD = {
     "decoding_passes": "passes of a decode with unmasking: `nfe` without commits",
     "query_tokens": "tokens through the network in a decode, prefill excluded",
     "timed_tokens": "tokens of all sequences generated in `seconds`; without the first of each where the prefill gave that token",
+    "generated": "with `stop_at_eos`: tokens of all sequences that the passes generated, those after a sequence's end too",
+    "tokens_to_eos": "with `stop_at_eos`: tokens of all sequences up to the end of each text; throughput is of these",
     "seconds": "s; wall time of each repeat, a whole decode without prefill. In sampled mode an integrated decode of each round",
     "prefill_seconds": "s; time of the prefill pass of each repeat; empty without a prefill",
     "first_block_seconds": "s; time to the first block (first token of `ar`) of each repeat, prefill included",
@@ -86,6 +90,7 @@ POINT = {
     "batch": "sequences decoded at once",
     "prompt_len": "tokens of the prompt",
     "prompts": "name and digest of the file of prompts; empty for random ones",
+    "stop_at_eos": "the decode ended with the block in which the last sequence had its end of text",
     "dtype": "dtype of weights and activations",
     "device": "`cpu` or `cuda`",
 }

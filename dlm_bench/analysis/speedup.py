@@ -28,12 +28,12 @@ def speedups(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     autoregressive model of the same shape, whatever the sampler and the options: the effect of the
     conversion. `frame` comes from `load_results`.
 
-    The columns tell lines apart (backbone, sampler, options, size, batch, prompt_len, dtype,
-    device, hardware); then come length, tokens_per_second, reference_tokens_per_second, speedup
-    (the ratio of the two, each of the mean over the repeats), low and high: the 95 % interval, of
-    two independent errors on a logarithmic scale. The last four are NaN without a reference point,
-    as for every autoregressive line; low and high are the speed-up where an error of the two is not
-    known. Lines come in the order of the frame, lengths ascending.
+    The columns tell lines apart (backbone, sampler, options and SETTINGS); then come length,
+    tokens_per_second, reference_tokens_per_second, speedup (the ratio of the two, each of the mean
+    over the repeats), low and high: the 95 % interval, of two independent errors on a logarithmic
+    scale. The last four are NaN without a reference point, as for every autoregressive line; low
+    and high are the speed-up where an error of the two is not known. Lines come in the order of the
+    frame, lengths ascending.
 
     Raises ResultsError if no record is ok, or none of the reference is.
     """

@@ -19,6 +19,7 @@ from dlm_bench.results.record import Record, mean_of
 from dlm_bench.results.series import short_number
 from dlm_bench.results.store import append_record, check_writable
 from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.samplers.ends import check_ends
 from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.streams import folded
@@ -38,16 +39,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    block_size = backbone_info(args.backbone).block_size
-    options = with_trained_block(args.sampler, sampler_options(args), block_size)
+    info = backbone_info(args.backbone)
+    options = with_trained_block(args.sampler, sampler_options(args), info.block_size)
     sampler = build_sampler(args.sampler, **options)
     conditions = conditions_of(args)
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     # What is wrong with these is known before the weights are drawn.
-    shape = DecodeShape(args.length, args.prompt_len, args.batch)
+    shape = DecodeShape(args.length, args.prompt_len, args.batch, stop_at_eos=args.stop_at_eos)
+    if shape.stop_at_eos:
+        check_ends(info, args.size or info.default_size)
     if args.prompts is not None:
-        prompts = load_prompts(args.prompts, backbone_info(args.backbone).folder)
+        prompts = load_prompts(args.prompts, info.folder)
         shape = shape.after(prompts, args.seed)
     sampler.check_shape_timed(shape)
     sampler.check_backbone(args.backbone, shape.length, shape.prompt_len)
@@ -106,6 +109,8 @@ def _print_record(record: Record) -> None:
         "decode": decode,
         "passes": f"{record.nfe} of {record.ms_per_pass:.4g} ms on average",
     }
+    if record.tokens_to_eos:
+        rows["end of text"] = f"{record.tokens_to_eos:,} of {record.generated:,} tokens generated"
     prefill, first_block = map(mean_of, (record.prefill_seconds, record.first_block_seconds))
     if prefill is not None:
         rows["prefill"] = f"{prefill:.4g} s, before the decode and not in it"

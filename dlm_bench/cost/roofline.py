@@ -182,9 +182,11 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
 def sampler_of(row: Mapping[str, Any]) -> Sampler:
     """Build the sampler of a row of `load_results`, with the options in columns of their own.
 
-    Raises ConfigError for a sampler of another package, a wrong option, or a trace, as a record
-    only has the label.
+    Raises ConfigError for a sampler of another package, a wrong option, a trace, as a record only
+    has the label, or a decode that ended with its texts.
     """
+    if row.get("stop_at_eos"):
+        raise ConfigError("stop_at_eos: a record names no passes of a decode that ends with a text")
     if row["sampler"] not in SAMPLERS:
         raise unknown("sampler", row["sampler"], SAMPLERS)
     options = {}

@@ -20,11 +20,13 @@ def check_not_too_fast(record: Record, sampler: Sampler, hardware: Hardware | No
     sheet (see `cost.hardware`), less the bytes that its cache can hold.
 
     Nothing is said of other machines, other precisions than the sheet's, models without a cost
-    model, and passes that depend on the model.
+    model, and passes that depend on the model or its end of text.
     """
     sheet = hardware or sheet_of(record.environment.get("hardware"))
     point, mean = record.point, record.mean_seconds
     if sheet is None or mean is None or not same_precision(point.dtype, sheet):
+        return
+    if point.stop_at_eos:  # not all passes ran
         return
     try:
         config = stated_config(record.model)

@@ -96,6 +96,11 @@ class ModelConfig:
         return self.vocab_size - 2
 
     @property
+    def eos_id(self) -> int:
+        """The token that ends a text: GPT-2's end of text, too."""
+        return self.bos_id
+
+    @property
     def head_dim(self) -> int:
         """Width of an attention head."""
         return self.d_model // self.heads

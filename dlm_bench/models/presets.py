@@ -11,10 +11,11 @@ from typing import Any
 from dlm_bench.errors import unknown
 from dlm_bench.models.transformer_config import TransformerConfig, Yarn
 
-QWEN2 = {"norm_eps": 1e-6, "rope_theta": 1e6, "qkv_bias": True, "bos_id": 151643}
-QWEN3 = {"norm_eps": 1e-6, "rope_theta": 1e6, "qk_norm": True, "bos_id": 151643}
+QWEN2 = {"norm_eps": 1e-6, "rope_theta": 1e6, "qkv_bias": True, "bos_id": 151643, "eos_id": 151643}
+QWEN3 = {"norm_eps": 1e-6, "rope_theta": 1e6, "qk_norm": True, "bos_id": 151643, "eos_id": 151643}
 LLAMA = {"norm_eps": 1e-5, "rope_theta": 5e5}
-MINISTRAL = {"norm_eps": 1e-5, "rope_theta": 1e6, "yarn": Yarn(16.0, 16384), "bos_id": 1}
+MINISTRAL = {"norm_eps": 1e-5, "rope_theta": 1e6, "yarn": Yarn(16.0, 16384)}
+MINISTRAL |= {"bos_id": 1, "eos_id": 11}
 
 
 def _shape(
@@ -35,14 +36,17 @@ def _shape(
 def _tiny(heads: tuple[int, int], d_model: int) -> dict[str, int]:
     """Bytes, end of text (256) and MASK (257), in a vocabulary padded to 272 rows as those of the
     large models are: small enough to test a decode against a recomputation."""
-    return _shape(3, d_model, heads, 96, 272, head_dim=16) | {"bos_id": 256, "mask_id": 257}
+    ids = {"bos_id": 256, "eos_id": 256, "mask_id": 257}
+    return _shape(3, d_model, heads, 96, 272, head_dim=16) | ids
 
 
 # Autoregressive models; a denoiser has the shape of the model that it was converted from.
 _CAUSAL: dict[str, dict[str, dict[str, Any]]] = {
     "llama": {
         "tiny": LLAMA | _tiny((4, 4), 64),
-        "8b": LLAMA | _shape(32, 4096, (32, 32), 12288, 126464) | {"bos_id": 126081},
+        "8b": LLAMA
+        | _shape(32, 4096, (32, 32), 12288, 126464)
+        | {"bos_id": 126081, "eos_id": 126081},
         "nemotron-3b": MINISTRAL | _shape(26, 3072, (32, 8), 9216, 131072),
         "nemotron-8b": MINISTRAL | _shape(34, 4096, (32, 8), 14336, 131072),
         "nemotron-14b": MINISTRAL | _shape(40, 5120, (32, 8), 16384, 131072),

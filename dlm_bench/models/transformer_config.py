@@ -34,6 +34,7 @@ class TransformerConfig:
     token_shift: token i is predicted at position i - 1, as before the conversion.
     mask_id: the id of MASK; vocab_size in a causal model, where MASK is missing.
     bos_id: the first token of an autoregressive decode.
+    eos_id: the token that ends a text; None if none is stated.
     block_size: the block of the model's training; 0 without blocks.
     max_length: the most tokens of a sequence; None without a limit.
     digest: of the content of a folder's config.json; empty for a backbone by name.
@@ -59,6 +60,7 @@ class TransformerConfig:
     qkv_bias: bool = False
     tied: bool = False
     token_shift: bool = False
+    eos_id: int | None = None
     block_size: int = 0
     max_length: int | None = None
     digest: str = ""

@@ -40,6 +40,7 @@ class ModelInfo(Protocol):
     mask_id: the id of MASK, never decoded; vocab_size in a causal model, without MASK.
     bos_id: the first id of an autoregressive decode.
     max_length: the most tokens of a sequence; optional, None stands for no limit.
+    eos_id: the id that ends a text, for stop_at_eos; optional.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

@@ -42,8 +42,8 @@ class Point(BaseModel):
 
     options: those of the sampler, defaults included. length: tokens to generate of each sequence,
     after a prompt of `prompt_len`. prompts: name and digest of the file of prompts, empty for
-    random ones. Fields of a newer version are kept, and separate points as
-    options do.
+    random ones. stop_at_eos: the decode ended with the block in which the last sequence had its end
+    of text. Fields of a newer version are kept, and separate points as options do.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -56,13 +56,15 @@ class Point(BaseModel):
     batch: PositiveInt = 1
     prompt_len: NonNegativeInt = 0
     prompts: str = ""
+    stop_at_eos: bool = False
     dtype: str = "bfloat16"
     device: str = "cpu"
 
     def asked(self) -> dict[str, Any]:
-        """Return the fields by name, as sent to a worker; `prompt_len` and `prompts` only with a
-        prompt, so all other points are the same to versions without prompts."""
-        absent = {name for name in ("prompt_len", "prompts") if not getattr(self, name)}
+        """Return the fields by name, as sent to a worker; those that came later only where they
+        say something, so all other points are the same to versions without."""
+        later = ("prompt_len", "prompts", "stop_at_eos")
+        absent = {name for name in later if not getattr(self, name)}
         return self.model_dump(exclude=absent)
 
     def facts(self) -> dict[str, Any]:
@@ -83,6 +85,8 @@ class Point(BaseModel):
             parts.append(f"prompt={self.prompt_len}")
         if self.prompts:
             parts.append(f"prompts={self.prompts}")
+        if self.stop_at_eos:
+            parts.append("stop_at_eos")
         if self.batch > 1:
             parts.append(f"batch={self.batch}")
         return " ".join(parts)
@@ -109,6 +113,8 @@ class Record(BaseModel):
         first_block_seconds: time to the first block, prefill included.
     timed_tokens: tokens of all sequences generated in `seconds`, never those of the prompt; without
         the first of each where the prefill gave that token. None (all) in older records.
+    generated, tokens_to_eos: of a point with stop_at_eos, tokens of all sequences that the passes
+        generated, and those of them up to the end of each text, of which timed_tokens are.
     nfe: passes in `seconds`, commits included. decoding_passes: `nfe` without commits.
     error_estimate: half the 95 % interval of the mean, relative to it.
     checkpoint: digest of the weights' file, empty for random weights.
@@ -147,6 +153,8 @@ class Record(BaseModel):
     decoding_passes: NonNegativeInt | None = None
     query_tokens: NonNegativeInt | None = None
     timed_tokens: PositiveInt | None = None
+    generated: PositiveInt | None = None
+    tokens_to_eos: PositiveInt | None = None
     seconds: list[Seconds] = []
     prefill_seconds: list[Seconds] = []
     first_block_seconds: list[Seconds] = []

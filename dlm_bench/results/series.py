@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pandas
 
 SETTINGS = (
-    *("size", "batch", "prompt_len", "prompts", "dtype", "device", "hardware", "torch", "driver"),
+    *("size", "batch", "prompt_len", "prompts", "stop_at_eos", "dtype", "device", "hardware"),
+    *("torch", "driver"),
 )
 # Of the environment: named where the points of a series differ in it, as they may in a commit.
 NOTED = ("commit", "dlm-bench", "cuda", "cudnn", "triton", "flash-attn", "flash-attn-4")
@@ -191,6 +192,8 @@ def setting_text(name: str, value: Any) -> str:
         return f"{name} {value}"
     if name == "prompts" and not value:
         return "random prompts"
+    if name == "stop_at_eos":
+        return "to EOS" if value else "to the full length"
     names = {"tokens_per_step": "p", "block_size": "B", "prompt_len": "prompt", "length": "L"}
     short = names.get(name, name)
     return f"{short}={value}" if isinstance(value, str) else f"{short}={value:g}"
@@ -201,7 +204,7 @@ def shared_settings(drawn: list[Series]) -> str:
     and the prompt if there is one."""
     texts = []
     names = ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size")
-    for name in (*names, "length", "batch", "prompt_len", "prompts"):
+    for name in (*names, "length", "batch", "prompt_len", "prompts", "stop_at_eos"):
         values = {series.settings[name] for series in drawn if name in series.settings}
         if len(values) == 1 and all(values):
             texts.append(setting_text(name, values.pop()))

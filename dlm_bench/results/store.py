@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas
 
 # Fields of a point that came later, each with a field of records that came with it.
-LATER = {"prompt_len": "timed_tokens", "prompts": "prompt_file"}
+LATER = {"prompt_len": "timed_tokens", "prompts": "prompt_file", "stop_at_eos": "generated"}
 MOST_SAID = 3  # lines of a file that are warned of one by one
 
 

@@ -28,6 +28,7 @@ class DecodeShape:
     prompt_len: tokens of the prompt before them.
     batch: sequences.
     prompts: of which the prompt of each sequence is one; None for random prompts.
+    stop_at_eos: the decode ends with the block in which the last sequence has its end of text.
     Raises ConfigError for a length or batch below 1, a prompt's below 0, or too much of any.
     """
 
@@ -35,6 +36,7 @@ class DecodeShape:
     prompt_len: int = 0
     batch: int = 1
     prompts: Prompts | None = None
+    stop_at_eos: bool = False
 
     def __post_init__(self) -> None:
         check_lengths(self.length, self.prompt_len)

@@ -47,6 +47,7 @@ class DecodeState:
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     offsets: the numbers from 0, by their count.
     drafts: (batch, block_size) tokens drafted and not verified yet; of `self-speculation` alone.
+    end: the position behind the last token to decode.
     """
 
     config: ModelInfo
@@ -66,8 +67,18 @@ class DecodeState:
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     offsets: dict[int, Tensor] = field(default_factory=dict)
     drafts: Tensor | None = None
+    end: int | None = None
     _row: Tensor | None = field(default=None, init=False)
     _query: "Query | None" = field(default=None, init=False)
+
+    @property
+    def decoded(self) -> Tensor:
+        """The tokens to decode, (batch, tokens), without the prompt."""
+        return self.tokens[:, self.prompt_len : self.end]
+
+    def stop_after(self, passes: int, generated: int) -> None:
+        """End the decode after so many passes, which decode so many tokens of each sequence."""
+        self.passes, self.end = self.passes[:passes], self.prompt_len + generated
 
     @property
     def rows_differ(self) -> bool:
@@ -166,7 +177,7 @@ class DecodeState:
         """Raise PointError if the block of pass `last` has more MASKs than that pass was to leave
         in it, or the whole decode any, its prompt aside. Waits for the device: not for the timed
         region."""
-        tokens, expected = self.tokens[:, self.prompt_len :], 0
+        tokens, expected = self.decoded, 0
         if last is not None:
             tokens = self.tokens[:, last.block_start : last.block_start + last.block_len]
             rows = last.of_rows(len(tokens))

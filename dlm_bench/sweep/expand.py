@@ -14,6 +14,7 @@ from dlm_bench.results.record import Point
 from dlm_bench.results.where import ALIASES, is_like
 from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_trained_block
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
+from dlm_bench.samplers.ends import check_ends
 from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.prompt_file import find_prompts, load_prompts
 from dlm_bench.sweep.file import File, Group, as_list
@@ -106,6 +107,9 @@ class Expansion:
                 return
             checks.append(lambda: sampler.check_backbone(backbone))
             checks.append(lambda: self._origin(backbone, info.name, name))
+        stop_at_eos = file.stop_at_eos if group.stop_at_eos is None else group.stop_at_eos
+        if stop_at_eos:
+            checks.append(lambda: check_ends(info, size))
         prompts: list[Prompts | None] = []
         checks.append(lambda: prompts.append(self._prompts(group, info)))
         if self._mistakes.any(checks, *where) or sampler is None:
@@ -134,6 +138,7 @@ class Expansion:
                     batch=batch,
                     prompt_len=prompt_len,
                     prompts=drawn.label if drawn else "",
+                    stop_at_eos=stop_at_eos,
                     dtype=file.dtype or "",
                     device=file.device,
                 )

@@ -85,6 +85,7 @@ class Group(BaseModel):
     batch: Batches | None = None
     prompt_len: Prompts | None = None
     prompts: str | None = None
+    stop_at_eos: bool | None = None
 
 
 class File(BaseModel):
@@ -115,6 +116,7 @@ class File(BaseModel):
     batch: Batches = [1]
     prompt_len: Prompts = [0]
     prompts: str = ""
+    stop_at_eos: bool = False
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = DEFAULTS.seed
     graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}

@@ -201,7 +201,7 @@ def digest(tokens: Tensor) -> str:
 
 def whole_output(state: DecodeState) -> dict[str, Any]:
     """Return the record's `output` of a whole decode that just ended. Waits for the device."""
-    tokens = state.tokens[:, state.prompt_len :]
+    tokens = state.decoded
     return _output(tokens, state.prompt_len, int((tokens == state.config.mask_id).sum()))
 
 
@@ -228,7 +228,7 @@ def short_shape(sampler: Sampler, shape: DecodeShape) -> DecodeShape | None:
             except ConfigError:
                 continue
             if len(plan) <= MOST_PASSES:
-                return replace(shape, length=length, prompt_len=prompt)
+                return replace(shape, length=length, prompt_len=prompt, stop_at_eos=False)
     return None
 
 

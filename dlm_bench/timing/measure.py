@@ -11,6 +11,7 @@ import torch
 from dlm_bench.errors import (
     MAX_RUNS,
     MAX_WAIT_SECONDS,
+    PointError,
     check_int,
     check_number,
     unknown,
@@ -20,6 +21,7 @@ from dlm_bench.models.factory import count_parameters
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.identity import SAMPLED_TOLERANCE
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
+from dlm_bench.samplers.ends import find_ends
 from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
@@ -62,6 +64,7 @@ def point_of(model: Model, sampler: Sampler, shape: DecodeShape) -> Point:
         batch=shape.batch,
         prompt_len=shape.prompt_len,
         prompts=shape.prompts.label if shape.prompts else "",
+        stop_at_eos=shape.stop_at_eos,
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),
     )
@@ -85,6 +88,7 @@ def measure(
     min_time: float = DEFAULTS.min_time,
     soak: float = DEFAULTS.soak,
     prompts: Prompts | None = None,
+    stop_at_eos: bool = False,
 ) -> Record:
     """Time the decoding of `length` tokens of each of `batch` sequences after a prompt.
 
@@ -102,6 +106,8 @@ def measure(
     batch, prompt_len: sequences at once; tokens of the prompt of each.
     prompts: those of a file by `load_prompts`, of which sequence i takes prompt number seed + i,
         counted round; None for random prompts.
+    stop_at_eos: a sequence ends at its end of text, and the decode with the block in which the last
+        one ends. A first decode runs untimed to find it. Throughput is of the tokens up to there.
     seed: of prompts, orders and noise; sequence i uses seed + i.
     graphs: on a GPU "auto" replays a CUDA graph for each kind of pass, where a capture works;
         "require" raises where not; "off" launches every kernel from Python.
@@ -124,7 +130,7 @@ def measure(
         seed=seed,
         graphs=graphs,
     )
-    shape = DecodeShape(length, prompt_len, batch)
+    shape = DecodeShape(length, prompt_len, batch, stop_at_eos=stop_at_eos)
     if prompts is not None:
         shape = shape.after(prompts, seed)
     return measure_point(model, sampler, shape, settings)
@@ -160,9 +166,10 @@ def measure_point(
     asked, sampler = sampler, sampler.scheduled_for(model, shape, settings.seed)
     state = sampler.prepare_shape(model, shape, settings.seed)
     check_passes(model, sampler, state)
+    ends = end_of(model, sampler, state) if shape.stop_at_eos else {}
     steps = Steps(model, sampler, state, settings.graphs)
     record = Record(
-        **decode_fields(model, sampler, shape, state.passes),
+        **(decode_fields(model, sampler, shape, state.passes) | ends),
         mode=settings.mode,
         warmup=settings.warmup,
         repeats=settings.repeats,
@@ -256,6 +263,25 @@ def decode_fields(
         "model": asdict(model.config),
         "checkpoint": model.checkpoint,
         "kernels": model.kernels.named(),
+    }
+
+
+def end_of(model: Model, sampler: Sampler, state: DecodeState) -> dict[str, int]:
+    """Find the end of the texts by a decode, cut the passes there, and return the record's fields
+    about it. Raises PointError if there is nothing left to time."""
+    ends = find_ends(sampler, model, state)
+    state.stop_after(ends.passes, ends.generated)
+    first = sum(step.reveal for step in state.passes[: prefill_passes(state.passes)])
+    timed = sum(tokens - first for tokens in ends.to_eos)
+    if not timed:
+        raise PointError(
+            "stop_at_eos: every sequence ends with the token of the prefill pass; nothing is left "
+            "to time"
+        )
+    return {
+        "timed_tokens": timed,
+        "generated": ends.generated * len(ends.to_eos),
+        "tokens_to_eos": sum(ends.to_eos),
     }
 
 

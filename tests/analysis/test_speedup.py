@@ -50,8 +50,17 @@ def test_a_speedup_has_no_width_where_an_error_is_not_known():
 def test_the_columns_tell_the_line_then_the_numbers():
     found = speedups(frame_of([record("diffutran"), record("diffumamba")]))
     assert found.columns.tolist() == [
-        *("backbone", "sampler", "tokens_per_step", "size", "batch", "prompt_len"),
-        *("dtype", "device", "hardware", "torch", "driver", "length", "tokens_per_second"),
+        *("backbone", "sampler", "tokens_per_step", "size", "batch", "prompt_len", "prompts"),
+        *(
+            "stop_at_eos",
+            "dtype",
+            "device",
+            "hardware",
+            "torch",
+            "driver",
+            "length",
+            "tokens_per_second",
+        ),
         *("reference_tokens_per_second", "speedup", "low", "high"),
     ]
 

@@ -161,6 +161,15 @@ def test_prompts_of_a_file_are_in_the_record(run, tmp_path):
     assert record.output["masked_left"] == 0
 
 
+def test_a_decode_to_the_ends_of_texts_says_so(run):
+    code, record, _ = run("block-cache", "--stop-at-eos", "--batch", "2")
+    assert code == 0
+    assert record.point.stop_at_eos
+    assert record.generated == 64
+    assert 0 < record.tokens_to_eos == record.timed_tokens <= 64
+    assert run("block-cache")[1].generated is None
+
+
 def test_a_wrong_file_of_prompts_is_one_line_before_the_weights(run, tmp_path):
     code, _, err = run("full", "--prompts", str(tmp_path))
     assert code == 2

@@ -154,5 +154,8 @@ def test_a_public_configuration_is_the_backbone_of_this_name(
     (tmp_path / "config.json").write_text(json.dumps(content))
     found = build_model(f"hf:{tmp_path}", device="meta", random_weights=True).config
     assert found.max_length == longest
+    known = preset(backbone, size)
     named = replace(found, backbone=backbone, size=size, max_length=None, digest="")
-    assert named == preset(backbone, size)
+    if "eos_token_id" not in content:  # SDAR's stands in the tokenizer's files
+        named = replace(named, eos_id=known.eos_id)
+    assert named == known

@@ -3,7 +3,8 @@
 1-first: the first records. 1-identity: with identity, flags, graphs and the warm-up. 1-prompts:
 with prompts, prefill and checkpoint. 1-settings: with the settings asked for. 1-runs: with the
 number of the run. 1-computed: with throughput and interval. 1-soak: with
-the soak. 1-prompt-file: with a file of prompts, as now.
+the soak. 1-prompt-file: with a file of prompts. 1-ends: with ends of texts,
+as now.
 A new field of a record needs a new file and a new NOW.
 """
 
@@ -17,7 +18,7 @@ from dlm_bench.results.record import SCHEMA_VERSION, Point
 from dlm_bench.results.store import append_record
 
 GOLDEN = Path(__file__).parent / "golden"
-NOW = "1-prompt-file"
+NOW = "1-ends"
 MEAN_SECONDS = {
     "1-first": 1.67258217725,
     "1-identity": 0.88043030325,
@@ -27,8 +28,9 @@ MEAN_SECONDS = {
     "1-computed": 1.414626651,
     "1-soak": 1.414626651,
     "1-prompt-file": 1.414626651,
+    "1-ends": 1.414626651,
 }
-NEWER = ("1-settings", "1-runs", "1-computed", "1-soak", "1-prompt-file")  # of size tiny
+NEWER = ("1-settings", "1-runs", "1-computed", "1-soak", "1-prompt-file", "1-ends")  # of size tiny
 OPTIONS = {
     "temperature": 0.0,
     "tokens_per_step": 8,

@@ -40,6 +40,7 @@ def test_the_same_question_has_the_same_identity():
         {"batch": 2},
         {"prompt_len": 1},
         {"prompts": "mine@0"},
+        {"stop_at_eos": True},
         {"dtype": "float32"},
         {"device": "cuda:0"},
     ],
@@ -49,7 +50,7 @@ def test_every_part_of_the_point_matters(change):
 
 
 def test_without_a_prompt_it_is_that_of_before_there_were_prompts():
-    assert not {"prompt_len", "prompts"} & POINT.asked().keys()
+    assert not {"prompt_len", "prompts", "stop_at_eos"} & POINT.asked().keys()
     prompted = POINT.model_copy(update={"prompt_len": 9})
     assert prompted.asked() == POINT.asked() | {"prompt_len": 9}
 

@@ -7,6 +7,7 @@ import pytest
 from support.sweep_files import VALID, load
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.models.backbones import known_config
 from dlm_bench.sweep.file import SHIPPED
 from dlm_bench.sweep.load import load_sweep
 
@@ -127,6 +128,32 @@ def test_prompts_are_relative_to_the_file_and_a_group_may_have_others(tmp_path):
         *(("fused", 1, label, 5), ("fused", 2, label, 3)),
         *(("none", 1, "", 0), ("none", 2, "", 0)),
     }
+
+
+def test_a_group_may_stop_at_the_end_of_texts_and_another_not(tmp_path):
+    other = VALID.partition("[[lines]]")[2].replace("fused", "none") + "stop_at_eos = false\n"
+    sweep = load(tmp_path, f"stop_at_eos = true\n{VALID}[[lines]]{other}")
+    found = {(point.options["commit"], point.stop_at_eos) for point in sweep.points}
+    assert found == {("fused", True), ("none", False)}
+
+
+def test_a_model_without_an_end_of_text_cannot_stop_there(tmp_path):
+    config = {"model_type": "llada", "hidden_size": 8, "num_attention_heads": 1, "vocab_size": 64}
+    config |= {"num_hidden_layers": 1, "intermediate_size": 8, "mask_token_id": 63}
+    (tmp_path / "llada").mkdir()
+    (tmp_path / "llada" / "config.json").write_text(json.dumps(config))
+    text = VALID.replace('["diffutran", "diffumamba"]', '"hf:llada"')
+    with pytest.raises(ConfigError, match=r"stop_at_eos: is not allowed .* states no end of text"):
+        load(tmp_path, f"random_weights = true\nstop_at_eos = true\n{text}")
+    config["eos_token_id"] = [7, 8]
+    (tmp_path / "llada" / "config.json").write_text(json.dumps(config))
+    assert known_config("hf:llada", "hf", str(tmp_path / "llada")).eos_id == 7
+    assert load(tmp_path, f"random_weights = true\nstop_at_eos = true\n{text}").points
+    del config["eos_token_id"]
+    (tmp_path / "llada" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "llada" / "vocab.json").write_text('{"</s>": 9}')
+    (tmp_path / "llada" / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    assert known_config("hf:llada", "hf", str(tmp_path / "llada")).eos_id == 9
 
 
 def test_a_missing_file_of_prompts_is_a_mistake_of_its_line(tmp_path):

@@ -127,6 +127,16 @@ def add_prompts(parser: argparse.ArgumentParser, how: str) -> None:
     )
 
 
+def add_stop_at_eos(parser: argparse.ArgumentParser) -> None:
+    """Add the end of a decode with its texts."""
+    parser.add_argument(
+        "--stop-at-eos",
+        action="store_true",
+        help="end a sequence at its end of text, and the decode with the block in which the last "
+        "one ends, found by a first, untimed decode; throughput is of the tokens up to there",
+    )
+
+
 def add_conditions(parser: argparse.ArgumentParser) -> None:
     """Add the conditions of each point."""
     group = parser.add_argument_group("conditions of each point")

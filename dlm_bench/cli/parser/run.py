@@ -12,6 +12,7 @@ from dlm_bench.cli.parser.arguments import (
     add_prompts,
     add_random_weights,
     add_sampler_options,
+    add_stop_at_eos,
 )
 from dlm_bench.cli.parser.base import Commands, add_command
 from dlm_bench.errors import seconds_of, share_of
@@ -62,6 +63,7 @@ def add(subparsers: Commands) -> None:
         ": sequence i after prompt --seed + i, its last --prompt-len tokens, or by "
         "default as many as the shortest of the batch has",
     )
+    add_stop_at_eos(parser)
     add_device(parser)
     parser.add_argument(
         "--mode",

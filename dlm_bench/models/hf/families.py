@@ -14,7 +14,7 @@ from typing import Any
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.hf.fields import Fields
 from dlm_bench.models.hf.rope import read_rope
-from dlm_bench.models.hf.tokenizer import is_code, mask_of_tokenizer
+from dlm_bench.models.hf.tokenizer import is_code, special_token
 from dlm_bench.models.presets import PRESETS, preset, preset_sizes
 from dlm_bench.models.transformer_config import TransformerConfig
 
@@ -107,6 +107,7 @@ LENGTH = ("max_position_embeddings", "max_sequence_length")
 TIED = ("tie_word_embeddings", "weight_tying")
 VOCABULARY = ("embedding_size", "vocab_size")
 BLOCK = ("bd_size", "block_size")
+TEXT_ENDS = ("bos_token_id", "eos_token_id")  # a decode begins with the first that is stated
 
 
 def family_of(content: Mapping[str, Any]) -> Family | None:
@@ -140,6 +141,7 @@ def read_config(
     rope = read_rope(fields, head_dim, longest)
     limits = [limit for limit in (longest, rope.max_length) if limit]
     vocab_size = fields.integer(*VOCABULARY)
+    ends = [_text_end(fields, name, vocab_size) for name in TEXT_ENDS]
     usual = preset(family.preset, preset_sizes(family.preset)[-1]) if family.preset else None
     config = TransformerConfig(
         backbone=name,
@@ -153,7 +155,8 @@ def read_config(
         ffn=_ffn(fields, width),
         vocab_size=vocab_size,
         mask_id=_mask_id(fields, usual, folder, vocab_size),
-        bos_id=_bos_id(fields, vocab_size),
+        bos_id=next((each for each in ends if each is not None), 0),
+        eos_id=_tokenizers_end(folder, vocab_size) if ends[1] is None else ends[1],
         norm_eps=fields.number("rms_norm_eps", default=family.eps),
         rope_theta=rope.theta,
         rotary_dim=rope.width,
@@ -211,7 +214,7 @@ def _mask_id(fields: Fields, usual: TransformerConfig | None, folder: Path, voca
     found = fields.identity("mask_token_id")
     if found is None:
         try:
-            found = mask_of_tokenizer(folder)
+            found = special_token(folder, "mask_token")
         except (KeyError, TypeError, ValueError):
             raise fields.error(
                 "mask_token_id", "is missing, and the tokenizer's files are malformed; state it"
@@ -230,10 +233,19 @@ def _mask_id(fields: Fields, usual: TransformerConfig | None, folder: Path, voca
     return found
 
 
-def _bos_id(fields: Fields, vocab_size: int) -> int:
-    """Return the first id of a decode: the beginning of text, or the end, or id 0."""
-    named = [fields.identity(name) for name in ("bos_token_id", "eos_token_id")]
-    return next((each for each in named if each is not None and each < vocab_size), 0)
+def _text_end(fields: Fields, name: str, vocab_size: int) -> int | None:
+    """Return the id at an end of texts; None if none is stated, or not in the vocabulary."""
+    found = fields.identity(name)
+    return found if found is not None and found < vocab_size else None
+
+
+def _tokenizers_end(folder: Path, vocab_size: int) -> int | None:
+    """Return the end of text of the tokenizer; None without one in the vocabulary."""
+    try:
+        found = special_token(folder, "eos_token")
+    except (KeyError, TypeError, ValueError):  # malformed files
+        return None
+    return found if found is not None and found < vocab_size else None
 
 
 def _check_windows(fields: Fields) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels.choice import UnmaskKernels, choose_unmask_kernels
 from dlm_bench.models.hf.cache import KeyValueCache
+from dlm_bench.models.hf.families import TEXT_ENDS
 from dlm_bench.models.hf.folder import Folder, transformers_quiet
 from dlm_bench.models.hf.tokenizer import FILES, is_code
 from dlm_bench.models.window import Window
@@ -47,6 +48,7 @@ class HuggingFaceConfig:
     mask_id: int
     bos_id: int
     max_length: int | None
+    eos_id: int | None = None
 
 
 class LinearHead(nn.Module):
@@ -224,6 +226,7 @@ def _config(folder: Folder, network: Any, linear: nn.Linear) -> HuggingFaceConfi
         mask_id=vocab_size if "ar" in folder.supports else _mask_id(folder, vocab_size),
         bos_id=_bos_id(text, vocab_size),
         max_length=min(longest, default=None),
+        eos_id=_text_end(text, "eos_token_id", vocab_size),
     )
 
 
@@ -255,12 +258,15 @@ def _mask_id(folder: Folder, vocab_size: int) -> int:
 
 def _bos_id(config: Any, vocab_size: int) -> int:
     """Return the first id of a decode: the beginning of text, or the end, or id 0."""
-    for name in ("bos_token_id", "eos_token_id"):
-        found = getattr(config, name, None)
-        found = found[0] if isinstance(found, list) and found else found
-        if isinstance(found, int) and 0 <= found < vocab_size:
-            return found
-    return 0
+    named = (_text_end(config, name, vocab_size) for name in TEXT_ENDS)
+    return next((each for each in named if each is not None), 0)
+
+
+def _text_end(config: Any, name: str, vocab_size: int) -> int | None:
+    """Return the id at an end of texts; None if none is stated, or not in the vocabulary."""
+    found = getattr(config, name, None)
+    found = found[0] if isinstance(found, list) and found else found
+    return found if isinstance(found, int) and 0 <= found < vocab_size else None
 
 
 def _check(model: HuggingFaceModel, tokens: Tensor, logits: Tensor) -> None:

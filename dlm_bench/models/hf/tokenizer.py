@@ -25,11 +25,12 @@ def is_code(folder: Path) -> bool:
     return bool(read_json(folder / "tokenizer_config.json").get("auto_map"))
 
 
-def mask_of_tokenizer(folder: Path) -> int | None:
-    """Return the id of the tokenizer's mask token; None without a mask token."""
+def special_token(folder: Path, name: str) -> int | None:
+    """Return the id of the tokenizer's token of this name, as mask_token; None without one. Raises
+    KeyError, TypeError or ValueError for malformed files."""
     settings = read_json(folder / "tokenizer_config.json")
     special = read_json(folder / "special_tokens_map.json")
-    token = settings.get("mask_token") or special.get("mask_token")
+    token = settings.get(name) or special.get(name)
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str):
         return None

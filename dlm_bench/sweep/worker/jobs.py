@@ -140,7 +140,7 @@ def check_trace(sampler: Sampler, point: Point) -> None:
 def shape_of(point: Point, job: MeasureJob) -> DecodeShape:
     """Return the shape of a point's decode, with its prompts. Raises ConfigError if their file has
     changed since the sweep was read."""
-    shape = DecodeShape(point.length, point.prompt_len, point.batch)
+    shape = DecodeShape(point.length, point.prompt_len, point.batch, stop_at_eos=point.stop_at_eos)
     if not point.prompts:
         return shape
     measuring = Measuring(**job.measuring)

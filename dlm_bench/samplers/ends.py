@@ -1,0 +1,83 @@
+"""Sequences that end at their end of text (EOS): the passes until all have ended."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from dlm_bench.errors import ConfigError
+from dlm_bench.models.backbones import BackboneInfo, known_config
+from dlm_bench.plugins.api import Model, ModelInfo
+from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dlm_bench.samplers.sampler import Sampler
+    from dlm_bench.samplers.state import DecodeState
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The end of a decode in which each sequence ends at its EOS.
+
+    passes: of the decode, until the end of the block in which the last sequence ends.
+    generated: tokens of each sequence by then.
+    to_eos: tokens of each sequence up to its EOS, that one included; all where it has none.
+    """
+
+    passes: int
+    generated: int
+    to_eos: tuple[int, ...]
+
+
+def eos_of(config: ModelInfo) -> int:
+    """Return the id of a model's EOS. Raises ConfigError for a model that states none."""
+    found = getattr(config, "eos_id", None)
+    if found is None:
+        raise ConfigError(
+            f"stop_at_eos: is not allowed with backbone {config.backbone!r}, which states no end "
+            "of text (eos_token_id in config.json, or eos_id of a plug-in's config); leave it out"
+        )
+    return int(found)
+
+
+def check_ends(backbone: BackboneInfo, size: str) -> None:
+    """Raise ConfigError, before a model is built, if it is known to state no EOS."""
+    config = known_config(backbone.name, size, backbone.folder)
+    if config is not None:
+        eos_of(config)
+
+
+def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
+    """Run a decode of known passes up to the end of the block in which the last sequence ends.
+
+    The host reads the tokens after each block. Raises ConfigError as `eos_of`.
+    """
+    eos, done = eos_of(state.config), 0
+    sampler.seek(state, 0)
+    for index in block_ends(state.passes):
+        for each in state.passes[done : index + 1]:
+            sampler.step(model, state, each.kind)
+        done, last = index + 1, state.passes[index]
+        stop = last.block_start + last.block_len
+        found = state.tokens[:, state.prompt_len : stop] == eos
+        if bool(found.any(dim=1).all()):
+            break
+    return Ends(done, stop - state.prompt_len, tuple(tokens_to(row) for row in found))
+
+
+def block_ends(passes: Sequence[PlannedPass]) -> Iterator[int]:
+    """Yield the index of the last pass over each block, its commit aside."""
+    for index, (one, other) in enumerate(pairwise(passes)):
+        over = other.block_start != one.block_start or role_of(other.kind) == "commit"
+        clean = not one.masked and role_of(one.kind) in (PREFILL, "commit")
+        if over and not clean:
+            yield index
+    yield len(passes) - 1
+
+
+def tokens_to(found: "Tensor") -> int:
+    """Return the number of tokens up to the first one that is found, all of them if none is."""
+    places = found.nonzero()
+    return int(places[0]) + 1 if len(places) else len(found)
