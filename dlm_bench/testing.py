@@ -158,6 +158,9 @@ def _seeks(model: Model, sampler: Sampler, length: int) -> None:
     for index, step in list(enumerate(state.passes))[::stride]:
         sampler.seek(state, index)
         sampler.step(model, state, step.kind)
+        if sampler.remasks:  # by chance, but for the last pass
+            state.check_unmasked(step)
+            continue
         rows = step.of_rows(2)
         masked = [
             int((tokens[start : start + length] == state.config.mask_id).sum())

@@ -38,6 +38,7 @@ SAMPLER_NAMES = {
     "fast-dllm": "Fast-dLLM",
     "block-cache": "block cache",
     "self-speculation": "self-speculation",
+    "remdm": "ReMDM",
     "ar": "autoregressive",
 }
 _MEASURED = {

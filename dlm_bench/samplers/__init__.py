@@ -12,11 +12,12 @@ from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.full import Full
+from dlm_bench.samplers.remdm import ReMDM
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.self_speculation import SelfSpeculation
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    kind.name: kind for kind in (Full, FastDLLM, BlockCache, SelfSpeculation, Autoregressive)
+    kind.name: kind for kind in (Full, FastDLLM, BlockCache, SelfSpeculation, ReMDM, Autoregressive)
 }
 
 

@@ -41,12 +41,14 @@ class Sampler(ABC):
 
     The options are the fields of the dataclass. `requires` names the capability that a model must
     have (`dlm_bench.plugins.api.CAPABILITIES`); `traced_rule` is the rule of acceptance that
-    `dlm-bench trace` records unless another is asked for.
+    `dlm-bench trace` records unless another is asked for. `remasks` is true where a pass may mask
+    tokens again: the plan then has expected numbers, and the last pass unmasks all that is left.
     """
 
     name: ClassVar[str]
     requires: ClassVar[str] = "full"
     traced_rule: ClassVar[str] = "threshold"
+    remasks: ClassVar[bool] = False
 
     plan, needs, known, check_known = Former(), Former(), Former(), Former()
 

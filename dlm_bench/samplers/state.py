@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dlm_bench.errors import PointError
+from dlm_bench.kernels.draws import uniform
 from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.plugins.api import Cache, Model, ModelInfo
 from dlm_bench.samplers.acceptance.acceptance import Acceptance
@@ -48,6 +49,8 @@ class DecodeState:
     offsets: the numbers from 0, by their count.
     drafts: (batch, block_size) tokens drafted and not verified yet; of `self-speculation` alone.
     end: the position behind the last token to decode.
+    chances: (passes, 2) of each pass to unmask a masked token and to mask an unmasked one; of a
+        sampler that draws both (`Sampler.remasks`), whose plan has expected numbers.
     """
 
     config: ModelInfo
@@ -68,6 +71,7 @@ class DecodeState:
     offsets: dict[int, Tensor] = field(default_factory=dict)
     drafts: Tensor | None = None
     end: int | None = None
+    chances: Tensor | None = None
     _row: Tensor | None = field(default=None, init=False)
     _query: "Query | None" = field(default=None, init=False)
 
@@ -156,6 +160,10 @@ class DecodeState:
         decode share one."""
         return self.now("noise") + self.noise_start
 
+    def draws(self, count: int) -> Tensor:
+        """Uniform draws of this pass, in [0, 1) for each place, (batch, count)."""
+        return uniform(self.noise_seed(), count)
+
     def next_pass(self) -> None:
         """Move the device's counter on."""
         self.index += 1
@@ -182,6 +190,8 @@ class DecodeState:
             tokens = self.tokens[:, last.block_start : last.block_start + last.block_len]
             rows = last.of_rows(len(tokens))
             expected = sum(rows.masked) - sum(rows.reveal)
+            if self.chances is not None and expected:
+                return
         masked = int((tokens == self.config.mask_id).sum())
         if masked > expected:
             raise PointError(
@@ -241,7 +251,9 @@ def new_state(
         stand_ins[:, :prompt_len] = prompt
     tokens = torch.full_like(stand_ins, config.mask_id)
     tokens[:, :prompt_len] = stand_ins[:, :prompt_len]
-    noise_start = [each * total % LARGEST_INDEX for each in seeds]
+    # A decode may have more passes than tokens.
+    draws = max(total, 1 + max(_noise_numbers(passes)))
+    noise_start = [each * draws % LARGEST_INDEX for each in seeds]
     timesteps = sorted({0.0, *(each.t for each in passes)})
     return DecodeState(
         config=config,

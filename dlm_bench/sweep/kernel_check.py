@@ -92,9 +92,10 @@ def operations_of(point: Point) -> set[str]:
     used = {"lm_head", "elementwise", "mlp"}
     paper = BACKBONES.get(point.backbone)
     every = 1 if paper is None else paper.attention_every
-    known = point.sampler in ("full", "fast-dllm", "block-cache", "self-speculation", "ar")
-    whole = not known or point.sampler in ("full", "fast-dllm") or point.prompt_len > 0
-    cached = not known or point.sampler != "full"
+    uncached = point.sampler in ("full", "remdm")
+    known = uncached or point.sampler in ("fast-dllm", "block-cache", "self-speculation", "ar")
+    whole = not known or uncached or point.sampler == "fast-dllm" or point.prompt_len > 0
+    cached = not uncached
     if every:
         used |= {"attention"} if whole else set()
         used |= {"cached_attention"} if cached else set()

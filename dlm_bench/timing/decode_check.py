@@ -174,6 +174,9 @@ def _check_revealed(before: Tensor, state: DecodeState, step: PlannedPass, name:
     places, device = torch.arange(changed.shape[1]), changed.device
     begin, length = (torch.tensor(each)[:, None] for each in (rows.block_start, rows.block_len))
     inside = ((places >= begin) & (places < begin + length)).to(device)
+    if state.chances is not None:
+        _check_remasked(changed & ~inside, state, step, name)
+        return
     if bool((changed & ~(inside & masked)).any()):
         raise PointError(f"sampler: {name} change tokens other than the masked ones of their block")
     revealed = changed.sum(dim=1)
@@ -184,6 +187,13 @@ def _check_revealed(before: Tensor, state: DecodeState, step: PlannedPass, name:
             f"sequence; {planned} are planned; their logits are not finite (check the weights, "
             "or try dtype float32), or the sampler unmasks too few or too many"
         )
+
+
+def _check_remasked(outside: Tensor, state: DecodeState, step: PlannedPass, name: str) -> None:
+    """Check a pass that draws the tokens to unmask and those to mask again."""
+    if bool(outside.any()):
+        raise PointError(f"sampler: {name} change tokens outside of their block")
+    state.check_unmasked(step)
 
 
 def is_finite(values: Tensor) -> bool:

@@ -84,6 +84,11 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         raise ConfigError(
             f"sampler: {sampler.name!r} has no trace; each of its passes is a token's"
         )
+    if sampler.remasks:
+        raise ConfigError(
+            f"sampler: {sampler.name!r} has no trace; its passes mask tokens again, and their "
+            "number is fixed"
+        )
     import torch
 
     with torch.inference_mode():
