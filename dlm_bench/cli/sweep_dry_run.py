@@ -12,6 +12,7 @@ from dlm_bench.errors import ConfigError, counted
 from dlm_bench.results.record import ORDINARY, Record
 from dlm_bench.results.table import MISSING
 from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, run_lengths
 from dlm_bench.sweep.budget import predict
 from dlm_bench.sweep.cost import sweep_seconds_text
@@ -98,20 +99,30 @@ def _memory_there(sweep: Sweep, hardware: Hardware | None, here: bool) -> int | 
     return device_memory(sweep)
 
 
+def _passes_of(sampler: Sampler, shape: DecodeShape) -> tuple[str, int]:
+    """Return the NFE of a decode as the plan shows it, and its query tokens: those expected where
+    the seed decides."""
+    passes = run_lengths(shape.length, sampler.planned(shape))
+    expected = sampler.expected_passes(shape)
+    if expected is None:
+        return f"{passes.forward_passes:,}", passes.query_tokens
+    query_tokens = round(passes.query_tokens / passes.forward_passes * expected)
+    return f"{expected:,.1f} expected", query_tokens
+
+
 def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
     """Print the points of a sweep with their NFE and least memory; none of them runs."""
     titles = ["backbone", "size", "sampler", "options", "length", "prompt", "batch"]
     titles += ["NFE", "token passes", "GB"]
     words, rows, too_large = 4, [], list[str]()
-    counts: dict[object, tuple[int, int]] = {}
+    counts: dict[object, tuple[str, int]] = {}
     for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
         batch = point.batch if sampler.rows_differ else 1
         shape = DecodeShape(point.length, point.prompt_len, batch)
         key = (sampler, shape)
         if key not in counts:  # all backbones share them, and the passes take long to list
-            passes = run_lengths(point.length, sampler.planned(shape))
-            counts[key] = (passes.forward_passes, passes.query_tokens)
+            counts[key] = _passes_of(sampler, shape)
         forward_passes, query_tokens = counts[key]
         needed = point_memory(sweep, point)
         if lack_of_memory(needed, memory):
@@ -127,7 +138,7 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
                 point.sampler,
                 " ".join(f"{short.get(name, name)}={value}" for name, value in options),
                 *(f"{number:,}" for number in numbers),
-                f"{most}{forward_passes:,}",
+                f"{most}{forward_passes}",
                 f"{most}{query_tokens:,}",
                 MISSING if needed is None else gigabytes(needed.total),
             ]

@@ -4,16 +4,17 @@ NFE = T. The division is `schedule.reveals`, which says how many tokens each pas
 asked for, and `steps` divides the tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
-from dlm_bench.samplers.schedule import PlannedPass, blocks
-from dlm_bench.samplers.steps import SPREADS, block_steps
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, Rows, blocks
+from dlm_bench.samplers.steps import DRAWN, SPREADS, block_steps, passes_with_change, spread
 
 if TYPE_CHECKING:
     from dlm_bench.samplers.state import DecodeState
@@ -48,6 +49,16 @@ class Full(AcceptanceOptions, DenoisingSampler):
                 f"steps: {self.steps} is not allowed with {other}, which says how many tokens a "
                 "pass unmasks; allowed: 0"
             )
+        if self._is_drawn and self.unmask != "random":
+            raise ConfigError(
+                f"unmask: {self.unmask!r} is not allowed with spread {self.spread!r}, which draws "
+                "each token by itself; allowed: random"
+            )
+        if self._is_drawn and self.spread == "mdlm" and self.temperature:
+            raise ConfigError(
+                f"temperature: {self.temperature:g} is not allowed with spread 'mdlm': a sequence "
+                "would have other noise in a batch, which leaves out other passes; must be 0"
+            )
         if self.block_size and not self.steps:
             check_block_size(self, self.block_size)
 
@@ -57,27 +68,66 @@ class Full(AcceptanceOptions, DenoisingSampler):
             return found | {"tokens_per_step": "with steps, which says how many passes there are"}
         return found | {"spread": "without steps, the passes whose tokens it divides"}
 
+    @property
+    def rows_differ(self) -> bool:
+        return self._is_drawn or super().rows_differ
+
+    @property
+    def _is_drawn(self) -> bool:
+        return self.steps > 0 and self.spread in DRAWN
+
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
-        L, total = length, prompt_len + length
-        parts = list(blocks(L, self.block_size or L, prompt_len))
-        steps = block_steps(self.steps, len(parts)) if self.steps else []
+        return self._passes(DecodeShape(length, prompt_len), range(1))
+
+    def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
+        if self._is_drawn:
+            return self._passes(shape, range(seed, seed + shape.batch))
+        return super().planned(shape, seed)
+
+    def expected_passes(self, shape: DecodeShape) -> float | None:
+        if self.spread != "mdlm" or not self.steps:
+            return None
+        parts = [tokens for _, tokens in blocks(shape.length, self.block_size or shape.length)]
+        steps = block_steps(self.steps, len(parts))
+        return sum(
+            passes_with_change(shape.batch * tokens, T)
+            for tokens, T in zip(parts, steps, strict=True)
+        )
+
+    def _passes(self, shape: DecodeShape, seeds: Iterable[int]) -> Iterator[PlannedPass]:
+        """List the passes of a decode whose sequences have these seeds."""
+        L, total = shape.length, shape.total
+        parts = list(blocks(L, self.block_size or L, shape.prompt_len))
+        steps = block_steps(self.steps, len(parts)) if self.steps else [0] * len(parts)
+        draws = [Random(seed) for seed in seeds]
         for number, (start, block_len) in enumerate(parts):
-            if self.steps:
-                counts = SPREADS[self.spread](block_len, steps[number])
-            else:
-                counts = self.block_passes(number, block_len)
             tail = "" if block_len in (L, self.block_size) else f":{block_len}"
-            for masked, reveal in counts:
+            rows = (self._counts(number, block_len, steps[number], draw) for draw in draws)
+            for at in zip(*rows, strict=True):
+                masked, reveal = zip(*at, strict=True)
+                if self._is_drawn and self.spread == "mdlm" and not any(reveal):
+                    continue
+                most = max(masked)
+                alike = Rows((start,) * len(at), (block_len,) * len(at), masked, reveal)
                 yield PlannedPass(
                     kind=f"denoise{tail}",
                     query_len=total,
                     context_len=0,
                     block_start=start,
                     block_len=block_len,
-                    masked=masked,
-                    reveal=reveal,
-                    t=(masked + total - start - block_len) / total,
+                    masked=most,
+                    reveal=most - max(before - now for before, now in at),
+                    t=(most + total - start - block_len) / total,
+                    rows=alike if len(at) > 1 else None,
                 )
+
+    def _counts(
+        self, number: int, block_len: int, steps: int, draw: Random
+    ) -> Iterator[tuple[int, int]]:
+        """List (tokens masked before, tokens to unmask) of each pass over a block of a sequence."""
+        if self.steps:
+            return spread(self.spread, block_len, steps, draw)
+        return self.block_passes(number, block_len)
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         state.begin()

@@ -130,6 +130,11 @@ class Sampler(ABC):
         which the sequences differ."""
         return self.passes(shape.length, shape.prompt_len)
 
+    def expected_passes(self, shape: DecodeShape) -> float | None:
+        """The expected number of passes of decodes of this shape by any seed, if the seed decides
+        their number; else None."""
+        return None
+
     def check_timed(self, length: int, prompt_len: int = 0) -> None:
         """Raise ConfigError for lengths that are not allowed, or that leave nothing to time after
         the prefill pass."""

@@ -1,6 +1,8 @@
 """The tokens that T passes unmask, where their number is asked for, by the rules of the field."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.samplers.schedule import remaining
@@ -30,7 +32,29 @@ def dream(tokens: int, T: int) -> Iterator[tuple[int, int]]:
         masked -= reveal
 
 
-SPREADS: dict[str, Callable[[int, int], Iterator[tuple[int, int]]]] = {"even": even, "dream": dream}
+def drawn(tokens: int, T: int, rest: float, draw: Random) -> Iterator[tuple[int, int]]:
+    """(tokens still masked, tokens to unmask) of T passes from time 1 to `rest`, each token being
+    unmasked by itself: with the chance 1 - s/t in a pass from t to s, in the last one surely."""
+    # So each pass has the same chance of a token, and the last one that of the rest, too.
+    found = Counter(min(T - 1, int(draw.random() * T / (1 - rest))) for _ in range(tokens))
+    return remaining((found[i] for i in range(T)), tokens)
+
+
+DRAWN = {"origin": 1 / LAST_TIME, "mdlm": 0.0}  # with the time at which the steps end
+SPREADS = ("even", "dream", *DRAWN)
+
+
+def spread(kind: str, tokens: int, T: int, draw: Random) -> Iterator[tuple[int, int]]:
+    """(tokens still masked, tokens to unmask) of T passes over a block, of a kind of SPREADS."""
+    if kind in DRAWN:
+        return drawn(tokens, T, DRAWN[kind], draw)
+    return even(tokens, T) if kind == "even" else dream(tokens, T)
+
+
+def passes_with_change(tokens: int, T: int) -> float:
+    """Return how many of T passes are expected to unmask one of `tokens` that are `drawn`:
+    T (1 - (1 - 1/T)^tokens) (MDLM, arXiv 2406.07524)."""
+    return T * (1 - (1 - 1 / T) ** tokens)
 
 
 def block_steps(steps: int, blocks: int) -> list[int]:

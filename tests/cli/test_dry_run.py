@@ -143,3 +143,17 @@ def test_a_sweep_says_in_one_line_that_most_points_were_contended(
     err = capsys.readouterr().err
     assert ("2 of 3 points were contended" in err) == told
     assert len(err.splitlines()) == told
+
+
+def test_passes_that_the_seed_decides_are_those_expected(path, capsys):
+    drawn = 'steps = 64\nspread = "mdlm"\nunmask = "random"'
+    path.write_text(path.read_text().replace("tokens_per_step = 8", drawn))
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    out, _ = capsys.readouterr()
+    # 64 (1 - (1 - 1/64)^L) of L = 1024 and 4096: hardly a pass is left out.
+    assert out.count("64.0 expected") == 2
+    path.write_text(path.read_text().replace("[1024, 4096]", "[64]"))
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    out, _ = capsys.readouterr()
+    assert "40.6 expected" in out  # 64 (1 - 0.36501)
+    assert "2,601" in out  # passes of 64 tokens
