@@ -48,6 +48,7 @@ _NUMBERS = {
     "block": "block_len",
     "masked": "mean_masked",
     "reveal": "mean_reveal",
+    "advancing": "mean_advance",
 }
 ADVANCING = ("commit", "keep", "fused", "decode", PREFILL)  # roles that move the Mamba state on
 
@@ -91,7 +92,7 @@ class Passes:
     masked, reveal: masked tokens of the block, and tokens to unmask; where the sequences of a batch
         differ, their mean.
     prefill, refresh, fused, verify: True for passes of this role.
-    advancing: True for passes that move the Mamba state on.
+    advancing: the share of the sequences whose Mamba state moves on.
     """
 
     query: Array
@@ -104,7 +105,7 @@ class Passes:
     refresh: NDArray[np.bool_]
     fused: NDArray[np.bool_]
     verify: NDArray[np.bool_]
-    advancing: NDArray[np.bool_]
+    advancing: Array
 
 
 def passes_in(plan: Iterable[PlannedPass]) -> Passes:
@@ -118,6 +119,7 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
     )
     kinds, *columns = np.ascontiguousarray(rows.T)
     numbers = dict(zip(_NUMBERS, columns, strict=True))
+    share = numbers.pop("advancing")
     roles = [role_of(kind) for kind in codes]
 
     def are(*wanted: str) -> NDArray[np.bool_]:
@@ -129,7 +131,7 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
         refresh=are("refresh"),
         fused=are("fused"),
         verify=are("verify"),
-        advancing=are(*ADVANCING),
+        advancing=are(*ADVANCING) + share,
     )
 
 
@@ -239,7 +241,7 @@ def pass_costs(
     if _keeps_caches(sampler):
         token, state = work.token_cache_bytes(dtype), _state_bytes(work, sampler, dtype)
         read += token * context + np.where(passes.refresh | passes.prefill, 0, state)
-        write += token * query + np.where(passes.refresh | passes.advancing, state, 0)
+        write += token * query + state * np.where(passes.refresh, 1, passes.advancing)
     return Cost(flops, weights, batch * read, batch * write)
 
 

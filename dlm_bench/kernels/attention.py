@@ -89,13 +89,17 @@ def attend_cached(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | int) -> Ten
     return _sdpa(q, k[:, :, :n], v[:, :, :n])
 
 
+def attend_masked(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Attend to the keys where `seen`, bool (batch, 1, 1, keys) or (query_len, keys), is True."""
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=grouped)
+
+
 def attend_causal(q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
     """Attend from each query to the keys up to its own position, (query_len,) int64 on the device.
 
     The cost grows with the keys that are given, seen or not."""
-    seen = torch.arange(k.shape[2], device=k.device) <= positions[:, None]
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=grouped)
+    return attend_masked(q, k, v, torch.arange(k.shape[2], device=k.device) <= positions[:, None])
 
 
 def attend_cached_flash(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:

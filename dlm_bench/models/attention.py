@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dlm_bench.kernels.attention import (
     attend_cached,
     attend_causal,
+    attend_masked,
     choose_attend,
     choose_attend_cached,
 )
@@ -21,7 +22,7 @@ from dlm_bench.kernels.rotary import rotate
 from dlm_bench.models.cache import AttentionCache
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.transformer_config import TransformerConfig
-from dlm_bench.models.window import Window
+from dlm_bench.models.window import RowsWindow, Window
 
 Angles = tuple[Tensor, Tensor]  # cosine and sine of every position, (length, head_dim / 2) each
 
@@ -91,12 +92,13 @@ class Attention(nn.Module):
             q, k, v = self.steps.rotated(self, qkv, angles)
             mixed = self.attend(q, k, v, causal=self.causal)
         else:
-            q = self.steps.stored(self, qkv, angles, window, cache)
+            steps = PLAIN_ROWS if isinstance(window, RowsWindow) else self.steps
+            q = steps.stored(self, qkv, angles, window, cache)
             if window.first:
                 k, v = (each[:, :, : q.shape[2]] for each in (cache.k, cache.v))
                 mixed = self.attend(q, k, v, causal=self.causal or window.causal)
             else:
-                mixed = self.steps.attend_window(self, q, window, cache)
+                mixed = steps.attend_window(self, q, window, cache)
         if few is None:
             return self.out(mixed.transpose(1, 2).flatten(2))
         return torch.mm(mixed.transpose(1, 2).reshape(-1, len(few[1])), few[1]).view(x.shape)
@@ -168,3 +170,13 @@ def attend_window(layer: Attention, q: Tensor, window: Window, cache: AttentionC
         stop += length
         parts.append(layer.attend_cached(part, cache.k, cache.v, start + stop))
     return torch.cat(parts, dim=2)
+
+
+def attend_rows(layer: Attention, q: Tensor, window: Window, cache: AttentionCache) -> Tensor:
+    """As `attend_window`, of a window whose sequences are at places of their own."""
+    assert isinstance(window, RowsWindow)
+    read, seen = window.keys(cache.k.shape[2])
+    return attend_masked(q, cache.k[:, :, :read], cache.v[:, :, :read], seen)
+
+
+PLAIN_ROWS = Steps(rotated, stored, attend_rows)

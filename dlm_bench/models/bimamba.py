@@ -26,7 +26,7 @@ from dlm_bench.kernels.ssd import ssd_scan
 from dlm_bench.models import bimamba_small as small
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.config import ModelConfig
-from dlm_bench.models.window import Window
+from dlm_bench.models.window import RowsWindow, Window
 
 SPAN = 1024  # tokens that a mixer takes at a time on a CPU
 # The fused kernel of a block takes a head's tokens a tile after the other: up to here that is
@@ -131,7 +131,11 @@ class BiMamba(nn.Module):
     ) -> Tensor:
         if window is None or cache is None:
             return self.forms.sequence(self, x)
-        if window.edges is not None:
+        form: Cached
+        if isinstance(window, RowsWindow):
+            short = x.shape[1] <= small.FEW_TOKENS
+            form = small.block if short else BiMamba._continue_rows
+        elif window.edges is not None:
             form = self.forms.refresh
         elif window.first:
             form = self.forms.prefill
@@ -181,11 +185,21 @@ class BiMamba(nn.Module):
             if self.directions == 2:
                 after = (cache.states[1], cache.tails[1]) if len(cache.states) == 2 else ()
                 y = y + self._reversed(segment, *after)[0]
-            if part == 0 and window.advance:
-                cache.states[0].copy_(state)
-                cache.tails[0].copy_(tail)
+            if part == 0:
+                cache.advance(window, state, tail)
             outs.append(y)
         return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
+
+    def _continue_rows(self, x: Tensor, window: Window, cache: MambaCache) -> Tensor:
+        """As `_continue`, of sequences that are at blocks of their own, some of them shorter."""
+        assert isinstance(window, RowsWindow)
+        present = window.present
+        y, *after = self._scan_span(0, x, cache.states[0], cache.tails[0], present=present)
+        cache.advance(window, *after)
+        if self.directions == 1:
+            return y
+        turned = None if present is None else present.flip(1)
+        return y + self._scan_span(1, x.flip(1), None, None, present=turned)[0].flip(1)
 
     def _reversed(
         self,
@@ -238,19 +252,23 @@ class BiMamba(nn.Module):
         state: Tensor | None,
         tail: Tensor | None,
         at: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `_scan`, all of x at once."""
+        """As `_scan`, all of x at once; without the tokens that are not `present`, (batch, len)."""
         length = x.shape[1]
         z, xbc, dt = F.linear(x, self.in_proj[direction]).split(
             (self.d_inner, self.d_inner + 2 * self.d_state, self.heads), dim=-1
         )
+        dt = F.softplus(dt.float() + self.dt_bias[direction])
+        if present is not None:
+            xbc, dt = xbc * present[..., None], dt * present[..., None]
         end = torch.full((1,), length, device=x.device) if at is None else at
         new_tail = conv_tail(xbc, tail, end, self.reach)
         xbc = causal_conv_silu(xbc, self.conv_weight[direction], self.conv_bias[direction], tail)
         u, B, C = xbc.split((self.d_inner, self.d_state, self.d_state), dim=-1)
         y, state = ssd_scan(
             u.unflatten(-1, (self.heads, -1)),  # (batch, len, heads, headdim)
-            F.softplus(dt.float() + self.dt_bias[direction]),
+            dt,
             -torch.exp(self.A_log[direction]),
             B,
             C,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dlm_bench.kernels.norm import EPSILON
 from dlm_bench.models.cache import MambaCache
-from dlm_bench.models.window import Window
+from dlm_bench.models.window import RowsWindow, Window
 
 if TYPE_CHECKING:
     from dlm_bench.models.bimamba import BiMamba
@@ -75,7 +75,8 @@ def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> T
 
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A few tokens from the cached states, (batch, len, d_model); see BiMamba._continue."""
-    return _mix(mixer, x, window.segments, cache, advance=window.advance)
+    rows = window if isinstance(window, RowsWindow) else None
+    return _mix(mixer, x, window.segments, cache, advance=window.advance, at=rows)
 
 
 def _mix(
@@ -85,9 +86,10 @@ def _mix(
     cache: MambaCache | None,
     *,
     advance: bool = False,
+    at: RowsWindow | None = None,
 ) -> Tensor:
     """Mix a few tokens from the states of a cache, or from zeros; `advance` moves the forward state
-    past the first segment."""
+    past the first segment, in the sequences that `at`, if given, says."""
     batch, length, _ = x.shape
     directions, heads, inner = mixer.directions, mixer.heads, mixer.d_inner
     n = batch * directions
@@ -98,6 +100,9 @@ def _mix(
     projected = _float(projected).view(batch, length, directions, -1)
     z, xbc, dt = projected.split((inner, inner + 2 * mixer.d_state, heads), dim=-1)
 
+    present = None if at is None else at.present
+    if present is not None:
+        xbc = xbc * present[..., None, None]
     first = segments[0]
     padded = _padded(xbc, segments, mixer.reach, cache)
     tail = padded[:, 0, first : first + mixer.reach]  # before the end of the first segment
@@ -109,6 +114,8 @@ def _mix(
     u = u.unflatten(-1, (heads, -1))  # (n, len, heads, headdim)
 
     dt = F.softplus(dt + weights.dt_bias).permute(0, 2, 3, 1)  # (batch, directions, heads, len)
+    if present is not None:
+        dt = dt * present[:, None, None]
     a = torch.bmm((dt * weights.A).reshape(n, heads, length), sums)
     decay = (a[..., :, None] - a[..., None, :]).add_(hidden).exp_()  # (n, heads, len, len)
     dt = dt.reshape(n, heads, 1, length)
@@ -129,9 +136,13 @@ def _mix(
         forward, end = slice(0, n, directions), first - 1
         weight = (decay[forward, :, end] * dt[forward, :, 0])[..., :first]  # (batch, heads, first)
         weighted = (u[forward, :first] * weight.transpose(1, 2)[..., None]).flatten(2)
-        state = cache.states[0].mul_(reached[:, 0, end][..., None])
+        decayed = cache.states[0].mul if at is not None else cache.states[0].mul_
+        state = decayed(reached[:, 0, end][..., None])
         state.view(batch, inner, -1).baddbmm_(weighted.transpose(1, 2), B[forward, :first])
-        cache.tails[0].copy_(tail)
+        if at is None:
+            cache.tails[0].copy_(tail)
+        else:
+            cache.advance(at, state, tail)
 
     gated = F.silu(z).view(batch, length, directions, heads, -1) * y.transpose(1, 2)
     gated = gated.view(batch * length, directions, inner)

@@ -8,6 +8,7 @@ from torch import Tensor
 from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.transformer_config import TransformerConfig
+from dlm_bench.models.window import RowsWindow
 from dlm_bench.models.window import Window as Window  # where plug-ins find it
 
 
@@ -37,9 +38,14 @@ class AttentionCache:
         self.filled = False
 
     def write(self, positions: Tensor, k: Tensor, v: Tensor) -> None:
-        """Store the keys and values of these positions."""
-        self.k.index_copy_(2, positions, k)
-        self.v.index_copy_(2, positions, v)
+        """Store the keys and values of these positions, (len,) or (batch, len)."""
+        if positions.dim() == 1:
+            self.k.index_copy_(2, positions, k)
+            self.v.index_copy_(2, positions, v)
+        else:
+            places = positions[:, None, :, None].expand_as(k)
+            self.k.scatter_(2, places, k)
+            self.v.scatter_(2, places, v)
 
     def reset(self) -> None:
         """Nothing to do: a pass never reads a position before a write there."""
@@ -73,9 +79,13 @@ class ShiftCache:
         if window.edges is not None:
             before = (window.edges[0] - 1).clamp(min=0)
             self.hidden.copy_(hidden.index_select(1, before))
-        elif window.advance:
-            last = window.segments[0] - 1
-            self.hidden.copy_(hidden[:, last : last + 1])
+            return
+        last = window.segments[0] - 1
+        new = hidden[:, last : last + 1]
+        if isinstance(window, RowsWindow):
+            new = torch.where(window.advances[:, None, None], new, self.hidden)
+        if window.advance:
+            self.hidden.copy_(new)
 
     def reset(self) -> None:
         """Nothing to do: the first token of a sequence has nothing in front."""
@@ -113,6 +123,16 @@ class MambaCache:
         self.stacked = torch.zeros(state, device=device)
         self.states = list(self.stacked.unbind())
         self.tails = [torch.zeros(tail, device=device, dtype=dtype) for _ in range(directions)]
+
+    def advance(self, window: Window, state: Tensor, tail: Tensor) -> None:
+        """Keep the forward state and tail after the first segment, if the window moves on."""
+        if isinstance(window, RowsWindow):
+            moves = window.advances
+            state = torch.where(moves[:, None, None, None], state, self.states[0])
+            tail = torch.where(moves[:, None, None], tail, self.tails[0])
+        if window.advance:
+            self.states[0].copy_(state)
+            self.tails[0].copy_(tail)
 
     def reset(self) -> None:
         """The states before the first token: zeros."""

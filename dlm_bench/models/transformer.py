@@ -168,7 +168,7 @@ class Transformer(nn.Module):
         kept, before = caches[-1], hidden[:, :1]
         assert isinstance(kept, ShiftCache)
         if not window.first and window.edges is None:
-            before = torch.where(window.start == 0, before, kept.before(window))
+            before = torch.where((window.start == 0).view(-1, 1, 1), before, kept.before(window))
         shifted = torch.cat((before, hidden[:, :-1]), dim=1)
         kept.update(hidden, shifted, window)
         return shifted

@@ -60,7 +60,9 @@ class Window:
         kept, (first, second) = self._rows_of, table
         if first not in kept:
             at = self._positions
-            kept[first] = first.index_select(0, at)[:, None], second.index_select(0, at)[:, None]
+            flat, shape = at.flatten(), (*at.shape, 1, -1)
+            rows = first.index_select(0, flat), second.index_select(0, flat)
+            kept[first] = rows[0].view(shape), rows[1].view(shape)
         return kept[first]
 
     @cached_property
@@ -78,3 +80,53 @@ class Window:
         import torch
 
         return self.start + torch.arange(sum(self.segments), device=self.start.device)
+
+
+@dataclass(frozen=True)
+class RowsWindow(Window):
+    """The window of a pass in which each sequence of the batch is at a block of its own.
+
+    start: (batch,), and so positions() (batch, query_len) and rows(...) (batch, query_len, 1,
+        width).
+    advances: (batch,) bool on the device, the sequences whose forward Mamba state moves on.
+    lengths: (batch,) int64 on the device, the tokens of each block; None where all are of
+        query_len. The tokens behind a shorter block are not there for the others, and what a pass
+        gives for them has no meaning.
+    """
+
+    advances: "Tensor" = field(kw_only=True)
+    lengths: "Tensor | None" = field(default=None, kw_only=True)
+
+    @cached_property
+    def present(self) -> "Tensor | None":
+        """True for the tokens of the blocks, (batch, query_len); None if all are."""
+        import torch
+
+        if self.lengths is None:
+            return None
+        offsets = torch.arange(sum(self.segments), device=self.start.device)
+        return offsets < self.lengths[:, None]
+
+    def keys(self, length: int) -> "tuple[int, Tensor]":
+        """The number of keys to read of a cache of `length` tokens, and True for those in sight,
+        (batch, 1, 1, keys)."""
+        import torch
+
+        kept = self._keys_of
+        if length not in kept:
+            end = self.start + (sum(self.segments) if self.lengths is None else self.lengths)
+            # A CPU reads no further than the furthest sequence; a GPU is not waited for.
+            read = int(end.max()) if end.device.type == "cpu" else length
+            places = torch.arange(read, device=end.device)
+            kept[length] = read, (places < end[:, None])[:, None, None]
+        return kept[length]
+
+    @cached_property
+    def _keys_of(self) -> "dict[int, tuple[int, Tensor]]":
+        return {}
+
+    @cached_property
+    def _positions(self) -> "Tensor":
+        import torch
+
+        return self.start[:, None] + torch.arange(sum(self.segments), device=self.start.device)

@@ -12,7 +12,7 @@ With sub-blocks of S tokens (`sub_blocks`) t = ceil(S / p) for each of L / S of 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,8 +22,9 @@ from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers import sub_blocks
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
+from dlm_bench.samplers.first_done import decode_first_done, first_done, step_mixed
 from dlm_bench.samplers.sampler import model_caches
-from dlm_bench.samplers.schedule import PREFILL, PlannedPass, blocks
+from dlm_bench.samplers.schedule import MIXED, PREFILL, DecodeShape, PlannedPass, blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dlm_bench.samplers.state import DecodeState
 
 COMMITS = ("separate", "fused", "none")
+BATCHINGS = ("lockstep", "fdfo")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     separate: by a pass of its own over the clean block at t = 0 (not after the last block).
     fused: the next block's first pass carries the clean block in front, at its own t.
     none: not at all; the cache of the block's last denoising pass stays (the paper's wording).
+
+    `batching` says when a sequence of a batch begins its next block.
+    lockstep: when all have finished theirs.
+    fdfo: at once (first done, first out; see first_done).
     """
 
     name: ClassVar[str] = "block-cache"
@@ -49,6 +55,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     block_size: int = 32
     commit: str = "separate"
     sub_block_size: int = 0
+    batching: str = "lockstep"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,6 +65,24 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
             check_block_size(self, self.sub_block_size, "sub_block_size")
         if self.commit not in COMMITS:
             raise unknown("commit", self.commit, COMMITS)
+        if self.batching not in BATCHINGS:
+            raise unknown("batching", self.batching, BATCHINGS)
+        if self.batching == "fdfo" and self.commit != "separate":
+            raise ConfigError(
+                f"commit: {self.commit!r} is not allowed with batching 'fdfo', whose passes commit "
+                "a block of one sequence beside another's denoising; allowed: separate"
+            )
+        if self.batching == "fdfo" and self.sub_block_size:
+            raise ConfigError(
+                f"sub_block_size: {self.sub_block_size} is not allowed with batching 'fdfo', whose "
+                "passes take whole blocks; allowed: 0"
+            )
+        if self.commit == "none" and self.rows_differ:
+            raise ConfigError(
+                "commit: 'none' is not allowed with a trace of several sequences: it keeps the "
+                "cache of a block's last pass, and they have their last ones apart; allowed: "
+                "separate, fused"
+            )
         if self.commit == "none" and self.accept != "fixed":
             raise ConfigError(
                 f"commit: 'none' is not allowed with accept {self.accept!r}: it keeps the cache of "
@@ -74,7 +99,31 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
         super().check_supports(backbone, supports, length, prompt_len)
         sub_blocks.check_supports(self.sub_block_size, backbone, supports)
 
+    def options(self) -> dict[str, int | float | str]:
+        found = super().options()
+        if self.batching == "lockstep":  # as all records of before there was another
+            del found["batching"]
+        return found
+
+    @property
+    def rows_differ(self) -> bool:
+        return self.batching == "fdfo" or super().rows_differ
+
+    def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
+        if self.batching == "lockstep":
+            return super().planned(shape, seed)
+        alone = replace(self, batching="lockstep")
+        plans = [
+            list(alone.planned(replace(shape, batch=1), seed + row)) for row in range(shape.batch)
+        ]
+        return first_done(plans, self.block_size)
+
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
+        if self.batching == "fdfo":
+            return self.planned(DecodeShape(length, prompt_len))
+        return self._in_step(length, prompt_len)
+
+    def _in_step(self, length: int, prompt_len: int) -> Iterator[PlannedPass]:
         L, B = length, self.block_size
         if prompt_len:
             yield _clean(PREFILL, start=0, tokens=prompt_len)
@@ -108,9 +157,23 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
                 yield _clean("commit", start=start, tokens=B)
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
+        if self.batching == "fdfo":  # with room for the query tokens behind a shorter last block
+            length += self.block_size - 1
         return model_caches(model, length, batch)
 
+    def run(self, model: Model, state: "DecodeState") -> None:
+        if self.batching == "fdfo" and not self.is_fixed:
+            decode_first_done(self, model, state)
+        else:
+            super().run(model, state)
+
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
+        if kind == MIXED:
+            step_mixed(self, model, state)
+        else:
+            self._step_in_step(model, state, kind)
+
+    def _step_in_step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
 
         state.begin()

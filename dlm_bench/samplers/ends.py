@@ -55,6 +55,11 @@ def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
     The host reads the tokens after each block. Raises ConfigError as `eos_of`.
     """
     eos, done = eos_of(state.config), 0
+    if state.places is not None:
+        raise ConfigError(
+            "stop_at_eos: is not allowed with batching 'fdfo', whose sequences are at blocks of "
+            "their own; allowed: batching lockstep"
+        )
     sampler.seek(state, 0)
     for index in block_ends(state.passes):
         for each in state.passes[done : index + 1]:

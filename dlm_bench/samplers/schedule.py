@@ -13,6 +13,7 @@ from dlm_bench.errors import MAX_BATCH, check_int, check_lengths
 from dlm_bench.samplers.prompt import Prompts
 
 PREFILL = "prefill"  # the kind of the pass that puts a prompt into the caches
+MIXED = "mixed"  # the kind of a pass in which some sequences commit a block and others denoise one
 
 
 def role_of(kind: str) -> str:
@@ -105,12 +106,17 @@ class Schedule:
 
 class Rows(NamedTuple):
     """The fields of a pass, by their names in PlannedPass, in which the sequences of a batch
-    differ: an entry for each."""
+    differ: an entry for each.
+
+    advance: the sequences whose block enters the cache by the pass, where not all of them do the
+        same; else empty, and the kind of the pass says it.
+    """
 
     block_start: tuple[int, ...]
     block_len: tuple[int, ...]
     masked: tuple[int, ...]
     reveal: tuple[int, ...]
+    advance: tuple[bool, ...] = ()
 
 
 class PlannedPass(NamedTuple):
@@ -147,11 +153,21 @@ class PlannedPass(NamedTuple):
         """Tokens to unmask in a sequence, on average."""
         return sum(self.rows.reveal) / len(self.rows.reveal) if self.rows else self.reveal
 
+    @property
+    def mean_advance(self) -> float:
+        """The share of the sequences whose block the pass commits beside others' denoising."""
+        return sum(self.rows.advance) / len(self.rows.masked) if self.rows else 0.0
+
     def of_rows(self, batch: int) -> Rows:
         """Return the numbers of each of `batch` sequences."""
         if self.rows is not None:
             return self.rows
-        return Rows(*((getattr(self, name),) * batch for name in Rows._fields))
+        return Rows(
+            block_start=(self.block_start,) * batch,
+            block_len=(self.block_len,) * batch,
+            masked=(self.masked,) * batch,
+            reveal=(self.reveal,) * batch,
+        )
 
 
 def run_lengths(length: int, plan: Iterable[PlannedPass], prompt_len: int = 0) -> Schedule:

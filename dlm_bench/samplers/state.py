@@ -1,7 +1,7 @@
 """The static buffers of a decode: a captured pass reads and writes these and nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from dlm_bench.kernels.draws import uniform
 from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.plugins.api import Cache, Model, ModelInfo
 from dlm_bench.samplers.acceptance.acceptance import Acceptance
+from dlm_bench.samplers.places import NAMES, Places, noise_numbers, places_of, width_of
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 from dlm_bench.samplers.unmask import Forms, choose_forms, unmask
 
@@ -19,6 +20,15 @@ from dlm_bench.samplers.unmask import Forms, choose_forms, unmask
 NUMBERS = ("block_start", "block_stop", "noise", "after_seek", "t", "never", "row", "reveal")
 MOST_ROWS = 64  # of adaLN that a decode keeps, half a MB each at 1.3b; a block cache has B/p + 1
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
+
+
+class Query(NamedTuple):
+    """The tokens of a pass and where they are MASK, (batch, count); the current block's come after
+    the first `before`."""
+
+    tokens: Tensor
+    masked: Tensor
+    before: int
 
 
 @dataclass
@@ -34,15 +44,18 @@ class DecodeState:
     noise_start: (batch,) int64 on the device, the seed of each sequence's noise in pass 0, from
         which the kernel on a GPU draws instead.
     tokens: (batch, length) int64, MASK where nothing is decoded yet.
-    stand_ins: (batch, length) the prompt, and random token ids in the place of decoded ones after a
+    padded: the same, with a place for each query token behind a shorter last block; `tokens` is a
+        view of the part in front.
+    stand_ins: as padded, the prompt, and random token ids in the place of decoded ones after a
         seek.
-    priority: (batch, length) random order in which `random` unmasking takes positions.
+    priority: as padded, a random order in which `random` unmasking takes positions.
     index: (1,) int64 on the device, the next pass; each step adds 1.
     numbers: those of each pass, (passes, columns) int64, read at `index` on the device: columns of
         `passes`, a `reveal` for each sequence where they differ; `noise`, unique to each pass with
         noise and independent of the number of passes of earlier blocks; `after_seek`, true after a
         seek into the decode, where a pass unmasks the planned number even if the model decides (the
         tokens are none of the model's); `row`, that of `modulation`.
+    places: the block of each row in each pass, where rows are apart; else None.
     modulation: adaLN's rows at every timestep of the passes, (timesteps, columns), t = 0 first;
         None if the passes compute them.
     shapes: (query_len, block_len) of each kind of pass, known on the host.
@@ -56,6 +69,7 @@ class DecodeState:
     config: ModelInfo
     passes: list[PlannedPass]
     tokens: Tensor
+    padded: Tensor
     stand_ins: Tensor
     priority: Tensor
     index: Tensor
@@ -65,6 +79,7 @@ class DecodeState:
     caches: list[Cache]
     forms: Forms
     numbers: Tensor
+    places: Places | None = None
     modulation: Tensor | None = None
     prompt_len: int = 0
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -73,7 +88,8 @@ class DecodeState:
     end: int | None = None
     chances: Tensor | None = None
     _row: Tensor | None = field(default=None, init=False)
-    _query: "Query | None" = field(default=None, init=False)
+    _query: Query | None = field(default=None, init=False)
+    _place: Tensor | None = field(default=None, init=False)
 
     @property
     def decoded(self) -> Tensor:
@@ -96,16 +112,17 @@ class DecodeState:
             torch.tensor(column, device=device)[:, None]
             for column in (rows.block_start, rows.block_len, rows.masked)
         )
-        places = torch.arange(self.tokens.shape[1], device=device)
-        left = places < start.clamp(min=self.prompt_len)
-        self.tokens.copy_(torch.where(left, self.stand_ins, self.config.mask_id))
+        positions = torch.arange(self.padded.shape[1], device=device)
+        known = (positions < start.clamp(min=self.prompt_len)) | (positions >= self.tokens.shape[1])
+        self.padded.copy_(torch.where(known, self.stand_ins, self.config.mask_id))
         offsets = torch.arange(max(rows.block_len), device=device)
         block = start + offsets  # (batch, block_len)
         priority = self.priority.gather(1, block).masked_fill(offsets >= length, -1.0)
         order = block.gather(1, priority.argsort(dim=1, descending=True))
-        decoded = offsets < length - masked  # of the places in that order
+        # In that order; what is behind a shorter block comes last.
+        decoded = (offsets < length - masked) | (offsets >= length)
         found = self.stand_ins.gather(1, order)
-        self.tokens.scatter_(1, order, torch.where(decoded, found, self.config.mask_id))
+        self.padded.scatter_(1, order, torch.where(decoded, found, self.config.mask_id))
 
     @property
     def table(self) -> dict[str, Tensor]:
@@ -115,6 +132,7 @@ class DecodeState:
     def begin(self) -> None:
         """Read the numbers of the next pass, all in one operation."""
         self._row, self._query = self.numbers.index_select(0, self.index), None
+        self._place = None
 
     def now(self, name: str) -> Tensor:
         """A number of the current pass, (1,); `reveal` (batch,) where rows differ."""
@@ -145,20 +163,58 @@ class DecodeState:
         span = slice(self._query.before, self._query.before + block_len)
         return self._query.tokens[:, span], self._query.masked[:, span]
 
+    def place(self, name: str) -> Tensor:
+        """A number of `places` in the current pass, (batch,) int64."""
+        assert self.places is not None
+        if self._place is None:
+            self._place = self.places.at(self.index)
+        return self._place[NAMES.index(name)]
+
+    def query_of_rows(self, count: int) -> tuple[Tensor, Query]:
+        """The position (batch,) of each row's block, and the tokens from there on."""
+        tokens = self.padded.gather(1, self.block_positions(count))
+        self._query = Query(tokens, tokens == self.config.mask_id, 0)
+        return self.place("block_start"), self._query
+
+    def masked_in_blocks(self, starts: Sequence[int], block_len: int) -> list[int]:
+        """Count the MASK tokens of each row's block. Waits for the device."""
+        start = torch.tensor(starts, device=self.padded.device)[:, None]
+        block = self.padded.gather(1, self.positions(start, block_len))
+        return (block == self.config.mask_id).sum(dim=1).tolist()
+
     def positions(self, start: Tensor, count: int) -> Tensor:
-        """The positions from `start` (1,) on, (count,) int64."""
+        """The positions from `start` on, (1,) or (batch, 1): (count,) or (batch, count) int64."""
         if count not in self.offsets:
             self.offsets[count] = torch.arange(count, device=self.index.device)
         return start + self.offsets[count]
 
     def block_positions(self, block_len: int) -> Tensor:
-        """Positions of the current block's tokens, (block_len,) int64."""
-        return self.positions(self.now("block_start"), block_len)
+        """Positions of the current block's tokens, (block_len,) int64, or (batch, block_len) where
+        rows are apart."""
+        if self.places is None:
+            return self.positions(self.now("block_start"), block_len)
+        return self.positions(self.place("block_start")[:, None], block_len)
+
+    def priority_of_block(self, block_len: int) -> Tensor:
+        """The current block's part of `priority`, (batch, block_len)."""
+        positions = self.block_positions(block_len)
+        if self.places is None:
+            return self.priority.index_select(1, positions)
+        return self.priority.gather(1, positions)
+
+    def write(self, tokens: Tensor) -> None:
+        """Put tokens (batch, block_len) in the place of the current block's."""
+        positions = self.block_positions(tokens.shape[1])
+        if self.places is None:
+            self.tokens.index_copy_(1, positions, tokens)
+        else:
+            self.padded.scatter_(1, positions, tokens)
 
     def noise_seed(self) -> Tensor:
         """The seed of each sequence's noise in this pass, (batch,) int64: no two passes of a
         decode share one."""
-        return self.now("noise") + self.noise_start
+        drawn = self.now("noise") if self.places is None else self.place("noise")
+        return drawn + self.noise_start
 
     def draws(self, count: int) -> Tensor:
         """Uniform draws of this pass, in [0, 1) for each place, (batch, count)."""
@@ -167,7 +223,7 @@ class DecodeState:
     def next_pass(self) -> None:
         """Move the device's counter on."""
         self.index += 1
-        self._row = self._query = None
+        self._row = self._query = self._place = None
 
     def unmask(
         self,
@@ -186,28 +242,20 @@ class DecodeState:
         in it, or the whole decode any, its prompt aside. Waits for the device: not for the timed
         region."""
         tokens, expected = self.decoded, 0
-        if last is not None:
-            tokens = self.tokens[:, last.block_start : last.block_start + last.block_len]
+        if last is None:
+            masked = int((tokens == self.config.mask_id).sum())
+        else:
             rows = last.of_rows(len(tokens))
             expected = sum(rows.masked) - sum(rows.reveal)
             if self.chances is not None and expected:
                 return
-        masked = int((tokens == self.config.mask_id).sum())
+            masked = sum(self.masked_in_blocks(rows.block_start, last.block_len))
         if masked > expected:
             raise PointError(
                 f"decode: {masked - expected} of {tokens.numel()} tokens are MASK after their last "
                 "pass; their logits are not finite (check the weights, or try dtype float32), or "
                 "the sampler's passes unmask too few"
             )
-
-
-class Query(NamedTuple):
-    """The tokens of a pass and where they are MASK, (batch, count); the current block's come after
-    the first `before`."""
-
-    tokens: Tensor
-    masked: Tensor
-    before: int
 
 
 def column(numbers: Tensor, name: str) -> Tensor:
@@ -236,29 +284,33 @@ def new_state(
     prompt_len, total = shape.prompt_len, shape.total
     seeds = range(seed, seed + shape.batch)
     generators = [torch.Generator(device).manual_seed(each) for each in seeds]
-    stand_ins = torch.empty((shape.batch, total), dtype=torch.int64, device=device)
-    priority = torch.empty((shape.batch, total), device=device)
+    width = width_of(passes, total)
+    stand_ins = torch.zeros((shape.batch, width), dtype=torch.int64, device=device)
+    priority = torch.empty((shape.batch, width), device=device)
     # Real, distinct ids: neither what a decode starts from nor MASK.
     special = sorted(i for i in {config.bos_id, config.mask_id} if i < config.vocab_size)
     for row, generator in enumerate(generators):
         # The prompt's do not depend on `length`.
-        for part in (stand_ins[row, :prompt_len], stand_ins[row, prompt_len:]):
+        for part in (stand_ins[row, :prompt_len], stand_ins[row, prompt_len:total]):
             part.random_(config.vocab_size - len(special), generator=generator)
-        priority[row].uniform_(generator=generator)
+        priority[row, :total].uniform_(generator=generator)
     for each in special:
         stand_ins += stand_ins >= each
     if prompt is not None:
         stand_ins[:, :prompt_len] = prompt
-    tokens = torch.full_like(stand_ins, config.mask_id)
-    tokens[:, :prompt_len] = stand_ins[:, :prompt_len]
-    # A decode may have more passes than tokens.
-    draws = max(total, 1 + max(_noise_numbers(passes)))
-    noise_start = [each * draws % LARGEST_INDEX for each in seeds]
+    padded = stand_ins.clone()
+    tokens = padded[:, :total]
+    tokens[:, prompt_len:] = config.mask_id
+    places = places_of(passes, shape.batch, device)
+    # A decode may have more passes than tokens; a row that is apart has not.
+    drawn = noise_numbers(each.block_start for each in passes) if places is None else [0]
+    noise_start = [each * max(total, 1 + max(drawn)) % LARGEST_INDEX for each in seeds]
     timesteps = sorted({0.0, *(each.t for each in passes)})
     return DecodeState(
         config=config,
         passes=passes,
         tokens=tokens,
+        padded=padded,
         stand_ins=stand_ins,
         priority=priority,
         index=torch.zeros(1, dtype=torch.int64, device=device),
@@ -269,6 +321,7 @@ def new_state(
         forms=choose_forms(model.kernels),
         prompt_len=prompt_len,
         numbers=_numbers(passes, timesteps, shape.batch).to(device),
+        places=places,
         modulation=_modulation(model, timesteps),
         shapes={p.kind: (p.query_len, p.block_len) for p in passes},
     )
@@ -284,7 +337,7 @@ def _numbers(passes: list[PlannedPass], timesteps: list[float], batch: int) -> T
         "block_start": [each.block_start for each in passes],
         "block_stop": [each.block_start + each.block_len for each in passes],
         "reveal": [each.of_rows(reveals).reveal for each in passes],
-        "noise": _noise_numbers(passes),
+        "noise": noise_numbers(each.block_start for each in passes),
         "t": [each.t for each in passes],
         "row": [row_of[each.t] for each in passes],
     }
@@ -303,10 +356,3 @@ def _modulation(model: Model, timesteps: list[float]) -> Tensor | None:
         return None
     with torch.no_grad():
         return model.modulation(torch.tensor(timesteps, device=model.head.weight.device))
-
-
-def _noise_numbers(passes: list[PlannedPass]) -> list[int]:
-    """Return for each pass the block's start plus the number of the pass in the block: a block has
-    at most as many drawing passes as tokens."""
-    of_block = groupby(passes, key=lambda each: each.block_start)
-    return [start + i for start, those in of_block for i, _ in enumerate(those)]

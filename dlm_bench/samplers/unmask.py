@@ -62,8 +62,9 @@ def choose_forms(kernels: UsedKernels) -> Forms:
     triton = fused()
 
     def reveal_fused(state: "DecodeState", block: Candidates) -> None:
-        """Reveal in a single launch; torch sorts a block that is too long for a program."""
-        if block.score.shape[1] > triton.longest:
+        """Reveal in a single launch; torch sorts a block that is too long for a program, and takes
+        rows that are apart."""
+        if block.score.shape[1] > triton.longest or state.places is not None:
             return reveal(state, block)
         start, mask_id = state.now("block_start"), state.config.mask_id
         return triton.reveal_block(
@@ -113,7 +114,7 @@ def unmask(
     if rule == "confidence":
         score = confidence.view(batch, block_len)
     else:
-        score = state.priority.index_select(1, state.block_positions(block_len))
+        score = state.priority_of_block(block_len)
     count, order = state.now("reveal").expand(batch), None
     if acceptance is not None and acceptance.decides:
         score, order = ranked(score, masked)
@@ -135,4 +136,4 @@ def reveal(state: "DecodeState", block: Candidates) -> None:
         score, order = ranked(score, block.masked)
     chosen = most_confident(score, order, block.number)
     revealed = torch.where(chosen, block.predicted, block.tokens)
-    state.tokens.index_copy_(1, state.block_positions(score.shape[1]), revealed)
+    state.write(revealed)

@@ -35,7 +35,7 @@ def check_plan(plan: Iterable[PlannedPass], shape: DecodeShape) -> None:
         passes += 1
         rows = step.of_rows(shape.batch)
         sums = [revealed + reveal for revealed, reveal in zip(sums, rows.reveal, strict=True)]
-        for start, block_len, masked, reveal in {*zip(*rows, strict=True)}:
+        for start, block_len, masked, reveal in {*zip(*rows[:4], strict=True)}:
             if not (0 <= reveal <= masked <= block_len and start >= 0):
                 raise PointError(
                     f"sampler: pass {passes - 1} ({step.kind}) plans to unmask {reveal} of "

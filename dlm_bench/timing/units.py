@@ -18,7 +18,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from dlm_bench.samplers.schedule import PlannedPass, prefill_passes, role_of
+from dlm_bench.samplers.schedule import MIXED, PlannedPass, prefill_passes, role_of
 
 LONGEST_UNIT = 64  # passes; a longer block is cut into parts
 TOGETHER = 16  # blocks of one pass that make a unit, as the tokens of an autoregressive decode,
@@ -85,6 +85,8 @@ def units(plan: list[PlannedPass]) -> Iterator[Unit]:
 
 def _irregular(plan: list[PlannedPass]) -> bool:
     """Tell if blocks are of too many makes for a stratum each."""
+    if any(step.kind == MIXED for step in plan):
+        return True
     makes = set()
     for _, steps in groupby(plan, key=lambda step: step.block_start):
         runs = groupby(steps, key=lambda step: (role_of(step.kind), step.block_len))

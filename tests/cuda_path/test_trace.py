@@ -13,6 +13,8 @@ from support.cases import pairs, samplers
 from support.hopper import SHARED_LIMIT, compile_for_hopper, record_launches
 from support.traced import Allocations, traced_model, traced_state
 
+from dlm_bench import build_sampler
+
 SAMPLERS = samplers()
 # Models of the field with their blocks, and causal twins: groups of 7, 1, 4, 4 and 6 heads to one
 # of keys; biases and a token shift, norms of q and k, YaRN, a tied head.
@@ -63,6 +65,14 @@ def test_no_pass_waits_for_the_device(backbone, name):
 def test_no_pass_after_a_prompt_waits_for_the_device_either(backbone, name, prompt_len):
     # A batch, because its sequences have noise of their own; the first kind is the prefill.
     assert trace(traced_model(backbone, "240m"), SAMPLERS[name], 300, 3, prompt_len)
+
+
+@pytest.mark.parametrize("backbone", ["diffutran", "diffumamba", "dream"])
+def test_no_pass_in_which_rows_are_at_blocks_of_their_own_waits_for_the_device(backbone):
+    size = "7b" if backbone == "dream" else "240m"
+    assert trace(
+        traced_model(backbone, size), build_sampler("block-cache", batching="fdfo"), 100, 3, 7
+    )
 
 
 @pytest.mark.parametrize("backbone", ["diffutran", "diffumamba", "ar-transformer", "ar-mamba"])

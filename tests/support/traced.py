@@ -24,11 +24,14 @@ def traced_state(model, sampler, length, batch=1, prompt_len=0):
     """A decode's buffers on the meta device."""
     shape = DecodeShape(length, prompt_len, batch)
     caches = sampler.caches(model, shape.total, batch)
-    passes = list(sampler.passes(length, prompt_len))
+    passes = list(sampler.planned(shape))
     cpu = torch.device("cpu")
     state = new_state(model, passes, shape, 0, cpu, caches)
-    names = ("tokens", "stand_ins", "priority", "index", "noise_start", "numbers")
-    return replace(state, **{name: getattr(state, name).to("meta") for name in names})
+    names = ("tokens", "padded", "stand_ins", "priority", "index", "noise_start", "numbers")
+    places = state.places and replace(state.places, numbers=state.places.numbers.to("meta"))
+    return replace(
+        state, places=places, **{name: getattr(state, name).to("meta") for name in names}
+    )
 
 
 class Allocations(TorchDispatchMode):

@@ -1,6 +1,7 @@
 """Decoding where the model decides the number of passes of each block, and its record."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.plugins.api import Model
@@ -91,9 +92,12 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         )
     import torch
 
+    # Each sequence takes the passes that it takes alone, whatever the batching.
+    changes: dict[str, Any] = {"batching": "lockstep"} if hasattr(sampler, "batching") else {}
+    traced = replace(sampler, **changes)
     with torch.inference_mode():
-        state = sampler.prepare_shape(model, shape, seed)
-        sequences = tuple(sampler.run_counting(model, state))
+        state = traced.prepare_shape(model, shape, seed)
+        sequences = tuple(traced.run_counting(model, state))
     return Trace(
         schema_version=SCHEMA_VERSION,
         backbone=model.config.backbone,

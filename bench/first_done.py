@@ -1,0 +1,85 @@
+"""Decode random batches in step and first done, first out: the same tokens, and fewer passes?
+
+    python bench/first_done.py                # 1,000 batches: some minutes
+    python bench/first_done.py --batches 50   # a sample
+
+A batch has a random backbone, number of layers, block, rule of acceptance, temperature, length,
+prompt and seed. Each sequence of both decodes must be that of a decode of it alone.
+"""
+
+import argparse
+import random
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlm_bench import build_model, build_sampler
+
+BACKBONES = ("diffutran", "diffumamba", "diffumamba-h", "llada", "dream", "sdar", "open-dcoder")
+
+
+def sharpened(backbone: str, layers: int, seed: int) -> Any:
+    """A model with random weights whose confidences are apart: with sharper attention, and without
+    the gates and biases that hide its layers."""
+    model = build_model(backbone, "tiny", "cpu", torch.float32, layers=layers, seed=seed)
+    assert isinstance(model, nn.Module)
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "qkv.weight" in name:
+            weight.mul_(3)
+        elif weight.std() == 0 or "adaln.bias" in name:
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.3)
+    return model
+
+
+def counted(model: Any, sampler: Any, *place: int) -> tuple[torch.Tensor, int]:
+    """The tokens of a decode and the number of the model's passes."""
+    calls = Counter[str]()
+    hook = model.register_forward_hook(lambda *_: calls.update(["pass"]))
+    try:
+        return sampler.decode(model, *place), calls["pass"]
+    finally:
+        hook.remove()
+
+
+def main() -> None:
+    """Print how many batches differ, and the passes of both ways."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, default=1000, help="compare so many (default: 1000)")
+    args = parser.parse_args()
+    draw = random.Random(0)
+    sharp = {
+        (name, layers): sharpened(name, layers, layers) for name in BACKBONES for layers in (1, 2)
+    }
+    tokens, differ, fewer, passes = 0, 0, 0, [0, 0]
+    for _ in range(args.batches):
+        model = sharp[draw.choice(BACKBONES), draw.choice((1, 2))]
+        rule, value = draw.choice(
+            [("threshold", draw.uniform(0.02, 0.15)), ("factor", draw.uniform(2.0, 2.99))]
+        )
+        options = {"block_size": draw.randint(1, 9), "accept": rule, rule: value}
+        options["temperature"] = draw.choice((0.0, 0.0, 0.8))
+        length, batch, seed = draw.randint(1, 28), draw.randint(2, 5), draw.randint(0, 10**6)
+        place = (length, batch, seed, draw.choice((0, 1, 11)))
+        in_step = build_sampler("block-cache", **options)
+        first_done = build_sampler("block-cache", batching="fdfo", **options)
+        waiting, one = counted(model, in_step, *place)
+        found, other = counted(model, first_done, *place)
+        row = draw.randrange(batch)
+        alone = in_step.decode(model, length, 1, seed + row, place[3])[0]
+        wrong = not torch.equal(found, waiting) or not torch.equal(found[row], alone)
+        if wrong:
+            print(f"differ: {options} {place}")
+        differ, tokens = differ + wrong, tokens + found.numel()
+        fewer += other < one
+        passes = [passes[0] + one, passes[1] + other]
+    print(
+        f"{differ} of {args.batches:,} batches ({tokens:,} tokens) differ; first done, first out "
+        f"takes fewer passes in {fewer:,} of them, {passes[1]:,} of {passes[0]:,} in all"
+    )
+
+
+if __name__ == "__main__":
+    main()
