@@ -26,10 +26,12 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "conv": ("triton", "causal-conv1d", "torch"),
     "block_scan": ("triton", "torch"),
     "step": ("triton", "mamba-ssm", "torch"),
+    "small_pass": ("triton", "torch"),
     "lm_head": ("triton", "torch"),
     "elementwise": ("triton", "torch"),
     "mlp": ("cublaslt", "torch"),
 }
+_OF_SMALL_PASS = ("cached_attention", "block_scan", "step", "elementwise")  # around its matmuls
 USUAL_HEAD_DIM = 64  # that attention is chosen for where a model does its own
 _PACKAGES = {
     "triton": "triton",
@@ -50,6 +52,8 @@ class Kernels:
     conv: the convolution in front of the scan.
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).
+    small_pass: the layers of a pass over up to 64 tokens from a cache, norms, gates, biases and
+        GELU inside the matmuls; `torch` takes a kernel for each.
     lm_head: argmax and confidence without a (length, vocabulary) tensor.
     elementwise: residual, norm and modulation; rotary embedding and cache write; SwiGLU's product;
         unmasking.
@@ -62,6 +66,7 @@ class Kernels:
     conv: str = "torch"
     block_scan: str = "torch"
     step: str = "torch"
+    small_pass: str = "torch"
     lm_head: str = "torch"
     elementwise: str = "torch"
     mlp: str = "torch"
@@ -134,6 +139,15 @@ def choose_kernels(
                 "at once; allowed: triton, causal-conv1d"
             )
         kernels = replace(kernels, ssd="torch")
+    if kernels.small_pass != "torch":
+        others = [name for name in _OF_SMALL_PASS if getattr(kernels, name) != "triton"]
+        if others and "small_pass" in forced:
+            raise ConfigError(
+                f"small_pass: {kernels.small_pass!r} is not allowed with {others[0]} "
+                f"{getattr(kernels, others[0])!r}; allowed: triton"
+            )
+        if others:
+            kernels = replace(kernels, small_pass="torch")
     return kernels
 
 

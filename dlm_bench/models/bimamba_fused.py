@@ -71,7 +71,7 @@ def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> T
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A few tokens from the cached states (see BiMamba._continue)."""
     projected = _project(mixer, x)
-    y = block_scan(
+    y, _ = block_scan(
         projected,
         mixer.conv_weight,
         mixer.conv_bias,

@@ -85,11 +85,11 @@ class Block(nn.Module):
         window: Window | None,
         cache: Cache | None,
     ) -> None:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(modulation)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(modulation)
         x.add(self._mix(x.adaln(shift1, scale1), angles, window, cache), gate1)  # Eq. 11
         x.add(self.mlp(self.up, self.down, x.adaln(shift2, scale2)), gate2)  # Eq. 12
 
-    def _modulation(
+    def modulation(
         self, modulation: Rows | None
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
         """Shift, scale and gate of the mixer and of the MLP."""

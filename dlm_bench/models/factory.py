@@ -1,6 +1,7 @@
 """Build a random-weight model: the real mathematics of a backbone, untrained."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
@@ -13,6 +14,7 @@ from dlm_bench.models.device import ITEM_BYTES, find_device
 from dlm_bench.models.hf.folder import Folder, read_folder
 from dlm_bench.models.hf.tensors import load_weights
 from dlm_bench.models.language_model import LanguageModel
+from dlm_bench.models.measured import settle_small_pass
 from dlm_bench.models.own import OWN, Config, own_config
 from dlm_bench.models.transformer import Transformer
 from dlm_bench.models.transformer_config import TransformerConfig
@@ -197,6 +199,8 @@ def empty_model(
         torch.cuda.set_device(device)  # Triton launches on the current one
     group = config.heads // config.kv_heads
     chosen = choose_kernels(device, dtype, config.head_dim, kernels, group=group)
+    if not isinstance(config, ModelConfig):
+        chosen = replace(chosen, small_pass="torch")  # the paper's layers alone have another form
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -211,6 +215,10 @@ def empty_model(
         torch.set_default_dtype(before)
     if device.type != "meta":
         model.to_empty(device=device)
+    if device.type == "cuda" and isinstance(model, LanguageModel):
+        model.eval().requires_grad_(False)
+        if model.kernels.small_pass != "torch" and "small_pass" not in (kernels or {}):
+            settle_small_pass(model)
     if isinstance(model, Transformer):
         model.tie()  # to_empty parts what is tied
     return model.eval().requires_grad_(False)

@@ -1,6 +1,8 @@
 """The whole network: embedding, timestep, blocks, final norm, and the LM head's weight."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -19,6 +21,19 @@ from dlm_bench.models.own import own_passes
 from dlm_bench.models.window import Window
 
 KEPT = 64  # timesteps of which a block cache on a CPU keeps the adaLN rows; its decode has B/p + 1
+
+
+SMALL = 64  # tokens of a pass, of all sequences, that has kernels of its own on a GPU
+SmallPass = Callable[..., Tensor]
+
+
+def choose_small_pass(kernels: Kernels) -> SmallPass | None:
+    """Return the form of a pass over few tokens by a model's kernels; None is that of others."""
+    if kernels.small_pass == "torch":
+        return None
+    from dlm_bench.models import small_pass  # needs Triton
+
+    return small_pass.run
 
 
 class TimestepEmbedding(nn.Module):
@@ -56,6 +71,7 @@ class LanguageModel(nn.Module):
         self.config, self.kernels = config, kernels
         self.add_norm = choose_add_norm(kernels.elementwise)
         self.embed = choose_embed(kernels.elementwise)
+        self.small_pass = choose_small_pass(kernels)
         width = config.d_model
         self.embedding = nn.Embedding(config.vocab_size, width)
         self.blocks = nn.ModuleList(Block(config, layer, kernels) for layer in range(config.layers))
@@ -65,6 +81,11 @@ class LanguageModel(nn.Module):
             self.time_embedding = TimestepEmbedding(config)
             # adaLN of all layers in one matmul: 6 vectors each, then the final shift and scale.
             self.adaln = nn.Linear(config.time_dim, (6 * config.layers + 2) * width)
+
+    def use_small_pass(self, name: str) -> None:
+        """Take this implementation of `small_pass` from now on."""
+        self.kernels = replace(self.kernels, small_pass=name)
+        self.small_pass = choose_small_pass(self.kernels)
 
     @property
     def supports(self) -> tuple[str, ...]:
@@ -117,6 +138,9 @@ class LanguageModel(nn.Module):
         else:
             ready = None if window is None else window.modulation
             modulations, add_norm = self._modulations(t, ready), self.add_norm
+        if window is not None and caches and self._is_small(tokens, window):
+            assert self.small_pass is not None
+            return self.small_pass(self, tokens, modulations, angles, window, caches)
         x = Stream(self.embed(tokens, self.embedding.weight), segments, add_norm)
         for layer, block in enumerate(self.blocks):
             block(x, modulations[layer], angles, window, caches[layer] if caches else None)
@@ -145,6 +169,11 @@ class LanguageModel(nn.Module):
         plain = self.kernels.elementwise == "torch" and not torch.is_grad_enabled()
         of_blocks = window is not None and not window.whole_context
         return plain and of_blocks and t.device.type == "cpu" and t.shape[0] == 1
+
+    def _is_small(self, tokens: Tensor, window: Window) -> bool:
+        """Tell if a pass continues from the caches with few enough tokens for its own kernels."""
+        continues = not window.first and window.edges is None
+        return self.small_pass is not None and continues and tokens.numel() <= SMALL
 
     def _add_norm_ready(self) -> AddNorm:
         return partial(add_norm_ready, dtype=self.head.weight.dtype)

@@ -7,10 +7,10 @@ pytest.importorskip("triton", reason="triton is not installed")
 import launches
 
 MOST = {  # nodes of a pass
-    ("diffumamba", "block-cache", "denoise"): 201,
-    ("diffumamba", "block-cache", "commit"): 222,
+    ("diffumamba", "block-cache", "denoise"): 129,
+    ("diffumamba", "block-cache", "commit"): 150,
     ("diffumamba", "fast-dllm", "refresh"): 961,
-    ("diffutran", "block-cache", "denoise"): 225,
+    ("diffutran", "block-cache", "denoise"): 177,
     ("diffutran", "fast-dllm", "refresh"): 245,
 }
 

@@ -108,7 +108,9 @@ def test_no_pass_of_the_field_waits_for_the_device(backbone, name):
 
 
 def test_the_trace_would_notice_a_wait():
-    model = traced_model("diffutran", cached_attention="torch")  # slices by int(visible)
+    model = traced_model(
+        "diffutran", cached_attention="torch", small_pass="torch"
+    )  # slices by int(visible)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"[Mm]eta"):
         trace(model, SAMPLERS["separate"], 256)
 
@@ -116,8 +118,8 @@ def test_the_trace_would_notice_a_wait():
 @pytest.mark.parametrize(
     ("backbone", "size", "most"),
     [
-        ("diffutran", "1.3b", 10),
-        ("diffumamba", "1.3b", 9),
+        ("diffutran", "1.3b", 8),
+        ("diffumamba", "1.3b", 5),
         # Two norms, four products, the turn, attention and its combination, the gated product.
         ("llada", "8b", 10),
         ("dream", "7b", 10),
@@ -153,7 +155,7 @@ def test_every_kernel_compiles_for_an_h100(dtype, size):
             if launch.kernel.fn.__module__.startswith("dlm_bench"):
                 unique.setdefault(launch.key, launch)
     for backbone, name in (("diffumamba-h", "warm"), ("ar-mamba", "warm ar")):
-        model = traced_model(backbone, size, dtype)
+        model = traced_model(backbone, size, dtype, small_pass="torch")
         for launch in trace(model, SAMPLERS[name], 300, batch=8, prompt_len=700):
             if launch.kernel.fn.__module__.startswith("dlm_bench"):
                 unique.setdefault(launch.key, launch)

@@ -46,6 +46,9 @@ class Case:
         self.tails = [torch.randn(batch, D_CONV - 1, self.channels).to(dtype) for _ in kept]
 
     def run(self, advance=False):
+        return self.scan(advance=advance)[0]
+
+    def scan(self, **options):
         return block_scan(
             self.projected,
             self.conv_weight,
@@ -56,7 +59,7 @@ class Case:
             self.segments,
             self.states,
             self.tails,
-            advance=advance,
+            **options,
         )
 
     def expected(self):

@@ -43,7 +43,14 @@ def test_causal_passes_of_the_field_agree(backbone, prompt_len):
 @pytest.mark.parametrize("name", ["dual", "prefix", "separate", "fused"])
 def test_a_window_too_long_for_the_block_kernel_agrees(name, monkeypatch):
     monkeypatch.setattr(bimamba, "BLOCK_TOKENS", 4)
-    agree("diffumamba", SAMPLERS[name], 3)
+    agree("diffumamba", SAMPLERS[name], 3, small_pass="torch")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name"), [("diffumamba", "fused"), ("diffutran", "separate"), ("ar-mamba", "ar")]
+)
+def test_block_passes_with_a_kernel_for_each_step_agree(backbone, name):
+    agree(backbone, SAMPLERS[name], 3, small_pass="torch")
 
 
 def test_single_tokens_by_mamba_ssm_agree():

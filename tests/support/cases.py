@@ -16,6 +16,7 @@ FUSED = {
     "conv": "triton",
     "block_scan": "triton",
     "step": "triton",
+    "small_pass": "triton",
     "lm_head": "triton",
     "elementwise": "triton",
 }

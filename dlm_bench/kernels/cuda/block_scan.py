@@ -66,6 +66,7 @@ def _block_scan(
     tail_0,
     tail_1,
     y,
+    squares,
     first,
     second,
     HEADS: tl.constexpr,
@@ -75,6 +76,7 @@ def _block_scan(
     REVERSE_STATE: tl.constexpr,
     ADVANCE: tl.constexpr,
     PACKED: tl.constexpr,
+    GATED: tl.constexpr,
     T: tl.constexpr,
     P: tl.constexpr,
     N: tl.constexpr,
@@ -203,6 +205,15 @@ def _block_scan(
             left = x * (tl.exp2(total - decay) * dt)[None, :]
             S = tl.dot(left.to(dtype), B, S * tl.exp2(total), input_precision="ieee")
         out += skip * x
+        if GATED:
+            z_row = inputs - D_INNER
+            z_at = (z_row + t * step)[None, :] + p_column[:, None]
+            z = tl.load(z_at, in_p[:, None] & inside[None, :], 0.0).to(tl.float32)
+            out *= _silu(z)
+            part = (direction * tl.num_programs(0) + tl.program_id(0)) * tl.num_programs(2)
+            of_rows = squares + part * (first + second) + token
+            total_square = tl.sum(tl.where(in_p[:, None], out * out, 0.0), 0)
+            tl.store(of_rows + t * tl.where(reverse, -1, 1), total_square, inside)
         y_row = y + (token * directions + direction) * D_INNER
         y_at = (y_row + t * y_step)[None, :] + p_column[:, None]
         tl.store(y_at, out.to(dtype), in_p[:, None] & inside[None, :])
@@ -222,7 +233,8 @@ def block_scan(
     tails: Sequence[Tensor],
     *,
     advance: bool,
-) -> Tensor:
+    gated: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """Convolution, SiLU and SSD of a block from its cached states (see BiMamba._continue).
 
     projected (batch, length, directions, width), contiguous: the columns z | x B C | dt of each
@@ -233,7 +245,8 @@ def block_scan(
     its end, else each segment's reverse scan starts from zeros.
 
     `advance` overwrites states[0] and tails[0] by those after the first segment. Returns y
-    (batch, length, directions, d_inner) in sequence order, D x added, not yet gated.
+    (batch, length, directions, d_inner) in sequence order, D x added; `gated`: times SiLU(z), and
+    with it (directions, parts, batch * length) float32, which add up to the sum of its squares.
     """
     if len(segments) == 2 and len(states) == 2:
         raise ValueError("segments: one at most with a reverse state, which is that of its end")
@@ -253,6 +266,10 @@ def block_scan(
     tokens = 1 if longest == 1 else min(most, max(16, triton.next_power_of_2(longest)))
     rows = 16 if tokens == 1 else max(16, triton.next_power_of_2(headdim))
     grid = (heads * triton.cdiv(headdim, rows), directions, batch)
+    squares = None
+    if gated:
+        size = directions, grid[0], batch * length
+        squares = torch.empty(size, dtype=torch.float32, device=projected.device)
     _block_scan[grid](
         projected,
         conv_weight,
@@ -265,6 +282,7 @@ def block_scan(
         tails[0],
         tails[-1],
         y,
+        squares,
         first,
         second,
         HEADS=heads,
@@ -274,6 +292,7 @@ def block_scan(
         REVERSE_STATE=len(states) == 2,
         ADVANCE=advance,
         PACKED=d_conv == 4 and conv_weight.element_size() == 2,
+        GATED=gated,
         T=tokens,
         P=rows,
         N=max(16, triton.next_power_of_2(d_state)),
@@ -283,4 +302,4 @@ def block_scan(
     if advance:
         # In a launch of its own: every head's program reads the tails of B and C.
         advance_tail(projected, tails[0], first, d_inner)
-    return y
+    return y, squares

@@ -5,23 +5,49 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.cuda.small_linear import Stream
+
 
 @triton.jit
-def _embed(tokens, weight, out, D: tl.constexpr, WIDTH: tl.constexpr):
+def _embed(tokens, weight, out, copy, moments, D: tl.constexpr, WIDTH: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     source = weight + tl.load(tokens + row) * D + column
     value = tl.load(source, column < D, 0.0)
-    tl.store(out + row * D + column, value.to(tl.float32), column < D)
+    x = value.to(tl.float32)
+    tl.store(out + row * D + column, x, column < D)
+    if copy is not None:
+        mean = tl.sum(x, 0) / D
+        off = tl.where(column < D, x - mean, 0.0)
+        tl.store(copy + row * D + column, value, column < D)
+        tl.store(moments + row * 2, mean)
+        tl.store(moments + row * 2 + 1, tl.sum(off * off, 0))
 
 
 def embed(tokens: Tensor, weight: Tensor) -> Tensor:
     """The contract of `dlm_bench.kernels.lookup.embed`; weight contiguous."""
-    tokens, width = tokens.contiguous(), weight.shape[1]
-    out = torch.empty((*tokens.shape, width), dtype=torch.float32, device=weight.device)
-    block = triton.next_power_of_2(width)
-    _embed[(tokens.numel(),)](tokens, weight, out, D=width, WIDTH=block, num_warps=4)
+    out = torch.empty((*tokens.shape, weight.shape[1]), dtype=torch.float32, device=weight.device)
+    _launch_embed(tokens, weight, out, None, None)
     return out
+
+
+def embed_stream(tokens: Tensor, weight: Tensor) -> Stream:
+    """The embeddings of tokens (batch, len) as the residual stream of matmuls of few rows."""
+    rows, width = tokens.numel(), weight.shape[1]
+    x = torch.empty(rows, width, dtype=torch.float32, device=weight.device)
+    copy = torch.empty(rows, width, dtype=weight.dtype, device=weight.device)
+    moments = torch.empty(1, rows, 2, dtype=torch.float32, device=weight.device)
+    _launch_embed(tokens, weight, x, copy, moments)
+    return Stream(x, copy, moments, width)
+
+
+def _launch_embed(
+    tokens: Tensor, weight: Tensor, out: Tensor, copy: Tensor | None, moments: Tensor | None
+) -> None:
+    tokens, width = tokens.contiguous(), weight.shape[1]
+    block = triton.next_power_of_2(width)
+    grid = (tokens.numel(),)
+    _embed[grid](tokens, weight, out, copy, moments, D=width, WIDTH=block, num_warps=4)
 
 
 @triton.jit(do_not_specialize=["count", "length"])

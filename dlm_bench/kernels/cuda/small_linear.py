@@ -1,0 +1,370 @@
+"""Matmuls of up to 64 rows that read the weights once, with what lies around them inside.
+
+The weights are the wide operand of the product, as in the LM head of few rows. In front the input
+is normed: LayerNorm and modulation of the residual stream, or Mamba-2's gated RMSNorm. Behind
+follow bias and GELU, or bias, gate and the addition to the stream. A sum over many inputs is split;
+the program of a tile that ends last adds the parts in their order, whichever it is.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dlm_bench.kernels.cuda.common import SMS
+
+TILES = 4096  # of the counters: more than any weight has
+RESIDENT = 2  # programs of an SM, by shared memory
+LEAST_STEPS = 4  # of a program, or its pipeline never fills
+
+
+class Stream(NamedTuple):
+    """The residual stream between two matmuls.
+
+    x: (rows, d_model) float32. copy: the same in the model's dtype, what norms read.
+    moments: (tiles, rows, 2) float32: the mean and the sum of squares around it of each tile of
+        `width` columns of x.
+    """
+
+    x: Tensor
+    copy: Tensor
+    moments: Tensor
+    width: int
+
+
+class Rows(NamedTuple):
+    """The adaLN rows of a pass: of a sequence and a segment (batch or 1, segments, d_model), or of
+    all tokens (d_model,), contiguous along d_model.
+
+    length: tokens of a sequence; first: of those in the first segment.
+    """
+
+    length: int
+    first: int
+    unit_scale: bool
+
+
+@triton.jit
+def _statistics(moments, row, rows, eps, D: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr):
+    """Mean and inverse deviation of some rows, from the moments of their tiles (Chan et al.)."""
+    tile = tl.arange(0, TILES)
+    there = tile * WIDTH < D
+    count = tl.where(there, tl.minimum(D - tile * WIDTH, WIDTH), 0).to(tl.float32)[:, None]
+    at = moments + (tile[:, None] * rows + row[None, :]) * 2
+    means = tl.load(at, there[:, None], 0.0)
+    squares = tl.load(at + 1, there[:, None], 0.0)
+    mean = tl.sum(means * count, 0) / D
+    off = means - mean[None, :]
+    variance = tl.sum(squares + count * off * off, 0) / D
+    return mean, tl.rsqrt(variance + eps)
+
+
+@triton.jit
+def _columns(rows, token, k, inside, SHARED: tl.constexpr):
+    """Some columns of adaLN rows, float32: (columns, 1) of one row that all tokens share, else
+    (columns, tokens) of each token's row, `token` elements from the first."""
+    if SHARED:
+        value = tl.load(rows + k, inside, 0.0)[:, None]
+    else:
+        value = tl.load(rows + token[None, :] + k[:, None], inside[:, None], 0.0)
+    return value.to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["rows", "length", "first"])
+def _small_linear(
+    x,
+    weight,
+    bias,
+    out,
+    copy,
+    partial,
+    arrived,
+    moments,
+    scale,
+    shift,
+    gate,
+    new_moments,
+    squares,
+    norm_weight,
+    rows,
+    length,
+    first,
+    scale_batch,
+    scale_segment,
+    gate_batch,
+    gate_segment,
+    eps,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    NORM: tl.constexpr,
+    UNIT_SCALE: tl.constexpr,
+    SHARED: tl.constexpr,
+    MOMENT_WIDTH: tl.constexpr,
+    MOMENT_TILES: tl.constexpr,
+    PARTS: tl.constexpr,
+    GELU: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    SPLITS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """A tile of WIDTH outputs of all rows over a split of the inputs."""
+    tile = tl.program_id(0)
+    split = tl.program_id(1)
+    dtype: tl.constexpr = weight.dtype.element_ty
+    n = tile * WIDTH + tl.arange(0, WIDTH)
+    r = tl.arange(0, ROWS)
+    k = tl.arange(0, STEP)
+    # Clamped instead of masked: what is beyond the edge is computed and dropped.
+    row = tl.minimum(r, rows - 1)
+    w = weight + tl.minimum(n, N - 1).to(tl.int64)[:, None] * K
+    h = x + row[None, :] * K
+    batch = row // length
+    segment = (row % length >= first).to(tl.int32)
+
+    if NORM == "layer":
+        mean, inverse = _statistics(moments, row, rows, eps, K, MOMENT_WIDTH, MOMENT_TILES)
+        modulated = batch * scale_batch + segment * scale_segment
+    if NORM == "gated":
+        part = tl.arange(0, MOMENT_TILES)
+        of_rows = squares + part[:, None] * rows + row[None, :]
+        real = (part < PARTS)[:, None]
+        forward = tl.sum(tl.load(of_rows, real, 0.0), 0)
+        forward = tl.rsqrt(forward / MOMENT_WIDTH + eps)
+        backward = forward
+        if K > MOMENT_WIDTH:
+            backward = tl.sum(tl.load(of_rows + PARTS * rows, real, 0.0), 0)
+            backward = tl.rsqrt(backward / MOMENT_WIDTH + eps)
+
+    STEPS: tl.constexpr = (K + STEP - 1) // STEP
+    EACH: tl.constexpr = (STEPS + SPLITS - 1) // SPLITS
+    acc = tl.zeros((WIDTH, ROWS), tl.float32)
+    for step in range(split * EACH, tl.minimum((split + 1) * EACH, STEPS)):
+        at = step * STEP + k
+        a = tl.load(w + at[None, :])
+        b = tl.load(h + at[:, None])  # (STEP, ROWS)
+        if NORM == "layer":
+            s = _columns(scale, modulated, at, at < K, SHARED)
+            if UNIT_SCALE:
+                s += 1
+            value = (b.to(tl.float32) - mean[None, :]) * inverse[None, :]
+            b = (value * s + _columns(shift, modulated, at, at < K, SHARED)).to(dtype)
+        if NORM == "gated":
+            deviation = tl.where(step * STEP < MOMENT_WIDTH, forward, backward)
+            value = b.to(tl.float32) * tl.load(norm_weight + at).to(tl.float32)[:, None]
+            b = (value * deviation[None, :]).to(dtype)
+        acc = tl.dot(a, b, acc, input_precision="ieee")
+
+    if SPLITS > 1:
+        tiles = tl.num_programs(0)
+        own = (tile * WIDTH + tl.arange(0, WIDTH))[:, None] * ROWS + r[None, :]
+        plane = tiles * WIDTH * ROWS
+        tl.store(partial + split * plane + own, acc)
+        tl.debug_barrier()  # all of this program's part is written before it counts
+        before = tl.atomic_add(arrived + tile, 1, sem="acq_rel")
+        if before < SPLITS - 1:
+            return
+        tl.store(arrived + tile, 0)  # for the next launch
+        acc = tl.zeros((WIDTH, ROWS), tl.float32)
+        for each in range(SPLITS):
+            acc += tl.load(partial + each * plane + own, cache_modifier=".cg")
+
+    inside = (n < N)[:, None] & (r < rows)[None, :]
+    if bias is not None:
+        acc += tl.load(bias + n, n < N, 0.0).to(tl.float32)[:, None]
+    if GELU:  # tanh's: x (1 + tanh(u)) / 2 = x / (1 + exp(-2 u))
+        acc = acc / (1.0 + tl.exp(-1.5957691216057308 * (acc + 0.044715 * acc * acc * acc)))
+    to = r[None, :] * N + n[:, None]
+    if RESIDUAL:
+        if gate is not None:
+            gated = batch * gate_batch + segment * gate_segment
+            acc *= _columns(gate, gated, n, n < N, SHARED)
+        acc += tl.load(out + to, inside, 0.0)
+        tl.store(copy + to, acc.to(dtype), inside)
+        count = tl.minimum(N - tile * WIDTH, WIDTH)
+        mean = tl.sum(tl.where(inside, acc, 0.0), 0) / count
+        off = tl.where(inside, acc - mean[None, :], 0.0)
+        there = new_moments + (tile * rows + r) * 2
+        tl.store(there, mean, r < rows)
+        tl.store(there + 1, tl.sum(off * off, 0), r < rows)
+    tl.store(out + to, acc.to(out.dtype.element_ty), inside)
+
+
+@cache
+def _counters(device: torch.device) -> Tensor:
+    """The programs of each tile that have ended, 0 between launches."""
+    return torch.zeros(TILES, dtype=torch.int32, device=device)
+
+
+class _Tiles(NamedTuple):
+    """Outputs of a tile, inputs of a step, and splits of the inputs."""
+
+    width: int
+    step: int
+    splits: int
+
+
+def _tiles(outputs: int, inputs: int, exact: bool) -> _Tiles:
+    """Choose tiles for all SMs to have as much to read: they depend on the weight alone, so that a
+    row's sums are the same whatever other rows there are."""
+    width = 128 if outputs >= 64 * RESIDENT * SMS and not exact else 64
+    step = min(32 if exact else 64, inputs & -inputs)
+    tiles, steps = triton.cdiv(outputs, width), triton.cdiv(inputs, step)
+    most = max(1, min(RESIDENT * SMS // tiles, steps // LEAST_STEPS))
+    each = triton.cdiv(steps, most)
+    return _Tiles(width, step, triton.cdiv(steps, each))
+
+
+def _strides(rows: Tensor | None) -> tuple[int, int]:
+    """Return the strides of batch and segment; 0 for a row shared by all."""
+    if rows is None or rows.dim() == 1:
+        return 0, 0
+    batch, segments, _ = rows.shape
+    return rows.stride(0) if batch > 1 else 0, rows.stride(1) if segments > 1 else 0
+
+
+class Norm(NamedTuple):
+    """LayerNorm and modulation in front of a matmul: see `kernels.adaln.add_norm`."""
+
+    scale: Tensor
+    shift: Tensor
+    rows: Rows
+    epsilon: float
+
+
+class Gated(NamedTuple):
+    """The gated RMSNorm in front of a matmul, of y SiLU(z) (rows, directions, d_inner).
+
+    squares: (directions, parts, rows) float32, which add up to the sum of its squares.
+    weight: (directions, d_inner).
+    """
+
+    squares: Tensor
+    weight: Tensor
+    epsilon: float
+
+
+def small_linear(
+    x: Tensor | Stream,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    norm: Norm | None = None,
+    gelu: bool = False,
+) -> Tensor:
+    """norm(x) W^T + b of up to 64 rows, and GELU, (rows, outputs).
+
+    x (rows, inputs) in the dtype of weight (outputs, inputs), both contiguous, or a Stream with its
+    norm. Products are summed in float32.
+    """
+    out = _launch(x, weight, bias, norm, gelu, None, None, None)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def add_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stream: Stream,
+    gate: Tensor | None,
+    rows: Rows,
+    *,
+    norm: Gated | None = None,
+) -> Stream:
+    """The stream and gate * (norm(x) W^T + b) added up, x in place; gate None stands for 1."""
+    moved = _launch(x, weight, bias, norm, False, stream, gate, rows)
+    assert isinstance(moved, Stream)
+    return moved
+
+
+def _launch(
+    x: Tensor | Stream,
+    weight: Tensor,
+    bias: Tensor | None,
+    norm: Norm | Gated | None,
+    gelu: bool,
+    residual: Stream | None,
+    gate: Tensor | None,
+    rows: Rows | None,
+) -> Tensor | Stream:
+    """Launch the matmul; with `residual` return the stream moved on."""
+    stream = x if isinstance(x, Stream) else None
+    source = stream.copy if stream is not None else x
+    assert isinstance(source, Tensor)
+    (count, inputs), outputs = source.shape, weight.shape[0]
+    device, dtype = source.device, weight.dtype
+    tiles = _tiles(outputs, inputs, dtype == torch.float32)
+    if isinstance(norm, Gated):
+        while (inputs // norm.squares.shape[0]) % tiles.step:
+            tiles = tiles._replace(step=tiles.step // 2)
+    each = triton.cdiv(outputs, tiles.width)
+    padded = max(16, triton.next_power_of_2(count))
+    partial = None
+    if tiles.splits > 1:
+        size = tiles.splits, each * tiles.width, padded
+        partial = torch.empty(size, dtype=torch.float32, device=device)
+    if residual is None:
+        out = torch.empty(count, outputs, dtype=dtype, device=device)
+        moved = None
+    else:
+        out = residual.x
+        copy = torch.empty(count, outputs, dtype=dtype, device=device)
+        moments = torch.empty(each, count, 2, dtype=torch.float32, device=device)
+        moved = Stream(out, copy, moments, tiles.width)
+    layer = norm if isinstance(norm, Norm) else None
+    gated = norm if isinstance(norm, Gated) else None
+    place = layer.rows if layer is not None else rows or Rows(count, count, False)
+    scale_strides = _strides(layer.scale if layer is not None else None)
+    gate_strides = _strides(gate)
+    kind, width, number, parts = "none", 1, 1, 1
+    if layer is not None:
+        assert stream is not None
+        kind, width = "layer", stream.width
+        number = stream.moments.shape[0]
+    elif gated is not None:
+        kind, width = "gated", inputs // gated.squares.shape[0]
+        number = parts = gated.squares.shape[1]
+    _small_linear[(each, tiles.splits)](
+        source,
+        weight,
+        bias,
+        out,
+        None if moved is None else moved.copy,
+        partial,
+        _counters(device) if tiles.splits > 1 else None,
+        stream.moments if layer is not None and stream is not None else None,
+        None if layer is None else layer.scale,
+        None if layer is None else layer.shift,
+        gate,
+        None if moved is None else moved.moments,
+        None if gated is None else gated.squares,
+        None if gated is None else gated.weight,
+        count,
+        place.length,
+        place.first,
+        *scale_strides,
+        *gate_strides,
+        0.0 if norm is None else norm.epsilon,
+        N=outputs,
+        K=inputs,
+        NORM=kind,
+        UNIT_SCALE=place.unit_scale,
+        SHARED=not any((*scale_strides, *gate_strides)),
+        MOMENT_WIDTH=width,
+        MOMENT_TILES=triton.next_power_of_2(number),
+        PARTS=parts,
+        GELU=gelu,
+        RESIDUAL=residual is not None,
+        SPLITS=tiles.splits,
+        ROWS=padded,
+        WIDTH=tiles.width,
+        STEP=tiles.step,
+        num_warps=4,
+        num_stages=4,
+    )
+    return out if moved is None else moved
