@@ -6,7 +6,7 @@ SWEEP = {
     "size": "model size or sizes: `tiny`, `small`, `240m`, `0.5b`, `1.3b` of the paper's backbones, or those of a preset ([models.md](models.md)) or plug-in",
     "lengths": "tokens to generate, a list",
     "device": "`auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`; `--device` overrides",
-    "dtype": "`float32` or `bfloat16`. None: float32 on a CPU, bfloat16 on CUDA",
+    "dtype": "`float32`, `bfloat16` or `float16`, one or a list. None: float32 on a CPU, bfloat16 on CUDA",
     "mode": "`exact`, `sampled` or `auto` ([timing.md](timing.md#modes)); `--mode` overrides",
     "warmup": "untimed decodes before the timed decodes",
     "repeats": "timed decodes; in sampled mode the least number of rounds",
@@ -21,7 +21,7 @@ SWEEP = {
     "prompt_len": "tokens of the prompt before the generated tokens, a number or a list; 0 with `prompts`: as many as the shortest prompt of the batch has",
     "prompts": "file of prompts, or `shipped` ([samplers.md](samplers.md#prompts-of-a-file)); empty for random prompts",
     "stop_at_eos": "end a sequence at its end of text, and the decode with the block in which the last one ends ([samplers.md](samplers.md#ends-of-text))",
-    "seed": "seed of weights, tokens, prompts and noise; sequence i of a batch uses seed + i",
+    "seed": "seed of weights, tokens, prompts and noise, a number or a list; sequence i of a batch uses seed + i",
     "graphs": "CUDA graphs: `auto` (capture where possible), `require` (else an error), `off`",
     "kernels": 'implementation to insist on, by operation: `{ attention = "cudnn" }` ([gpu.md](gpu.md#kernels))',
     "random_weights": "`hf:FOLDER` only: draw random weights instead of loading the folder's",
@@ -40,6 +40,9 @@ GROUP = {
     "prompt_len": "in the place of the sweep's",
     "prompts": "in the place of the sweep's",
     "stop_at_eos": "in the place of the sweep's",
+    "dtype": "in the place of the sweep's",
+    "seed": "in the place of the sweep's",
+    "checkpoint": "file or files of trained weights ([training.md](training.md#checkpoints)), of this backbone and size; an empty text stands for random weights",
 }
 RECORD = {
     "schema_version": "version of this schema",
@@ -93,6 +96,8 @@ POINT = {
     "stop_at_eos": "the decode ended with the block in which the last sequence had its end of text",
     "dtype": "dtype of weights and activations",
     "device": "`cpu` or `cuda`",
+    "weights": "name of the checkpoint asked for: its file's, and eight digits of the digest; left out without one",
+    "seed": "seed, where a sweep file has several; else left out, and in the record alone",
 }
 PASS = {
     "kind": "kind of pass, such as `denoise`, `commit`, `denoise:17`",

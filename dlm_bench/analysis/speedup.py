@@ -23,10 +23,11 @@ def speedups(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """Return the speed-up over the reference backbone of each ok point of the other backbones.
 
     A point is compared with the reference at the same length, under the same sampler with the same
-    options, and of the same size, batch, prompt, dtype, device and hardware: the effect of the
-    backbone alone. With TWIN as the reference, a model of the field is compared with the
-    autoregressive model of the same shape, whatever the sampler and the options: the effect of the
-    conversion. `frame` comes from `load_results`.
+    options, and of the same size, batch, prompt, seed, dtype, device and hardware: the effect of
+    the backbone alone. A reference with several checkpoints at a point is none. With TWIN as the
+    reference, a model of the field is compared with the autoregressive model of the same shape,
+    whatever the sampler and the options: the effect of the conversion. `frame` comes from
+    `load_results`.
 
     The columns tell lines apart (backbone, sampler, options and SETTINGS); then come length,
     tokens_per_second, reference_tokens_per_second, speedup (the ratio of the two, each of the mean
@@ -66,8 +67,8 @@ def _with_reference(points: pd.DataFrame, identity: list[str], reference: str) -
     if not is_reference.any():
         there = ", ".join(dict.fromkeys(points["backbone"]))
         raise ResultsError(f"reference: no ok record of {reference!r}; there are: {there}")
-    alike = [*(name for name in identity if name != "backbone"), "length"]
-    against = points.loc[is_reference, [*alike, *SPEEDS]]
+    alike = [*(name for name in identity if name not in ("backbone", "weights")), "length"]
+    against = points.loc[is_reference, [*alike, *SPEEDS]].drop_duplicates(alike, keep=False)
     return points[~is_reference].merge(against, on=alike, how="left", suffixes=("", "_of_ref"))
 
 

@@ -3,12 +3,12 @@
 import argparse
 import sys
 
-from dlm_bench.errors import ConfigError
 from dlm_bench.models.device import AUTO, Device
 from dlm_bench.models.device import find_device as find
 from dlm_bench.models.factory import build_model
 from dlm_bench.plugins.api import Model
-from dlm_bench.training.checkpoint import checkpoint_config, load_checkpoint
+from dlm_bench.training.checkpoint import load_checkpoint
+from dlm_bench.training.stated import check_holds
 
 
 def find_device(args: argparse.Namespace) -> Device:
@@ -47,12 +47,5 @@ def load_model(args: argparse.Namespace, dtype: str, forced: dict[str, str]) -> 
             kernels=forced,
             random_weights=args.random_weights,
         )
-    config = checkpoint_config(args.checkpoint)
-    for name, asked in (("backbone", args.backbone), ("size", args.size)):
-        found = getattr(config, name)
-        if asked not in (None, found):
-            raise ConfigError(
-                f"{name}: {asked!r} is not allowed; checkpoint {str(args.checkpoint)!r} holds "
-                f"{found!r}"
-            )
+    check_holds(args.checkpoint, args.backbone, args.size)
     return load_checkpoint(args.checkpoint, args.device, dtype, kernels=forced)

@@ -26,6 +26,7 @@ from dlm_bench.streams import folded
 from dlm_bench.sweep.expand import provenance
 from dlm_bench.timing.measure import check_settings, measure_point
 from dlm_bench.timing.settings import DEFAULTS
+from dlm_bench.training.stated import checkpoint_label
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,8 +73,9 @@ def _measure(args: argparse.Namespace) -> int:
     check_not_too_fast(record, sampler)
     # A sweep that asks for the same finds this record when it resumes.
     asked = asdict(settings) | {"kernels": forced}
-    if args.checkpoint is not None:  # no sweep asks for that
-        asked["checkpoint"] = model.checkpoint
+    if args.checkpoint is not None:
+        label = checkpoint_label(args.checkpoint)
+        record.point = record.point.model_copy(update={"weights": label})
     origin = provenance(args.backbone, args.sampler, args.random_weights)
     record.identity = identity(record.point, asked, record.environment["hardware"], origin)
     record.settings = asked_of(asked)

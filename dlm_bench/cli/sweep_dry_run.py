@@ -112,9 +112,10 @@ def _passes_of(sampler: Sampler, shape: DecodeShape) -> tuple[str, int]:
 
 def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
     """Print the points of a sweep with their NFE and least memory; none of them runs."""
-    titles = ["backbone", "size", "sampler", "options", "length", "prompt", "batch"]
-    titles += ["NFE", "token passes", "GB"]
-    words, rows, too_large = 4, [], list[str]()
+    titles = ["backbone", "size", "dtype", "weights", "seed", "sampler", "options"]
+    words = len(titles)
+    titles += ["length", "prompt", "batch", "NFE", "token passes", "GB"]
+    rows, too_large = [], list[str]()
     counts: dict[object, tuple[str, int]] = {}
     for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
@@ -135,6 +136,9 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
             [
                 point.backbone,
                 point.size,
+                point.dtype,
+                point.weights or "random",
+                "" if point.seed is None else str(point.seed),
                 point.sampler,
                 " ".join(f"{short.get(name, name)}={value}" for name, value in options),
                 *(f"{number:,}" for number in numbers),
@@ -149,9 +153,14 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
         if title != "length" and len({row[column] for row in rows}) == 1
     }
     kept = [column for column, title in enumerate(titles) if title not in common]
-    usual = {"prompt": "0", "batch": "1", "options": ""}
-    shared = [f"{title} {text}" for title, text in common.items() if usual.get(title) != text]
-    print(f"{sweep.name}: {', '.join([*shared, sweep.points[0].dtype, sweep.points[0].device])}")
+    usual = {"prompt": "0", "batch": "1", "options": "", "weights": "random", "seed": ""}
+    shared = [
+        f"{title} {text}"
+        for title, text in common.items()
+        if title != "dtype" and usual.get(title) != text
+    ]
+    shared += [common["dtype"]] if "dtype" in common else []
+    print(f"{sweep.name}: {', '.join([*shared, sweep.points[0].device])}")
     cells = [[row[column] for column in kept] for row in (titles, *rows)]
     print_grid(cells[0], cells[1:], sum(column < words for column in kept))
     times = f" in each of {runs} runs" if runs > 1 else ""

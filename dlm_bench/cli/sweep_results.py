@@ -56,7 +56,7 @@ def warn_of_random_weights(sweep: Sweep) -> None:
     measuring = sweep.measuring
     trained = set() if measuring.random_weights else measuring.folders.keys()
     for point in sweep.points:
-        if "accept" in point.options and point.backbone not in trained:
+        if "accept" in point.options and not point.weights and point.backbone not in trained:
             warn_of_random_acceptance(str(point.options["accept"]))
             return
 

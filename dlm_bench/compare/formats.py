@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dlm_bench.compare.statistics import Interval, TimeRatio, Verdict
 from dlm_bench.compare.suite import Overall
 from dlm_bench.compare.verdicts import Comparison, PointVerdict
+from dlm_bench.results.record import Point
 from dlm_bench.results.text_table import text_grid
 from dlm_bench.streams import folded, in_colour, screen_width, shown
 
@@ -177,12 +178,16 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
+def _without_dtype(point: Point) -> str:
+    return point.describe().removesuffix(f" {point.dtype}")
+
+
 def as_action_benchmark(report: Comparison) -> str:
     """Return head's speeds for benchmark-action/github-action-benchmark, tool
     `customBiggerIsBetter`: a list of name, unit, value, and text in range and extra."""
     entries = [
         {
-            "name": f"{each.point.describe()} {each.point.dtype} {each.point.device}",
+            "name": f"{_without_dtype(each.point)} {each.point.dtype} {each.point.device}",
             "unit": "tokens/s",
             "value": each.head_speed,
             "range": change_in_words(each.change) or "not compared",

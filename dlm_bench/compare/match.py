@@ -131,7 +131,7 @@ def _grouped(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _asked(record: Record, **changes: str) -> str:
-    point = record.point.model_dump() | changes
+    point = record.point.model_copy(update={"seed": None}).model_dump() | changes
     return json.dumps([point, record.warmup, record.seed], sort_keys=True)
 
 

@@ -12,7 +12,7 @@ from dlm_bench.version import __version__
 SAMPLING = ("nodes", "tolerance", "max_seconds")  # of no meaning to whole decodes
 SAMPLED_TOLERANCE = 0.01  # where none is asked for
 LEAST = ("min_warmup", "min_time", "soak")
-MODEL_SOURCES = ("folders", "random_weights")  # whose content is in `origin`
+MODEL_SOURCES = ("folders", "checkpoints", "random_weights")  # whose content is in `origin`
 DIGITS = 16  # hexadecimal: 64 bits, where a study has thousands of points
 
 
@@ -27,15 +27,18 @@ def identity(
 
     measuring: all measuring settings by name. hardware: the device as in the environment, with the
     threads of a CPU. origin: provenance of a backbone or sampler from a plug-in or a folder. run:
-    number of the run; the first has the identity of a record without runs.
+    number of the run; the first has the identity of a record without runs. A point's own seed is in
+    the place of the setting.
 
     The versions of dlm-bench and of the schema are part of the identity. The commit is not: a
     resumed study survives an edit of a comment. Limits on time and memory and the paths of folders
     are not, as they change no number.
     """
+    of_point = point.asked()
+    settings = {**measuring, "seed": of_point.pop("seed", measuring["seed"])}
     asked: dict[str, Any] = {
-        "point": point.asked(),
-        "measuring": asked_of(measuring),
+        "point": of_point,
+        "measuring": asked_of(settings),
         "hardware": hardware,
         "dlm-bench": __version__,
         "schema": SCHEMA_VERSION,

@@ -11,13 +11,16 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     computed_field,
+    model_serializer,
     model_validator,
 )
 
 from dlm_bench.results.interval import interval_of, relative_error
 
 SCHEMA_VERSION = 1
+UNSET: dict[str, Any] = {"weights": "", "seed": None}  # of a point; older records have neither
 ORDINARY = {("temperature", 0.0), ("unmask", "confidence")}  # options that go without saying
 
 # As asked for; a measured record has a mode in the place of "auto".
@@ -33,6 +36,11 @@ def mean_of(seconds: list[float]) -> float | None:
     return fmean(seconds) if seconds else None
 
 
+def usual_dtype(device: str) -> str:
+    """Return float32 for a CPU, as few have a fast bfloat16; else bfloat16."""
+    return "float32" if device.startswith("cpu") else "bfloat16"
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -43,7 +51,9 @@ class Point(BaseModel):
     options: those of the sampler, defaults included. length: tokens to generate of each sequence,
     after a prompt of `prompt_len`. prompts: name and digest of the file of prompts, empty for
     random ones. stop_at_eos: the decode ended with the block in which the last sequence had its end
-    of text. Fields of a newer version are kept, and separate points as options do.
+    of text. weights: label of the checkpoint that was asked for. seed: where a sweep has several.
+    These two are written only where they are given. Fields of a newer version are kept, and
+    separate points as options do.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -59,6 +69,16 @@ class Point(BaseModel):
     stop_at_eos: bool = False
     dtype: str = "bfloat16"
     device: str = "cpu"
+    weights: str = ""
+    seed: NonNegativeInt | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        for name, unset in UNSET.items():
+            if name in found and found[name] == unset:
+                del found[name]
+        return found
 
     def asked(self) -> dict[str, Any]:
         """Return the fields by name, as sent to a worker; those that came later only where they
@@ -89,6 +109,11 @@ class Point(BaseModel):
             parts.append("stop_at_eos")
         if self.batch > 1:
             parts.append(f"batch={self.batch}")
+        parts += [
+            f"{name}={value}" for name in UNSET if (value := self.facts().get(name)) is not None
+        ]
+        if self.dtype != usual_dtype(self.device):
+            parts.append(self.dtype)
         return " ".join(parts)
 
 

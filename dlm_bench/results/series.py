@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pandas
 
 SETTINGS = (
-    *("size", "batch", "prompt_len", "prompts", "stop_at_eos", "dtype", "device", "hardware"),
-    *("torch", "driver"),
+    *("size", "batch", "prompt_len", "prompts", "stop_at_eos", "seed", "dtype", "device"),
+    *("hardware", "torch", "driver"),
 )
 # Of the environment: named where the points of a series differ in it, as they may in a commit.
 NOTED = ("commit", "dlm-bench", "cuda", "cudnn", "triton", "flash-attn", "flash-attn-4")
@@ -55,6 +55,7 @@ _MEASURED = {
 }
 _POOLED = {"runs", "runs_error"}  # columns of `ok_points`
 _NOT_OPTIONS = {*Record.model_fields, *Point.model_fields, *SETTINGS, *_MEASURED, *_POOLED}
+_NOT_OPTIONS -= {"weights"}  # of one backbone alone, as an option is of a sampler
 
 
 def identity_columns(frame: "pandas.DataFrame") -> list[str]:

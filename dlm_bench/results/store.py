@@ -20,7 +20,7 @@ from dlm_bench.errors import (
     ResultsError,
     TornLineWarning,
 )
-from dlm_bench.results.record import SCHEMA_VERSION, Point, Record, mean_of
+from dlm_bench.results.record import SCHEMA_VERSION, UNSET, Point, Record, mean_of
 
 if TYPE_CHECKING:
     import pandas
@@ -238,7 +238,7 @@ def _parse(line: bytes) -> tuple[Record | None, str]:
     # one of before there was a field knows nothing of it.
     before = {name for name, with_it in LATER.items() if with_it not in record.model_fields_set}
     spelled_out = record.point.model_fields_set | before
-    absent = [f"point.{name}" for name in Point.model_fields.keys() - spelled_out]
+    absent = [f"point.{name}" for name in Point.model_fields.keys() - spelled_out - UNSET.keys()]
     absent += {"schema_version", "seed", "seconds", "measured_at"} - record.model_fields_set
     if absent:
         return record, f"{min(absent)}: Field required"

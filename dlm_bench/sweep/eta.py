@@ -154,8 +154,8 @@ def _pooled(measured: list[_Measured]) -> _Measured:
 def _keys_of(point: Point) -> list[tuple[str, ...]]:
     """Return keys that a point shares with others, the most telling first."""
     return [
-        ("both", point.backbone, point.sampler),
-        ("backbone", point.backbone),
-        ("sampler", point.sampler),
+        ("both", point.backbone, point.sampler, point.dtype),
+        ("backbone", point.backbone, point.dtype),
+        ("sampler", point.sampler, point.dtype),
         (),
     ]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.prompt_file import find_prompts, load_prompts
 from dlm_bench.sweep.file import File, Group, as_list
 from dlm_bench.sweep.mistakes import Mistakes
+from dlm_bench.training.stated import check_holds, checkpoint_label
 
 
 def pair_key(backbone: str, sampler: str) -> str:
@@ -39,10 +41,22 @@ def provenance(backbone: str, sampler: str, random_weights: bool) -> dict[str, s
     return {kind: origin for kind, origin in found.items() if origin}
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A model that a group asks for. checkpoint: the path as written, empty for none. seed: None
+    for that of the sweep."""
+
+    size: str
+    backbone: str
+    dtype: str
+    checkpoint: str
+    seed: int | None
+
+
 class Expansion:
     """The points of the groups added so far: lengths run fastest, then prompts and batches.
 
-    traces, prompts, folders, provenance: as in Sweep and Measuring.
+    traces, prompts, folders, checkpoints, provenance: as in Sweep and Measuring.
     Paths in a group are relative to `base_folder`.
     """
 
@@ -53,6 +67,7 @@ class Expansion:
         self.traces: dict[str, str] = {}
         self.prompts: dict[str, str] = {}
         self.folders: dict[str, str] = {}
+        self.checkpoints: dict[str, str] = {}
         self.provenance: dict[str, dict[str, str]] = {}
 
     def add(self, number: int, group: Group) -> None:
@@ -62,21 +77,30 @@ class Expansion:
         for key in [key for key, values in axes.items() if not values]:
             self._mistakes.add(f"lines[{number}]: {key}: an empty list is not allowed", *where, key)
             del axes[key]
-        batches = group.batch or file.batch
-        most = MAX_SEED - (max(batches) - 1)
-        self._mistakes.check(lambda: check_int("seed", file.seed, minimum=0, maximum=most))
-        names = itertools.product(group.size or file.size, group.backbone, group.sampler)
-        for (size, backbone, name), *values in itertools.product(names, *axes.values()):
+        for model, name, *values in itertools.product(
+            self._models(number, group), group.sampler, *axes.values()
+        ):
             asked = dict(zip(axes, values, strict=True))
-            known = {"size": size, "backbone": backbone, "sampler": name} | asked
-            if not excluded(file.exclude, known):
-                self._add(number, group, (size, backbone, name), asked)
+            if not excluded(file.exclude, vars(model) | {"sampler": name} | asked):
+                self._add(number, group, model, name, asked)
+
+    def _models(self, number: int, group: Group) -> list[_Model]:
+        """Return the models of a group, or note a seed that is too large for the batches."""
+        file = self._file
+        seeds = group.seed or file.seed
+        most = MAX_SEED - (max(group.batch or file.batch) - 1)
+        for seed in seeds:
+            check = partial(check_int, "seed", seed, minimum=0, maximum=most)
+            self._mistakes.check(check, "lines", number)
+        own_seeds: Sequence[int | None] = seeds if group.seed or seeds[1:] else [None]
+        axes = (group.size or file.size, group.backbone, group.dtype or file.dtype or [])
+        return [_Model(*each) for each in itertools.product(*axes, group.checkpoint, own_seeds)]
 
     def _add(
-        self, number: int, group: Group, names: tuple[str, str, str], asked: dict[str, Any]
+        self, number: int, group: Group, model: _Model, name: str, asked: dict[str, Any]
     ) -> None:
-        """Add the points of a size, backbone, sampler and choice of options."""
-        size, backbone, name = names
+        """Add the points of a model, a sampler of this name and a choice of options."""
+        size, backbone = model.size, model.backbone
         file, where = self._file, ("lines", number)
         if backbone.startswith(FOLDER):
             path = Path(backbone.removeprefix(FOLDER)).expanduser()
@@ -102,11 +126,16 @@ class Expansion:
             )
         )
         if sampler is not None:
-            if file.skip_impossible and (why := _why_not(lambda: sampler.check_backbone(backbone))):
+
+            def check_model() -> None:
+                sampler.check_backbone(backbone)
+                if model.checkpoint:
+                    check_holds(self._base_folder / model.checkpoint, backbone, size)
+
+            if file.skip_impossible and (why := _why_not(check_model)):
                 self.impossible += [why] * len(shapes)
                 return
-            checks.append(lambda: sampler.check_backbone(backbone))
-            checks.append(lambda: self._origin(backbone, info.name, name))
+            checks += [check_model, lambda: self._origin(backbone, info.name, name)]
         stop_at_eos = file.stop_at_eos if group.stop_at_eos is None else group.stop_at_eos
         if stop_at_eos:
             checks.append(lambda: check_ends(info, size))
@@ -139,8 +168,10 @@ class Expansion:
                     prompt_len=prompt_len,
                     prompts=drawn.label if drawn else "",
                     stop_at_eos=stop_at_eos,
-                    dtype=file.dtype or "",
+                    dtype=model.dtype,
                     device=file.device,
+                    weights=self._label(model.checkpoint),
+                    seed=model.seed,
                 )
                 if not excluded(file.exclude, point.facts()):
                     self.points.append(point)
@@ -188,6 +219,15 @@ class Expansion:
         found = load_prompts(path, info.folder)
         self.prompts[found.label] = str(path)
         return found
+
+    def _label(self, checkpoint: str) -> str:
+        """Take note of a checkpoint, and return the label; an empty text for none."""
+        path = str(self._base_folder / checkpoint)
+        known = {file: label for label, file in self.checkpoints.items()}
+        if checkpoint and path not in known:  # a large file takes seconds to read
+            known[path] = checkpoint_label(path)
+            self.checkpoints[known[path]] = path
+        return known[path] if checkpoint else ""
 
     def _one_folder(self, found: BackboneInfo) -> None:
         """Take note of a folder. Raises ConfigError for a second folder of the same name."""

@@ -71,6 +71,7 @@ Names = Annotated[list[str], OneOrMany, NonEmpty]
 Lengths = Annotated[list[Annotated[PositiveInt, Field(le=MAX_LENGTH)]], OneOrMany, NonEmpty]
 Batches = Annotated[list[Annotated[PositiveInt, Field(le=MAX_BATCH)]], OneOrMany, NonEmpty]
 Prompts = Annotated[list[Annotated[int, Field(ge=0, le=MAX_LENGTH)]], OneOrMany, NonEmpty]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, le=MAX_SEED)]], OneOrMany, NonEmpty]
 
 
 class Group(BaseModel):
@@ -86,6 +87,9 @@ class Group(BaseModel):
     prompt_len: Prompts | None = None
     prompts: str | None = None
     stop_at_eos: bool | None = None
+    dtype: Names | None = None
+    seed: Seeds | None = None
+    checkpoint: Names = [""]
 
 
 class File(BaseModel):
@@ -97,7 +101,7 @@ class File(BaseModel):
     size: Names
     lengths: Lengths
     device: str = "cpu"
-    dtype: str | None = None
+    dtype: Names | None = None
     mode: Mode = DEFAULTS.mode
     warmup: Annotated[int, Field(ge=0, le=MAX_RUNS)] = DEFAULTS.warmup
     repeats: Annotated[PositiveInt, Field(le=MAX_RUNS)] = DEFAULTS.repeats
@@ -117,7 +121,7 @@ class File(BaseModel):
     prompt_len: Prompts = [0]
     prompts: str = ""
     stop_at_eos: bool = False
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = DEFAULTS.seed
+    seed: Seeds = [DEFAULTS.seed]
     graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}
     random_weights: bool = False

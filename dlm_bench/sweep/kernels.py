@@ -13,38 +13,39 @@ from dlm_bench.models.own import OWN, own_config, own_sizes
 from dlm_bench.sweep.file import File
 from dlm_bench.sweep.kernel_check import NEVER_PLAIN, Choice, Faults
 
+Heads = tuple[
+    torch.dtype, int, int
+]  # of attention: their dtype and width, heads of queries to one of keys
+
 
 def choose(file: File, faults: Faults | None) -> Choice:
     """Choose the kernels of a file on the file's device, without the faulty kernels.
 
-    Raises ConfigError for a kernel that cannot run there, in any size of the file.
+    Raises ConfigError for a kernel that cannot run there, in any size and dtype of the file.
     """
-    device, dtype = parse_device(file.device), parse_dtype(file.dtype or "")
-    heads = _heads(file)
-    for head_dim, group in heads:
+    device, heads = parse_device(file.device), _heads(file)
+    for dtype, head_dim, group in heads:
         choose_kernels(device, dtype, head_dim, file.kernels, group=group)
     if faults is None:
         return Choice(file.kernels, {}, {})
-    return without(faults, device, dtype, heads, file.kernels)
+    return without(faults, device, heads, file.kernels)
 
 
 def without(
     faults: Faults,
     device: torch.device,
-    dtype: torch.dtype,
-    heads: Collection[tuple[int, int]],
+    heads: Collection[Heads],
     asked: Mapping[str, str],
 ) -> Choice:
     """Choose another implementation for each operation with a faulty choice on this device.
 
-    heads: widths of the models' attention heads, and heads of queries to one of keys.
     An operation is left out if there is none, or if `asked` insists on the faulty implementation.
     """
 
     def chosen(operation: str, kernels: Mapping[str, str]) -> set[str]:
         return {
             choose_kernels(device, dtype, head_dim, kernels, group=group).named()[operation]
-            for head_dim, group in heads
+            for dtype, head_dim, group in heads
         }
 
     def is_there(operation: str, name: str, kernels: Mapping[str, str]) -> bool:
@@ -75,13 +76,13 @@ def without(
     return choice
 
 
-def _heads(file: File) -> set[tuple[int, int]]:
-    """Return the attention heads of this project's backbones: their width, and how many heads of
-    queries share one of keys."""
+def _heads(file: File) -> set[Heads]:
+    """Return the attention heads of this project's backbones."""
     found = set()
     for group in file.lines:
-        for backbone, size in product(group.backbone, group.size or file.size):
+        models = product(group.backbone, group.size or file.size, group.dtype or file.dtype or [])
+        for backbone, size, dtype in models:
             if backbone in OWN and size in own_sizes(backbone):
                 config = own_config(backbone, size)
-                found.add((config.head_dim, config.heads // config.kv_heads))
+                found.add((parse_dtype(dtype), config.head_dim, config.heads // config.kv_heads))
     return found

@@ -37,6 +37,7 @@ class Measuring(BaseModel):
     `MeasureSettings` explains those of a single measurement.
     kernels: the implementation of each operation chosen by the user.
     folders: paths of models in Hugging Face's format, by backbone.
+    checkpoints: the file of each checkpoint, by the label in the points.
     random_weights: build these models with random weights.
     """
 
@@ -55,11 +56,17 @@ class Measuring(BaseModel):
     graphs: Graphs = DEFAULTS.graphs
     kernels: dict[str, str] = {}
     folders: dict[str, str] = {}
+    checkpoints: dict[str, str] = {}
     random_weights: bool = False
 
-    def of_a_point(self) -> MeasureSettings:
-        """Return the settings that `measure_point` takes."""
-        return MeasureSettings(**{each.name: getattr(self, each.name) for each in SETTINGS})
+    def settings_of(self, point: Point) -> MeasureSettings:
+        """Return the settings that `measure_point` takes for a point."""
+        settings = {each.name: getattr(self, each.name) for each in SETTINGS}
+        return MeasureSettings(**settings | {"seed": self.seed_of(point)})
+
+    def seed_of(self, point: Point) -> int:
+        """Return the seed of a point: its own, or that of all points."""
+        return self.seed if point.seed is None else point.seed
 
 
 class Sweep(BaseModel):
@@ -170,7 +177,10 @@ def load_sweep(
         name=file.name,
         points=_kept(points, only, path),
         measuring=Measuring(
-            **file.model_dump(include=set(Measuring.model_fields)), folders=expansion.folders
+            **file.model_dump(include=set(Measuring.model_fields) - {"seed"}),
+            seed=file.seed[0],
+            folders=expansion.folders,
+            checkpoints=expansion.checkpoints,
         ),
         provenance=expansion.provenance,
         timeout=file.timeout,
@@ -226,7 +236,7 @@ def has_device(path: str | Path, device: str | None = None) -> bool:
 def _settle_device(
     file: File, mistakes: Mistakes, on_this_machine: bool, faults: Faults | None
 ) -> Choice:
-    """Spell out a file's device and dtype, note requests that they cannot meet, and choose the
+    """Spell out a file's device and dtypes, note requests that they cannot meet, and choose the
     kernels."""
 
     def spell_out() -> None:
@@ -239,8 +249,11 @@ def _settle_device(
     if not valid:
         file.device = "cpu"
     device = find_device(file.device, must_exist=False)
-    if file.dtype is None or not mistakes.check(lambda: item_bytes(file.dtype or "")):
-        file.dtype = default_dtype(device.type)
+    usual = [default_dtype(device.type)]
+    file.dtype = _known_dtypes(file.dtype or usual, mistakes) or usual
+    for number, group in enumerate(file.lines):
+        if group.dtype is not None:
+            group.dtype = _known_dtypes(group.dtype, mistakes, "lines", number) or usual
     choice = Choice(file.kernels, {}, {})
     if on_this_machine and valid:
         mistakes.check(lambda: check_graphs(file.graphs, device.type))
@@ -253,6 +266,11 @@ def _settle_device(
             if mistakes.check(lambda: chosen.append(choose(file, faults))):
                 (choice,) = chosen
     return choice
+
+
+def _known_dtypes(names: list[str], mistakes: Mistakes, *where: Any) -> list[str]:
+    """Return the dtypes that there are, and note the others."""
+    return [name for name in names if mistakes.check(partial(item_bytes, name), *where)]
 
 
 def _check_limit(file: File, device: Device) -> None:

@@ -90,8 +90,9 @@ class Plan(BaseModel):
         measuring = self.sweep.measuring.model_dump()
         hardware = record.environment.get("hardware", ANY_HARDWARE)
         origin = self.sweep.provenance_of(record.point)
-        there = identity(record.point, measuring, hardware, origin, self.run)
-        return self.identity_of(record.point) if there == record.identity else ""
+        point = record.point.model_copy(update={"seed": record.seed})
+        there = identity(point, measuring, hardware, origin, self.run)
+        return self.identity_of(point) if there == record.identity else ""
 
     def found_in(self, path: str | Path) -> dict[str, Record]:
         """Find this sweep's points in a results file: records by `key_of`.
@@ -116,4 +117,5 @@ class Plan(BaseModel):
 def model_key(point: Point) -> ModelKey:
     """Return the key of a point's model; a worker builds a model once for all points that share the
     key."""
-    return point.backbone, point.size, point.dtype, point.device
+    weights = (point.weights, "" if point.seed is None else str(point.seed))
+    return point.backbone, point.size, point.dtype, point.device, *weights

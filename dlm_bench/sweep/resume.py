@@ -35,11 +35,12 @@ def measured_otherwise(
 
 
 def _anywhere(point: Point) -> str:
-    return point_key(point, "dtype", "device")
+    return point_key(point, "dtype", "device", "seed")
 
 
 def _differences(plan: Plan, point: Point, record: Record) -> str:
     asked: dict[str, Any] = asked_of(plan.sweep.measuring.model_dump())
+    asked["seed"] = plan.sweep.measuring.seed_of(point)
     measured: dict[str, Any] = {
         name: getattr(record, name) for name in ("warmup", "repeats", "seed")
     }

@@ -144,7 +144,8 @@ class Executor:
         record, seconds = self._measure(plan, point, max_seconds)
         record.identity = plan.identity_of(point)
         record.run = plan.run
-        record.settings = asked_of(plan.sweep.measuring.model_dump())
+        measuring = plan.sweep.measuring
+        record.settings = asked_of(measuring.model_dump() | {"seed": measuring.seed_of(point)})
         if plan.shuffle is not None:
             record.settings["shuffle"] = plan.shuffle
         if plan.sweep.stand_ins:
@@ -284,7 +285,7 @@ def _failed(
         mode=measuring.mode,
         warmup=measuring.warmup,
         repeats=measuring.repeats,
-        seed=measuring.seed,
+        seed=measuring.seed_of(point),
         kernels=kernels or {},
         environment=plan.environment,
     )

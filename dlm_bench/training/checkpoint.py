@@ -1,24 +1,20 @@
 """Trained weights in a file: safetensors, with the model's configuration in its metadata."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.models.config import ModelConfig, stated_model_config
 from dlm_bench.models.factory import empty_model, parse_device, parse_dtype
 from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.results.files import replacing
+from dlm_bench.training.stated import KEY, checkpoint_config, digest
 from dlm_bench.version import __version__
-
-KEY = "dlm-bench config"  # of the metadata: the ModelConfig as JSON
-DIGITS = 16  # hexadecimal, of the digest that records keep
 
 
 def save_checkpoint(model: LanguageModel, path: str | Path) -> None:
@@ -35,28 +31,6 @@ def save_checkpoint(model: LanguageModel, path: str | Path) -> None:
             save_file(tensors, beside, metadata)
         except SafetensorError as error:  # which is what an OSError becomes there
             raise ConfigError(f"checkpoint {str(path)!r}: {first_line(error)}") from None
-
-
-def checkpoint_config(path: str | Path) -> ModelConfig:
-    """Read the configuration of the model in a checkpoint. Raises ConfigError for another file."""
-    if not Path(path).is_file():
-        raise ConfigError(f"checkpoint {str(path)!r}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"checkpoint {str(path)!r}: {first_line(error)}") from None
-    if KEY not in metadata:
-        raise ConfigError(
-            f"checkpoint {str(path)!r}: its metadata has no {KEY!r}; "
-            "dlm_bench.save_checkpoint writes it"
-        )
-    try:
-        return stated_model_config(json.loads(metadata[KEY]))
-    except json.JSONDecodeError:
-        raise ConfigError(f"checkpoint {str(path)!r}: {KEY}: not valid JSON") from None
-    except ConfigError as error:
-        raise ConfigError(f"checkpoint {str(path)!r}: {KEY}: {error}") from None
 
 
 def load_checkpoint(
@@ -88,9 +62,3 @@ def load_checkpoint(
     model.load_state_dict(tensors)
     model.checkpoint = digest(path)
     return model
-
-
-def digest(path: str | Path) -> str:
-    """Return the first digits of the SHA-256 of a file: the name of a checkpoint in any place."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]

@@ -51,16 +51,8 @@ def test_the_columns_tell_the_line_then_the_numbers():
     found = speedups(frame_of([record("diffutran"), record("diffumamba")]))
     assert found.columns.tolist() == [
         *("backbone", "sampler", "tokens_per_step", "size", "batch", "prompt_len", "prompts"),
-        *(
-            "stop_at_eos",
-            "dtype",
-            "device",
-            "hardware",
-            "torch",
-            "driver",
-            "length",
-            "tokens_per_second",
-        ),
+        *("stop_at_eos", "seed", "dtype", "device", "hardware", "torch", "driver", "length"),
+        "tokens_per_second",
         *("reference_tokens_per_second", "speedup", "low", "high"),
     ]
 

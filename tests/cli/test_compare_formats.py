@@ -115,14 +115,14 @@ def test_other_formats_leave_the_step_summary_alone(compare, tmp_path, monkeypat
 
 
 def test_github_action_benchmark_gets_heads_speeds_by_names_of_their_own(compare):
-    both_dtypes = [*MIXED[1], record(dtype="float32")]
+    both_dtypes = [*MIXED[1], record(dtype="bfloat16")]
     code, out, _ = compare(MIXED[0], both_dtypes, "--format", "github-action-benchmark")
     entries = json.loads(out)
     assert code == 1
     assert [entry["name"] for entry in entries] == [
-        "diffutran tiny full L=64 bfloat16 cpu",
-        "diffumamba tiny full L=64 bfloat16 cpu",
         "diffutran tiny full L=64 float32 cpu",
+        "diffumamba tiny full L=64 float32 cpu",
+        "diffutran tiny full L=64 bfloat16 cpu",
     ]
     assert {entry["unit"] for entry in entries} == {"tokens/s"}
     assert entries[1]["value"] == pytest.approx(64 / 1.1)

@@ -17,7 +17,7 @@ from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.models.factory import empty_model
 from dlm_bench.results.store import read_records
-from dlm_bench.training.checkpoint import KEY, checkpoint_config
+from dlm_bench.training.stated import KEY, checkpoint_config
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,8 @@ def test_run_measures_a_checkpoint_and_its_record_names_it(saved, tmp_path, caps
     assert main([*run, "--checkpoint", str(path), "--output", str(records)]) == 0
     assert main([*run, "--size", "tiny", "--output", str(records)]) == 0
     trained, random = read_records(records)
-    assert trained.point == random.point
+    assert trained.point.weights == f"{path.stem}@{trained.checkpoint[:8]}"
+    assert trained.point.model_copy(update={"weights": ""}) == random.point
     assert trained.checkpoint == dlm_bench.load_checkpoint(path).checkpoint
     assert len(trained.checkpoint) == 16
     assert random.checkpoint == ""

@@ -1,7 +1,6 @@
 """Records of imaginary measurements, and `dlm-bench compare` of two lists of them."""
 
 from dlm_bench.cli import main
-from dlm_bench.results.record import Point
 from dlm_bench.results.store import append_record
 from support.records import make_record
 
@@ -19,11 +18,10 @@ HERE = {
 def record(backbone="diffutran", scale=1.0, status="ok", environment=(), **changes):
     """A record of the common environment; `scale` times the steady seconds."""
     ok = status == "ok"
-    dtype = changes.pop("dtype", Point.model_fields["dtype"].default)
     return make_record(
         backbone,
         length=changes.pop("length", 64),
-        point={"dtype": dtype},
+        point={"dtype": changes.pop("dtype", "float32")},
         status=status,
         message="" if ok else "no room",
         warmup=changes.pop("warmup", 3),

@@ -15,10 +15,8 @@ QUICK = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))
 
 def quick_plan(points, timeout=None, gpus=()):
     """A plan for quick workers, of points given by backbone and length; on GPUs if any."""
-    device = "cuda:0" if gpus else "cpu"
-    every = [
-        Point(backbone=b, size="tiny", sampler="full", length=n, device=device) for b, n in points
-    ]
+    where = {"dtype": "bfloat16", "device": "cuda:0"} if gpus else {"dtype": "float32"}
+    every = [Point(backbone=b, size="tiny", sampler="full", length=n, **where) for b, n in points]
     return Plan(
         sweep=Sweep(name="quick", points=every, timeout=timeout),
         work=[1.0] * len(every),

@@ -47,7 +47,7 @@ def gpu(monkeypatch):
 
 
 def chosen(path, **asked):
-    return without(read_faults(path), CUDA, torch.bfloat16, {(80, 1)}, asked)
+    return without(read_faults(path), CUDA, {(torch.bfloat16, 80, 1)}, asked)
 
 
 def test_another_kernel_stands_in_for_a_wrong_one_and_the_reason_is_told(check, gpu):

@@ -68,7 +68,7 @@ commit = "fused"
 backbone = "diffutran"
 sampler = "block-cache"
 comit = "fused"
-dtype = "float32"
+nodes = 3
 block_size = -1
 
 [[line]]
@@ -87,7 +87,7 @@ def test_all_mistakes_of_a_file_are_told_at_once_each_with_its_line(tmp_path):
         ("5: commit: no such key", "a sampler stands in a line"),
         ("7: line: no such key", "did you mean 'lines'"),
         ("10: lines[0]: comit: ", "did you mean 'commit'"),
-        ("11: lines[0]: dtype: ", "stands above the first [[lines]]"),
+        ("11: lines[0]: nodes: ", "stands above the first [[lines]]"),
         ("12: lines[0]: block_size: -1 is not allowed", ""),
         ("14: lines[1]: backbone: 'diffutrn'", "did you mean 'diffutran'"),
         ("15: lines[1]: backbon: no such key", "did you mean 'backbone'"),

@@ -27,7 +27,8 @@ def of_signature(function):
 
 
 def of_model(model):
-    return {name: field.default for name, field in model.model_fields.items()}
+    defaults = {name: field.default for name, field in model.model_fields.items()}
+    return {name: each[0] if each == [0] else each for name, each in defaults.items()}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dlm_bench.errors import ConfigError, PointError, first_line, is_out_of_memo
 from dlm_bench.models.backbones import FOLDER
 from dlm_bench.models.factory import build_model
 from dlm_bench.plugins.api import Model
-from dlm_bench.results.record import Point, Status
+from dlm_bench.results.record import UNSET, Point, Status
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.samplers.sampler import Sampler
@@ -38,6 +38,7 @@ from dlm_bench.sweep.worker.messages import (
 )
 from dlm_bench.timing.conditions import conditions_here
 from dlm_bench.timing.measure import measure, measure_point
+from dlm_bench.training.checkpoint import load_checkpoint
 
 MIB = 1 << 20
 # Texts of the dynamic loader and of threads where a limit leaves no memory.
@@ -77,10 +78,12 @@ class JobServer:
             sampler = build_sampler(point.sampler, **options)
             check_trace(sampler, point)
             shape = shape_of(point, job)
+            settings = measuring.settings_of(point)
             record = conditions_here().measured(
-                lambda: measure_point(model, sampler, shape, measuring.of_a_point()),
-                model.head.weight.device,
+                lambda: measure_point(model, sampler, shape, settings), model.head.weight.device
             )
+            asked_for = {name: getattr(point, name) for name in UNSET}
+            record.point = record.point.model_copy(update=asked_for)
             check_not_too_fast(record, sampler)
         except Exception as error:  # the boundary: one point's failure is its own record
             limited = job.memory_limit is not None
@@ -95,7 +98,8 @@ class JobServer:
         name = point.backbone if folder is None else f"{FOLDER}{folder}"
         target = (name, point.size, point.device, point.dtype)
         kernels = tuple(sorted(measuring.kernels.items()))
-        key = (*target, measuring.seed, kernels, measuring.random_weights)
+        seed = measuring.seed_of(point)
+        key = (*target, point.weights, seed, kernels, measuring.random_weights)
         self._kernels = {}
         if key not in self._models:
             # Free a large one before the new one is there.
@@ -104,14 +108,24 @@ class JobServer:
             }
             gc.unfreeze()
             gc.collect()
-            self._models[key] = build_model(
-                *target,
-                seed=measuring.seed,
-                kernels=measuring.kernels,
-                random_weights=measuring.random_weights,
+            self._models[key] = (
+                load_checkpoint(
+                    measuring.checkpoints[point.weights],
+                    point.device,
+                    point.dtype,
+                    kernels=measuring.kernels,
+                )
+                if point.weights
+                else build_model(
+                    *target,
+                    seed=seed,
+                    kernels=measuring.kernels,
+                    random_weights=measuring.random_weights,
+                )
             )
             gc.freeze()  # a long-lived model need not be scanned after every point
         self._kernels = self._models[key].kernels.named()
+        check_weights(self._models[key], point)
         return self._models[key]
 
 
@@ -150,7 +164,17 @@ def shape_of(point: Point, job: MeasureJob) -> DecodeShape:
         raise ConfigError(
             f"prompts: {point.prompts!r} was asked for, and its file is {found.label!r} by now"
         )
-    return shape.after(found, measuring.seed)
+    return shape.after(found, measuring.seed_of(point))
+
+
+def check_weights(model: Model, point: Point) -> None:
+    """Raise ConfigError if a checkpoint's file has changed since the sweep was read."""
+    asked = point.weights.rpartition("@")[2]
+    if not model.checkpoint.startswith(asked):
+        raise ConfigError(
+            f"checkpoint: {point.weights!r} was asked for, and its file is {model.checkpoint!r} by "
+            "now"
+        )
 
 
 def release(device: str) -> None:
