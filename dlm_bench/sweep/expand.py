@@ -153,7 +153,8 @@ class Expansion:
         def points() -> None:
             for batch, prompt_len, length in shapes:
                 if drawn is not None and not prompt_len:
-                    prompt_len = drawn.shortest(range(file.seed, file.seed + batch))
+                    first = file.seed[0] if model.seed is None else model.seed
+                    prompt_len = drawn.shortest(range(first, first + batch))
                 if file.skip_impossible and (why := _why_not(partial(check, length, prompt_len))):
                     self.impossible.append(why)
                     continue
