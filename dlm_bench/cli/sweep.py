@@ -123,8 +123,6 @@ def _check_launcher(args: argparse.Namespace) -> None:
             "--require, --retry-throttled, --cooldown and --lock-clocks are not allowed with "
             "--launcher slurm; --slurm setup=COMMAND runs a command in each job"
         )
-    if args.launcher == "slurm" and args.runs > 1:
-        raise ConfigError("--runs: is not allowed with --launcher slurm; its jobs are of one run")
     if args.launcher is not None and args.shuffle is not None:
         raise ConfigError(
             "--shuffle: is not allowed with --launcher, which has an order for several workers"

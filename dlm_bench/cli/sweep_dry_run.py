@@ -55,9 +55,12 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
     plans = [plan.of_run(run) for run in range(1, args.runs + 1)]
     found = find_records(args, plans, output) if args.resume else []
     done = {each.key_of(record) for each in plans for record in found}
-    left = [i for each in plans for i, name in enumerate(each.identities()) if name not in done]
+    left_of_runs = [
+        [i for i, name in enumerate(each.identities()) if name not in done] for each in plans
+    ]
+    left = [index for each in left_of_runs for index in each]
     if on_slurm:
-        jobs = len(parts_of(plan, left, args.points_per_job))
+        jobs = sum(len(parts_of(plan, each, args.points_per_job)) for each in left_of_runs)
         print(f"{counted(jobs, 'job')} for {counted(len(left), 'point')}")
     if hardware is not None:
         print(sweep_seconds_text(plan.part(left), hardware))

@@ -4,6 +4,8 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,23 @@ FILE_SECONDS = 1.0  # between two looks at the results file
 JOBS_SECONDS = 10.0  # and at the jobs: Slurm's controller answers all of a cluster
 
 
+@dataclass
+class _Run:
+    """A run of the sweep in jobs.
+
+    plan: of the run. found: records that were there, by point. jobs: with the other points.
+    """
+
+    plan: Plan
+    found: dict[str, Record]
+    jobs: list[Job]
+
+    def lacking(self) -> set[str]:
+        """Return the points that the jobs are to measure."""
+        wanted = {name for job in self.jobs for name in job.task.points}
+        return wanted & set(self.plan.identities()) - set(self.found)
+
+
 def sweep_on_slurm(
     args: argparse.Namespace, options: dict[str, Any], overrides: dict[str, Any]
 ) -> int:
@@ -35,61 +54,66 @@ def sweep_on_slurm(
     warn_of_random_weights(plan.sweep)
     check_writable(output)
     jobs = Jobs(output)
+    plans = [plan.of_run(run) for run in range(1, args.runs + 1)]
     with jobs.alone():
         # In this order: a job that ends in between has its records in the file.
-        names = plan.identities()
         live = jobs.live() if args.resume else []
-        mine = [job for job in live if set(names) & set(job.task.points)]
         start = size_of(output)
-        found = plan.best_of(find_records(args, [plan], output))
-        taken = {*found, *(name for job in mine for name in job.task.points)}
-        for job in mine:
+        records = find_records(args, plans, output)
+        runs = [_Run(each, each.best_of(records), _jobs_of(each, live)) for each in plans]
+        for job in [job for run in runs for job in run.jobs]:
             print(f"job {job.number} of an earlier submission goes on ({job.state.lower()})")
-        parts = parts_of(
-            plan, [i for i, name in enumerate(names) if name not in taken], args.points_per_job
-        )
-        copy = jobs.keep(args.file) if parts else args.file
-        for part in parts:
-            task = Task(
-                sweep=copy,
-                overrides=overrides | {"base_folder": str(Path(args.file).absolute().parent)},
-                points=[names[index] for index in part],
-                output=output,
-                start=start,
-                limits=[r for r in found.values() if r.status in ("oom", "timeout")],
-                worker=list(executor.command),
-            )
-            mine.append(jobs.submit(task, plan.sweep.name, options))
-            print(f"job {mine[-1].number} submitted: {counted(len(part), 'point')}", flush=True)
+        copy: Path | None = None
+        for run in runs:
+            names = run.plan.identities()
+            taken = {*run.found, *(name for job in run.jobs for name in job.task.points)}
+            missing = [index for index, name in enumerate(names) if name not in taken]
+            for part in parts_of(run.plan, missing, args.points_per_job):
+                copy = copy or jobs.keep(args.file)
+                task = Task(
+                    sweep=copy,
+                    overrides=overrides | {"base_folder": str(Path(args.file).absolute().parent)},
+                    points=[names[index] for index in part],
+                    output=output,
+                    start=start,
+                    limits=[r for r in run.found.values() if r.status in ("oom", "timeout")],
+                    worker=list(executor.command),
+                    run=run.plan.run,
+                )
+                job = jobs.submit(task, plan.sweep.name, options)
+                run.jobs.append(job)
+                print(f"job {job.number} submitted: {counted(len(part), 'point')}", flush=True)
     if args.no_wait:
         return 0
-    return _wait(plan, jobs, mine, found, output, start)
+    return _wait(runs, jobs, output, start)
 
 
-def _wait(
-    plan: Plan,
-    jobs: Jobs,
-    mine: list[Job],
-    found: dict[str, Record],
-    output: Path,
-    start: int,
-) -> int:
-    """Wait until every point of these jobs has a record or they are over, and print the summary."""
-    records = [*found.values()]
-    wanted = {name for job in mine for name in job.task.points}
-    lacking = wanted & set(plan.identities()) - set(found)
+def _jobs_of(plan: Plan, live: Sequence[Job]) -> list[Job]:
+    names = set(plan.identities())
+    return [job for job in live if names & set(job.task.points)]
+
+
+def _wait(runs: Sequence[_Run], jobs: Jobs, output: Path, start: int) -> int:
+    """Wait, run by run, until every point of the jobs has a record or they are over, and print the
+    summary."""
+    records = [record for run in runs for record in run.found.values()]
+    found = len(records)
+    left: list[tuple[Job, set[str]]] = []  # the jobs that are over, and the points without a record
     try:
-        with SweepProgress(plan, found) as progress:
-            _follow(plan, jobs, mine, records, lacking, output, start, progress)
+        for run in runs:
+            lacking = run.lacking()
+            with SweepProgress(run.plan, run.found, runs=len(runs)) as progress:
+                _follow(run.plan, jobs, run.jobs, records, lacking, output, start, progress)
+            left += [(job, lacking & set(job.task.points)) for job in run.jobs]
     except KeyboardInterrupt as interrupt:
-        numbers = " ".join(job.number for job in mine)
+        numbers = " ".join(job.number for run in runs for job in run.jobs)
         print(
             f"dlm-bench: interrupted; the jobs go on, and --resume waits for them again "
             f"(to end them: scancel {numbers})",
             file=sys.stderr,
         )
         return exit_code(interrupt)
-    code = conclude([plan], records, len(records) - len(found), output)
+    code = conclude([run.plan for run in runs], records, len(records) - found, output)
     kinds = sorted({r.environment["hardware"] for r in records if "hardware" in r.environment})
     if len(kinds) > 1:
         print(
@@ -97,21 +121,20 @@ def _wait(
             "--slurm constraint=NAME, partition=NAME or nodelist=NAME asks for one kind",
             file=sys.stderr,
         )
-    for job in mine:
-        missing = [name for name in job.task.points if name in lacking]
+    for job, missing in left:
         if missing:
             print(
                 f"dlm-bench: job {job.number} left {len(missing)} of {len(job.task.points)} points "
                 f"without a record, which --resume submits again; {jobs.end_of(job)}",
                 file=sys.stderr,
             )
-    return 3 if lacking else code
+    return 3 if any(missing for _, missing in left) else code
 
 
 def _follow(
     plan: Plan,
     jobs: Jobs,
-    mine: list[Job],
+    mine: Sequence[Job],
     records: list[Record],
     lacking: set[str],
     output: Path,

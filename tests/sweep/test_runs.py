@@ -89,7 +89,6 @@ def test_a_point_that_was_out_of_memory_in_a_run_keeps_longer_ones_from_the_next
     ("options", "message"),
     [
         (("--runs", "0"), "--runs: 0 is not allowed"),
-        (("--runs", "2", "--launcher", "slurm"), "--runs: is not allowed with --launcher slurm"),
         (("--shuffle", "1", "--launcher", "local"), "--shuffle: is not allowed with --launcher"),
         (("--shuffle", "-1"), "--shuffle: -1 is not allowed"),
     ],

@@ -28,7 +28,7 @@ class Task(BaseModel):
     start: length of the results file in bytes at the submission; a point with a later record is
         done.
     limits: earlier records of points out of memory or time; longer points are not tried.
-    worker: the command line of a worker.
+    worker: the command line of a worker. run: number of the run that the points are of.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +40,7 @@ class Task(BaseModel):
     start: int
     limits: list[Record]
     worker: list[str]
+    run: int = 1
 
 
 def parts_of(plan: Plan, missing: Sequence[int], most: int | None = None) -> list[list[int]]:
@@ -73,7 +74,7 @@ def do_task(file: Path) -> None:
 
 def _measure(task: Task) -> None:
     with Executor(task.worker) as executor:
-        plan = executor.plan(task.sweep, **task.overrides)
+        plan = executor.plan(task.sweep, **task.overrides).of_run(task.run)
     names = {name: index for index, name in enumerate(plan.anywhere().identities())}
     if unknown := sum(name not in names for name in task.points):
         raise ResultsError(

@@ -164,3 +164,13 @@ def test_a_damaged_line_of_the_results_file_costs_a_submission_no_exit_code(swee
     assert code == 0
     assert "submitted: 1 point" in out
     assert "not taken for done" in err
+
+
+def test_each_run_of_a_sweep_is_jobs_of_its_own(sweep):
+    points = [("diffutran", 32), ("diffumamba", 32)]
+    code, out, _ = sweep(points, "--runs", "2")
+    assert code == 0
+    assert out.count("submitted: ") == 4
+    assert Counter((r.run, r.point.backbone) for r in read_records(sweep.output)) == {
+        (run, backbone): 1 for run in (1, 2) for backbone, _ in points
+    }
