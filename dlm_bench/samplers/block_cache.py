@@ -179,7 +179,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
         state.begin()
         S = 0 if kind in (PREFILL, "commit") else self.sub_block_size
         if S:
-            window = sub_blocks.window_of(state, kind, self.block_size)
+            window = sub_blocks.window_of(state, kind, self.block_size, self.plans_time(state))
             query = state.tokens.index_select(1, window.positions())
         else:
             window, query = self._window(state, kind)

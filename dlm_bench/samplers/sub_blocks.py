@@ -6,6 +6,7 @@ from the cache. Fast-dLLM v2 repeats the first pass until the sub-block's first 
 as its token shift predicts that from the token before, whose hidden state is kept here instead.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dlm_bench.errors import ConfigError, check_int
@@ -37,17 +38,23 @@ def check_supports(sub_block_size: int, backbone: str, supports: tuple[str, ...]
         )
 
 
-def window_of(state: "DecodeState", kind: str, block_size: int) -> Window:
+def window_of(state: "DecodeState", kind: str, block_size: int, plans_time: bool) -> Window:
     """The query tokens of a pass that unmasks, and their sight."""
     query_len, part_len = state.shapes[kind]
     role, part, B = role_of(kind), state.now("block_start"), block_size
     block = _block_of(state, part, B)
+    segments = (B, query_len - B) if role == "fused" else (query_len,)
+    new = partial(
+        Window,
+        segments=segments,
+        advance=role in ("fused", "keep"),
+        modulation=state.modulation_now(len(segments)) if plans_time else None,
+    )
     if role == "fused":
-        return Window(block - B, (B, query_len - B), advance=True, inner=part)
+        return new(block - B, inner=part)
     if role == "refresh" or query_len > part_len:
-        return Window(block, (query_len,), advance=role == "keep", inner=part)
-    end = (block + B).clamp(max=state.tokens.shape[1])
-    return Window(part, (query_len,), advance=role == "keep", sight=end)
+        return new(block, inner=part)
+    return new(part, sight=(block + B).clamp(max=state.tokens.shape[1]))
 
 
 def hidden_of(state: "DecodeState", kind: str, hidden: "Tensor", window: Window) -> "Tensor":

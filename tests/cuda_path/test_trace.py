@@ -107,6 +107,22 @@ def test_no_pass_of_the_field_waits_for_the_device(backbone, name):
     assert trace_field(backbone, name, 40, 2, prompt_len=9)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "name", "options"),
+    [
+        ("dream", "block-cache", {"sub_block_size": 8, "commit": "fused"}),
+        ("diffutran", "block-cache", {"sub_block_size": 8, "commit": "none", "tokens_per_step": 4}),
+        ("diffutran", "block-cache", {"sub_block_size": 8, "accept": "threshold"}),
+        ("diffutran", "full", {"block_size": 32, "steps": 20, "spread": "dream"}),
+        ("diffutran", "full", {"steps": 20, "spread": "mdlm", "unmask": "random"}),
+        ("diffutran", "remdm", {}),
+    ],
+)
+def test_no_pass_of_other_structures_waits_for_the_device(backbone, name, options):
+    model = traced_model(backbone, "7b" if backbone == "dream" else "240m")
+    assert trace(model, build_sampler(name, **options), 300, 2, prompt_len=9)
+
+
 def test_the_trace_would_notice_a_wait():
     model = traced_model(
         "diffutran", cached_attention="torch", small_pass="torch"

@@ -7,6 +7,7 @@ from support.cases import FIELD_CAUSAL, FIELD_DENOISERS, FUSED, pairs, samplers
 
 from dlm_bench.models import bimamba
 from dlm_bench.models.factory import build_model
+from dlm_bench.samplers import build_sampler
 
 SAMPLERS = samplers(block_size=8, tokens_per_step=4)
 RULES = ("threshold", "factor")  # whose passes are those of others, but for the unmasking
@@ -32,6 +33,22 @@ def test_grouped_heads_with_a_token_shift_agree_by_every_sampler(name):
 @pytest.mark.parametrize("name", ["full", "fused"])
 def test_normed_heads_agree(name):
     agree("sdar", SAMPLERS[name])
+
+
+@pytest.mark.parametrize(("backbone", "commit"), [("diffutran", "fused"), ("dream", "none")])
+def test_passes_over_sub_blocks_agree(backbone, commit):
+    sampler = build_sampler(
+        "block-cache", block_size=8, sub_block_size=4, tokens_per_step=2, commit=commit
+    )
+    agree(backbone, sampler)
+
+
+def test_passes_that_unmask_a_block_of_a_whole_sequence_agree():
+    agree("dream", build_sampler("full", block_size=8, steps=9, spread="dream"), 2)
+
+
+def test_passes_that_mask_again_agree():
+    agree("dream", build_sampler("remdm", steps=4, eta=0.5))
 
 
 @pytest.mark.parametrize("backbone", FIELD_CAUSAL)

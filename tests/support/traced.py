@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from dlm_bench.models.factory import build_model
+from dlm_bench.samplers.remdm import ReMDM
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.samplers.state import new_state
 from support.cases import FUSED
@@ -28,6 +29,9 @@ def traced_state(model, sampler, length, batch=1, prompt_len=0):
     cpu = torch.device("cpu")
     state = new_state(model, passes, shape, 0, cpu, caches)
     names = ("tokens", "padded", "stand_ins", "priority", "index", "noise_start", "numbers")
+    if isinstance(sampler, ReMDM):
+        state.chances = torch.tensor(sampler.chances(length))
+        names = (*names, "chances")
     places = state.places and replace(state.places, numbers=state.places.numbers.to("meta"))
     return replace(
         state, places=places, **{name: getattr(state, name).to("meta") for name in names}
