@@ -1,6 +1,6 @@
 """The bidirectional mixer against two Mamba2 mixers of the `transformers` library, on a CPU.
 
-    python bench/mixer_vs_transformers.py
+    OMP_WAIT_POLICY=passive python bench/mixer_vs_transformers.py
 
 Both run the same weights and must agree before they are timed (one forward, one over the reversed
 sequence, added), side by side in alternation, at float32, d_model 256 and 4096 tokens. The

@@ -16,8 +16,9 @@ dt x B^T to a state of d_inner × n numbers and reads the state with C, two prod
 FLOPs each, so 4 d_inner n: the least of every algorithm on every machine, and the default. The
 chunked form also multiplies within a chunk of q tokens: C B^T, 2 q² n, and the product with x, 2 q²
 d_inner (whole squares: half of each is masked). `chunk` adds these, cut as `dlm_bench.kernels.ssd`
-cuts. A CPU's passes make fewer: the form for few tokens (`dlm_bench.models.bimamba_small`) moves no
-state on where none is kept, and adaLN's rows are kept for the next passes at the same timestep.
+cuts. A CPU's passes differ a little: the form for few tokens (`dlm_bench.models.bimamba_small`)
+moves no state on where none is kept, that for many (`bimamba_long`) fills the last chunk up, and
+adaLN's rows are kept for the next passes at the same timestep.
 """
 
 from collections.abc import Iterable

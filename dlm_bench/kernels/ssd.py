@@ -3,8 +3,8 @@
     S_i = exp(dt_i A) S_{i-1} + dt_i x_i B_i^T        y_i = S_i C_i + D x_i
 
 `ssd_recurrent` is the recurrence word for word; `ssd_chunked` computes the same by matrix
-products over chunks; `ssd_scan` is what the mixers call, and takes `ssd_differentiable` where a
-gradient is wanted.
+products over chunks, `scan_chunks`, which the mixer for many tokens on a CPU calls; `ssd_scan` is
+what the plain mixer calls, and takes `ssd_differentiable` where a gradient is wanted.
 
 Shapes: x (batch, length, heads, headdim); dt (batch, length, heads), after softplus; A and D
 (heads,), A negative; B and C (batch, length, d_state); states (batch, heads, headdim, d_state) in
@@ -12,6 +12,7 @@ float32, whatever the dtype of x.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlm_bench.kernels.differentiable import ssd_differentiable
@@ -20,7 +21,7 @@ from dlm_bench.kernels.differentiable import ssd_differentiable
 # have more (chunk, chunk) work. A span is cast to float32 whatever the dtype: without hardware
 # for them, bfloat16 matmuls are some ten times slower than the cast and a float32 matmul.
 CHUNK = 64
-MIXING_ELEMENTS = 1 << 16  # so few heads at a time that their (chunk, chunk) matrices stay in L2
+MIXING_ELEMENTS = 1 << 18  # so few heads at a time that their (chunk, chunk) matrices stay in L2
 SEGMENT = 1024  # tokens between two carries of the state: memory stays flat in the length
 
 
@@ -112,8 +113,8 @@ def ssd_chunked(
     parts = []
     for start, stop, q in _spans(length, at, chunk, segment):
         s = slice(start, stop)
-        y, state = _scan_span(x[:, s], dt[:, s], A, B[:, s], C[:, s], D, state, q)
-        parts.append(y)
+        y, _, state = scan_chunks(x[:, s], dt[:, s], A, B[:, s], C[:, s], D, state, q)
+        parts.append(y.to(x.dtype))
         if stop == at:
             kept = state
     y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -133,7 +134,7 @@ def _spans(length: int, at: int, chunk: int, segment: int) -> list[tuple[int, in
     return spans
 
 
-def _scan_span(
+def scan_chunks(
     x: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -142,44 +143,55 @@ def _scan_span(
     D: Tensor,
     state: Tensor,
     q: int,
-) -> tuple[Tensor, Tensor]:
-    """Scan a span of whole chunks of q tokens from `state`; returns y and the state after it."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scan whole chunks of q tokens from `state`, (batch, d_state, heads * headdim).
+
+    A and D may differ between the sequences, (batch, 1, heads). Returns y in float32, the states
+    before each chunk (batch, chunks, d_state, heads * headdim), and that after the last.
+    """
     batch, length, heads, headdim = x.shape
-    dtype = x.dtype
-    chunks = length // q
+    chunks, width = length // q, heads * headdim
     n = batch * chunks
-    width = heads * headdim
+    decay = (dt * A).reshape(n, q, heads).cumsum(1)  # log, from the chunk's start through i
+    total = decay[:, -1:]  # (n, 1, heads)
     x, dt = x.reshape(n, q, heads, headdim).float(), dt.reshape(n, q, heads)
     B, C = B.reshape(n, q, -1).float(), C.reshape(n, q, -1).float()
-    decay = torch.cumsum(dt * A, dim=1)  # log of the decay from the chunk's start through i
-    total = decay[:, -1:]  # (n, 1, heads)
 
     # What each chunk adds to the state: sum_j exp(total - decay_j) dt_j B_j x_j^T.
-    weight = torch.exp(total - decay).mul_(dt)
+    weight = _normal(torch.exp(total - decay).mul_(dt))
     weighted = (x * weight[..., None]).view(n, q, width)
     added = torch.bmm(B.transpose(1, 2), weighted).view(batch, chunks, -1, width)
 
     # The state before each chunk, carried in float32.
-    carried = torch.exp(total).view(batch, chunks, 1, heads, 1)
+    carried = _normal(total.exp()).view(batch, chunks, 1, heads, 1)
     carried = carried.expand(-1, -1, -1, -1, headdim).reshape(batch, chunks, 1, width)
-    states = added.new_empty(batch, chunks + 1, *added.shape[2:])
-    states[:, 0] = state
-    for i in range(chunks):
-        torch.addcmul(added[:, i], states[:, i], carried[:, i], out=states[:, i + 1])
-    before = states[:, :-1].reshape(n, -1, width)
+    before, last = torch.empty_like(added), torch.empty_like(state)
+    states = (*before.unbind(1), last)
+    states[0].copy_(state)
+    for now, after, more, kept in zip(
+        states[:-1], states[1:], added.unbind(1), carried.unbind(1), strict=True
+    ):
+        torch.addcmul(more, now, kept, out=after)
 
     # y_i = exp(decay_i) S C_i + sum_{j<=i} exp(decay_i - decay_j) dt_j (C_i . B_j) x_j + D x_i
-    out = torch.bmm(C, before).view(n, q, heads, headdim)
-    out.mul_(torch.exp(decay)[..., None])
-    out.addcmul_(x, D[:, None])
+    out = torch.bmm(C, before.view(n, -1, width)).view(n, q, heads, headdim)
+    reached = _normal(decay.exp())[..., None]
     scores = torch.bmm(C, B.transpose(1, 2))  # (n, q, q)
     decay, dt = decay.transpose(1, 2).contiguous(), dt.transpose(1, 2).contiguous()
+    D = D.expand(batch, chunks, heads).reshape(n, heads, 1)
     group = max(1, MIXING_ELEMENTS // (n * q * q))
     for low in range(0, heads, group):
         h = slice(low, low + group)
         # exp overflows above the diagonal, where tril_ then writes zeros.
         mixing = (decay[:, h, :, None] - decay[:, h, None, :]).exp_().tril_()  # (n, group, q, q)
         mixing.mul_(scores[:, None]).mul_(dt[:, h, None, :])
-        inside = torch.matmul(mixing, x[:, :, h].transpose(1, 2))
-        out[:, :, h] += inside.transpose(1, 2)
-    return out.view(batch, length, heads, headdim).to(dtype), states[:, -1]
+        mixing.diagonal(dim1=-2, dim2=-1).add_(D[:, h])
+        inside = torch.matmul(mixing, x[:, :, h].transpose(1, 2)).transpose(1, 2)
+        torch.addcmul(inside, out[:, :, h], reached[:, :, h], out=out[:, :, h])
+    return out.view(batch, length, heads, headdim), before, last
+
+
+def _normal(decay: Tensor) -> Tensor:
+    """Round a decay of almost nothing to zero: arithmetic on numbers below 1e-38 is a hundred times
+    slower, and steps that forget fast bring them into every product."""
+    return F.threshold(decay, 1e-30, 0.0)

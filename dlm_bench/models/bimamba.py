@@ -5,10 +5,11 @@
     y      =  y_fwd + y_bwd                        (6)
 
 Each direction is a whole Mamba-2 layer (arXiv 2405.21060) with weights of its own, stacked along a
-leading axis; the autoregressive baseline has the forward one alone. Here is the plain form.
-`bimamba_small` is the same for a few tokens with both directions in each of PyTorch's calls, and
-`bimamba_fused` on a GPU with both in each launch: as (6) is a sum, one matmul over the two
-directions side by side projects out of both and adds them.
+leading axis; the autoregressive baseline has the forward one alone. Here is the plain form, which
+is the one with gradients. `bimamba_small` is the same for a few tokens and `bimamba_long` for many
+with both directions in each of PyTorch's calls, and `bimamba_fused` on a GPU with both in each
+launch: as (6) is a sum, one matmul over the two directions side by side projects out of both and
+adds them.
 """
 
 import math
@@ -23,12 +24,12 @@ from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.conv import ConvSequence, causal_conv_silu, conv_tail
 from dlm_bench.kernels.norm import gated_rms_norm
 from dlm_bench.kernels.ssd import ssd_scan
+from dlm_bench.models import bimamba_long as long
 from dlm_bench.models import bimamba_small as small
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.window import RowsWindow, Window
 
-SPAN = 1024  # tokens that a mixer takes at a time on a CPU
 # The fused kernel of a block takes a head's tokens a tile after the other: up to here that is
 # quicker than the five launches of the chunked scan.
 BLOCK_TOKENS = 256
@@ -64,10 +65,10 @@ def choose_forms(kernels: Kernels) -> Forms:
     if not chunked and kernels.block_scan == kernels.step == "torch":
         return Forms(
             sequence=small.sequence,
-            refresh=plain._refresh,
+            refresh=long.refresh,
             prefill=small.prefill,
             block=small.block,
-            span=plain._continue,
+            span=long.continued,
             token=small.block,
         )
     from dlm_bench.models import bimamba_fused as fused  # needs Triton
@@ -194,12 +195,12 @@ class BiMamba(nn.Module):
         """As `_continue`, of sequences that are at blocks of their own, some of them shorter."""
         assert isinstance(window, RowsWindow)
         present = window.present
-        y, *after = self._scan_span(0, x, cache.states[0], cache.tails[0], present=present)
+        y, *after = self._scan(0, x, cache.states[0], cache.tails[0], present=present)
         cache.advance(window, *after)
         if self.directions == 1:
             return y
         turned = None if present is None else present.flip(1)
-        return y + self._scan_span(1, x.flip(1), None, None, present=turned)[0].flip(1)
+        return y + self._scan(1, x.flip(1), present=turned)[0].flip(1)
 
     def _reversed(
         self,
@@ -219,42 +220,13 @@ class BiMamba(nn.Module):
         state: Tensor | None = None,
         tail: Tensor | None = None,
         at: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run a Mamba-2 layer over x in the order of x, from a state and conv tail (zeros if None).
+        """Run a Mamba-2 layer over x in the order of x, from a state and conv tail (zeros if None),
+        without the tokens that are not `present`, (batch, len).
 
         Returns the output and the state and tail after the first `at` tokens (all if None).
         """
-        if x.device.type != "cpu" or x.shape[1] <= SPAN:
-            return self._scan_span(direction, x, state, tail, at)
-        # A span at a time keeps the wide buffers in the caches and the memory flat in the length.
-        edge = x.shape[1] if at is None else int(at)
-        if state is None:
-            state = x.new_zeros(
-                (x.shape[0], self.heads, self.d_inner // self.heads, self.d_state),
-                dtype=torch.float32,
-            )
-        if tail is None:
-            tail = x.new_zeros((x.shape[0], self.reach, self.d_inner + 2 * self.d_state))
-        kept = state, tail
-        out = torch.empty_like(x)
-        for low, high in ((0, edge), (edge, x.shape[1])):
-            for start in range(low, high, SPAN):
-                span = slice(start, min(start + SPAN, high))
-                out[:, span], state, tail = self._scan_span(direction, x[:, span], state, tail)
-            if high == edge:
-                kept = state, tail
-        return out, *kept
-
-    def _scan_span(
-        self,
-        direction: int,
-        x: Tensor,
-        state: Tensor | None,
-        tail: Tensor | None,
-        at: Tensor | None = None,
-        present: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `_scan`, all of x at once; without the tokens that are not `present`, (batch, len)."""
         length = x.shape[1]
         z, xbc, dt = F.linear(x, self.in_proj[direction]).split(
             (self.d_inner, self.d_inner + 2 * self.d_state, self.heads), dim=-1

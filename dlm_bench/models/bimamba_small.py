@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlm_bench.kernels.norm import EPSILON
+from dlm_bench.models import bimamba_long as long
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.window import RowsWindow, Window
 
@@ -59,16 +60,16 @@ class Sight(NamedTuple):
 
 
 def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
-    """A whole sequence from zero states; see BiMamba._sequence, which takes a longer one."""
+    """A whole sequence from zero states; see BiMamba._sequence."""
     if x.shape[1] > FEW_TOKENS:
-        return mixer._sequence(x)
+        return long.sequence(mixer, x)
     return _mix(mixer, x, (x.shape[1],), None)
 
 
 def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
-    """The first tokens of a sequence; see BiMamba._prefill, which takes more of them."""
+    """The first tokens of a sequence; see BiMamba._prefill."""
     if x.shape[1] > FEW_TOKENS:
-        return mixer._prefill(x, window, cache)
+        return long.prefill(mixer, x, window, cache)
     cache.reset()
     return _mix(mixer, x, window.segments, cache, advance=True)
 

@@ -14,6 +14,7 @@ MOST = {
     ("diffumamba", "denoise"): 1200,
     ("diffumamba", "commit"): 1250,
     ("diffumamba", "fused"): 1500,
+    ("diffumamba", "refresh"): 2800,
     ("diffutran", "denoise"): 700,
     ("diffutran", "commit"): 620,
     ("diffutran", "fused"): 900,

@@ -77,15 +77,18 @@ def tensors(caches):
 
 def count_all(model, state):
     """Make a pass do all that is counted: no adaLN rows are left of an earlier pass at the same t,
-    and the plain mixer makes the products of the scan that the form for few tokens leaves out."""
+    and the plain mixer makes the products of the scan that the form for few tokens leaves out, and
+    neither the convolution of the form for many nor its whole chunks."""
     if isinstance(state.caches[0] if state.caches else None, AttentionCache | MambaCache):
         state.caches[0].rows.clear()
     for mixer in model.modules():
         if isinstance(mixer, BiMamba):
             mixer.forms = mixer.forms._replace(
                 sequence=BiMamba._sequence,
+                refresh=BiMamba._refresh,
                 prefill=BiMamba._prefill,
                 block=BiMamba._continue,
+                span=BiMamba._continue,
                 token=BiMamba._continue,
             )
 
