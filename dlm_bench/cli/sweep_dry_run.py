@@ -131,10 +131,10 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
         needed = point_memory(sweep, point)
         if lack_of_memory(needed, memory):
             too_large.append(point.describe())
-        most = "" if sampler.is_fixed else "up to "
+        most = "" if sampler.is_fixed and not point.stop_at_eos else "up to "
         short = {"tokens_per_step": "p", "block_size": "B"}
         options = (item for item in point.options.items() if item not in ORDINARY)
-        numbers = (point.length, point.prompt_len, point.batch)
+        of_file = f" of {point.prompts.partition('@')[0]}" if point.prompts else ""
         rows.append(
             [
                 point.backbone,
@@ -144,7 +144,9 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
                 "" if point.seed is None else str(point.seed),
                 point.sampler,
                 " ".join(f"{short.get(name, name)}={value}" for name, value in options),
-                *(f"{number:,}" for number in numbers),
+                f"{point.length:,}",
+                f"{point.prompt_len:,}{of_file}",
+                f"{point.batch:,}",
                 f"{most}{forward_passes}",
                 f"{most}{query_tokens:,}",
                 MISSING if needed is None else gigabytes(needed.total),

@@ -54,7 +54,7 @@ def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
 
     The host reads the tokens after each block. Raises ConfigError as `eos_of`.
     """
-    eos, done = eos_of(state.config), 0
+    eos, done, generated = eos_of(state.config), 0, 0
     if state.places is not None:
         raise ConfigError(
             "stop_at_eos: is not allowed with batching 'fdfo', whose sequences are at blocks of "
@@ -64,12 +64,12 @@ def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
     for index in block_ends(state.passes):
         for each in state.passes[done : index + 1]:
             sampler.step(model, state, each.kind)
-        done, last = index + 1, state.passes[index]
-        stop = last.block_start + last.block_len
-        found = state.tokens[:, state.prompt_len : stop] == eos
+            generated += each.reveal
+        done = index + 1
+        found = state.decoded[:, :generated] == eos
         if bool(found.any(dim=1).all()):
             break
-    return Ends(done, stop - state.prompt_len, tuple(tokens_to(row) for row in found))
+    return Ends(done, generated, tuple(tokens_to(row) for row in found))
 
 
 def block_ends(passes: Sequence[PlannedPass]) -> Iterator[int]:

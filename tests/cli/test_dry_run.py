@@ -157,3 +157,17 @@ def test_passes_that_the_seed_decides_are_those_expected(path, capsys):
     out, _ = capsys.readouterr()
     assert "40.6 expected" in out  # 64 (1 - 0.36501)
     assert "2,601" in out  # passes of 64 tokens
+
+
+def test_prompts_of_a_file_and_ends_of_text_are_shown(tmp_path, capsys):
+    (tmp_path / "mine.jsonl").write_text('{"text": "abcdefg"}\n')
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'name = "s"\nsize = "tiny"\nlengths = 32\nprompts = "mine.jsonl"\n'
+        '[[lines]]\nbackbone = "diffutran"\nsampler = ["full", "block-cache"]\n'
+        '[[lines]]\nbackbone = "diffutran"\nsampler = "full"\nprompts = ""\nstop_at_eos = true\n'
+    )
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("7 of mine") == 2
+    assert out.count("up to 4") == 1

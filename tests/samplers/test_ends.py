@@ -12,6 +12,7 @@ from dlm_bench import ConfigError, build_sampler, measure
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.own import own_config
 from dlm_bench.samplers.ends import Ends, check_ends, eos_of, find_ends
+from dlm_bench.timing.decode_check import digest
 
 LENGTH, BLOCK, BATCH, PROMPT = 40, 8, 2, 5
 SAMPLERS = samplers(block_size=BLOCK, tokens_per_step=4)
@@ -122,6 +123,27 @@ def test_acceptance_by_confidence_ends_where_its_own_decode_does():
     assert record.generated == (place // BLOCK + 1) * BLOCK
     trace = sampler.scheduled(model, LENGTH, prompt_len=PROMPT).trace
     assert record.decoding_passes == sum(map(len, trace.accepted[: place // BLOCK + 1]))
+
+
+@pytest.mark.parametrize("options", [{"accept_len": 3}, {"accept": "agreement"}])
+def test_a_decode_of_drafts_ends_with_the_pair_in_which_the_text_ends(options):
+    sampler = build_sampler("self-speculation", block_size=BLOCK, **options)
+    whole = sampler.decode(model_with_eos("pairs", None), LENGTH, prompt_len=PROMPT)[0].tolist()
+    eos = whole[12]
+    model = model_with_eos("pairs", eos)
+    record = measure(
+        model, sampler, LENGTH, warmup=0, repeats=1, prompt_len=PROMPT, stop_at_eos=True
+    )
+    assert record.tokens_to_eos == whole.index(eos) + 1
+    assert record.tokens_to_eos <= record.generated < record.tokens_to_eos + BLOCK
+    assert record.output["digest"] == digest(torch.tensor([whole[: record.generated]]))
+
+
+def test_sequences_at_blocks_of_their_own_are_refused():
+    model = model_with_eos("separate", 256)
+    sampler = build_sampler("block-cache", block_size=BLOCK, tokens_per_step=4, batching="fdfo")
+    with pytest.raises(ConfigError, match="stop_at_eos: is not allowed with batching 'fdfo'"):
+        measure(model, sampler, LENGTH, batch=2, stop_at_eos=True)
 
 
 def test_a_prefill_that_ends_every_sequence_leaves_nothing_to_time():
