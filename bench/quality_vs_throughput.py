@@ -106,7 +106,7 @@ def main() -> None:
     order = torch.randperm(real.numel(), generator=torch.Generator().manual_seed(0))
     noise = real.flatten()[order].view_as(real)
     print(line("its bytes shuffled", *blank, f"{ngram.nats(noise):.3f}", f"{entropy(noise):.3f}"))
-    fixed = {f"p = {p}": {"unmask": "random", "tokens_per_step": p} for p in args.tokens_per_step}
+    fixed = {f"p = {p}": {"order": "random", "tokens_per_step": p} for p in args.tokens_per_step}
     sure = {f">= {x:g}": {"accept": "threshold", "threshold": x} for x in args.threshold}
     for path in args.checkpoints:
         model = dlm_bench.load_checkpoint(path)

@@ -166,7 +166,7 @@ def run(backbone: str, seconds: float, recipe: Recipe, output: Path) -> tuple[Ro
 def show_decodes(model: LanguageModel, length: int = 256) -> None:
     """Print what each sampler decodes: one token a pass, random order, temperature 0.7."""
     drawn = {"temperature": 0.7}
-    denoising = drawn | {"tokens_per_step": 1, "unmask": "random"}
+    denoising = drawn | {"tokens_per_step": 1, "order": "random"}
     ways = {"full": denoising, "block-cache": denoising} if model.config.denoiser else {"ar": drawn}
     for name, options in ways.items():
         tokens = dlm_bench.build_sampler(name, **options).decode(model, length, seed=SEED)

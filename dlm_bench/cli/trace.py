@@ -14,6 +14,7 @@ from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
 from dlm_bench.samplers import build_sampler, sampler_class, with_trained_block
 from dlm_bench.samplers.acceptance.adaptive import record_trace
+from dlm_bench.samplers.acceptance.options import rule_with
 from dlm_bench.samplers.acceptance.trace import save_trace
 from dlm_bench.samplers.prompt_file import load_prompts
 
@@ -23,7 +24,8 @@ def trace(args: argparse.Namespace) -> int:
     options: dict[str, Any] = sampler_options(args)
     given = {name: getattr(args, name) for name in ("threshold", "factor")}
     given = {name: value for name, value in given.items() if value is not None}
-    rule = args.accept or next(iter(given), sampler_class(args.sampler).traced_rule)
+    asked = rule_with({*given, *options})
+    rule = args.accept or asked or sampler_class(args.sampler).traced_rule
     for name, value in (("accept", rule), *given.items()):
         if name in options:
             raise ConfigError(f"--option: {name}={options[name]} is not allowed; --{name} says it")

@@ -34,7 +34,7 @@ def identity(
     resumed study survives an edit of a comment. Limits on time and memory and the paths of folders
     are not, as they change no number.
     """
-    of_point = point.asked()
+    of_point = point.asked() | {"options": _by_former_names(point.options)}
     settings = {**measuring, "seed": of_point.pop("seed", measuring["seed"])}
     asked: dict[str, Any] = {
         "point": of_point,
@@ -49,6 +49,13 @@ def identity(
         asked["run"] = run
     text = json.dumps(_plain(asked), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def _by_former_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by the names that identities of before have, where those had the value."""
+    order = options.get("order")
+    former = {"order": "unmask"} if order in ("confidence", "random") else {}
+    return {former.get(name, name): value for name, value in options.items()}
 
 
 def point_key(point: Point, *without: str) -> str:

@@ -12,7 +12,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     computed_field,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -21,7 +23,10 @@ from dlm_bench.results.interval import interval_of, relative_error
 
 SCHEMA_VERSION = 1
 UNSET: dict[str, Any] = {"weights": "", "seed": None}  # of a point; older records have neither
-ORDINARY = {("temperature", 0.0), ("unmask", "confidence")}  # options that go without saying
+ORDINARY = {("temperature", 0.0), ("order", "confidence")}  # options that go without saying
+# Options by the name of records before, of the samplers that were renamed.
+FORMER_OPTIONS = {"unmask": "order"}
+_RENAMED_IN = ("full", "fast-dllm", "block-cache")
 
 # As asked for; a measured record has a mode in the place of "auto".
 Mode = Literal["exact", "sampled", "auto"]
@@ -79,6 +84,13 @@ class Point(BaseModel):
             if name in found and found[name] == unset:
                 del found[name]
         return found
+
+    @field_validator("options")
+    @classmethod
+    def _by_names_of_now(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if info.data.get("sampler") not in _RENAMED_IN:
+            return options
+        return {FORMER_OPTIONS.get(name, name): value for name, value in options.items()}
 
     def asked(self) -> dict[str, Any]:
         """Return the fields by name, as sent to a worker; those that came later only where they

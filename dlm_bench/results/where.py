@@ -9,8 +9,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dlm_bench.errors import ConfigError, did_you_mean
+from dlm_bench.results.record import FORMER_OPTIONS
 
-ALIASES = {"L": "length", "p": "tokens_per_step", "B": "block_size", "lengths": "length"}
+ALIASES = {
+    "L": "length",
+    "p": "tokens_per_step",
+    "B": "block_size",
+    "lengths": "length",
+    **FORMER_OPTIONS,
+}
 _TERM = re.compile(r"([A-Za-z_][\w.-]*)(==|!=|<=|>=|=|<|>)(.+)", re.DOTALL)
 _ORDERS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,

@@ -11,6 +11,7 @@ from dlm_bench.plugins.api import CAPABILITIES
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
+from dlm_bench.samplers.former import renamed
 from dlm_bench.samplers.full import Full
 from dlm_bench.samplers.remdm import ReMDM
 from dlm_bench.samplers.sampler import Sampler
@@ -28,6 +29,7 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
     a meaning beside the others.
     """
     kind, allowed = sampler_class(name), options_of(name)
+    options = renamed(options, allowed)
     for option in options:
         if option not in allowed:
             raise unknown_option(option, name, allowed)

@@ -1,6 +1,7 @@
 """The options and steps that the samplers of denoisers share."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -16,6 +17,7 @@ from dlm_bench.samplers.acceptance.options import (
     without_meaning,
 )
 from dlm_bench.samplers.acceptance.traced import Traced, in_step
+from dlm_bench.samplers.order import ORDERS
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
@@ -24,36 +26,41 @@ if TYPE_CHECKING:
 
     from dlm_bench.samplers.state import DecodeState
 
-UNMASKS = ("confidence", "random")  # the order in which tokens are unmasked
-
 
 @dataclasses.dataclass(frozen=True)
 class DenoisingSampler(Sampler):
     """A sampler of denoisers, with an `acceptance`: the number of tokens that a pass unmasks.
 
     tokens_per_step: the paper's p; a subclass of AcceptanceOptions, too, has other rules besides.
-    unmask: the order, by confidence or random.
+    order: that in which a pass takes masked tokens (see samplers.order).
     OFF: options of which 0 stands for none; records have them otherwise alone.
     """
 
     OFF: ClassVar[tuple[str, ...]] = ()
 
     tokens_per_step: int = 8
-    unmask: str = "confidence"
+    order: str = "confidence"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("tokens_per_step", self.tokens_per_step)
-        if self.unmask not in UNMASKS:
-            raise unknown("unmask", self.unmask, UNMASKS)
+        if self.order not in ORDERS:
+            raise unknown("order", self.order, ORDERS)
         acceptance = self.acceptance
-        if acceptance.decides and self.unmask != "confidence":
+        if acceptance.decides and self.order != "confidence":
             raise ConfigError(
-                f"unmask: {self.unmask!r} is not allowed with accept {acceptance.name!r}; "
-                "allowed: confidence"
+                f"order: {self.order!r} is not allowed with accept {acceptance.name!r}, which "
+                f"takes tokens by {acceptance.score}; allowed with accept 'fixed'"
             )
         if isinstance(acceptance, Traced):
             object.__setattr__(self, "trace", acceptance.trace)  # instead of the path of its file
+
+    @property
+    def unmask(self) -> str:
+        """The former name of `order`, until version 0.2."""
+        text = f"{type(self).__name__}.unmask is order now"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self.order
 
     @cached_property
     def acceptance(self) -> Acceptance:
@@ -126,7 +133,7 @@ class DenoisingSampler(Sampler):
         state.unmask(
             model,
             hidden,
-            rule=self.unmask,
+            order=self.order,
             temperature=self.temperature,
             acceptance=self.acceptance,
         )

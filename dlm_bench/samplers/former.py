@@ -1,7 +1,10 @@
-"""The former names of a sampler's members, until version 0.2."""
+"""The former names of a sampler's members and options, until version 0.2."""
 
 import warnings
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from dlm_bench.results.record import FORMER_OPTIONS
 
 NAMES = {
     "plan": "passes",
@@ -9,6 +12,21 @@ NAMES = {
     "known": "is_fixed",
     "check_known": "check_fixed",
 }
+
+
+def renamed(options: Mapping[str, Any], allowed: Collection[str]) -> dict[str, Any]:
+    """Return options by their names of now, with a DeprecationWarning for each former one, as far
+    as a sampler has the options `allowed`."""
+    found = {}
+    for option, value in options.items():
+        name = FORMER_OPTIONS.get(option, option)
+        if name in allowed and option not in allowed and name not in options:
+            text = f"option {option} is {name} now"
+            warnings.warn(text, DeprecationWarning, stacklevel=3)
+            found[name] = value
+        else:
+            found[option] = value
+    return found
 
 
 def adopt(kind: type) -> None:

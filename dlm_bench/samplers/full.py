@@ -49,9 +49,9 @@ class Full(AcceptanceOptions, DenoisingSampler):
                 f"steps: {self.steps} is not allowed with {other}, which says how many tokens a "
                 "pass unmasks; allowed: 0"
             )
-        if self._is_drawn and self.unmask != "random":
+        if self._is_drawn and self.order != "random":
             raise ConfigError(
-                f"unmask: {self.unmask!r} is not allowed with spread {self.spread!r}, which draws "
+                f"order: {self.order!r} is not allowed with spread {self.spread!r}, which draws "
                 "each token by itself; allowed: random"
             )
         if self._is_drawn and self.spread == "mdlm" and self.temperature:

@@ -209,10 +209,13 @@ def reveals(tokens: int, tokens_per_step: int) -> Iterator[tuple[int, int]]:
 
     As even as can be, the remainder spent first: 32 tokens at p = 7 go 7, 7, 6, 6, 6.
     """
-    p = tokens_per_step
-    T = -(-tokens // p)
-    share, extra = divmod(tokens, T)
-    return remaining((share + (i < extra) for i in range(T)), tokens)
+    return remaining(evenly(tokens, -(-tokens // tokens_per_step)), tokens)
+
+
+def evenly(tokens: int, passes: int) -> Iterator[int]:
+    """Tokens of each of `passes` passes, as even as can be, the remainder spent first."""
+    share, extra = divmod(tokens, passes)
+    return (share + (i < extra) for i in range(passes))
 
 
 def remaining(counts: Iterable[int], tokens: int) -> Iterator[tuple[int, int]]:

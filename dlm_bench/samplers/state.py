@@ -1,5 +1,6 @@
 """The static buffers of a decode: a captured pass reads and writes these and nothing else."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,7 +18,17 @@ from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 from dlm_bench.samplers.unmask import Forms, choose_forms, unmask
 
 # The columns of `numbers`. `never` is 0, and the row of t = 0 in `modulation` in front of `row`.
-NUMBERS = ("block_start", "block_stop", "noise", "after_seek", "t", "never", "row", "reveal")
+NUMBERS = (
+    "block_start",
+    "block_stop",
+    "noise",
+    "passes_done",
+    "after_seek",
+    "t",
+    "never",
+    "row",
+    "reveal",
+)
 MOST_ROWS = 64  # of adaLN that a decode keeps, half a MB each at 1.3b; a block cache has B/p + 1
 LARGEST_INDEX = 1 << 62  # so that the sum with a pass' index stays an int64
 
@@ -48,13 +59,14 @@ class DecodeState:
         view of the part in front.
     stand_ins: as padded, the prompt, and random token ids in the place of decoded ones after a
         seek.
-    priority: as padded, a random order in which `random` unmasking takes positions.
+    priority: as padded, in which the order `random` takes positions.
     index: (1,) int64 on the device, the next pass; each step adds 1.
     numbers: those of each pass, (passes, columns) int64, read at `index` on the device: columns of
-        `passes`, a `reveal` for each sequence where they differ; `noise`, unique to each pass with
-        noise and independent of the number of passes of earlier blocks; `after_seek`, true after a
-        seek into the decode, where a pass unmasks the planned number even if the model decides (the
-        tokens are none of the model's); `row`, that of `modulation`.
+        `passes`, a `reveal` for each sequence where they differ; `passes_done`, those before that
+        unmasked tokens of the block; `noise`, unique to each pass with noise and independent of the
+        number of passes of earlier blocks; `after_seek`, true after a seek into the decode, where a
+        pass unmasks the planned number even if the model decides (the tokens are none of the
+        model's); `row`, that of `modulation`.
     places: the block of each row in each pass, where rows are apart; else None.
     modulation: adaLN's rows at every timestep of the passes, (timesteps, columns), t = 0 first;
         None if the passes compute them.
@@ -230,12 +242,12 @@ class DecodeState:
         model: Model,
         hidden: Tensor,
         *,
-        rule: str,
+        order: str,
         temperature: float,
         acceptance: Acceptance | None = None,
     ) -> None:
         """Unmask tokens of the current pass' block (see `samplers.unmask.unmask`)."""
-        unmask(model, self, hidden, rule=rule, temperature=temperature, acceptance=acceptance)
+        unmask(model, self, hidden, order=order, temperature=temperature, acceptance=acceptance)
 
     def check_unmasked(self, last: PlannedPass | None = None) -> None:
         """Raise PointError if the block of pass `last` has more MASKs than that pass was to leave
@@ -338,6 +350,7 @@ def _numbers(passes: list[PlannedPass], timesteps: list[float], batch: int) -> T
         "block_stop": [each.block_start + each.block_len for each in passes],
         "reveal": [each.of_rows(reveals).reveal for each in passes],
         "noise": noise_numbers(each.block_start for each in passes),
+        "passes_done": _passes_done(passes),
         "t": [each.t for each in passes],
         "row": [row_of[each.t] for each in passes],
     }
@@ -356,3 +369,13 @@ def _modulation(model: Model, timesteps: list[float]) -> Tensor | None:
         return None
     with torch.no_grad():
         return model.modulation(torch.tensor(timesteps, device=model.head.weight.device))
+
+
+def _passes_done(passes: list[PlannedPass]) -> list[int]:
+    """Return for each pass the passes of its block before that unmasked tokens."""
+    done: Counter[int] = Counter()
+    found = []
+    for each in passes:
+        found.append(done[each.block_start])
+        done[each.block_start] += each.masked > 0
+    return found

@@ -16,6 +16,7 @@ from dlm_bench.kernels.lm_head import Predict
 from dlm_bench.kernels.unmask import most_confident
 from dlm_bench.plugins.api import Model, UsedKernels
 from dlm_bench.samplers.acceptance.acceptance import Acceptance
+from dlm_bench.samplers.order import ordered, score_of
 
 if TYPE_CHECKING:
     from dlm_bench.samplers.state import DecodeState
@@ -28,7 +29,7 @@ class Candidates(NamedTuple):
     masked: bool, where they are.
     predicted: the token for each place.
     score: the places with the largest are taken first.
-    order: the scores descending, those of decoded tokens negative; None if not sorted yet.
+    descending: the scores in that order, those of decoded tokens negative; None if not sorted yet.
     number: (batch,) tokens to unmask.
     """
 
@@ -36,7 +37,7 @@ class Candidates(NamedTuple):
     masked: Tensor
     predicted: Tensor
     score: Tensor
-    order: Tensor | None
+    descending: Tensor | None
     number: Tensor
 
 
@@ -88,21 +89,22 @@ def unmask(
     state: "DecodeState",
     hidden: Tensor,
     *,
-    rule: str,
+    order: str,
     temperature: float,
     acceptance: Acceptance | None = None,
 ) -> None:
     """Unmask state.now("reveal") tokens of the block at state.now("block_start"), or in each row
     the number by an `acceptance` that decides.
 
-    hidden (batch, block_len, d_model) are the block's last hidden states. `confidence` takes the
-    tokens with the largest softmax probability, `random` takes them in a random order drawn when
-    the decode was prepared; ties go to the lowest index (kernels.unmask). A token whose logits are
-    not finite stays MASK.
+    hidden (batch, block_len, d_model) are the block's last hidden states. The places that `order`
+    (see samplers.order) or the acceptance scores highest are taken first; ties go to the lowest
+    index (kernels.unmask). A token whose logits are not finite stays MASK.
     """
     batch, block_len, width = hidden.shape
     block, masked = state.block(block_len)
-    tokens, confidence = state.forms.predict(
+    decides = acceptance is not None and acceptance.decides
+    wanted = acceptance.score if acceptance is not None and decides else score_of(order)
+    tokens, score = state.forms.predict(
         hidden.reshape(-1, width),
         model.head.weight,
         state.config.mask_id,
@@ -110,17 +112,15 @@ def unmask(
         temperature=temperature,
         generators=state.generators,
         seed=state.noise_seed() if temperature > 0 else None,
+        score=wanted,
     )
-    if rule == "confidence":
-        score = confidence.view(batch, block_len)
-    else:
-        score = state.priority_of_block(block_len)
-    count, order = state.now("reveal").expand(batch), None
-    if acceptance is not None and acceptance.decides:
-        score, order = ranked(score, masked)
-        count = torch.where(state.now("after_seek"), count, acceptance.count(order))
+    score = ordered(order, state, score.view(batch, block_len))
+    count, descending = state.now("reveal").expand(batch), None
+    if acceptance is not None and decides:
+        score, descending = ranked(score, masked)
+        count = torch.where(state.now("after_seek"), count, acceptance.count(descending, state.now))
     predicted = tokens.view(batch, block_len)
-    state.forms.reveal(state, Candidates(block, masked, predicted, score, order, count))
+    state.forms.reveal(state, Candidates(block, masked, predicted, score, descending, count))
 
 
 def ranked(score: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,9 +131,9 @@ def ranked(score: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
 
 def reveal(state: "DecodeState", block: Candidates) -> None:
     """Write the predicted tokens with the largest scores, by the rule of kernels.unmask."""
-    score, order = block.score, block.order
-    if order is None:
-        score, order = ranked(score, block.masked)
-    chosen = most_confident(score, order, block.number)
+    score, descending = block.score, block.descending
+    if descending is None:
+        score, descending = ranked(score, block.masked)
+    chosen = most_confident(score, descending, block.number)
     revealed = torch.where(chosen, block.predicted, block.tokens)
     state.write(revealed)

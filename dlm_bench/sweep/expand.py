@@ -16,6 +16,7 @@ from dlm_bench.results.where import ALIASES, is_like
 from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_trained_block
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.ends import check_ends
+from dlm_bench.samplers.former import renamed
 from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.prompt_file import find_prompts, load_prompts
 from dlm_bench.sweep.file import File, Group, as_list
@@ -186,7 +187,8 @@ class Expansion:
         options, allowed = dict(asked), list[str]()
         if not self._mistakes.check(lambda: allowed.extend(options_of(name)), *where):
             return None
-        unknown = [option for option in asked if option not in allowed]
+        options = renamed(options, allowed)
+        unknown = [option for option in options if option not in allowed]
         for option in unknown:
             self._mistakes.note(_no_option(option, name, allowed), *where)
             del options[option]

@@ -66,7 +66,8 @@ def test_help_lists_the_options_of_every_sampler(capsys):
         (["--xyzzy", "8"], "an option of a plug-in's sampler is -o NAME=VALUE"),
         (["--commit", "fused"], "commit: sampler 'full' has no such option"),
         (["-o", "tokens_per_step=4", "--tokens-per-step", "8"], "tokens_per_step is given by"),
-        (["--unmask", "coin"], "unmask: 'coin' is not known"),
+        (["--order", "coin"], "order: 'coin' is not known"),
+        (["--unmask", "coin"], "order: 'coin' is not known"),
     ],
 )
 def test_a_wrong_option_is_one_line_with_a_hint(options, said, run):
@@ -142,8 +143,8 @@ def test_quiet_leaves_results_and_errors(before, capsys):
     out, err = capsys.readouterr()
     assert out.startswith("point ")
     assert not err
-    assert main([*AUTO, "--device", "cpu", "--quiet", "--unmask", "coin"]) == 2
-    assert "unmask: 'coin' is not known" in capsys.readouterr().err
+    assert main([*AUTO, "--device", "cpu", "--quiet", "--order", "coin"]) == 2
+    assert "order: 'coin' is not known" in capsys.readouterr().err
 
 
 def test_prompts_of_a_file_are_in_the_record(run, tmp_path):

@@ -3,8 +3,8 @@
 1-first: the first records. 1-identity: with identity, flags, graphs and the warm-up. 1-prompts:
 with prompts, prefill and checkpoint. 1-settings: with the settings asked for. 1-runs: with the
 number of the run. 1-computed: with throughput and interval. 1-soak: with
-the soak. 1-prompt-file: with a file of prompts. 1-ends: with ends of texts,
-as now.
+the soak. 1-prompt-file: with a file of prompts. 1-ends: with ends of texts. 1-order: with the
+option `order`, `unmask` before, as now.
 A new field of a record needs a new file and a new NOW.
 """
 
@@ -18,7 +18,7 @@ from dlm_bench.results.record import SCHEMA_VERSION, Point
 from dlm_bench.results.store import append_record
 
 GOLDEN = Path(__file__).parent / "golden"
-NOW = "1-ends"
+NOW = "1-order"
 MEAN_SECONDS = {
     "1-first": 1.67258217725,
     "1-identity": 0.88043030325,
@@ -29,12 +29,13 @@ MEAN_SECONDS = {
     "1-soak": 1.414626651,
     "1-prompt-file": 1.414626651,
     "1-ends": 1.414626651,
+    "1-order": 1.414626651,
 }
-NEWER = ("1-settings", "1-runs", "1-computed", "1-soak", "1-prompt-file", "1-ends")  # of size tiny
+OLDER = ("1-first", "1-identity", "1-prompts")  # of size small
 OPTIONS = {
     "temperature": 0.0,
     "tokens_per_step": 8,
-    "unmask": "confidence",
+    "order": "confidence",
     "block_size": 32,
     "commit": "separate",
 }
@@ -53,7 +54,7 @@ def read(name):
 def test_an_old_record_is_of_the_same_point(name):
     assert read(name).point == Point(
         backbone="diffumamba-h",
-        size="tiny" if name in NEWER else "small",
+        size="small" if name in OLDER else "tiny",
         sampler="block-cache",
         options=OPTIONS,
         length=1024,
@@ -83,7 +84,11 @@ def test_no_field_of_an_old_record_is_lost_or_changed(name):
     assert {field: kept[field] for field in stored.keys() - {"point"}} == {
         field: value for field, value in stored.items() if field != "point"
     }
+    options = stored["point"].pop("options")
     assert stored["point"].items() <= kept["point"].items()
+    former = {"unmask": "order"}
+    assert {former.get(option, option): value for option, value in options.items()} == OPTIONS
+    assert kept["point"]["options"] == OPTIONS
 
 
 def test_records_of_all_versions_are_rows_of_a_frame():

@@ -108,3 +108,21 @@ def test_points_share_a_key_if_they_differ_in_nothing_but_the_fields_left_out():
     assert point_key(short) != point_key(long)
     assert point_key(short, "length") == point_key(long, "length")
     assert point_key(short, "dtype", "device") != point_key(long, "dtype", "device")
+
+
+@pytest.mark.parametrize("order", ["confidence", "random"])
+def test_a_record_with_the_former_option_is_of_the_same_point_with_the_same_identity(order):
+    # Computed by the version before the option was renamed.
+    before = {"confidence": "5211d12d3b5e1df7", "random": "e446582ea7915b33"}
+    points = [
+        Point.model_validate(POINT.model_dump() | {"options": {"temperature": 0.0, name: order}})
+        for name in ("unmask", "order")
+    ]
+    assert points[0] == points[1]
+    assert point_key(points[0]) == point_key(points[1])
+    assert {of(point) for point in points} == {before[order]}
+
+
+def test_an_option_of_that_name_of_another_sampler_stays():
+    point = POINT.model_dump() | {"sampler": "theirs", "options": {"unmask": "confidence"}}
+    assert Point.model_validate(point).options == {"unmask": "confidence"}

@@ -153,7 +153,7 @@ def test_what_does_not_go_with_a_trace_is_refused(name, options, trace, said):
 def test_the_options_of_a_replay_name_the_trace_by_its_content():
     sampler = build_sampler("block-cache", trace=trace_of(), block_size=4)
     options = sampler.options()
-    assert options.keys() == {"temperature", "unmask", "trace", "block_size", "commit"}
+    assert options.keys() == {"temperature", "order", "trace", "block_size", "commit"}
     assert options["trace"].startswith("diffumamba-tiny-threshold-0.9@")
     assert len(options["trace"].partition("@")[2]) == 12
 

@@ -25,8 +25,8 @@ def variants(name, prompt_len):
     """A sampler with unmasking rules, if it has any, and temperatures."""
     sampler = samplers(block_size=8, tokens_per_step=3)[name]
     for rule, temperature in WAYS[prompt_len]:
-        unmask = {"unmask": rule} if hasattr(sampler, "unmask") else {}
-        yield dataclasses.replace(sampler, temperature=temperature, **unmask)
+        order = {"order": rule} if hasattr(sampler, "order") else {}
+        yield dataclasses.replace(sampler, temperature=temperature, **order)
 
 
 @pytest.mark.parametrize("prompt_len", WAYS)
@@ -43,7 +43,7 @@ def test_each_sequence_is_that_of_a_decode_of_it_alone(backbone, name, prompt_le
         for row, tokens in enumerate(together):
             alone = sampler.decode(model, LENGTH, 1, SEED + row, prompt_len)
             assert torch.equal(tokens, alone[0]), (sampler, row)
-        drawn = prompt_len or sampler.temperature or getattr(sampler, "unmask", "") == "random"
+        drawn = prompt_len or sampler.temperature or getattr(sampler, "order", "") == "random"
         if drawn:  # else no sequence has anything of its own, and one could stand for another
             assert not torch.equal(together[0], together[1]), sampler
 

@@ -99,7 +99,7 @@ def test_the_comparison_notices(broken, backbone, name, option):
     if name in ("block-cache", "fast-dllm"):
         option = option | {"block_size": BLOCK}
     if name != "ar":
-        option = option | {"tokens_per_step": PER_STEP, "unmask": "random"}
+        option = option | {"tokens_per_step": PER_STEP, "order": "random"}
     sampler, model = build_sampler(name, **option), lively_model(backbone)
     batch = 1 if name == "ar" else 2
 

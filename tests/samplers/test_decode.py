@@ -18,7 +18,7 @@ def decodes(draw):
     options = {"temperature": draw(st.sampled_from([0.0, 0.7]))}
     if name == "ar":
         return build_sampler(name, **options), draw(st.sampled_from(CAUSAL)), length, batch
-    options["unmask"] = draw(st.sampled_from(["confidence", "random"]))
+    options["order"] = draw(st.sampled_from(["confidence", "random"]))
     most = 90
     if name != "full":
         options["block_size"] = most = draw(st.integers(1, 40))
@@ -86,7 +86,7 @@ def test_mask_is_not_decoded_even_if_the_head_wants_it():
 
 def test_two_decodes_at_a_time_do_not_meet():
     model = lively_model("diffumamba-h")
-    sampler = build_sampler("block-cache", block_size=8, tokens_per_step=4, unmask="random")
+    sampler = build_sampler("block-cache", block_size=8, tokens_per_step=4, order="random")
     alone = [sampler.decode(model, 24, seed=seed) for seed in (1, 2)]
     together = [sampler.prepare(model, 24, seed=seed) for seed in (1, 2)]
     for planned in sampler.passes(24):
@@ -106,7 +106,7 @@ def decode(seed, name="block-cache", backbone="diffumamba-h", length=40, **optio
 
 @pytest.mark.parametrize("name", ["full", "fast-dllm", "block-cache"])
 def test_random_unmasking_depends_on_the_seed(name):
-    first, again, other = (decode(s, name, unmask="random") for s in (0, 0, 1))
+    first, again, other = (decode(s, name, order="random") for s in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first, decode(0, name))  # nor is it the order of confidence
@@ -116,7 +116,7 @@ def test_random_unmasking_takes_every_place_as_often():
     # Of 8 tokens 2 are unmasked by the first pass, in each of 2000 sequences: each place in a
     # quarter of them, give or take 1 % (one standard error); 5 % is five of them.
     model = lively_model("diffutran", layers=1)
-    sampler = build_sampler("full", tokens_per_step=2, unmask="random")
+    sampler = build_sampler("full", tokens_per_step=2, order="random")
     state = sampler.prepare(model, 8, batch=2000)
     sampler.step(model, state, "denoise")
     often = (state.tokens != model.config.mask_id).float().mean(dim=0)

@@ -19,7 +19,7 @@ from support.reference import (
 from dlm_bench import build_sampler
 from dlm_bench.models.cache import ShiftCache
 
-# length, block_size, tokens_per_step, batch, unmask. Sequences of a batch differ only when they are
+# length, block_size, tokens_per_step, batch, order. Sequences of a batch differ only when they are
 # unmasked in random orders.
 SHAPES = {
     "nothing divides": (22, 8, 3, 1, "confidence"),
@@ -42,7 +42,7 @@ BLOCK_SAMPLERS = [
 def compare(sampler, backbone, length, batch, **layers):
     model = lively_model(backbone, **layers)
     steps, state = package_steps(sampler, model, length, batch)
-    priority = state.priority if getattr(sampler, "unmask", None) == "random" else None
+    priority = state.priority if getattr(sampler, "order", None) == "random" else None
     expected = reference_steps(sampler, model, length, batch, priority, witness=steps)
     assert_same_decode(steps, expected)
     assert (state.tokens != model.config.mask_id).all()
@@ -55,7 +55,7 @@ def compare(sampler, backbone, length, batch, **layers):
 def test_block_samplers_decode_what_a_recomputation_decodes(backbone, name, option, shape):
     length, block_size, per_step, batch, rule = SHAPES[shape]
     sampler = build_sampler(
-        name, block_size=block_size, tokens_per_step=per_step, unmask=rule, **option
+        name, block_size=block_size, tokens_per_step=per_step, order=rule, **option
     )
     steps, state = compare(sampler, backbone, length, batch)
     if length > 20:  # a decode of one token over and over could hide which tokens a cache holds
@@ -70,7 +70,7 @@ def test_block_samplers_decode_what_a_recomputation_decodes(backbone, name, opti
 )
 @pytest.mark.parametrize("backbone", [*DENOISERS, *FIELD_DENOISERS])
 def test_full_decodes_what_a_plain_forward_pass_decodes(backbone, length, per_step, batch, rule):
-    sampler = build_sampler("full", tokens_per_step=per_step, unmask=rule)
+    sampler = build_sampler("full", tokens_per_step=per_step, order=rule)
     compare(sampler, backbone, length, batch)
 
 
@@ -113,7 +113,7 @@ def test_separate_and_fused_commits_decode_the_same_and_leave_the_same_caches(ba
             "block-cache",
             block_size=block_size,
             tokens_per_step=per_step,
-            unmask=rule,
+            order=rule,
             commit=commit,
         )
         states[commit] = package_steps(sampler, model, length, batch)[1]

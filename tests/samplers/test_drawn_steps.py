@@ -25,7 +25,7 @@ from dlm_bench.timing.decode_check import check_plan
 
 
 def full(spread, **options):
-    return build_sampler("full", spread=spread, unmask="random", **options)
+    return build_sampler("full", spread=spread, order="random", **options)
 
 
 class Dice:
@@ -128,8 +128,8 @@ def test_drawn_steps_pass_the_checks_of_every_sampler(spread):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"unmask": "confidence"}, "unmask: 'confidence' is not allowed with spread 'mdlm'"),
-        ({"unmask": "random", "temperature": 1.0}, "temperature: 1 is not allowed with spread"),
+        ({"order": "confidence"}, "order: 'confidence' is not allowed with spread 'mdlm'"),
+        ({"order": "random", "temperature": 1.0}, "temperature: 1 is not allowed with spread"),
     ],
 )
 def test_what_drawn_steps_cannot_be_combined_with_is_refused(options, said):

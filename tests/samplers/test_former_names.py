@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from dlm_bench import build_model, build_sampler
+from dlm_bench import ConfigError, build_model, build_sampler
 from dlm_bench.samplers.full import Full
 
 LENGTH = 24
@@ -60,6 +60,16 @@ def test_the_former_method_lists_the_same_passes():
     sampler = build_sampler("fast-dllm")
     with pytest.warns(DeprecationWarning, match="plan is passes now"):
         assert list(sampler.plan(LENGTH, 8)) == list(sampler.passes(LENGTH, 8))
+
+
+def test_the_former_option_is_taken_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="option unmask is order now"):
+        sampler = build_sampler("full", unmask="random")
+    assert sampler == build_sampler("full", order="random")
+    with pytest.warns(DeprecationWarning, match=r"Full\.unmask is order now"):
+        assert sampler.unmask == "random"
+    with pytest.raises(ConfigError, match="no such option"):
+        build_sampler("full", unmask="random", order="random")
 
 
 def test_nothing_of_this_package_warns(recwarn):

@@ -35,7 +35,7 @@ def compare(backbone, name, prompt_len, batch=2, before_pass=None):
     model, sampler = lively_model(backbone, layers=2), SAMPLERS[name]
     sound, state = package_steps(sampler, model, LENGTH, batch, prompt_len=prompt_len)
     prompt = state.tokens[:, :prompt_len]
-    priority = state.priority if getattr(sampler, "unmask", None) == "random" else None
+    priority = state.priority if getattr(sampler, "order", None) == "random" else None
     expected = reference_steps(sampler, model, LENGTH, batch, priority, sound, prompt)
     if before_pass is None:
         return sound, expected

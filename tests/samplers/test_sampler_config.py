@@ -28,7 +28,7 @@ def refused(call, *said):
         ("block-cache", {"commit": "seperate"}, ["commit", "did you mean 'separate'", "fused"]),
         ("block-cache", {"commit": None}, ["commit", "None", "separate"]),
         ("fast-dllm", {"cache": "triple"}, ["cache", "'triple'", "dual", "prefix"]),
-        ("full", {"unmask": "entropy"}, ["unmask", "'entropy'", "confidence", "random"]),
+        ("full", {"order": "entrpy"}, ["order", "'entrpy'", "confidence", "random"]),
         (
             "block-cache",
             {"tokens_per_step": 33, "block_size": 32},
@@ -116,7 +116,7 @@ def test_options_are_all_there_with_their_defaults():
     assert build_sampler("block-cache", tokens_per_step=16).options() == {
         "temperature": 0.0,
         "tokens_per_step": 16,
-        "unmask": "confidence",
+        "order": "confidence",
         "block_size": 32,
         "commit": "separate",
     }

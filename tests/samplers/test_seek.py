@@ -9,12 +9,12 @@ from dlm_bench import ConfigError, build_sampler
 CUT = {"block_size": 8, "tokens_per_step": 3}
 SAMPLERS = {
     "full": ("diffumamba-h", "full", {"tokens_per_step": 4}),
-    "full random": ("diffumamba", "full", {"tokens_per_step": 4, "unmask": "random"}),
+    "full random": ("diffumamba", "full", {"tokens_per_step": 4, "order": "random"}),
     "dual": ("diffumamba-h", "fast-dllm", CUT | {"cache": "dual"}),
     "prefix": ("diffumamba", "fast-dllm", CUT | {"cache": "prefix"}),
     "separate": ("diffumamba-h", "block-cache", CUT | {"commit": "separate"}),
     "fused": ("diffumamba", "block-cache", CUT | {"commit": "fused"}),
-    "none": ("diffutran", "block-cache", CUT | {"commit": "none", "unmask": "random"}),
+    "none": ("diffutran", "block-cache", CUT | {"commit": "none", "order": "random"}),
     "ar-transformer": ("ar-transformer", "ar", {}),
     "ar-mamba": ("ar-mamba", "ar", {}),
 }

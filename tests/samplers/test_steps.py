@@ -79,14 +79,14 @@ def whole_passes(sampler, model, tokens, first):
         {"block_size": 4, "steps": 7},
         {"block_size": 4, "steps": 7, "spread": "dream"},
         {"steps": 5},
-        {"steps": 9, "spread": "dream", "unmask": "random"},
+        {"steps": 9, "spread": "dream", "order": "random"},
     ],
 )
 @pytest.mark.parametrize("backbone", ["diffumamba-h", "dream"])
 def test_a_decode_is_that_of_a_recomputation(backbone, options):
     model, sampler = lively_model(backbone, layers=2), full(**options)
     steps, state = package_steps(sampler, model, 10, prompt_len=3)
-    priority = state.priority if sampler.unmask == "random" else None
+    priority = state.priority if sampler.order == "random" else None
     prompt = state.tokens[:, :3]
     expected = reference_steps(sampler, model, 10, 1, priority, steps, prompt, whole_passes)
     assert_same_decode(steps, expected)
@@ -186,10 +186,10 @@ def test_a_block_without_a_step_is_refused():
 
 
 def test_records_name_blocks_and_steps_only_where_there_are_some():
-    assert full().options() == {"temperature": 0.0, "tokens_per_step": 8, "unmask": "confidence"}
+    assert full().options() == {"temperature": 0.0, "tokens_per_step": 8, "order": "confidence"}
     assert full(steps=4, spread="dream").options() == {
         "temperature": 0.0,
-        "unmask": "confidence",
+        "order": "confidence",
         "steps": 4,
         "spread": "dream",
     }

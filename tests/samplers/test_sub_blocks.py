@@ -37,7 +37,7 @@ def compare(sampler, known, backbone, prompt_len, batch=1):
         model,
         LENGTH,
         batch,
-        state.priority if sampler.unmask == "random" else None,
+        state.priority if sampler.order == "random" else None,
         steps,
         state.tokens[:, :prompt_len],
         sub_block_passes,
@@ -50,8 +50,8 @@ def compare(sampler, known, backbone, prompt_len, batch=1):
 @pytest.mark.parametrize("commit", ["separate", "fused", "none"])
 @pytest.mark.parametrize("backbone", ATTENTION)
 def test_sub_blocks_decode_what_a_recomputation_decodes(backbone, commit, prompt_len):
-    for per_step, unmask in ((4, "confidence"), (1, "random")):
-        sampler = sub_blocks(commit=commit, tokens_per_step=per_step, unmask=unmask)
+    for per_step, order in ((4, "confidence"), (1, "random")):
+        sampler = sub_blocks(commit=commit, tokens_per_step=per_step, order=order)
         _, state = compare(sampler, sampler, backbone, prompt_len)
     assert len(state.tokens.unique()) >= 3
 

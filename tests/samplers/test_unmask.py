@@ -27,8 +27,8 @@ def hidden_of(logits, model):
     return hidden
 
 
-def run(model, state, hidden, rule="confidence"):
-    unmask(model, state, hidden, rule=rule, temperature=0.0)
+def run(model, state, hidden, order="confidence"):
+    unmask(model, state, hidden, order=order, temperature=0.0)
     return state.tokens
 
 
@@ -96,7 +96,7 @@ def test_random_unmasking_goes_by_the_priorities_and_not_by_confidence():
     model, state = state_of()
     state.priority.copy_(torch.tensor([[0.1, 0.9, 0.2, 0.3, 0.8, 0.4, 0.7, 0.0]]))
     hidden = hidden_of([(10 + i, 9.0 - i) for i in range(LENGTH)], model)
-    tokens = run(model, state, hidden, rule="random")
+    tokens = run(model, state, hidden, order="random")
     mask = model.config.mask_id
     assert tokens.tolist() == [[mask, 11, mask, mask, 14, mask, 16, mask]]
 

@@ -42,6 +42,11 @@ ADAPTIVE = [
 ]
 # Around the confidences of reference.lively_model: passes accept one token, some, or all.
 RULES = [{"accept": "threshold", "threshold": 0.05}, {"accept": "factor", "factor": 2.9}]
+MORE_RULES = [
+    {"accept": "strict", "threshold": 0.05},
+    {"accept": "bounded", "threshold": 0.08, "max_passes": 3},
+    {"accept": "entropy", "gamma": 10.0},
+]
 
 
 def adaptive(name, option, rule, block_size=8):
@@ -61,7 +66,7 @@ def samplers(**blocks):
         "separate": build_sampler("block-cache", **blocks),
         "fused": build_sampler("block-cache", commit="fused", **blocks),
         "none": build_sampler("block-cache", commit="none", **blocks),
-        "random": build_sampler("block-cache", unmask="random", **blocks),
+        "random": build_sampler("block-cache", order="random", **blocks),
         "threshold": build_sampler("block-cache", accept="threshold", threshold=0.1, **whole),
         "factor": build_sampler("fast-dllm", accept="factor", factor=2.0, **whole),
         "warm": build_sampler("block-cache", temperature=0.8, **blocks),

@@ -237,27 +237,50 @@ def deal(tokens, per_step):
 
 def counts_of(sampler, block, mask_id):
     """For each pass over a block, whose tokens `block` are a view of: how many to unmask, or a
-    function of the masked tokens' probabilities, largest first, that says so."""
+    function of the masked tokens' scores (see score_of), largest first, that says so."""
     if sampler.accept == "fixed":
         yield from deal(block.shape[1], sampler.tokens_per_step)
         return
+    passes = 0
     while (block == mask_id).any():
-        yield lambda probabilities: accepted(sampler, probabilities)
+        yield lambda scores, left=sampler.max_passes - passes: accepted(sampler, scores, left)
+        passes += 1
 
 
-def accepted(sampler, probabilities):
-    """Fast-dLLM's rules, one token after the other."""
-    count = 0
-    for n, probability in enumerate(probabilities, 1):
+def accepted(sampler, scores, passes_left=None):
+    """The tokens of a pass by the rules, one token after the other."""
+    count, entropies = 0, 0.0
+    for n, score in enumerate(scores, 1):
         if sampler.accept == "threshold":
-            sure = probability >= sampler.threshold * (1 - TIE)
+            sure = score >= sampler.threshold * (1 - TIE)
+        elif sampler.accept in ("strict", "bounded"):
+            sure = score > sampler.threshold * (1 + TIE)
+        elif sampler.accept == "entropy":
+            sure = entropies <= sampler.gamma + (n - 1) * TIE
+            entropies -= math.log(score)
         else:
             bound = 1 - sampler.factor / (n + 1)
-            sure = probability > bound + abs(bound) * TIE
+            sure = score > bound + abs(bound) * TIE
         if not sure:
             break
         count = n
+    if sampler.accept == "bounded":
+        count = max(count, math.ceil(len(scores) / passes_left))
     return max(1, count)
+
+
+def score_of(sampler, probabilities, place):
+    """How sure the model is of a place with these probabilities, the larger the surer; so written
+    that scores which rounding moves by TIE, relatively, are tied."""
+    accept, order = getattr(sampler, "accept", ""), getattr(sampler, "order", "confidence")
+    if accept == "entropy" or order == "entropy":
+        return math.exp(sum(p * math.log(p) for p in probabilities if p > 0))
+    if order == "left-to-right":
+        return 1 / (1 + place)
+    if order == "margin":
+        first, second = sorted(probabilities)[-1:-3:-1]
+        return 1 + first - second
+    return max(probabilities)
 
 
 def masked_fraction(model, tokens):
@@ -275,18 +298,19 @@ def most_confident(score, count, after=None):
     off = {place: score[place] - least for place in ranked}
     above = [place for place in ranked if off[place] > least * TIE]
     tied = sorted(place for place in ranked if abs(off[place]) <= least * TIE)
-    if after and any(least * TIE < abs(off[place]) <= NEAR for place in ranked):
+    near = max(NEAR, 2 * least * TIE)
+    if after and any(least * TIE < abs(off[place]) <= near for place in ranked):
         chosen = [place for place in ranked if after[place]]
         assert len(chosen) == count
-        assert all(after[place] for place in ranked if off[place] > NEAR)
-        assert all(off[place] >= -NEAR for place in chosen)
+        assert all(after[place] for place in ranked if off[place] > near)
+        assert all(off[place] >= -near for place in chosen)
         return chosen
     return (above + tied)[:count]
 
 
-def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
+def reveal(sampler, model, tokens, hidden, start, count, priority=None, witness=None):
     """Unmask in place `count` (see counts_of) of the tokens at start, start + 1, ... of these
-    hidden states: those of the largest probability, or of the largest priority (batch, length).
+    hidden states: those of the largest score, or of the largest priority (batch, length).
     `witness` are the tokens of another decode after this pass (see most_confident)."""
     mask_id = model.config.mask_id
     logits = model.logits(hidden)
@@ -297,11 +321,13 @@ def reveal(model, tokens, hidden, start, count, priority=None, witness=None):
         for place in range(hidden.shape[1]):
             position = start + place
             if tokens[row, position] == mask_id:
-                probability, best = probabilities[row, place].max(dim=-1)
+                chances = probabilities[row, place].tolist()
                 score[position] = (
-                    probability if priority is None else priority[row, position]
-                ).item()
-                token[position] = best.item()
+                    score_of(sampler, chances, place)
+                    if priority is None
+                    else priority[row, position].item()
+                )
+                token[position] = chances.index(max(chances))
         wanted = count(sorted(score.values(), reverse=True)) if callable(count) else count
         after = None
         if witness is not None and priority is None:
@@ -346,7 +372,7 @@ def reference_steps(
         if count:
             settled = None if witness is None else witness[len(steps)].tokens
             block = hidden[:, offset : offset + block_len]
-            reveal(model, tokens, block, start, count, priority, settled)
+            reveal(sampler, model, tokens, block, start, count, priority, settled)
         steps.append(Step(hidden, tokens.clone()))
     return steps
 

@@ -222,3 +222,12 @@ def test_a_prompt_leaves_something_to_time(tmp_path):
     assert load(tmp_path, ar).points
     with pytest.raises(ConfigError, match=r"lines\[0\]: length: 1 is not allowed after a prompt"):
         load(tmp_path, f"prompt_len = 8\n{ar}")
+
+
+def test_the_former_name_of_the_order_gives_the_same_points_with_a_warning(tmp_path):
+    order = VALID + 'order = ["confidence", "random"]\n'
+    now = load(tmp_path, order + '[[exclude]]\norder = "random"\nlength = 64\n')
+    former = order.replace("order", "unmask") + '[[exclude]]\nunmask = "random"\nlength = 64\n'
+    with pytest.warns(DeprecationWarning, match="option unmask is order now"):
+        assert load(tmp_path, former).points == now.points
+    assert len(now.points) == 12

@@ -40,7 +40,7 @@ LINE = {
     "tokens_per_step": 8,
     "block_size": 32,
     "commit": "fused",
-    "unmask": "confidence",
+    "order": "confidence",
     "temperature": 0.0,
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dlm_bench.cli.parser.base import Parser
 from dlm_bench.errors import seconds_of, share_of
+from dlm_bench.results.record import FORMER_OPTIONS
 from dlm_bench.samplers import SAMPLERS
 
 
@@ -96,6 +97,8 @@ def add_sampler_options(parser: Parser) -> None:
         if flag not in parser._option_string_actions:  # a command may have it as its own
             help = f"set {name} of {', '.join(_with_defaults(of))}"
             group.add_argument(flag, dest=f"sampler_{name}", metavar="VALUE", help=help)
+    for former in FORMER_OPTIONS:
+        group.add_argument(f"--{former}", dest=f"sampler_{former}", help=argparse.SUPPRESS)
 
 
 def _with_defaults(defaults: dict[str, object]) -> Iterator[str]:

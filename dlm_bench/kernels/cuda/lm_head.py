@@ -10,6 +10,7 @@ from torch import Tensor
 from dlm_bench.kernels.cuda.common import NEVER, SMS
 from dlm_bench.kernels.cuda.lm_head_products import few_rows, many_rows
 from dlm_bench.kernels.cuda.lm_head_winner import NO_ID, exp, finite_base
+from dlm_bench.kernels.lm_head import Score, predict
 
 FEW_ROWS = 128  # up to here the weight's bytes cost more than the products
 DRAWN = 4  # of a draw so many times fewer, or its registers spill
@@ -87,8 +88,10 @@ def predict_fused(
     temperature: float = 0.0,
     generators: Sequence[torch.Generator] = (),
     seed: Tensor | None = None,
+    score: Score = "confidence",
 ) -> tuple[Tensor, Tensor]:
-    """Predict the token of each row, MASK excluded, with its probability, in a pass over `weight`.
+    """Predict the token of each row, MASK excluded, with its score, in a pass over `weight`; scores
+    other than the confidence by the plain form, which does not wait for the device either.
 
     The contract of `dlm_bench.kernels.lm_head.predict`: hidden (rows, d_model) and weight
     (vocabulary, d_model) of the same dtype and contiguous along d_model, a multiple of 16; needed
@@ -98,6 +101,16 @@ def predict_fused(
     `seed`, (sequences,) int64 on the device, and the place of the logit in its sequence, of which
     the rows are equally many. The same seed gives a sequence the same tokens, whatever the others.
     """
+    if score != "confidence":
+        return predict(
+            hidden,
+            weight,
+            mask_id,
+            needed,
+            temperature=temperature,
+            generators=generators,
+            score=score,
+        )
     (rows, width), vocabulary = hidden.shape, weight.shape[0]
     device, sample = hidden.device, temperature > 0
     if sample and seed is None:

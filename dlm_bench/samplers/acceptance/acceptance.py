@@ -5,13 +5,17 @@ rule are its options. Importing one takes no torch: `count` alone works on tenso
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.samplers.schedule import reveals
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from dlm_bench.kernels.lm_head import Score
+
+Now = Callable[[str], "Tensor"]
 
 
 class Acceptance(ABC):
@@ -20,23 +24,25 @@ class Acceptance(ABC):
     name: the value of the option `accept`.
     is_fixed: the numbers are fixed before a decode.
     decides: the model's scores decide the number of a pass (`count`), planned or not.
+    score: those that the rule reads, and by which it takes the tokens.
     """
 
     name: ClassVar[str]
     is_fixed: bool = True
     decides: bool = False
+    score: "Score" = "confidence"
 
     @abstractmethod
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
         """List (tokens masked before, tokens to unmask) of each pass over block `number`; of the
         most possible passes if their number is not fixed."""
 
-    def count(self, scores: "Tensor") -> "Tensor":
+    def count(self, scores: "Tensor", now: Now) -> "Tensor":
         """Count the tokens that a pass unmasks in each row, (batch,) int64 on the device.
 
         scores (batch, n) float32, descending: of the masked tokens, and behind them a negative
-        number for each decoded one. A row with masked tokens accepts at least one, a row without
-        any none.
+        number for each decoded one. now: reads a number of the pass (`DecodeState.now`). A row with
+        masked tokens accepts at least one, a row without any none.
         """
         raise NotImplementedError(f"accept {self.name!r} plans the number of tokens of a pass")
 
@@ -54,11 +60,11 @@ class Adaptive(Acceptance):
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
         return reveals(block_len, 1)
 
-    def count(self, scores: "Tensor") -> "Tensor":
-        return self.sure(scores).clamp(min=1).minimum(masked(scores))
+    def count(self, scores: "Tensor", now: Now) -> "Tensor":
+        return self.sure(scores, now).clamp(min=1).minimum(masked(scores))
 
     @abstractmethod
-    def sure(self, scores: "Tensor") -> "Tensor":
+    def sure(self, scores: "Tensor", now: Now) -> "Tensor":
         """Count the tokens of each row, (batch,), that the model is sure enough of."""
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dlm_bench.errors import check_number
 from dlm_bench.kernels.unmask import TIE
-from dlm_bench.samplers.acceptance.acceptance import Adaptive, masked
+from dlm_bench.samplers.acceptance.acceptance import Adaptive, Now, masked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ class Factor(Adaptive):
     def __post_init__(self) -> None:
         check_number("factor", self.factor, above=True)
 
-    def sure(self, scores: "Tensor") -> "Tensor":
+    def sure(self, scores: "Tensor", now: Now) -> "Tensor":
         bound = _bound(scores, self.factor)
         return (scores > bound + bound.abs() * TIE).sum(dim=1)
 
@@ -41,7 +41,7 @@ class ReleasedFactor(Adaptive):
     def __post_init__(self) -> None:
         check_number("factor", self.factor, above=True)
 
-    def sure(self, scores: "Tensor") -> "Tensor":
+    def sure(self, scores: "Tensor", now: Now) -> "Tensor":
         bound = _bound(scores, self.factor)
         count = (scores >= bound - bound.abs() * TIE).sum(dim=1).clamp(min=1)
         return count + (count == masked(scores) - 1)

@@ -5,13 +5,23 @@ from typing import Any
 
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.samplers.acceptance.acceptance import Acceptance
+from dlm_bench.samplers.acceptance.bounded import Bounded
+from dlm_bench.samplers.acceptance.entropy import EntropyBound
 from dlm_bench.samplers.acceptance.factor import Factor, ReleasedFactor
 from dlm_bench.samplers.acceptance.fixed import Fixed
-from dlm_bench.samplers.acceptance.threshold import Threshold
+from dlm_bench.samplers.acceptance.threshold import Strict, Threshold
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.acceptance.traced import Traced
 
-_KINDS: tuple[type[Acceptance], ...] = (Fixed, Threshold, Factor, ReleasedFactor)
+_KINDS: tuple[type[Acceptance], ...] = (
+    Fixed,
+    Threshold,
+    Strict,
+    Bounded,
+    EntropyBound,
+    Factor,
+    ReleasedFactor,
+)
 RULES = {kind.name: kind for kind in _KINDS}
 # The names of the options of each rule.
 RULE_OPTIONS = {
@@ -21,19 +31,30 @@ RULE_OPTIONS = {
 ADAPTIVE = tuple(name for name, kind in RULES.items() if kind.decides)  # the model decides
 
 
+def rule_with(given: set[str]) -> str | None:
+    """Return the first rule by which the model decides that has all of the rules' options among
+    the given ones; None if none has, or none is given."""
+    asked = given & {option for rule in ADAPTIVE for option in RULE_OPTIONS[rule]}
+    return next((rule for rule in ADAPTIVE if asked and asked <= {*RULE_OPTIONS[rule]}), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class AcceptanceOptions:
     """The options of a sampler whose passes follow an acceptance other than a fixed number.
 
     accept: fixed (tokens_per_step, or the numbers of `trace`); threshold (all tokens with a
-        confidence of at least `threshold`); factor (the n surest, with (n + 1) (1 - c_n) below
-        `factor`); factor-released (the same by Fast-dLLM's code).
+        confidence of at least `threshold`); strict (above `threshold`); bounded (above `threshold`,
+        and as many as `max_passes` a block need); entropy (as long as the entropies before add up
+        to `gamma` at most); factor (the n surest, with (n + 1) (1 - c_n) below `factor`);
+        factor-released (the same by Fast-dLLM's code).
     trace: a Trace, or the path of a file by `dlm-bench trace`.
     """
 
     accept: str = "fixed"
     threshold: float = 0.9
     factor: float = 1.0
+    gamma: float = 0.1
+    max_passes: int = 16
     trace: str | Trace = ""
 
 
@@ -78,6 +99,8 @@ def without_meaning(sampler: AcceptanceOptions) -> dict[str, str]:
         if option not in own:
             rules = [repr(name) for name, options in RULE_OPTIONS.items() if option in options]
             found[option] = f"with accept {accept!r}; allowed with accept {' or '.join(rules)}"
+    if (score := RULES[accept].score) != "confidence":
+        found["order"] = f"with accept {accept!r}, which takes the tokens by {score}"
     if accept != "fixed":
         found["trace"] = f"with accept {accept!r}, which says how many tokens a pass unmasks"
     elif sampler.trace:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from dlm_bench.samplers.acceptance.acceptance import Acceptance
+from dlm_bench.samplers.acceptance.acceptance import Acceptance, Now
 from dlm_bench.samplers.acceptance.trace import Trace
 from dlm_bench.samplers.schedule import PlannedPass, Rows, remaining
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from dlm_bench.kernels.lm_head import Score
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,12 @@ class Traced(Acceptance):
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
         return remaining(self.trace.counts(number, block_len), block_len)
 
-    def count(self, scores: "Tensor") -> "Tensor":
-        return self.rule.count(scores)
+    @property
+    def score(self) -> "Score":  # type: ignore[override]
+        return self.rule.score
+
+    def count(self, scores: "Tensor", now: Now) -> "Tensor":
+        return self.rule.count(scores, now)
 
 
 def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
