@@ -57,11 +57,11 @@ def main() -> None:
     for _ in range(args.batches):
         model = sharp[draw.choice(BACKBONES), draw.choice((1, 2))]
         rule, value = draw.choice(
-            [("threshold", draw.uniform(0.02, 0.15)), ("factor", draw.uniform(2.0, 2.99))]
+            [("threshold", draw.uniform(0.03, 0.08)), ("factor", draw.uniform(2.8, 2.97))]
         )
         options = {"block_size": draw.randint(1, 9), "accept": rule, rule: value}
         options["temperature"] = draw.choice((0.0, 0.0, 0.8))
-        length, batch, seed = draw.randint(1, 28), draw.randint(2, 5), draw.randint(0, 10**6)
+        length, batch, seed = draw.randint(1, 40), draw.randint(2, 6), draw.randint(0, 10**6)
         place = (length, batch, seed, draw.choice((0, 1, 11)))
         in_step = build_sampler("block-cache", **options)
         first_done = build_sampler("block-cache", batching="fdfo", **options)

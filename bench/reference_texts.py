@@ -75,6 +75,7 @@ RECORD = {
     "graphs": "for each role of pass: `captured`, or `eager:` with the reason",
     "telemetry": "hardware sensors during the repeats, below",
     "output": "the decoded tokens: `digest` of their ids, of `batch` sequences of `length` tokens after `prompt_len`; `masked_left`; `finite` logits ([timing.md](timing.md#does-the-decode-compute-what-it-should))",
+    "blocks": "`passes` over a block of a sequence (mean), `passes_p10`, `passes_p50`, `passes_p90`; `tokens_per_forward` of all sequences; `waited`, share of the sequences with nothing to do in a pass ([samplers.md](samplers.md#batches))",
     "soak": "`seconds`, `decodes`, `flat`, `first_tokens_per_second`, `sustained_tokens_per_second`, `sustained_ratio` of the soak; empty without one ([timing.md](timing.md#soak))",
     "prompt_file": "`prompts`: their number in the file; `drawn`: the name, or else the number, of each sequence's. Empty for random prompts",
     "warmup_seconds": "s; the warmup decodes (sampled: the first unit of each stratum); more than `warmup` where they still got faster",

@@ -121,6 +121,8 @@ def _print_record(record: Record) -> None:
     if record.tokens_per_pass:
         each = f"{record.tokens_per_pass:.4g} tokens per pass"
         rows["acceptance"] = f"{each}, {record.nfe_per_token:.4g} NFE per token"
+    if record.point.batch > 1 and record.blocks:
+        rows["batch"] = _waiting(record.blocks)
     if record.peak_memory_bytes:
         rows["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
     telemetry = record.telemetry
@@ -138,3 +140,12 @@ def _print_record(record: Record) -> None:
         rows["flags"] = ", ".join(record.flags)
     for name, text in rows.items():
         print(folded(f"{name:12} {text}", indent=13))
+
+
+def _waiting(blocks: dict[str, float]) -> str:
+    """Say how many passes the blocks of a batch take, and how many sequences wait meanwhile."""
+    percentiles = ", ".join(f"p{p} {blocks[f'passes_p{p}']:g}" for p in (10, 50, 90))
+    return (
+        f"{blocks['passes']:.4g} passes a block ({percentiles}), "
+        f"{blocks['tokens_per_forward']:.4g} tokens per forward, {blocks['waited']:.1%} waited"
+    )

@@ -5,6 +5,7 @@ import re
 
 from dlm_bench.analysis import tables
 from dlm_bench.analysis.speedup import usual_reference
+from dlm_bench.analysis.waiting import waiting_table
 from dlm_bench.cli.fit import fit_table
 from dlm_bench.cli.parser.table import TABLES
 from dlm_bench.cli.terminal import print_table
@@ -33,6 +34,8 @@ def _table(args: argparse.Namespace, at: list[int]) -> Table:
     frame = frame_of(selected(args.results, args.label, args.where))
     if args.table == "batch":
         return tables.batch_table(frame, at)
+    if args.table == "waiting":
+        return waiting_table(frame, at)
     if args.table == "fit":
         return fit_table(frame)
     series = labelled(series_of(frame))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dlm_bench.figures.roofline import draw_roofline
     from dlm_bench.figures.speedup import draw_speedup
     from dlm_bench.figures.throughput import draw_throughput
+    from dlm_bench.figures.waiting import draw_waiting
 
     FIGURES: dict[str, Callable[..., CaptionedFigure]]
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 NAMES = (
     "throughput",
     "batch",
+    "waiting",
     "paper-full",
     "paper-block",
     "latency",
@@ -55,6 +57,7 @@ _HOMES = {
     "draw_roofline": "roofline",
     "draw_speedup": "speedup",
     "draw_throughput": "throughput",
+    "draw_waiting": "waiting",
     "save": "output",
 }
 
@@ -74,6 +77,7 @@ __all__ = [
     "draw_roofline",
     "draw_speedup",
     "draw_throughput",
+    "draw_waiting",
     "save",
 ]
 

@@ -153,6 +153,9 @@ class Record(BaseModel):
     generated, tokens_to_eos: of a point with stop_at_eos, tokens of all sequences that the passes
         generated, and those of them up to the end of each text, of which timed_tokens are.
     nfe: passes in `seconds`, commits included. decoding_passes: `nfe` without commits.
+    blocks: `passes` over a block of a sequence, their mean and `passes_p10`, `_p50` and `_p90`;
+        `tokens_per_forward`, of all sequences; `waited`, the share of the sequences with nothing to
+        do in a pass. Empty in older records.
     error_estimate: half the 95 % interval of the mean, relative to it.
     checkpoint: digest of the weights' file, empty for random weights.
     kernels: implementation of each operation. graphs: for each role of pass `captured`, or the
@@ -190,6 +193,7 @@ class Record(BaseModel):
     decoding_passes: NonNegativeInt | None = None
     query_tokens: NonNegativeInt | None = None
     timed_tokens: PositiveInt | None = None
+    blocks: dict[str, float] = {}
     generated: PositiveInt | None = None
     tokens_to_eos: PositiveInt | None = None
     seconds: list[Seconds] = []

@@ -26,6 +26,7 @@ from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
 from dlm_bench.samplers.state import DecodeState
+from dlm_bench.timing.blocks import blocks_of
 from dlm_bench.timing.conditions import source_of
 from dlm_bench.timing.decode_check import (
     check_passes,
@@ -259,6 +260,7 @@ def decode_fields(
         "decoding_passes": sum(step.masked > 0 for step in timed),
         "query_tokens": sum(step.query_len for step in timed),
         "timed_tokens": sum(sum(step.of_rows(shape.batch).reveal) for step in timed),
+        "blocks": blocks_of(timed, shape.batch),
         "parameters": count_parameters(model),
         "model": asdict(model.config),
         "checkpoint": model.checkpoint,

@@ -52,7 +52,9 @@ def counted_decode(sampler, model, *place):
 
 def random_batch(draw):
     """Options and (length, batch, seed, prompt_len) of a decode."""
-    rule = draw.choice([("threshold", draw.uniform(0.02, 0.1)), ("factor", draw.uniform(2, 2.99))])
+    rule = draw.choice(
+        [("threshold", draw.uniform(0.03, 0.07)), ("factor", draw.uniform(2.8, 2.97))]
+    )
     options = {"block_size": draw.choice([3, 5, 8]), "accept": rule[0], rule[0]: rule[1]}
     options["temperature"] = draw.choice([0.0, 0.0, 0.8])
     return options, (

@@ -3,7 +3,7 @@
 from dlm_bench.cli.parser.arguments import add_results, add_table_format
 from dlm_bench.cli.parser.base import Commands, add_command
 
-TABLES = ("speedup", "throughput", "batch", "fit")
+TABLES = ("speedup", "throughput", "batch", "waiting", "fit")
 
 
 EXAMPLE = "dlm-bench table speedup results/quick.jsonl --at 2048,8192 --format latex"
@@ -15,8 +15,8 @@ def add(subparsers: Commands) -> None:
         subparsers,
         "table",
         "print a table of results",
-        "Print the speedup over a backbone, the throughput by length or by batch, or the\n"
-        "fitted latency laws, with a row for each series.",
+        "Print the speedup over a backbone, the throughput by length or by batch, the passes\n"
+        "a block and the sequences that wait in a batch, or the fitted latency laws.",
         EXAMPLE,
     )
     parser.add_argument("table", metavar="|".join(TABLES), help="print this table")

@@ -1,0 +1,54 @@
+"""The passes that the blocks of a batch take, and the sequences that wait meanwhile."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dlm_bench.errors import ResultsError
+from dlm_bench.results.series import labelled, series_of, shared_settings
+from dlm_bench.results.table import Cell, Number, Table
+
+if TYPE_CHECKING:
+    import pandas
+
+_PASSES = {
+    "passes": "passes a block",
+    "passes_p10": "p10",
+    "passes_p50": "p50",
+    "passes_p90": "p90",
+}
+
+
+def waiting_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
+    """Return a row for each batch of each series, of the lengths `at` or all: passes over a block of
+    a sequence, tokens of all sequences per forward pass, and the share of the sequences that had
+    nothing to do in a pass.
+
+    Raises ResultsError if no record tells them.
+    """
+    drawn = [each for each in series_of(frame, along="batch") if _asked(each.settings, at)]
+    rows: list[list[Cell]] = []
+    for series in labelled(drawn):
+        for row in series.rows:
+            found = row["blocks"]
+            if not found:
+                continue
+            passes = (Number(found[name], f"{found[name]:.4g}") for name in _PASSES)
+            tokens, waited = found["tokens_per_forward"], found["waited"]
+            rows.append(
+                [
+                    series.label,
+                    Number(row["batch"], f"{row['batch']:,}"),
+                    *passes,
+                    Number(tokens, f"{tokens:.4g}"),
+                    Number(waited, f"{waited:.1%}"),
+                ]
+            )
+    if not rows:
+        raise ResultsError("waiting: no record tells the passes of its blocks")
+    titles: list[Cell] = ["series", "batch", *_PASSES.values(), "tokens/forward", "waited"]
+    heading = ": ".join(filter(None, ["Passes and waiting", shared_settings(drawn)]))
+    return Table(titles, rows, heading=heading)
+
+
+def _asked(settings: dict[str, object], at: Sequence[int]) -> bool:
+    return not at or settings["length"] in at

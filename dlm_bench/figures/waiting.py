@@ -1,0 +1,51 @@
+"""Tokens of all sequences per forward pass against batch: less than in proportion where sequences
+wait for each other."""
+
+import pandas as pd
+
+from dlm_bench.errors import ResultsError
+from dlm_bench.figures import theme
+from dlm_bench.figures.against_length import Quantity, Row, Spread, draw_available
+from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.results.series import Series, labelled, series_of
+
+FORWARD = Quantity(
+    "tokens per forward pass",
+    explanation="Tokens of all sequences over all passes, commits among them.",
+    bars="",
+    along="batch",
+)
+
+
+@theme.applied()
+def draw_waiting(frame: pd.DataFrame) -> CaptionedFigure:
+    """Draw tokens per forward pass against batch, with the axes and marks of `draw_batch`.
+
+    The caption says which share of the sequences waited at the largest batch. Raises ResultsError if no
+    series has two batches, or no record tells the passes of its blocks.
+    """
+    found = series_of(frame, along="batch")
+    lengths = {series.settings["length"] for series in found if len(series.rows) > 1}
+    if not lengths:
+        raise ResultsError("no series of the records has two batches at the same length")
+    drawn = [series for series in found if series.settings["length"] in lengths]
+    reason = "no passes of blocks in the record"
+    figure = draw_available("waiting", frame, drawn, FORWARD, tokens_per_forward, reason)
+    figure.caption += waited(drawn)
+    return figure
+
+
+def waited(drawn: list[Series]) -> str:
+    """Say which share of the sequences waited at the largest batch of each series."""
+    texts = []
+    for series in labelled(drawn, hidden={"length"}):
+        last = max(series.rows, key=lambda row: row["batch"])
+        if last["blocks"].get("waited"):
+            texts.append(f"{last['blocks']['waited']:.0%} of {series.label} at {last['batch']}")
+    return f" Sequences that waited in a pass: {'; '.join(texts)}." if texts else ""
+
+
+def tokens_per_forward(row: Row) -> Spread | None:
+    """Return the tokens of all sequences per pass; None in older records."""
+    found = row["blocks"].get("tokens_per_forward")
+    return None if found is None else Spread(found, found, found)

@@ -1,0 +1,46 @@
+"""The passes that the blocks of a decode take, and the sequences that wait meanwhile."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlm_bench.samplers.schedule import PlannedPass
+
+PERCENTILES = (10, 50, 90)
+
+
+def blocks_of(plan: Sequence[PlannedPass], batch: int) -> dict[str, float]:
+    """Return the record's `blocks` of the passes of a decode, its prefill aside.
+
+    passes, passes_p10, passes_p50, passes_p90: over a block of a sequence, commits and waiting
+        aside, of all blocks of all sequences.
+    tokens_per_forward: tokens of all sequences over the passes, commits among them.
+    waited: the share of the sequences that had nothing to do in a pass that unmasks.
+    """
+    rows = batch if any(each.rows for each in plan) else 1
+    passes = Counter[tuple[int, int]]()
+    tokens = waiting = chances = 0
+    for each in plan:
+        at = each.of_rows(rows)
+        tokens += sum(at.reveal)
+        if not each.masked:
+            continue
+        chances += rows
+        busy = at.advance or (False,) * rows
+        for row, (start, masked) in enumerate(zip(at.block_start, at.masked, strict=True)):
+            if masked:
+                passes[row, start] += 1
+            else:
+                waiting += not busy[row]
+    if not passes:
+        return {}
+    counts = list(passes.values())
+    percentiles = np.percentile(counts, PERCENTILES, method="inverted_cdf")
+    named = {f"passes_p{p}": float(n) for p, n in zip(PERCENTILES, percentiles, strict=True)}
+    return {
+        "passes": float(np.mean(counts)),
+        **named,
+        "tokens_per_forward": tokens * batch / rows / len(plan),
+        "waited": waiting / chances,
+    }
