@@ -19,9 +19,10 @@ _PASSES = {
 
 
 def waiting_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
-    """Return a row for each batch of each series, of the lengths `at` or all: passes over a block of
-    a sequence, tokens of all sequences per forward pass, and the share of the sequences that had
-    nothing to do in a pass.
+    """Return a row for each batch of each series, of the lengths `at` or all.
+
+    Columns: passes over a block of a sequence, tokens of all sequences per forward pass, and the
+    share of the sequences that had nothing to do in a pass.
 
     Raises ResultsError if no record tells them.
     """

@@ -1,5 +1,4 @@
-"""Tokens of all sequences per forward pass against batch: less than in proportion where sequences
-wait for each other."""
+"""Tokens per forward pass of a sequence against batch: fewer where sequences wait."""
 
 import pandas as pd
 
@@ -10,8 +9,8 @@ from dlm_bench.figures.caption import CaptionedFigure
 from dlm_bench.results.series import Series, labelled, series_of
 
 FORWARD = Quantity(
-    "tokens per forward pass",
-    explanation="Tokens of all sequences over all passes, commits among them.",
+    "tokens per pass of a sequence",
+    explanation="Tokens of all sequences over all passes, commits among them, and the batch.",
     bars="",
     along="batch",
 )
@@ -19,10 +18,10 @@ FORWARD = Quantity(
 
 @theme.applied()
 def draw_waiting(frame: pd.DataFrame) -> CaptionedFigure:
-    """Draw tokens per forward pass against batch, with the axes and marks of `draw_batch`.
+    """Draw tokens per forward pass of a sequence against batch, as `draw_batch` draws.
 
-    The caption says which share of the sequences waited at the largest batch. Raises ResultsError if no
-    series has two batches, or no record tells the passes of its blocks.
+    The caption says which share of the sequences waited at the largest batch. Raises ResultsError
+    if no series has two batches, or no record tells the passes of its blocks.
     """
     found = series_of(frame, along="batch")
     lengths = {series.settings["length"] for series in found if len(series.rows) > 1}
@@ -46,6 +45,9 @@ def waited(drawn: list[Series]) -> str:
 
 
 def tokens_per_forward(row: Row) -> Spread | None:
-    """Return the tokens of all sequences per pass; None in older records."""
+    """Return the tokens of a sequence per pass; None in older records."""
     found = row["blocks"].get("tokens_per_forward")
-    return None if found is None else Spread(found, found, found)
+    if found is None:
+        return None
+    each = found / row["batch"]
+    return Spread(each, each, each)

@@ -18,7 +18,7 @@ from dlm_bench.models.block import Block, Rows, Stream
 from dlm_bench.models.cache import AttentionCache, Cache, new_caches
 from dlm_bench.models.config import FREQUENCIES, ModelConfig
 from dlm_bench.models.own import own_passes
-from dlm_bench.models.window import Window
+from dlm_bench.models.window import RowsWindow, Window
 
 KEPT = 64  # timesteps of which a block cache on a CPU keeps the adaLN rows; its decode has B/p + 1
 
@@ -172,7 +172,8 @@ class LanguageModel(nn.Module):
 
     def _is_small(self, tokens: Tensor, window: Window) -> bool:
         """Tell if a pass continues from the caches with few enough tokens for its own kernels."""
-        continues = not window.first and window.edges is None
+        alike = not isinstance(window, RowsWindow)
+        continues = not window.first and window.edges is None and alike
         return self.small_pass is not None and continues and tokens.numel() <= SMALL
 
     def _add_norm_ready(self) -> AddNorm:

@@ -3,8 +3,9 @@
 import pytest
 from support.figure_records import caption_of, legend_of, measured, record
 
+from dlm_bench.analysis.waiting import waiting_table
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import draw_batch, draw_latency, draw_throughput
+from dlm_bench.figures import draw_batch, draw_latency, draw_throughput, draw_waiting
 
 BATCHES = (1, 2, 4, 8)
 
@@ -105,3 +106,61 @@ def test_batches_and_prompts_are_told_apart_in_figures_against_length(draw, fram
     } | (set(legend_of(figure)) if figure.legends else set())
     for wanted in ("batch=4", "prompt=512"):
         assert any(wanted in text.replace("\n", " ") for text in said), (wanted, said)
+
+
+def waiting(batch, tokens, waited, **options):
+    """A record of a block cache that makes so many tokens a pass, of all sequences."""
+    told = {"passes": 5.0, "passes_p10": 2.0, "passes_p50": 5.0, "passes_p90": 8.0}
+    return record(
+        "diffumamba",
+        "block-cache",
+        256,
+        point={"batch": batch, "options": {"commit": "separate", "block_size": 32, **options}},
+        blocks=told | {"tokens_per_forward": tokens, "waited": waited},
+    )
+
+
+def apart():
+    """A batch in step and one first done, first out."""
+    for batch, in_step, first_done in ((1, 6.0, 6.0), (4, 16.0, 20.0)):
+        yield waiting(batch, in_step, 0.25 * (batch > 1))
+        yield waiting(batch, first_done, 0.0, batching="fdfo")
+
+
+def test_waiting_is_drawn_as_tokens_per_pass_of_a_sequence(frame):
+    figure = draw_waiting(frame(*apart()))
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "batch (sequences)"
+    lines = [line.get_ydata().tolist() for line in measured(axes).values()]
+    assert sorted(lines) == [[6.0, 4.0], [6.0, 5.0]]
+    assert "25% of DiffuMamba, commit=separate at 4." in caption_of(figure)
+
+
+def test_records_without_passes_of_blocks_are_not_drawn_as_waiting(frame):
+    with pytest.raises(ResultsError, match="no passes of blocks"):
+        draw_waiting(frame(*crossing(3)))
+    with pytest.raises(ResultsError, match="two batches"):
+        draw_waiting(frame(waiting(2, 3.0, 0.0)))
+
+
+def test_the_batch_of_overtaking_is_said_in_step_and_first_done_first_out(frame):
+    records = [at_speed("ar-mamba", "ar", 256, batch, 25.0 * batch) for batch in BATCHES]
+    for batch in BATCHES:
+        for options, speed in (({}, 100.0), ({"batching": "fdfo"}, 100 * batch**0.5)):
+            point = {"options": {"commit": "separate", "block_size": 32, **options}}
+            records.append(at_speed("diffumamba", "block-cache", 256, batch, speed, **point))
+    told = caption_of(draw_batch(frame(*records)))
+    assert "overtakes DiffuMamba, block cache, commit=separate at batch 4, " in told
+    assert "block cache, commit=separate, batching=fdfo at no batch measured." in told
+
+
+def test_the_table_of_waiting_has_a_row_for_each_batch(frame):
+    table = waiting_table(frame(*apart()))
+    assert [[cell.text for cell in row[1:]] for row in table.rows] == [
+        ["1", "5", "2", "5", "8", "6", "0.0%"],
+        ["4", "5", "2", "5", "8", "16", "25.0%"],
+        ["1", "5", "2", "5", "8", "6", "0.0%"],
+        ["4", "5", "2", "5", "8", "20", "0.0%"],
+    ]
+    with pytest.raises(ResultsError, match="no record tells"):
+        waiting_table(frame(*crossing(3)))

@@ -21,7 +21,7 @@ H100 = "NVIDIA H100 80GB HBM3"
 SHEET = Hardware("made-up", 1e13, 1e11, 1e12, source="a test", dtype="float32")
 # Every figure, of these records: no CPU has a sheet.
 DRAWN = FIGURES | {"roofline": partial(draw_roofline, hardware=SHEET)}
-del DRAWN["batch"]  # which needs several: test_batch_figure.py
+del DRAWN["batch"], DRAWN["waiting"]  # which need several: test_batch_figure.py
 del DRAWN["pareto"], DRAWN["repeats"]  # of other records: test_free.py
 
 
