@@ -62,12 +62,16 @@ def _per_token(rows: Tensor, segments: tuple[int, ...]) -> Tensor:
     return torch.cat(parts, dim=1).float()
 
 
-def ready_rows(rows: Tensor, segments: tuple[int, ...], *, unit_scale: bool) -> Tensor:
-    """Make rows (1, segments, width) ready for `add_norm_ready`: in float32, with the 1 added to a
-    scale, (width,) for all tokens or (1, length, width) where there are several segments."""
-    rows = _per_token(rows, segments)
-    rows = 1 + rows if unit_scale else rows.contiguous()
-    return rows.flatten() if len(segments) == 1 else rows
+def ready_rows(rows: Tensor, segments: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Make shift, scale, gate, shift, scale and so on, (segments, vectors, width), ready for
+    `add_norm_ready`: each in float32, with the 1 added to a scale, (width,) for all tokens or
+    (length, width) where there are several segments."""
+    rows = rows.clone() if rows.dtype == torch.float32 else rows.float()
+    rows[:, 1::3].add_(1)
+    if len(segments) == 1:
+        return rows[0].unbind()
+    parts = [rows[i, :, None].expand(-1, n, -1) for i, n in enumerate(segments)]
+    return torch.cat(parts, dim=1).unbind()
 
 
 def add_norm_ready(

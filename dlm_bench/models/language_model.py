@@ -133,8 +133,14 @@ class LanguageModel(nn.Module):
         """
         angles = self._angles(tokens, caches)
         segments = window.segments if window is not None else (tokens.shape[1],)
-        if caches and t is not None and self._keeps_rows(t, window):
-            modulations, add_norm = self._kept_rows(t, segments, caches[0]), self._add_norm_ready()
+        if t is not None and self._takes_ready_rows(t):
+            add_norm: AddNorm = partial(add_norm_ready, dtype=self.head.weight.dtype)
+            # Fast-dLLM's t, the masked fraction of the whole sequence, never comes back in a
+            # decode: kept rows would make a pass that is timed again faster than one of a decode.
+            if caches and window is not None and not window.whole_context:
+                modulations = self._kept_rows(t, segments, caches[0])
+            else:
+                modulations = self._ready_rows(t, segments)
         else:
             ready = None if window is None else window.modulation
             modulations, add_norm = self._modulations(t, ready), self.add_norm
@@ -161,14 +167,10 @@ class LanguageModel(nn.Module):
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return rotary_angles(positions, self.config.head_dim)
 
-    def _keeps_rows(self, t: Tensor, window: Window | None) -> bool:
-        """Tell if the adaLN rows of a timestep are kept for the next passes at it: for that the
-        host must know t, of all sequences, and a decode must come back to it. Fast-dLLM's t, the
-        masked fraction of the whole sequence, never comes back in a decode: kept rows would make a
-        pass that is timed again and again faster than the same pass of a decode."""
+    def _takes_ready_rows(self, t: Tensor) -> bool:
+        """Tell if a pass takes `ready_rows`: on a CPU, with one timestep for all sequences."""
         plain = self.kernels.elementwise == "torch" and not torch.is_grad_enabled()
-        of_blocks = window is not None and not window.whole_context
-        return plain and of_blocks and t.device.type == "cpu" and t.shape[0] == 1
+        return plain and t.device.type == "cpu" and t.shape[0] == 1
 
     def _is_small(self, tokens: Tensor, window: Window) -> bool:
         """Tell if a pass continues from the caches with few enough tokens for its own kernels."""
@@ -176,24 +178,20 @@ class LanguageModel(nn.Module):
         continues = not window.first and window.edges is None and alike
         return self.small_pass is not None and continues and tokens.numel() <= SMALL
 
-    def _add_norm_ready(self) -> AddNorm:
-        return partial(add_norm_ready, dtype=self.head.weight.dtype)
-
     def _kept_rows(self, t: Tensor, segments: tuple[int, ...], cache: Cache) -> list[Rows | None]:
-        """Return `_modulations` made ready for `add_norm_ready`; the first layer's cache keeps
-        those of the last KEPT timesteps."""
+        """Return `_ready_rows`; the first layer's cache keeps those of the last KEPT timesteps."""
         key, kept = (*t.flatten().tolist(), segments), cache.rows
         if key not in kept:
             if len(kept) == KEPT:
                 kept.pop(next(iter(kept)))
-            kept[key] = [
-                tuple(
-                    ready_rows(each, segments, unit_scale=index % 3 == 1)
-                    for index, each in enumerate(rows or ())
-                )
-                for rows in self._modulations(t)
-            ]
+            kept[key] = self._ready_rows(t, segments)
         return kept[key]
+
+    def _ready_rows(self, t: Tensor, segments: tuple[int, ...]) -> list[Rows | None]:
+        """Return `_modulations` made ready for `add_norm_ready`."""
+        rows = self.modulation(t)[0].unflatten(-1, (-1, self.config.d_model))
+        vectors = ready_rows(rows, segments)
+        return [vectors[first : first + 6] for first in range(0, len(vectors), 6)]
 
     def modulation(self, t: Tensor) -> Tensor:
         """Compute adaLN's rows of all layers at some timesteps, (..., columns) of t (...)."""

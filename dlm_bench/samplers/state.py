@@ -150,7 +150,8 @@ class DecodeState:
         """A number of the current pass, (1,); `reveal` (batch,) where rows differ."""
         if self._row is None:  # a sampler that reads few of them does not begin
             return column(self.numbers, name).index_select(0, self.index).view(-1)
-        return column(self._row, name).reshape(-1)
+        read = column(self._row, name)
+        return read if read.dim() == 1 else read.flatten()
 
     def modulation_now(self, segments: int) -> Tensor | None:
         """adaLN's rows at the timesteps of the current pass, (1, segments, columns): its own t, and
