@@ -104,6 +104,18 @@ def test_a_point_is_timed_and_saved(session, pytester):
     assert len(records[0].seconds) == 15
 
 
+def test_a_point_may_have_prompts_of_a_file_and_end_with_its_texts(session, pytester):
+    place = "size='tiny', length=16, warmup=0, repeats=1, prompts='shipped', stop_at_eos=True"
+    found = session(
+        f"def test_speed(throughput): throughput('diffutran', 'full', {place})",
+        *("--dlm-save", "r.jsonl"),
+    )
+    found.assert_outcomes(passed=1)
+    (record,) = read_records(pytester.path / "r.jsonl", strict=True)
+    assert record.prompt_file["drawn"] == ["code: a queue"]
+    assert record.generated == 16
+
+
 def test_planted_work_fails_the_test(session, pytester, monkeypatch):
     PassClock(monkeypatch)
     session(MEASURE, "--dlm-save", "base.jsonl").assert_outcomes(passed=1)

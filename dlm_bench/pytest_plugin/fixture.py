@@ -44,6 +44,7 @@ class Throughput:
         batch: int = 1,
         prompt_len: int = 0,
         prompts: str | Path | None = None,
+        stop_at_eos: bool = False,
         device: str | None = None,
         dtype: str | None = None,
         mode: Mode | None = None,
@@ -74,7 +75,7 @@ class Throughput:
         given |= {"min_warmup": min_warmup, "min_time": min_time, "soak": soak}
         settings = {name: value for name, value in given.items() if value is not None}
         try:
-            shape = DecodeShape(length, prompt_len, batch)
+            shape = DecodeShape(length, prompt_len, batch, stop_at_eos=stop_at_eos)
             if prompts is not None:
                 found = load_prompts(prompts, backbone_info(backbone).folder)
                 shape = shape.after(found, settings.get("seed", DEFAULTS.seed))

@@ -51,6 +51,7 @@ class DecodeShape:
     def after(self, prompts: Prompts, seed: int) -> Self:
         """Return the decode after prompts of a file: of prompt_len tokens, or if that is 0 of as
         many as the shortest prompt of its sequences has."""
+        check_int("seed", seed, minimum=0)
         seeds = range(seed, seed + self.batch)
         return replace(self, prompts=prompts, prompt_len=self.prompt_len or prompts.shortest(seeds))
 
