@@ -9,12 +9,12 @@ from dlm_bench.cli.terminal import print_grid
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, counted
-from dlm_bench.results.record import ORDINARY, Record
+from dlm_bench.results.record import ORDINARY
 from dlm_bench.results.table import MISSING
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, run_lengths
-from dlm_bench.sweep.budget import predict
+from dlm_bench.sweep.budget import Prediction, predict
 from dlm_bench.sweep.cost import sweep_seconds_text
 from dlm_bench.sweep.launch.task import parts_of
 from dlm_bench.sweep.load import Sweep, has_device, load_sweep
@@ -68,7 +68,9 @@ def dry_run(args: argparse.Namespace, overrides: dict[str, Any]) -> int:
         if not here:
             raise ConfigError("--budget: with --dry-run it measures, and needs the device here")
         with Executor() as executor:
-            _predict(executor, plan, plan.best_of(found), args.budget)
+            there = {name: each for p in plans for name, each in p.best_of(found).items()}
+            estimate = predict(executor, plan, there, runs=args.runs)
+            _print_prediction(estimate, args.budget)
     return 0
 
 
@@ -78,9 +80,8 @@ def check_budget(args: argparse.Namespace, plan: Plan) -> None:
         raise ConfigError("--budget: is not allowed with mode 'exact'; only sampling can stop")
 
 
-def _predict(executor: Executor, plan: Plan, found: dict[str, Record], budget: float) -> None:
-    """Run a pilot of each series of a sweep, and print the predicted time of the sweep."""
-    estimate = predict(executor, plan, found)
+def _print_prediction(estimate: Prediction, budget: float) -> None:
+    """Print the predicted time of a sweep."""
     print(
         f"estimated time: {duration(estimate.least)} (all points are within the tolerance at "
         f"once) to {duration(estimate.most)} (all take max_seconds); budget: {duration(budget)}; "

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -162,18 +163,18 @@ def predict(
     plan: Plan,
     found: Mapping[str, Record] = MappingProxyType({}),
     clock: Callable[[], float] = time.monotonic,
+    *,
+    runs: int = 1,
 ) -> Prediction:
     """Run a pilot of each series, a round of the shortest point without a record, and predict the
-    time for all such points.
+    time for all such points of this many runs.
 
     A round is scaled by the work of a point; overhead and the loading of each model are taken from
     the pilot. Raises ResultsError if no pilot can run.
     """
-    missing = [
-        (index, point)
-        for index, point in enumerate(plan.sweep.points)
-        if plan.identity_of(point) not in found
-    ]
+    names = [plan.of_run(run).identities() for run in range(1, runs + 1)]
+    times = Counter(n for each in names for n, name in enumerate(each) if name not in found)
+    missing = [(index, plan.sweep.points[index]) for index in sorted(times)]
     if not missing:
         return Prediction(0, 0.0, 0.0)
     series: dict[tuple[object, ...], list[tuple[int, Point]]] = {}
@@ -183,6 +184,8 @@ def predict(
     measuring = plan.sweep.measuring
     settings = measuring.model_copy(update=PILOT_SETTINGS)
     pilot = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"measuring": settings})})
+    # In mode "auto" a point may be timed by whole decodes.
+    of_whole = measuring.min_warmup + measuring.min_time + measuring.soak
     loading: dict[ModelKey, float] = {}
     pilots, least, most = 0, 0.0, 0.0
     for members in sorted(series.values()):
@@ -197,8 +200,10 @@ def predict(
         overhead = seconds - sampling + SETTLE_SECONDS
         for index, _ in members:
             each = sampling * plan.work[index] / plan.work[first]
-            least += overhead + max(measuring.repeats * each, MIN_SAMPLING_SECONDS)
-            most += overhead + max(2 * each, measuring.max_seconds)
+            sampled = overhead + max(measuring.repeats * each, MIN_SAMPLING_SECONDS)
+            least += times[index] * sampled
+            most += times[index] * (overhead + max(2 * each, measuring.max_seconds) + of_whole)
     if not pilots:
         raise ResultsError("no point could be measured, so nothing can be predicted")
-    return Prediction(pilots, least + sum(loading.values()), most + sum(loading.values()))
+    load = sum(loading.values()) * max(times.values())  # by each run anew
+    return Prediction(pilots, least + load, most + load)

@@ -11,6 +11,7 @@ from dlm_bench.sweep.floor import at_peak, precision_note
 from dlm_bench.sweep.load import Sweep
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
+from dlm_bench.sweep.whole import has_range, seconds_at_least, seconds_at_most
 from dlm_bench.sweep.work import by_schedule, expected_work
 
 
@@ -18,10 +19,12 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
     """Say in a line how long all points of a plan take on some hardware, without loading.
 
     At least: the roofline of the timed passes, and MIN_SAMPLING_SECONDS for a sampled point. At
-    most: all sampled points take their `max_seconds`. A point in another precision than the
+    most: all sampled points take their `max_seconds`, as do whole decodes with a tolerance, and
+    the soak all of its time. A point in another precision than the
     hardware's peak is predicted in the precision of the peak, with a note.
     """
-    measuring, least, most, sampled, unknown = plan.sweep.measuring, 0.0, 0.0, 0, 0
+    measuring, least, most = plan.sweep.measuring, 0.0, 0.0
+    sampled = whole = unknown = 0
     once = measuring.model_copy(update={"mode": "exact", "warmup": 0, "repeats": 1})
     for index in by_schedule(plan.sweep):
         asked, work = plan.sweep.points[index], plan.work[index]
@@ -35,8 +38,9 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
         if measuring.mode == "exact" or (
             measuring.mode == "auto" and exact <= measuring.max_seconds
         ):
-            least += exact
-            most += exact
+            whole += has_range(measuring)
+            least += seconds_at_least(measuring, decode)
+            most += seconds_at_most(measuring, decode)
             continue
         sampled += 1
         # Of the point as asked for: the work of the plan is in the same precision.
@@ -48,7 +52,10 @@ def sweep_seconds_text(plan: Plan, hardware: Hardware) -> str:
         f"at least {duration(least)} for {counted(count, 'point')} on {hardware.name}, "
         "by its roofline"
     )
-    if sampled:
+    if whole:
+        points = counted(sampled + whole, "point")
+        text += f"; {duration(most)} if {points} take all of max_seconds or soak"
+    elif sampled:
         text += f"; {duration(most)} if {counted(sampled, 'sampled point')} take all of max_seconds"
     if unknown:
         text += f"; {counted(unknown, 'more point')} without a known cost or room in its memory"

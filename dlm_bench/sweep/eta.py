@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from statistics import fmean
 from typing import Any
 
-from dlm_bench.results.record import Point, Record
+from dlm_bench.results.record import Point, Record, mean_of
+from dlm_bench.sweep.load import Measuring
 from dlm_bench.sweep.plan import model_key
+from dlm_bench.sweep.whole import scaled_seconds
 
 OTHER_KIND_FACTOR = 2.0  # a rate that another backbone or sampler had may be off by this factor
 # Between bounds with this ratio the geometric mean is off by a factor of 2 at most.
@@ -19,19 +22,27 @@ class _Measured:
 
     work, passes: of the point. seconds: of the measurement.
     sampling, rounds: of the sampling, if the point was sampled.
+    decode, repeats, soak: seconds of a decode, their number, and seconds before, if it was not.
     """
 
     work: float
     passes: float
     seconds: float
     sampling: float = 0.0
-    rounds: int = 0
+    rounds: float = 0.0
+    decode: float = 0.0
+    repeats: float = 0.0
+    soak: float = 0.0
 
-    def scaled(self, factor: float, max_seconds: float) -> float:
+    def scaled(self, factor: float, max_seconds: float, measuring: Measuring | None) -> float:
         """Return the seconds of a point whose passes take `factor` times as long in all.
 
-        Sampling ends after `max_seconds`, and at least two rounds.
+        Sampling ends after `max_seconds`, and at least two rounds. Least times of whole decodes do
+        not scale.
         """
+        if measuring is not None and self.repeats:
+            whole = (self.seconds, self.decode, self.repeats, self.soak)
+            return scaled_seconds(measuring, *whole, factor)
         if not self.rounds:
             return factor * self.seconds
         each = factor * self.sampling / self.rounds
@@ -47,8 +58,13 @@ class TimeLeft:
     ratio of their passes and the ratio of their work.
     """
 
-    def __init__(self, max_seconds: float = math.inf, timeout: float | None = None) -> None:
-        self._max_seconds = max_seconds
+    def __init__(
+        self,
+        max_seconds: float = math.inf,
+        timeout: float | None = None,
+        measuring: Measuring | None = None,
+    ) -> None:
+        self._max_seconds, self._measuring = max_seconds, measuring
         self._timeout = math.inf if timeout is None else timeout
         self._measured: dict[tuple[str, ...], list[_Measured]] = {}
         self._starts: dict[tuple[str, ...], float] = {}  # of each model, what was not measuring
@@ -72,6 +88,10 @@ class TimeLeft:
             seconds,
             *((min(sampling or 0.0, seconds), len(record.seconds)) if sampled and record else ()),
         )
+        if record is not None and record.mode == "exact" and record.mean_seconds is not None:
+            decode = record.mean_seconds + (mean_of(record.prefill_seconds) or 0.0)
+            soak = record.soak.get("seconds", 0.0)
+            measured = replace(measured, decode=decode, repeats=len(record.seconds), soak=soak)
         for key in _keys_of(point):
             self._measured.setdefault(key, []).append(measured)
         model = model_key(point)
@@ -88,13 +108,16 @@ class TimeLeft:
         points: Sequence[tuple[Any, ...]],
         at_once: int = 1,
         elapsed: Sequence[float] | None = None,
+        *,
+        fresh: bool = False,
     ) -> float | None:
         """Return the seconds for these points, `at_once` at a time; None if perhaps off by more
         than a factor of 2.
 
-        elapsed: seconds since each point was begun, 0 for a point to come.
+        elapsed: seconds since each point was begun, 0 for a point to come. fresh: in new workers,
+        which build all models.
         """
-        found = self._sums(points, at_once, elapsed)
+        found = self._sums(points, at_once, elapsed, fresh)
         if found is None or found[2] > RELIABLE_RATIO * found[0]:
             return None
         least, seconds, most = found
@@ -105,12 +128,16 @@ class TimeLeft:
         points: Sequence[tuple[Any, ...]],
         at_once: int = 1,
         elapsed: Sequence[float] | None = None,
+        fresh: bool = False,
     ) -> tuple[float, float, float] | None:
         """Return the least, the likely and the most seconds until the last of these points ends."""
         if not self._measured:
             return None
+        if not points:
+            return 0.0, 0.0, 0.0
         sums, longest = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
-        start, started = sum(self._starts.values()) / len(self._starts), {*self._starts}
+        start = sum(self._starts.values()) / len(self._starts)
+        started = set() if fresh else {*self._starts}
         gone = [0.0] * len(points) if elapsed is None else elapsed
         for (point, work, *passes), before in zip(points, gone, strict=True):
             low, high, unsure = self._bounds_of(point, work, passes[0] if passes else work)
@@ -137,18 +164,15 @@ class TimeLeft:
         else:  # no one of them is nearer than another
             nearest = _pooled(alike)
         factors = sorted((work / nearest.work, passes / nearest.passes))
-        low, high = (nearest.scaled(factor, self._max_seconds) for factor in factors)
+        ends = (self._max_seconds, self._measuring)
+        low, high = (nearest.scaled(factor, *ends) for factor in factors)
         return low, high, 1.0 if key == keys[0] else OTHER_KIND_FACTOR
 
 
 def _pooled(measured: list[_Measured]) -> _Measured:
-    return _Measured(
-        sum(each.work for each in measured),
-        sum(each.passes for each in measured),
-        sum(each.seconds for each in measured),
-        sum(each.sampling for each in measured),
-        sum(each.rounds for each in measured),
-    )
+    """Return the mean of measured points."""
+    names = [each.name for each in fields(_Measured)]
+    return _Measured(*(fmean(getattr(each, name) for each in measured) for name in names))
 
 
 def _keys_of(point: Point) -> list[tuple[str, ...]]:

@@ -36,6 +36,9 @@ class SweepProgress:
         runs: int = 1,
     ) -> None:
         self._run = f"run {plan.run}/{runs}, " if runs > 1 else ""
+        later = [plan.of_run(run).identities() for run in range(plan.run + 1, runs + 1)]
+        # By run: the points that are left.
+        self._later = [[i for i, name in enumerate(each) if name not in found] for each in later]
         self._points = list(
             zip(plan.sweep.points, plan.work, plan.passes or plan.work, strict=True)
         )
@@ -44,7 +47,8 @@ class SweepProgress:
         identities = enumerate(plan.identities())
         self._open = {index for index, identity in identities if identity not in found}
         self._count = len(plan.work)
-        self._time_left = TimeLeft(plan.sweep.measuring.max_seconds, self._timeout)
+        measuring = plan.sweep.measuring
+        self._time_left = TimeLeft(measuring.max_seconds, self._timeout, measuring)
         self._workers = workers
         self._begun = time.monotonic()
         self._running: dict[int, float] = {}  # when each point under way was begun
@@ -102,7 +106,7 @@ class SweepProgress:
         if record.status != "ok" and self._console.is_terminal:
             self._console.print(Text(f"[{position}] {self._last}", style="red"))
         elif not self._console.is_terminal:
-            goes_on = (self._open or self._improving) and begun is not None
+            goes_on = (self._open or self._improving or any(self._later)) and begun is not None
             left = f"; {self._left()}" if goes_on else ""
             self._say(f"[{position}] {self._last}{left}")
 
@@ -113,20 +117,26 @@ class SweepProgress:
         return "; ".join(self._points[index][0].describe() for index in self._running)
 
     def _left(self) -> str:
-        """Return the time left, within a factor of 2, or a bound, if either is known."""
+        """Return the time left of all runs, within a factor of 2, or a bound, if either is
+        known."""
         most = math.inf
         if self._timeout is not None:
-            most = self._timeout * math.ceil(len(self._open) / self._workers)
+            counts = (len(self._open), *map(len, self._later))
+            most = self._timeout * sum(math.ceil(count / self._workers) for count in counts)
         if self._budget is not None:
-            left = self._budget - (time.monotonic() - self._begun)
+            # That of a run is an equal share of what was left.
+            left = self._budget * (1 + len(self._later)) - (time.monotonic() - self._begun)
             most = max(0.0, left if self._improving else min(most, left))
         if not self._improving:
             points = [self._points[index] for index in self._open]
             now = time.monotonic()
             elapsed = [now - self._running.get(index, now) for index in self._open]
-            seconds = self._time_left.reliable_seconds(points, self._workers, elapsed)
-            if seconds is not None:
-                return f"about {duration(min(seconds, most))} left"
+            parts = [self._time_left.reliable_seconds(points, self._workers, elapsed)]
+            for run in self._later:
+                points = [self._points[index] for index in run]
+                parts.append(self._time_left.reliable_seconds(points, self._workers, fresh=True))
+            if None not in parts:
+                return f"about {duration(min(sum(filter(None, parts)), most))} left"
         return f"at most {duration(most)} left" if most < math.inf else "time left not known yet"
 
     def _say(self, line: str) -> None:

@@ -66,6 +66,21 @@ def test_other_hardware_says_what_all_decodes_take_at_least(path, capsys):
     assert seconds(told) == pytest.approx((3 + 5) * sum(floors), rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("keys", "least", "rest"),
+    [
+        ("", 60, ""),
+        ("soak = 100\n", 120, "; 4.3 min if 2 points take all of max_seconds or soak"),
+        ("tolerance = 0.01\n", 60, "; 1.7 min if 2 points take all of max_seconds or soak"),
+    ],
+)
+def test_least_times_of_whole_decodes_are_a_part_of_the_prediction(path, keys, least, rest):
+    path.write_text(f"min_warmup = 20\nmin_time = 10\n{keys}" + SWEEP.format(mode="exact"))
+    text = sweep_seconds_text(make_plan(path, on_this_machine=False), find_hardware("h100-sxm"))
+    assert seconds(text) == pytest.approx(least, rel=0.1), "two points; their decodes take little"
+    assert text.endswith(f"by its roofline{rest}")
+
+
 def test_sampled_points_take_their_max_seconds_at_most(path):
     path.write_text(SWEEP.format(mode="sampled"))
     plan = make_plan(path, on_this_machine=False)

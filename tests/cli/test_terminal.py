@@ -74,6 +74,18 @@ def test_the_time_left_is_never_more_than_the_time_limits_leave(plan):
     assert SweepProgress(limited, workers=2)._left() == "at most 16 s left"
 
 
+def test_the_time_left_is_that_of_the_runs_to_come_too(plan):
+    limited = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"timeout": 8.0})})
+    progress = on_terminal(SweepProgress(limited, runs=3))
+    assert progress._left() == "at most 72 s left"
+    there = limited.of_run(2).identities()
+    assert SweepProgress(limited, found=there, runs=3)._left() == "at most 48 s left"
+    progress.begin(0)
+    progress.end(0, record_of(plan.sweep.points[0]), seconds=3.0)
+    assert progress._left() == "about 39 s left", "3 s and 8 s, twice 3 s, 8 s and 3 s"
+    assert SweepProgress(plan, budget=60.0, runs=3)._left() == "at most 3.0 min left"
+
+
 def test_the_time_left_of_a_budget_is_what_is_left_of_it(plan):
     progress = on_terminal(SweepProgress(plan, budget=60.0))
     assert progress._left() == "at most 60 s left"

@@ -171,6 +171,30 @@ def test_a_prediction_looks_at_each_line_once_and_scales_by_work():
     assert told.most == pytest.approx(overhead + 4 * 30)
 
 
+def test_a_prediction_of_several_runs_has_one_pilot_and_each_runs_points_and_models():
+    plan = plan_of([1024, 2048])
+
+    def told(found=(), runs=1):
+        lab = Lab({1024: 0.1, 2048: 0.1}, rounds=3.0)
+        return predict(lab, plan, dict.fromkeys(found), lambda: lab.now, runs=runs)
+
+    once, thrice = told(), told(runs=3)
+    assert thrice.series == once.series == 1
+    assert (thrice.least, thrice.most) == pytest.approx((3 * once.least, 3 * once.most))
+    assert told(plan.of_run(2).identities(), runs=3).most == pytest.approx(2 * once.most)
+
+
+def test_a_prediction_leaves_room_for_the_least_times_of_whole_decodes():
+    plan = plan_of([1024])
+    measuring = plan.sweep.measuring.model_copy(update={"mode": "auto", "soak": 60.0})
+    soaked = plan.model_copy(
+        update={"sweep": plan.sweep.model_copy(update={"measuring": measuring})}
+    )
+    lab, other = Lab({1024: 0.1}), Lab({1024: 0.1})
+    most = predict(lab, plan, clock=lambda: lab.now).most
+    assert predict(other, soaked, clock=lambda: other.now).most == pytest.approx(most + 60)
+
+
 def test_a_prediction_of_nothing_left_is_nothing():
     plan = plan_of([100])
     done = Lab({100: 0.1}).measure(plan, 0)[0]

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from support.records import make_record
 
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.eta import TimeLeft
@@ -147,3 +148,45 @@ def test_the_time_left_counts_a_start_of_each_model_to_come():
     assert left.seconds([(point("diffutran", 256), 1.0)]) == pytest.approx(1.0)
     to_come = [(point("diffumamba", 64), 1.0), (point("diffumamba", 128), 1.0)]
     assert left.seconds(to_come) == pytest.approx(6.0)
+
+
+def learnt(measuring, seconds, decode, repeats, soak=None):
+    """What is known after a point of length 64 of `repeats` decodes, measured in `seconds`."""
+    left = TimeLeft(measuring=measuring)
+    point, work, passes = load_of(64, measuring=measuring)
+    record = make_record(seconds=[decode] * repeats, soak=soak or {}).model_copy(
+        update={"point": point}
+    )
+    left.learn(point, work, seconds, 0.0, passes, record)
+    return left
+
+
+def test_least_times_of_whole_decodes_do_not_grow_with_the_length():
+    measuring = EXACT.model_copy(update={"min_warmup": 5.0, "min_time": 10.0})
+    left = learnt(measuring, seconds=15.0, decode=0.01, repeats=1000)
+    assert left.reliable_seconds([load_of(256, measuring=measuring)]) == pytest.approx(15.0)
+    plain = learnt(EXACT, seconds=0.03, decode=0.01, repeats=2)
+    assert plain.reliable_seconds([load_of(256)]) != pytest.approx(0.03, rel=0.5)
+
+
+def test_a_soak_takes_as_long_at_any_length():
+    measuring = EXACT.model_copy(update={"soak": 120.0})
+    left = learnt(measuring, 60.03, decode=0.01, repeats=2, soak={"seconds": 60.0})
+    assert left.reliable_seconds([load_of(256, measuring=measuring)]) == pytest.approx(60, abs=0.5)
+
+
+def test_decodes_to_a_tolerance_end_at_max_seconds():
+    measuring = EXACT.model_copy(update={"tolerance": 0.001, "max_seconds": 4.0})
+    left = learnt(measuring, seconds=4.01, decode=0.01, repeats=400)
+    told = left.reliable_seconds([load_of(256, measuring=measuring)])
+    assert told == pytest.approx(4.0, abs=0.5), "not sixteen times as long"
+
+
+def test_new_workers_build_every_model():
+    left = TimeLeft()
+    point, work, passes = load_of(64)
+    left.learn(point, work, 1.0, 5.0, passes)
+    points = [load_of(64)] * 2
+    assert left.reliable_seconds(points) == pytest.approx(2.0)
+    assert left.reliable_seconds(points, fresh=True) == pytest.approx(7.0)
+    assert left.reliable_seconds([], fresh=True) == 0.0
