@@ -201,7 +201,7 @@ def pass_costs(
     passes = plan if isinstance(plan, Passes) else passes_in(plan)
     query, context, masked = passes.query, passes.context, passes.masked
     # A fused pass has two segments: the clean block, and the next one, which sees it.
-    clean = np.where(passes.fused, query - passes.block, 0)
+    clean = np.where(passes.fused, passes.start - context, 0)
     last = query - clean
 
     work = work_of(config)

@@ -4,6 +4,8 @@ import pytest
 import torch
 from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
 from support.reference_sub_blocks import sub_block_passes
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from dlm_bench import ConfigError, build_model, build_sampler
 from dlm_bench.cost.flops import pass_costs
@@ -162,6 +164,22 @@ def test_a_pass_over_a_sub_block_reads_the_rest_of_its_block():
             assert seen.pop() == (poisoned is read)
         tokens = int(read.sum())
         assert costs.cache_read_bytes[index] == tokens * 2 * 4 * 2 * model.config.d_model
+
+
+@torch.inference_mode()
+def test_flops_of_every_kind_of_pass_are_those_torch_counts():
+    model, sampler = build_model("diffutran", "tiny"), sub_blocks(commit="fused")
+    state = sampler.prepare(model, LENGTH, 2, prompt_len=5)
+    costs = pass_costs(model.config, sampler, state.passes, batch=2)
+    first = {step.kind: index for index, step in reversed([*enumerate(state.passes)])}
+    assert len(first) == 6
+    for kind, index in first.items():
+        sampler.seek(state, index)
+        state.caches[0].rows.clear()  # adaLN's, of an earlier pass at the same time
+        # Torch counts a CPU's fused attention as nothing; the mathematical one is matmuls.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            sampler.step(model, state, kind)
+        assert counter.get_total_flops() == costs.flops[index], kind
 
 
 @pytest.mark.parametrize(
