@@ -4,7 +4,7 @@ Shapes: x (batch, length, channels); weight (channels, d_conv); bias (channels,)
 d_conv - 1 inputs before the first, (batch, d_conv - 1, channels), oldest first.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -55,13 +55,33 @@ def conv_tail(
     return torch.where((index >= 0)[:, None], inside, before)
 
 
+class StepWeights(NamedTuple):
+    """What the steps of a scan are made with: dt_bias and A_log (directions, heads) float32,
+    contiguous, and the tokens of a chunk."""
+
+    dt_bias: Tensor
+    A_log: Tensor
+    chunk: int
+
+
+class Steps(NamedTuple):
+    """The steps of a scan in chunks, (batch, directions * heads, chunks, chunk) float32.
+
+    dt: after bias and softplus, 0 beyond the end.
+    decay: the logarithm of the decay since the chunk's start, dt A added up.
+    """
+
+    dt: Tensor
+    decay: Tensor
+
+
 class ConvSequence(Protocol):
     """The convolution of a whole sequence in front of the scan, by Triton or a package.
 
     projected (batch, length, directions, z | x B C | dt), weight (directions, channels, d_conv),
     bias (directions, channels), a tail or None for each direction; direction 1 scans the sequence
     reversed. Returns, in scan order, x (batch, length, directions * heads, headdim), B and C
-    (batch, length, directions, d_state), and dt as projected (batch, length, directions * heads).
+    (batch, length, directions, d_state), and the steps of the scan.
     """
 
     def __call__(
@@ -72,7 +92,8 @@ class ConvSequence(Protocol):
         d_state: int,
         heads: int,
         tails: tuple[Tensor | None, ...],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+        steps: StepWeights,
+    ) -> tuple[Tensor, Tensor, Tensor, Steps]: ...
 
 
 def conv_causal_conv1d(
@@ -82,7 +103,8 @@ def conv_causal_conv1d(
     d_state: int,
     heads: int,
     tails: tuple[Tensor | None, ...],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    steps: StepWeights,
+) -> tuple[Tensor, Tensor, Tensor, Steps]:
     """Convolve a sequence with package causal-conv1d, a direction at a time (see ConvSequence)."""
     from causal_conv1d import causal_conv1d_fn
 
@@ -102,4 +124,14 @@ def conv_causal_conv1d(
         columns.append((*out.split((inner, d_state, d_state), dim=-1), part[..., channels:]))
     x, B, C, dt = zip(*columns, strict=True)
     stacked = torch.cat(x, dim=-1).unflatten(-1, (len(tails) * heads, -1))
-    return stacked, torch.stack(B, dim=2), torch.stack(C, dim=2), torch.cat(dt, dim=-1)
+    chunked = chunk_steps(torch.cat(dt, dim=-1), steps)
+    return stacked, torch.stack(B, dim=2), torch.stack(C, dim=2), chunked
+
+
+def chunk_steps(dt: Tensor, steps: StepWeights) -> Steps:
+    """The steps of dt as projected, (batch, length, directions * heads), in scan order."""
+    wide, chunk = F.softplus(dt.float() + steps.dt_bias.flatten()), steps.chunk
+    wide = F.pad(wide, (0, 0, 0, -dt.shape[1] % chunk)).unflatten(1, (-1, chunk))
+    wide = wide.permute(0, 3, 1, 2).contiguous()  # (batch, heads, chunks, chunk)
+    rate = -torch.exp(steps.A_log.flatten())[:, None, None]
+    return Steps(wide, (wide * rate).cumsum(-1))

@@ -37,6 +37,7 @@ class Fused(NamedTuple):
     add_rms_norm: AddRMSNorm
     swiglu: Callable[[Tensor], Tensor]
     embed: Callable[[Tensor, Tensor], Tensor]
+    embed_timestep: Callable[..., Tensor]
     take: Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
     predict: Predict
     reveal_block: RevealBlock
@@ -47,13 +48,14 @@ class Fused(NamedTuple):
 def fused() -> Fused:
     """Return the Triton forms."""
     # These need Triton.
-    from dlm_bench.kernels.cuda import adaln, lm_head, lookup, rms_norm, swiglu, unmask
+    from dlm_bench.kernels.cuda import adaln, lm_head, lookup, rms_norm, swiglu, timestep, unmask
 
     return Fused(
         add_norm=partial(adaln.add_norm, epsilon=EPSILON),
         add_rms_norm=rms_norm.add_rms_norm,
         swiglu=swiglu.swiglu,
         embed=lookup.embed,
+        embed_timestep=timestep.embed_timestep,
         take=lookup.take,
         predict=lm_head.predict_fused,
         reveal_block=unmask.reveal_block,

@@ -11,31 +11,38 @@ import importlib.util
 import math
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.kernels.conv import Steps
 
 CHUNK = 256  # as in mamba-ssm: products inside a chunk weigh as much as the bytes of the states
 TUNED_TOKENS = 16384  # its kernels are tuned once, whatever the length, so on a long sequence
 ADDRESSABLE = 1 << 31  # elements: mamba-ssm's kernels count them in int32
 
 
+class PassStates(Protocol):
+    """The members of `kernels.cuda.pass_states.Kept`."""
+
+    def of(self, part: slice) -> "PassStates": ...
+
+    def __call__(
+        self, added: Tensor, decay: Tensor, dt: Tensor, x: Tensor, B: Tensor
+    ) -> Tensor: ...
+
+
 class ScanResult(NamedTuple):
     """The result of a scan, in scan order and the heads of direction 0 first.
 
     y: (batch, length, heads, headdim), D x added.
-    chunk_states: the states before each chunk, (batch, chunks, heads, headdim, d_state).
-    dt: after softplus, (batch, heads, chunks, chunk) float32, 0 beyond the end.
-    final_state: (batch, heads, headdim, d_state) float32.
+    final_state: (batch, heads, headdim, d_state) float32; None where a refresh keeps others.
     """
 
     y: Tensor
-    chunk_states: Tensor
-    dt: Tensor
-    final_state: Tensor
+    final_state: Tensor | None
 
 
 @functools.cache
@@ -70,43 +77,41 @@ def _forget() -> None:
 
 def scan(
     x: Tensor,
-    dt: Tensor,
-    A: Tensor,
+    steps: Steps,
     B: Tensor,
     C: Tensor,
     D: Tensor,
-    dt_bias: Tensor,
     initial_states: Tensor | None = None,
-    chunk: int = CHUNK,
-    *,
-    keep_states: bool = False,
+    keep: PassStates | None = None,
 ) -> ScanResult:
     """Mamba-2's scan over all tokens, from zeros or from `initial_states`.
 
-    x (batch, length, heads, headdim), dt (batch, length, heads) before bias and softplus, B and C
-    (batch, length, directions, d_state), with any strides but 1 along the last dimension; A
-    (negative), D and dt_bias (heads,) float32; initial_states (batch, heads, headdim, d_state). The
-    heads are those of all directions, a group each.
+    x (batch, length, heads, headdim), B and C (batch, length, directions, d_state), with any
+    strides but 1 along the last dimension; D (heads,) float32; initial_states (batch, heads,
+    headdim, d_state). The heads are those of all directions, a group each. `keep`: passes the
+    states of a whole batch on instead of mamba-ssm, from zeros, and keeps some.
 
-    The chunk states are float32 if they are to be kept (`keep_states`), else in the dtype of C,
-    half the memory. Raises ConfigError for a sequence beyond mamba-ssm's addresses.
+    Raises ConfigError for a sequence beyond mamba-ssm's addresses.
     """
     find()
+    chunk = steps.dt.shape[3]
     if x.device.type == "cuda" and x.shape[1] < TUNED_TOKENS:
         shape = B.shape[2], *x.shape[2:], B.shape[3]
-        _tune(x.device, x.dtype, *shape, chunk, keep_states, initial_states is not None)
-    rows = _addressable_rows(x, dt, B, C, chunk)
+        _tune(x.device, x.dtype, *shape, chunk, keep is not None, initial_states is not None)
+    rows = _addressable_rows(x, B, C, chunk)
     batch = x.shape[0]
     if rows >= batch:
-        return _scan(x, dt, A, B, C, D, dt_bias, initial_states, chunk, keep_states)
+        return _scan(x, steps, B, C, D, initial_states, keep)
     # So many sequences at a time; joining them costs little next to a scan of 2**31 elements.
     parts = []
     for low in range(0, batch, rows):
         part = slice(low, low + rows)
         state = None if initial_states is None else initial_states[part]
-        inputs = x[part], dt[part], A, B[part], C[part], D, dt_bias, state
-        parts.append(_scan(*inputs, chunk, keep_states))
-    return ScanResult(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        own = Steps(steps.dt[part], steps.decay[part])
+        kept = None if keep is None else keep.of(part)
+        parts.append(_scan(x[part], own, B[part], C[part], D, state, kept))
+    states = [each.final_state for each in parts if each.final_state is not None]
+    return ScanResult(torch.cat([each.y for each in parts]), torch.cat(states) if states else None)
 
 
 @functools.cache
@@ -118,18 +123,30 @@ def _tune(
     headdim: int,
     d_state: int,
     chunk: int,
-    keep_states: bool,
+    kept: bool,
     continued: bool,
 ) -> None:
     """Scan random numbers, as many as in a long sequence, to tune for all long sequences."""
-    shapes = ((heads, headdim), (heads,), (groups, d_state), (groups, d_state))
-    x, dt, B, C = (torch.randn(1, TUNED_TOKENS, *s, device=device, dtype=dtype) for s in shapes)
-    A, D, dt_bias = (torch.randn(heads, device=device) for _ in range(3))
+    shapes = ((heads, headdim), (groups, d_state), (groups, d_state))
+    x, B, C = (torch.randn(1, TUNED_TOKENS, *s, device=device, dtype=dtype) for s in shapes)
+    D = torch.randn(heads, device=device)
+    dt = torch.rand(1, heads, TUNED_TOKENS // chunk, chunk, device=device)
     state = torch.randn(1, heads, headdim, d_state, device=device) if continued else None
-    _scan(x, dt, -A.exp(), B, C, D, dt_bias, state, chunk, keep_states)
+
+    _scan(x, Steps(dt, -dt.cumsum(-1)), B, C, D, state, _Passed() if kept else None)
 
 
-def _addressable_rows(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, chunk: int) -> int:
+class _Passed:
+    """States that are not passed on, where numbers do not matter."""
+
+    def of(self, part: slice) -> "_Passed":
+        return self
+
+    def __call__(self, added: Tensor, decay: Tensor, dt: Tensor, x: Tensor, B: Tensor) -> Tensor:
+        return added.to(B.dtype)
+
+
+def _addressable_rows(x: Tensor, B: Tensor, C: Tensor, chunk: int) -> int:
     """Return the number of sequences for a call without overflow of the offsets."""
     batch, length, heads, headdim = x.shape
     groups, d_state = B.shape[2:]
@@ -137,7 +154,7 @@ def _addressable_rows(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, chunk: int) -
     # Elements from one sequence to the next.
     spans = {
         name: tensor.stride(0) if batch > 1 else length * tensor.stride(1)
-        for name, tensor in (("x", x), ("dt", dt), ("B", B), ("C", C))
+        for name, tensor in (("x", x), ("B", B), ("C", C))
     }
     spans["y"] = length * heads * headdim
     spans["the states"] = chunks * heads * headdim * d_state
@@ -153,37 +170,43 @@ def _addressable_rows(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, chunk: int) -
 
 def _scan(
     x: Tensor,
-    dt: Tensor,
-    A: Tensor,
+    steps: Steps,
     B: Tensor,
     C: Tensor,
     D: Tensor,
-    dt_bias: Tensor,
     initial_states: Tensor | None,
-    chunk: int,
-    keep_states: bool,
+    keep: PassStates | None,
 ) -> ScanResult:
-    """The steps of mamba-ssm's _mamba_chunk_scan_combined_fwd, nothing kept longer than needed."""
+    """The steps of mamba-ssm's _mamba_chunk_scan_combined_fwd, nothing kept longer than needed.
+
+    C B^T has the dtype of x: in bfloat16 two programs of the scan fit on a processor instead of
+    one. So have the states of chunks where none is kept.
+    """
     from mamba_ssm.ops.triton.ssd_bmm import _bmm_chunk_fwd
     from mamba_ssm.ops.triton.ssd_chunk_scan import _chunk_scan_fwd
-    from mamba_ssm.ops.triton.ssd_chunk_state import _chunk_cumsum_fwd, _chunk_state_fwd
+    from mamba_ssm.ops.triton.ssd_chunk_state import _chunk_state_fwd
     from mamba_ssm.ops.triton.ssd_state_passing import _state_passing_fwd
 
     inner = (x.shape[-1], B.shape[-1])  # headdim, d_state
+    chunk, (dt, decay) = steps.dt.shape[3], steps
+    final: Tensor | None = None
     with _exact(x.dtype):
-        decay, dt = _chunk_cumsum_fwd(dt, A, chunk, dt_bias=dt_bias, dt_softplus=True)
-        added = _chunk_state_fwd(B, x, dt, decay, states_in_fp32=True)
-        states, final = _state_passing_fwd(
-            added.flatten(3),
-            decay[..., -1],
-            initial_states=None if initial_states is None else initial_states.flatten(2),
-            out_dtype=torch.float32 if keep_states else C.dtype,
-        )
+        exact = keep is not None or initial_states is not None
+        added = _chunk_state_fwd(B, x, dt, decay, states_in_fp32=exact)
+        if keep is not None:
+            states = keep(added, decay, dt, x, B)
+        else:
+            states, final = _state_passing_fwd(
+                added.flatten(3),
+                decay[..., -1],
+                initial_states=None if initial_states is None else initial_states.flatten(2),
+                out_dtype=C.dtype,
+            )
+            states, final = states.unflatten(-1, inner), final.unflatten(-1, inner)
         del added
-        states, final = states.unflatten(-1, inner), final.unflatten(-1, inner)
-        scores = _bmm_chunk_fwd(C, B, chunk, output_dtype=torch.float32)
+        scores = _bmm_chunk_fwd(C, B, chunk, output_dtype=x.dtype)
         y, _ = _chunk_scan_fwd(scores, x, dt, decay, C, states, D=D)
-    return ScanResult(y, states, dt, final)
+    return ScanResult(y, final)
 
 
 @contextlib.contextmanager

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlm_bench.kernels import mamba_ssm
-from dlm_bench.kernels.conv import conv_causal_conv1d, conv_tail
+from dlm_bench.kernels.conv import StepWeights, conv_causal_conv1d, conv_tail
 from dlm_bench.kernels.cuda.block_scan import block_scan
 from dlm_bench.kernels.cuda.conv import conv_silu, conv_step
 from dlm_bench.kernels.cuda.gated_norm import gated_norm
-from dlm_bench.kernels.cuda.state_at import state_at
-from dlm_bench.kernels.mamba_ssm import ScanResult
+from dlm_bench.kernels.cuda.pass_states import Kept
+from dlm_bench.kernels.mamba_ssm import PassStates, ScanResult
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.window import Window
 
@@ -32,35 +32,24 @@ CONVOLUTIONS = {"triton": conv_silu, "causal-conv1d": conv_causal_conv1d}
 def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
     """A whole sequence from zero states, (batch, len, d_model): Eq. 4-6."""
     projected = _project(mixer, x)
-    y = _scan(mixer, projected, [None] * mixer.directions)[1].y
+    y = _scan(mixer, projected, [None] * mixer.directions).y
     return _finish(mixer, y, projected)
 
 
 def refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A whole sequence anew, keeping the states at the block's edges (see BiMamba._refresh)."""
     assert window.edges is not None
-    length = x.shape[1]
     projected = _project(mixer, x)
-    (u, B), scanned = _scan(mixer, projected, [None] * mixer.directions, keep_states=True)
-    start, stop = window.edges
-    at = torch.cat((start, length - stop))  # tokens of each direction before its edge
-    state = state_at(
-        u, scanned.dt, _decay_rates(mixer), B, scanned.chunk_states, at, mamba_ssm.CHUNK
-    )
-    inputs = _conv_inputs(mixer, projected)
-    for direction, (kept, tail) in enumerate(zip(cache.states, cache.tails, strict=True)):
-        heads = slice(direction * mixer.heads, (direction + 1) * mixer.heads)
-        kept.copy_(state[:, heads])
-        edge = at[direction : direction + 1]
-        backwards = direction == 1
-        tail.copy_(conv_tail(inputs[:, :, direction], None, edge, mixer.reach, backwards))
+    keep = Kept(projected, *window.edges, cache.stacked, cache.tails)
+    scanned = _scan(mixer, projected, [None] * mixer.directions, keep=keep)
     return _finish(mixer, scanned.y, projected)
 
 
 def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """The first tokens of a sequence, keeping the forward state (see BiMamba._prefill)."""
     projected = _project(mixer, x)
-    scanned = _scan(mixer, projected, [None] * mixer.directions)[1]
+    scanned = _scan(mixer, projected, [None] * mixer.directions)
+    assert scanned.final_state is not None
     cache.states[0].copy_(scanned.final_state[:, : mixer.heads])
     end = torch.full((1,), x.shape[1], device=x.device)
     inputs = _conv_inputs(mixer, projected)[:, :, 0]
@@ -104,7 +93,8 @@ def continued(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) ->
         elif mixer.directions == 2:
             states.append(torch.zeros_like(forward))
             tails.append(None)
-        scanned = _scan(mixer, projected[:, span], tails, torch.cat(states, dim=1))[1]
+        scanned = _scan(mixer, projected[:, span], tails, torch.cat(states, dim=1))
+        assert scanned.final_state is not None
         outs.append(_finish(mixer, scanned.y, projected[:, span]))
         forward = scanned.final_state[:, : mixer.heads]
         end = torch.full((1,), length, device=x.device)
@@ -156,30 +146,20 @@ def _scan(
     tails: Sequence[Tensor | None],
     states: Tensor | None = None,
     *,
-    keep_states: bool = False,
-) -> tuple[tuple[Tensor, Tensor], ScanResult]:
-    """Convolution and scan of a sequence, everything in scan order: (x, B) and the result."""
+    keep: PassStates | None = None,
+) -> ScanResult:
+    """Convolution and scan of a sequence, everything in scan order."""
     assert mixer.forms.conv is not None
-    u, B, C, dt = mixer.forms.conv(
+    u, B, C, steps = mixer.forms.conv(
         projected,
         mixer.conv_weight,
         mixer.conv_bias,
         mixer.d_state,
         mixer.heads,
         tuple(tails),
+        StepWeights(mixer.dt_bias, mixer.A_log, mamba_ssm.CHUNK),
     )
-    result = mamba_ssm.scan(
-        u,
-        dt,
-        _decay_rates(mixer),
-        B,
-        C,
-        mixer.D.flatten(),
-        mixer.dt_bias.flatten(),
-        states,
-        keep_states=keep_states,
-    )
-    return (u, B), result
+    return mamba_ssm.scan(u, steps, B, C, mixer.D.flatten(), states, keep)
 
 
 def _finish(mixer: "BiMamba", y: Tensor, projected: Tensor) -> Tensor:

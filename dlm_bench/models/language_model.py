@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlm_bench.kernels.adaln import AddNorm, add_norm_ready, ready_rows
 from dlm_bench.kernels.choice import REFERENCE, Kernels
-from dlm_bench.kernels.forms import choose_add_norm, choose_embed
+from dlm_bench.kernels.forms import choose_add_norm, choose_embed, fused
 from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.block import Block, Rows, Stream
@@ -195,7 +195,14 @@ class LanguageModel(nn.Module):
 
     def modulation(self, t: Tensor) -> Tensor:
         """Compute adaLN's rows of all layers at some timesteps, (..., columns) of t (...)."""
-        rows: Tensor = self.adaln(F.silu(self.time_embedding(t)))
+        time = self.time_embedding
+        if self.kernels.elementwise == "torch":
+            hidden = F.silu(time(t))
+        else:
+            hidden = fused().embed_timestep(
+                t, time.up.weight, time.up.bias, time.down.weight, time.down.bias
+            )
+        rows: Tensor = self.adaln(hidden)
         return rows
 
     def _modulations(self, t: Tensor | None, ready: Tensor | None = None) -> list[Rows | None]:

@@ -337,6 +337,7 @@ def new_state(
         places=places,
         modulation=_modulation(model, timesteps),
         shapes={p.kind: (p.query_len, p.block_len) for p in passes},
+        offsets={n: torch.arange(n, device=device) for n in {p.block_len for p in passes}},
     )
 
 

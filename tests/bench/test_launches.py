@@ -9,9 +9,9 @@ import launches
 MOST = {  # nodes of a pass
     ("diffumamba", "block-cache", "denoise"): 129,
     ("diffumamba", "block-cache", "commit"): 150,
-    ("diffumamba", "fast-dllm", "refresh"): 961,
+    ("diffumamba", "fast-dllm", "refresh"): 300,
     ("diffutran", "block-cache", "denoise"): 177,
-    ("diffutran", "fast-dllm", "refresh"): 245,
+    ("diffutran", "fast-dllm", "refresh"): 229,
 }
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from support.close import assert_close
 
-from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
+from dlm_bench.kernels.conv import StepWeights, causal_conv_silu, chunk_steps, conv_tail
 from dlm_bench.kernels.cuda.conv import conv_silu, conv_step
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
-D_CONV = 4
+D_CONV, CHUNK = 4, 24
 # float32: the same multiply-adds, and exp by another route. float16: the reference rounds after
 # every tap (2^-11), the kernel once.
 TOLERANCES = {torch.float32: 1e-6, torch.float16: 2e-3}
@@ -29,6 +29,9 @@ class Case:
         self.projected = torch.randn(batch, length, directions, width).to(dtype)
         self.weight = torch.randn(directions, self.channels, D_CONV).mul(0.5).to(dtype)
         self.bias = torch.randn(directions, self.channels).to(dtype)
+        self.steps = StepWeights(
+            torch.empty(directions, heads).uniform_(-5, 1), torch.rand(directions, heads), CHUNK
+        )
         self.tails = tuple(
             torch.randn(batch, D_CONV - 1, self.channels).to(dtype) if i in tails else None
             for i in range(directions)
@@ -42,6 +45,7 @@ class Case:
             self.d_state,
             self.heads,
             self.tails,
+            self.steps,
         )
 
     def expected(self):
@@ -58,13 +62,14 @@ class Case:
 
 
 def _check(case, projected=None):
-    *conv, dt = case.run(projected)
-    *expected, expected_dt = case.expected()
+    *conv, steps = case.run(projected)
+    *expected, dt = case.expected()
     for tensor, wanted in zip(conv, expected, strict=True):
         # Every token by itself: an error at one edge is not lost among the others.
         for token in range(tensor.shape[1]):
             assert_close(tensor[:, token], wanted[:, token], TOLERANCES[tensor.dtype], "l2")
-    assert torch.equal(dt, expected_dt)
+    for tensor, wanted in zip(steps, chunk_steps(dt, case.steps), strict=True):
+        assert_close(tensor, wanted, 1e-6, "l2")  # float32, whatever the dtype
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 17, 40])
@@ -109,10 +114,11 @@ def test_a_slice_of_a_longer_batch():
 
 def test_the_head_axis_is_one_stride():
     case = Case(5, 2)
-    x, B, C, dt = case.run()
+    x, B, C, steps = case.run()
     assert x.stride() == (5 * 2 * case.channels, 2 * case.channels, case.headdim, 1)
     assert B.stride() == C.stride() == (x.stride(0), x.stride(1), case.d_state, 1)
-    assert dt.is_contiguous()
+    assert steps.dt.is_contiguous()
+    assert steps.decay.is_contiguous()
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")

@@ -11,9 +11,9 @@ from support.close import assert_close
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels import mamba_ssm
-from dlm_bench.kernels.conv import causal_conv_silu
+from dlm_bench.kernels.conv import StepWeights, causal_conv_silu, conv_tail
 from dlm_bench.kernels.cuda.conv import conv_silu
-from dlm_bench.kernels.cuda.state_at import state_at
+from dlm_bench.kernels.cuda.pass_states import Kept
 from dlm_bench.kernels.ssd import ssd_recurrent, ssd_step
 
 pytestmark = [
@@ -42,29 +42,34 @@ class Case:
         self.weight = torch.randn(directions, self.channels, D_CONV).mul(0.5).to(dtype)
         self.bias = torch.randn(directions, self.channels).to(dtype)
         self.dt_bias = torch.empty(directions, HEADS).uniform_(-5, -1)
-        self.A = -torch.empty(directions, HEADS).uniform_(0.5, 4)
+        self.A_log = torch.empty(directions, HEADS).uniform_(0.5, 4).log()
+        self.A = -self.A_log.exp()
         self.D = torch.randn(directions, HEADS)
         shape = (batch, directions, HEADS, HEADDIM, D_STATE)
         self.states = torch.randn(shape) if states else None
 
-    def conv(self):
+    def conv(self, chunk=CHUNK):
+        steps = StepWeights(self.dt_bias, self.A_log, chunk)
         tails = (None,) * self.directions
-        return conv_silu(self.projected, self.weight, self.bias, D_STATE, HEADS, tails)
+        return conv_silu(self.projected, self.weight, self.bias, D_STATE, HEADS, tails, steps)
 
-    def scan(self, chunk=CHUNK, keep_states=False):
-        x, B, C, dt = self.conv()
-        return mamba_ssm.scan(
-            x,
-            dt,
-            self.A.flatten(),
-            B,
-            C,
-            self.D.flatten(),
-            self.dt_bias.flatten(),
-            None if self.states is None else self.states.flatten(1, 2),
-            chunk,
-            keep_states=keep_states,
-        )
+    def scan(self, chunk=CHUNK, keep=None):
+        x, B, C, steps = self.conv(chunk)
+        states = None if self.states is None else self.states.flatten(1, 2)
+        return mamba_ssm.scan(x, steps, B, C, self.D.flatten(), states, keep)
+
+    def kept(self, at):
+        """Buffers of a cache at the edges `at`, in tokens of each direction's scan."""
+        start, stop = (torch.tensor([each]) for each in (at[0], self.length - at[-1]))
+        states = torch.full((self.directions, self.batch, HEADS, HEADDIM, D_STATE), torch.nan)
+        shape = self.batch, D_CONV - 1, self.channels
+        tails = [torch.full(shape, torch.nan).to(self.projected.dtype) for _ in at]
+        return Kept(self.projected, start, stop, states, tails)
+
+    def tail(self, direction, at):
+        part = self.projected[:, :, direction, self.d_inner : -HEADS]
+        part = part.flip(1) if direction == 1 else part
+        return conv_tail(part, None, torch.tensor([at]), D_CONV - 1)
 
     def expected(self, at=None):
         """y in scan order, and the states after the first at[direction] tokens."""
@@ -112,41 +117,38 @@ def test_half_precision():
     _check(Case(40, dtype=torch.float16))
 
 
-@pytest.mark.parametrize("states", [False, True], ids=["zeros", "states"])
-def test_states_before_each_chunk(states):
-    case = Case(40, states=states)
-    result = case.scan(keep_states=True)
-    assert result.chunk_states.shape == (1, 3, 2 * HEADS, HEADDIM, D_STATE)
-    assert result.dt.shape == (1, 2 * HEADS, 3, CHUNK)
-    for index in range(3):
-        state = case.expected(at=(index * CHUNK,) * 2)[1]
-        assert_close(result.chunk_states[:, index], state, TOLERANCES[torch.float32], "l2")
+@pytest.mark.parametrize("at", [(0, 40), (33, 16), (15, 1), (40, 0)], ids=str)
+def test_a_refresh_keeps_states_and_tails_at_its_edges(at):
+    case = Case(40, batch=2)
+    kept = case.kept(at)
+    y, states = case.expected(at)
+    # From the same states the same outputs, though rounded in another kernel.
+    assert_close(case.scan(keep=kept).y, y, TOLERANCES[y.dtype], "l2")
+    found = torch.cat(list(kept.states), dim=1)
+    for head in range(found.shape[1]):  # each direction has its own position
+        assert_close(found[:, head], states[:, head], TOLERANCES[torch.float32], "l2")
+    for direction, tail in enumerate(kept.tails):
+        assert torch.equal(tail, case.tail(direction, at[direction]))
 
 
-@pytest.mark.parametrize("keep_states", [False, True])
-def test_kept_states_are_float32(keep_states):
-    states = Case(20, 1, dtype=torch.float16).scan(keep_states=keep_states).chunk_states
-    assert states.dtype == (torch.float32 if keep_states else torch.float16)
-
-
-@pytest.mark.parametrize("states", [False, True], ids=["zeros", "states"])
-def test_the_chain_ends_in_the_state_at_a_position(states):
-    case = Case(40, states=states)
-    x, B, _, _ = case.conv()
-    result = case.scan(keep_states=True)
-    for at in ((0, 40), (33, 16)):
-        edges = torch.tensor(at)
-        A = case.A.flatten()
-        out = state_at(x, result.dt, A, B, result.chunk_states, edges, CHUNK)
-        assert_close(out, case.expected(at)[1], TOLERANCES[torch.float32], "l2")
+def test_a_refresh_without_a_reverse_state():
+    case = Case(40)
+    kept = case.kept((33, 7))
+    kept = kept._replace(states=kept.states[:1], tails=kept.tails[:1])
+    y, states = case.expected((33, 7))
+    assert_close(case.scan(keep=kept).y, y, TOLERANCES[y.dtype], "l2")
+    assert_close(kept.states[0], states[:, :HEADS], TOLERANCES[torch.float32], "l2")
+    assert torch.equal(kept.tails[0], case.tail(0, 33))
 
 
 def test_a_batch_beyond_what_the_kernels_address(monkeypatch):
-    case = Case(20, 1, batch=3, states=True)
-    whole = case.scan(keep_states=True)
+    case = Case(20, 1, batch=3)
+    whole, parts = case.kept((13,)), case.kept((13,))
+    expected = case.scan(keep=whole).y
     monkeypatch.setattr(mamba_ssm, "ADDRESSABLE", 2 * 20 * case.channels)  # two sequences
-    for tensor, expected in zip(case.scan(keep_states=True), whole, strict=True):
-        assert torch.equal(tensor, expected)
+    assert torch.equal(case.scan(keep=parts).y, expected)
+    assert torch.equal(parts.states, whole.states)
+    assert torch.equal(parts.tails[0], whole.tails[0])
 
 
 def _rows(batch, length):
@@ -154,8 +156,7 @@ def _rows(batch, length):
     buffer = torch.empty(batch, length, 8192, device="meta", dtype=torch.bfloat16)
     x, B, C = buffer.split((7680, 256, 256), dim=-1)
     B, C = B.unflatten(-1, (2, 128)), C.unflatten(-1, (2, 128))
-    dt = torch.empty(batch, length, 120, device="meta", dtype=torch.bfloat16)
-    return mamba_ssm._addressable_rows(x.unflatten(-1, (120, 64)), dt, B, C, mamba_ssm.CHUNK)
+    return mamba_ssm._addressable_rows(x.unflatten(-1, (120, 64)), B, C, mamba_ssm.CHUNK)
 
 
 def test_what_the_kernels_address(monkeypatch):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dlm_bench.kernels.attention import attend, attend_cached, choose_attend, choose_attend_cached
-from dlm_bench.kernels.conv import causal_conv_silu, conv_causal_conv1d
+from dlm_bench.kernels.conv import StepWeights, causal_conv_silu, conv_causal_conv1d
 
 BATCH, HEADS, HEAD_DIM, LENGTH = 2, 3, 8, 21
 
@@ -106,7 +106,8 @@ def test_causal_conv1d_scans_one_direction_backwards(monkeypatch):
     projected = randn(BATCH, LENGTH, 2, d_inner + channels + ssm_heads)
     weight, bias = randn(2, channels, 4), randn(2, channels)
     tails = randn(BATCH, 3, channels), None
-    x, B, C, dt = conv_causal_conv1d(projected, weight, bias, d_state, ssm_heads, tails)
+    weights = StepWeights(randn(2, ssm_heads), randn(2, ssm_heads), LENGTH)
+    x, B, C, steps = conv_causal_conv1d(projected, weight, bias, d_state, ssm_heads, tails, weights)
     for direction, tail in enumerate(tails):
         part = projected[:, :, direction, d_inner:]
         part = part.flip(1) if direction == 1 else part
@@ -115,4 +116,7 @@ def test_causal_conv1d_scans_one_direction_backwards(monkeypatch):
         torch.testing.assert_close(x[:, :, own].flatten(2), expected[..., :d_inner])
         torch.testing.assert_close(B[:, :, direction], expected[..., d_inner:-d_state])
         torch.testing.assert_close(C[:, :, direction], expected[..., -d_state:])
-        torch.testing.assert_close(dt[..., own], part[..., channels:])
+        dt = F.softplus(part[..., channels:] + weights.dt_bias[direction])
+        torch.testing.assert_close(steps.dt[:, own, 0], dt.transpose(1, 2))
+        decay = -(dt * weights.A_log[direction].exp()).cumsum(1)
+        torch.testing.assert_close(steps.decay[:, own, 0], decay.transpose(1, 2))

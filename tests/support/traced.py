@@ -12,6 +12,7 @@ from dlm_bench.samplers.remdm import ReMDM
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.samplers.state import new_state
 from support.cases import FUSED
+from support.hopper import record_launches
 
 TRACED = FUSED | {"attention": "flash", "mlp": "cublaslt"}
 
@@ -27,15 +28,16 @@ def traced_state(model, sampler, length, batch=1, prompt_len=0):
     caches = sampler.caches(model, shape.total, batch)
     passes = list(sampler.planned(shape))
     cpu = torch.device("cpu")
-    state = new_state(model, passes, shape, 0, cpu, caches)
+    with record_launches(hold=False):  # of adaLN's rows
+        state = new_state(model, passes, shape, 0, cpu, caches)
     names = ("tokens", "padded", "stand_ins", "priority", "index", "noise_start", "numbers")
     if isinstance(sampler, ReMDM):
         state.chances = torch.tensor(sampler.chances(length))
         names = (*names, "chances")
     places = state.places and replace(state.places, numbers=state.places.numbers.to("meta"))
-    return replace(
-        state, places=places, **{name: getattr(state, name).to("meta") for name in names}
-    )
+    moved = {name: getattr(state, name).to("meta") for name in names}
+    offsets = {count: each.to("meta") for count, each in state.offsets.items()}
+    return replace(state, places=places, offsets=offsets, **moved)
 
 
 class Allocations(TorchDispatchMode):

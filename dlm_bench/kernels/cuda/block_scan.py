@@ -12,17 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dlm_bench.kernels.cuda.advance_tail import advance_tail
-from dlm_bench.kernels.cuda.common import LOG2E, NEVER
-
-
-@triton.jit
-def _softplus(x):
-    """log(1 + exp(x)), in full precision for Mamba-2's small first steps."""
-    small = tl.exp(-tl.abs(x))
-    rounded = 1.0 + small
-    # Kahan's log1p: the error of log(rounded) is that of rounded - 1, and cancels.
-    log1p = tl.where(rounded == 1.0, small, tl.log(rounded) * (small / (rounded - 1.0)))
-    return tl.maximum(x, 0.0) + log1p
+from dlm_bench.kernels.cuda.common import LOG2E, NEVER, softplus
 
 
 @triton.jit
@@ -186,7 +176,7 @@ def _block_scan(
         B = _silu(B)
         C = _silu(C)
 
-        dt = tl.where(inside, _softplus(dt + shift), 0.0)  # beyond the end nothing happens
+        dt = tl.where(inside, softplus(dt + shift), 0.0)  # beyond the end nothing happens
         if (tile == tiles) & reverse:
             S = tl.zeros((P, N), tl.float32)
         if T == 1:

@@ -9,9 +9,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dlm_bench.kernels.cuda.common import LOG2E
+from dlm_bench.kernels.conv import Steps, StepWeights
+from dlm_bench.kernels.cuda.common import LOG2E, softplus
 
 ROWS = 16  # outputs of a step: ROWS + 3 independent loads are in flight before the first is used
+DT_HEADS = 8  # of a program: 16 bytes of each token
 STEPS = 4  # steps of a program: the weights are loaded once for all of them
 
 
@@ -21,7 +23,7 @@ def _silu(x):
     return x / (1.0 + tl.exp2(x * -LOG2E))
 
 
-@triton.jit(do_not_specialize=["length", "batch_rows"])
+@triton.jit(do_not_specialize=["length", "chunks", "batch_rows"])
 def _conv_sequence(
     projected,
     weight,
@@ -29,8 +31,12 @@ def _conv_sequence(
     tail_0,
     tail_1,
     out,
+    dt_bias,
+    A_log,
     dt,
+    decay,
     length,
+    chunks,
     batch_rows,
     HAS_TAIL_0: tl.constexpr,
     HAS_TAIL_1: tl.constexpr,
@@ -43,9 +49,11 @@ def _conv_sequence(
     STEPS: tl.constexpr,
     RUNS: tl.constexpr,
     BLOCK: tl.constexpr,
+    CHUNK: tl.constexpr,
+    CHUNK_BLOCK: tl.constexpr,
     DT_BLOCK: tl.constexpr,
 ):
-    """BLOCK channels, or the dt columns, of RUNS * ROWS * STEPS tokens of a direction.
+    """BLOCK channels, or DT_BLOCK heads' steps, of RUNS * ROWS * STEPS tokens of a direction.
 
     In each step RUNS groups of threads slide a window over ROWS tokens each.
     """
@@ -65,14 +73,24 @@ def _conv_sequence(
     first = tl.program_id(1) * (TOKENS * STEPS)
     steps = tl.minimum(STEPS, tl.cdiv(length - first, TOKENS))
 
-    if block == BLOCKS:
-        head = tl.arange(0, DT_BLOCK)
-        for step in range(steps):
-            t = first + step * TOKENS + tl.arange(0, TOKENS)
-            inside = (t < length)[:, None] & (head < HEADS)[None, :]
+    if block >= BLOCKS:
+        head = (block - BLOCKS) * DT_BLOCK + tl.arange(0, DT_BLOCK)
+        own = direction * HEADS + head
+        rate = -tl.exp(tl.load(A_log + own, head < HEADS, 0.0))
+        shift = tl.load(dt_bias + own, head < HEADS, 0.0)
+        i = tl.arange(0, CHUNK_BLOCK)
+        there = (i < CHUNK)[:, None] & (head < HEADS)[None, :]
+        for chunk in range(tl.program_id(1), chunks, tl.num_programs(1)):
+            t = chunk * CHUNK + i
+            inside = there & (t < length)[:, None]
             source = inputs + CHANNELS + (t.to(tl.int64) * row)[:, None] + head[None, :]
-            target = (batch * length + t)[:, None] * (DIRECTIONS * HEADS) + direction * HEADS
-            tl.store(dt + target + head[None, :], tl.load(source, inside), inside)
+            value = tl.load(source, inside, 0.0).to(tl.float32)
+            value = tl.where(inside, softplus(value + shift[None, :]), 0.0)  # nothing after the end
+            to = ((batch * (DIRECTIONS * HEADS) + own)[None, :] * chunks + chunk) * CHUNK + i[
+                :, None
+            ]
+            tl.store(dt + to, value, there)
+            tl.store(decay + to, tl.cumsum(value * rate[None, :], 0), there)
     else:
         channel = block * BLOCK
         lane = tl.arange(0, BLOCK)
@@ -128,8 +146,9 @@ def conv_silu(
     d_state: int,
     heads: int,
     tails: tuple[Tensor | None, ...],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x, B, C after convolution and SiLU, and dt unchanged, of a whole sequence in scan order.
+    steps: StepWeights,
+) -> tuple[Tensor, Tensor, Tensor, Steps]:
+    """x, B, C after convolution and SiLU, and the steps, of a whole sequence in scan order.
 
     projected (batch, length, directions, width): the columns z | x B C | dt of each direction,
     contiguous but for the stride of the batch, a number of whole tokens. weight (directions,
@@ -138,14 +157,16 @@ def conv_silu(
     or None for zeros. Direction 1 scans the sequence reversed.
 
     Returns x (batch, length, directions * heads, headdim), B and C (batch, length, directions,
-    d_state), views of a single buffer, and dt (batch, length, directions * heads).
+    d_state), views of a single buffer, and the steps of all heads.
     """
     batch, length, directions, width = projected.shape
     channels, d_conv = weight.shape[1:]
     d_inner = channels - 2 * d_state
     dtype, device = projected.dtype, projected.device
     out = torch.empty(batch, length, directions * channels, dtype=dtype, device=device)
-    dt = torch.empty(batch, length, directions * heads, dtype=dtype, device=device)
+    chunks = triton.cdiv(length, steps.chunk)
+    size = batch, directions * heads, chunks, steps.chunk
+    dt, decay = (torch.empty(size, dtype=torch.float32, device=device) for _ in range(2))
     # The widest block that lies in one of x, B and C. 128 channels of 4 elements are a warp's row:
     # direction 1 starts at a multiple of 8 bytes, no more.
     block = 128
@@ -153,7 +174,7 @@ def conv_silu(
         block //= 2
     runs = 512 // block  # 4 elements of a row for each of 128 threads
     grid = (
-        channels // block + 1,
+        channels // block + triton.cdiv(heads, DT_HEADS),
         triton.cdiv(length, runs * ROWS * STEPS),
         batch * directions,
     )
@@ -164,8 +185,12 @@ def conv_silu(
         projected if tails[0] is None else tails[0],
         projected if tails[-1] is None else tails[-1],
         out,
+        steps.dt_bias,
+        steps.A_log,
         dt,
+        decay,
         length,
+        chunks,
         projected.stride(0) // (directions * width),
         HAS_TAIL_0=tails[0] is not None,
         HAS_TAIL_1=tails[-1] is not None,
@@ -178,7 +203,9 @@ def conv_silu(
         STEPS=STEPS,
         RUNS=runs,
         BLOCK=block,
-        DT_BLOCK=triton.next_power_of_2(heads),
+        CHUNK=steps.chunk,
+        CHUNK_BLOCK=triton.next_power_of_2(steps.chunk),
+        DT_BLOCK=DT_HEADS,
         num_warps=4,
     )
     x, B, C = out.split([directions * n for n in (d_inner, d_state, d_state)], dim=-1)
@@ -186,7 +213,7 @@ def conv_silu(
         x.unflatten(-1, (directions * heads, d_inner // heads)),
         B.unflatten(-1, (directions, d_state)),
         C.unflatten(-1, (directions, d_state)),
-        dt,
+        Steps(dt, decay),
     )
 
 
