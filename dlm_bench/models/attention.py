@@ -52,6 +52,16 @@ def choose_steps(kernels: Kernels) -> Steps:
     return Steps(rotation.rotated, rotation.stored, window.attend_window)
 
 
+def choose_rows_steps(kernels: Kernels) -> Steps:
+    """Return the steps of passes whose sequences are at blocks of their own, by a model's kernels:
+    attention alone is fused."""
+    if kernels.cached_attention != "triton":
+        return Steps(rotated, stored, attend_rows)
+    from dlm_bench.models import attention_fused as fused  # needs Triton
+
+    return Steps(rotated, stored, fused.attend_window)
+
+
 class Attention(nn.Module):
     """The attention mixer: x (batch, len, d_model) to the same shape.
 
@@ -65,7 +75,7 @@ class Attention(nn.Module):
         self.causal = not config.denoiser
         self.attend = choose_attend(kernels.attention)
         self.attend_cached = choose_attend_cached(kernels.cached_attention)
-        self.steps = choose_steps(kernels)
+        self.steps, self.rows_steps = choose_steps(kernels), choose_rows_steps(kernels)
         columns = sum(self.groups) * config.head_dim
         self.qkv = nn.Linear(config.d_model, columns, bias=config.qkv_bias)
         self.out = nn.Linear(config.heads * config.head_dim, config.d_model, bias=False)
@@ -92,7 +102,7 @@ class Attention(nn.Module):
             q, k, v = self.steps.rotated(self, qkv, angles)
             mixed = self.attend(q, k, v, causal=self.causal)
         else:
-            steps = PLAIN_ROWS if isinstance(window, RowsWindow) else self.steps
+            steps = self.rows_steps if isinstance(window, RowsWindow) else self.steps
             q = steps.stored(self, qkv, angles, window, cache)
             if window.first:
                 k, v = (each[:, :, : q.shape[2]] for each in (cache.k, cache.v))
@@ -177,6 +187,3 @@ def attend_rows(layer: Attention, q: Tensor, window: Window, cache: AttentionCac
     assert isinstance(window, RowsWindow)
     read, seen = window.keys(cache.k.shape[2])
     return attend_masked(q, cache.k[:, :, :read], cache.v[:, :, :read], seen)
-
-
-PLAIN_ROWS = Steps(rotated, stored, attend_rows)

@@ -122,6 +122,13 @@ class RowsWindow(Window):
         return kept[length]
 
     @cached_property
+    def seen_start(self) -> "Tensor":
+        """The starts of queries as long that would end where each block ends, (batch,) int64."""
+        if self.lengths is None:
+            return self.start
+        return self.start + self.lengths - sum(self.segments)
+
+    @cached_property
     def _keys_of(self) -> "dict[int, tuple[int, Tensor]]":
         return {}
 

@@ -8,6 +8,7 @@ from support.cases import FIELD_CAUSAL, FIELD_DENOISERS, FUSED, pairs, samplers
 from dlm_bench.models import bimamba
 from dlm_bench.models.factory import build_model
 from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers.acceptance.trace import Trace
 
 SAMPLERS = samplers(block_size=8, tokens_per_step=4)
 RULES = ("threshold", "factor")  # whose passes are those of others, but for the unmasking
@@ -49,6 +50,28 @@ def test_passes_that_unmask_a_block_of_a_whole_sequence_agree():
 
 def test_passes_that_mask_again_agree():
     agree("dream", build_sampler("remdm", steps=4, eta=0.5))
+
+
+def test_a_pass_whose_sequences_are_at_blocks_of_their_own_agrees():
+    counts = ((8,), (8,), (5,)), ((1,) * 8, (2,) * 4, (5,))
+    trace = Trace(
+        schema_version=2,
+        backbone="diffumamba-h",
+        size="tiny",
+        sampler="block-cache",
+        options={},
+        block_size=8,
+        length=LENGTH,
+        checkpoint="",
+        seed=0,
+        sequences=counts,
+    )
+    sampler = build_sampler("block-cache", block_size=8, trace=trace, batching="fdfo")
+    plain = build_model("diffumamba-h", "tiny", layers=2)
+    fused = build_model("diffumamba-h", "tiny", layers=2, kernels=FUSED)
+    # One sequence is at its shorter last block, the other at its first.
+    got, expected = (run_pass(sampler, each, LENGTH, 4, batch=2) for each in (fused, plain))
+    assert not disagreements(got, expected, 2e-5)  # as in `agree`
 
 
 @pytest.mark.parametrize("backbone", FIELD_CAUSAL)

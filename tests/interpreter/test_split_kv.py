@@ -225,3 +225,19 @@ def test_reads_the_visible_keys_once_and_no_others(start, tiles, splits, group, 
     kv_heads, head_dim = k.shape[1], k.shape[3]
     assert products == 2 * tiles * kv_heads
     assert loaded == (2 * (start + 8) + 8 * group * splits) * kv_heads * head_dim
+
+
+def test_sequences_of_a_batch_may_be_at_places_of_their_own():
+    q, k, v = _inputs(4, batch=3, heads=4, group=2)
+    starts = [0, 250, 61]
+    expected = torch.cat(
+        [
+            _expected(*(each[row : row + 1] for each in (q, k, v)), starts[row], (4,))
+            for row in range(3)
+        ]
+    )
+    for row, start in enumerate(starts):
+        k[row, :, start + 4 :] = torch.nan
+    out = attend_split_kv(_strided(q), k, v, torch.tensor(starts), (4,))
+    for row in range(3):
+        assert_close(out[row], expected[row], TOLERANCES[q.dtype], "l2", where=f"sequence {row}")

@@ -42,7 +42,7 @@ def _store_rows(rows, column, inside, value, WIDTH: tl.constexpr):
     tl.store(rows[:, None] + column[None, :], value.to(rows.dtype.element_ty), mask)
 
 
-@triton.jit(do_not_specialize=["first", "further", "query_len", "length"])
+@triton.jit(do_not_specialize=["first", "further", "query_len", "length", "start_batch"])
 def _attend_split(
     q,
     k,
@@ -55,6 +55,7 @@ def _attend_split(
     further,
     query_len,
     length,
+    start_batch,
     q_batch,
     q_token,
     q_head,
@@ -93,7 +94,7 @@ def _attend_split(
         visible = length
         limit = tl.zeros((ROWS,), tl.int32) + length
     else:
-        begin = tl.load(start)
+        begin = tl.load(start + batch * start_batch)
         end = tl.minimum(tl.cdiv((tl.program_id(0) + 1) * ROWS, GROUP), query_len)
         visible = (begin + _segment_end(end - 1, first, further, query_len)).to(tl.int32)
         visible = tl.minimum(visible, length)
@@ -213,9 +214,9 @@ def attend_split_kv(
     q (batch, query_len, heads, head_dim), any strides but 1 along the last dimension; caches k and
     v (batch, kv_heads, length, head_dim), contiguous, in the dtype of q; heads / kv_heads
     consecutive heads of q share one (GQA, arXiv 2305.13245). start (1,) int64 on the device: the
-    position of the first query. segments: lengths, query_len together, those after the first all
-    equal but for a shorter last one; the rows of a segment see the first start + (length up to its
-    end) keys. start None: every row sees all keys.
+    position of the first query, or (batch,) of each sequence's. segments: lengths, query_len
+    together, those after the first all equal but for a shorter last one; the rows of a segment see
+    the first start + (length up to its end) keys. start None: every row sees all keys.
     Keys beyond the visible ones are not read, and the cost grows with the visible ones alone.
     Returns (batch, query_len, heads, head_dim), contiguous, in the dtype of q.
     """
@@ -251,6 +252,7 @@ def attend_split_kv(
         segments[1] if len(segments) > 1 else 1,
         query_len,
         length,
+        0 if start is None or start.shape[0] == 1 else 1,
         *q.stride()[:-1],
         math.log2(math.e) / math.sqrt(head_dim),
         KV_HEADS=kv_heads,
