@@ -34,6 +34,7 @@ from dlm_bench.errors import check_int
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.device import item_bytes
 from dlm_bench.models.own import Config
+from dlm_bench.samplers.denoising import DenoisingSampler
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass, role_of
@@ -92,7 +93,7 @@ class Passes:
     start, block: the block's first position and length.
     masked, reveal: masked tokens of the block, and tokens to unmask; where the sequences of a batch
         differ, their mean.
-    prefill, refresh, fused, verify: True for passes of this role.
+    prefill, refresh, fused, verify, denoise: True for passes of this role.
     advancing: the share of the sequences whose Mamba state moves on.
     """
 
@@ -106,6 +107,7 @@ class Passes:
     refresh: NDArray[np.bool_]
     fused: NDArray[np.bool_]
     verify: NDArray[np.bool_]
+    denoise: NDArray[np.bool_]
     advancing: Array
 
 
@@ -132,6 +134,7 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
         refresh=are("refresh"),
         fused=are("fused"),
         verify=are("verify"),
+        denoise=are("denoise"),
         advancing=are(*ADVANCING) + share,
     )
 
@@ -199,7 +202,9 @@ def pass_costs(
     if chunk is not None:
         check_int("chunk", chunk)
     passes = plan if isinstance(plan, Passes) else passes_in(plan)
-    query, context, masked = passes.query, passes.context, passes.masked
+    query, context, head_rows = passes.query, passes.context, passes.masked
+    if isinstance(sampler, DenoisingSampler) and sampler.acceptance.edits:
+        head_rows = np.where((passes.masked > 0) | passes.denoise, passes.block, 0)
     # A fused pass has two segments: the clean block, and the next one, which sees it.
     clean = np.where(passes.fused, passes.start - context, 0)
     last = query - clean
@@ -212,7 +217,7 @@ def pass_costs(
     # A token sees those before it alone.
     pairs = np.where(causal, query * context + query * (query + 1) / 2, pairs)
     flops = query * work.token_flops + work.pair_flops * pairs
-    flops += masked * 2 * work.embedding
+    flops += head_rows * 2 * work.embedding
     if chunk is not None and isinstance(config, ModelConfig):
         start, stop = passes.start, passes.start + passes.block
         forward = np.where(
@@ -235,8 +240,8 @@ def pass_costs(
     head = work.embedding * item_bytes(dtype)
     looked_up = np.minimum(batch * query * config.d_model * item_bytes(dtype), head)
     if work.tied:  # what the head reads, the embedding need not read again
-        looked_up = np.where(masked > 0, 0, looked_up)
-    weights = work.body_bytes(dtype) + looked_up + np.where(masked > 0, head, 0)
+        looked_up = np.where(head_rows > 0, 0, looked_up)
+    weights = work.body_bytes(dtype) + looked_up + np.where(head_rows > 0, head, 0)
 
     read, write = np.zeros_like(query), np.zeros_like(query)
     if _keeps_caches(sampler):

@@ -83,11 +83,30 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
                 "cache of a block's last pass, and they have their last ones apart; allowed: "
                 "separate, fused"
             )
+        if self.acceptance.edits:
+            self._check_edits()
+        if self.batching == "fdfo" and self.accept == "bounded":
+            raise ConfigError(
+                "batching: 'fdfo' is not allowed with accept 'bounded', whose passes left are of "
+                "all sequences; allowed: lockstep"
+            )
         if self.commit == "none" and self.accept != "fixed":
             raise ConfigError(
                 f"commit: 'none' is not allowed with accept {self.accept!r}: it keeps the cache of "
                 "a block's last pass, and which it was shows after it; allowed: separate, fused"
             )
+
+    def _check_edits(self) -> None:
+        """Raise ConfigError for an option beside which no token is replaced."""
+        why = "with accept 'joint', or a trace of it, which edits the whole blocks of all sequences"
+        if self.sub_block_size:
+            raise ConfigError(
+                f"sub_block_size: {self.sub_block_size} is not allowed {why}; allowed: 0"
+            )
+        if self.batching == "fdfo":
+            raise ConfigError(f"batching: 'fdfo' is not allowed {why}; allowed: lockstep")
+        if self.commit == "none":
+            raise ConfigError(f"commit: 'none' is not allowed {why}; allowed: separate, fused")
 
     @property
     def trace_block(self) -> int:

@@ -47,7 +47,12 @@ class DenoisingSampler(Sampler):
         if self.order not in ORDERS:
             raise unknown("order", self.order, ORDERS)
         acceptance = self.acceptance
-        if acceptance.decides and self.order != "confidence":
+        if acceptance.edits and self.temperature:
+            raise ConfigError(
+                f"temperature: {self.temperature} is not allowed with accept 'joint', whose blocks "
+                "end where the same tokens are predicted again; must be 0"
+            )
+        if (acceptance.decides or acceptance.edits) and self.order != "confidence":
             raise ConfigError(
                 f"order: {self.order!r} is not allowed with accept {acceptance.name!r}, which "
                 f"takes tokens by {acceptance.score}; allowed with accept 'fixed'"
@@ -109,7 +114,7 @@ class DenoisingSampler(Sampler):
             self.run_counting(model, state)
 
     def run_counting(self, model: Model, state: "DecodeState") -> list[tuple[tuple[int, ...], ...]]:
-        return decode_until_done(self, model, state)
+        return decode_until_done(self, model, state, self.acceptance.edits)
 
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
         """List (tokens masked before, tokens to unmask) of each pass over block `number`."""

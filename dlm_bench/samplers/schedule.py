@@ -145,6 +145,11 @@ class PlannedPass(NamedTuple):
     rows: Rows | None = None
 
     @property
+    def denoises(self) -> bool:
+        """True if the pass may unmask or replace tokens: it is no prefill and no commit."""
+        return self.masked > 0 or role_of(self.kind) == "denoise"
+
+    @property
     def mean_masked(self) -> float:
         """MASK tokens of a sequence's block when the pass starts, on average."""
         return sum(self.rows.masked) / len(self.rows.masked) if self.rows else self.masked
@@ -198,7 +203,7 @@ def prefill_passes(plan: Sequence[PlannedPass]) -> int:
 
 def first_block_passes(plan: Sequence[PlannedPass]) -> int:
     """Number of passes, the prefill pass among them, until the first block is unmasked."""
-    revealing = ((index, step.block_start) for index, step in enumerate(plan) if step.reveal)
+    revealing = ((index, step.block_start) for index, step in enumerate(plan) if step.denoises)
     begin, first = next(revealing)
     of_first = takewhile(lambda each: each[1] == first, revealing)
     return 1 + max((index for index, _ in of_first), default=begin)

@@ -70,6 +70,8 @@ class DecodeState:
     places: the block of each row in each pass, where rows are apart; else None.
     modulation: adaLN's rows at every timestep of the passes, (timesteps, columns), t = 0 first;
         None if the passes compute them.
+    full_passes: (batch, 1) passes over the current block so far that found no MASK in a row; of an
+        acceptance that edits.
     shapes: (query_len, block_len) of each kind of pass, known on the host.
     offsets: the numbers from 0, by their count.
     drafts: (batch, block_size) tokens drafted and not verified yet; of `self-speculation` alone.
@@ -91,6 +93,7 @@ class DecodeState:
     caches: list[Cache]
     forms: Forms
     numbers: Tensor
+    full_passes: Tensor
     places: Places | None = None
     modulation: Tensor | None = None
     prompt_len: int = 0
@@ -334,6 +337,7 @@ def new_state(
         forms=choose_forms(model.kernels),
         prompt_len=prompt_len,
         numbers=_numbers(passes, timesteps, shape.batch).to(device),
+        full_passes=torch.zeros(shape.batch, 1, dtype=torch.int64, device=device),
         places=places,
         modulation=_modulation(model, timesteps),
         shapes={p.kind: (p.query_len, p.block_len) for p in passes},

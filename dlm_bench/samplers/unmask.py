@@ -13,9 +13,9 @@ from torch import Tensor
 
 from dlm_bench.kernels.forms import choose_predict, fused
 from dlm_bench.kernels.lm_head import Predict
-from dlm_bench.kernels.unmask import most_confident
+from dlm_bench.kernels.unmask import TIE, most_confident
 from dlm_bench.plugins.api import Model, UsedKernels
-from dlm_bench.samplers.acceptance.acceptance import Acceptance
+from dlm_bench.samplers.acceptance.acceptance import Acceptance, Edits
 from dlm_bench.samplers.order import ordered, score_of
 
 if TYPE_CHECKING:
@@ -104,22 +104,26 @@ def unmask(
     block, masked = state.block(block_len)
     decides = acceptance is not None and acceptance.decides
     wanted = acceptance.score if acceptance is not None and decides else score_of(order)
+    edits = None if acceptance is None else acceptance.edits
     tokens, score = state.forms.predict(
         hidden.reshape(-1, width),
         model.head.weight,
         state.config.mask_id,
-        masked.flatten(),
+        None if edits else masked.flatten(),
         temperature=temperature,
         generators=state.generators,
         seed=state.noise_seed() if temperature > 0 else None,
         score=wanted,
     )
-    score = ordered(order, state, score.view(batch, block_len))
+    predicted, score = tokens.view(batch, block_len), score.view(batch, block_len)
+    if edits:
+        block = edited(state, block, masked, predicted, score, edits)
+        state.write(block)
+    score = ordered(order, state, score)
     count, descending = state.now("reveal").expand(batch), None
     if acceptance is not None and decides:
         score, descending = ranked(score, masked)
         count = torch.where(state.now("after_seek"), count, acceptance.count(descending, state.now))
-    predicted = tokens.view(batch, block_len)
     state.forms.reveal(state, Candidates(block, masked, predicted, score, descending, count))
 
 
@@ -127,6 +131,23 @@ def ranked(score: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
     """Make the scores of decoded tokens negative; return them, and sorted descending."""
     score = score.nan_to_num(0.0).masked_fill_(~masked, -1.0)  # a NaN has no rank
     return score, score.sort(dim=1, descending=True).values
+
+
+def edited(
+    state: "DecodeState",
+    block: Tensor,
+    masked: Tensor,
+    predicted: Tensor,
+    confidence: Tensor,
+    edits: Edits,
+) -> Tensor:
+    """Return a block (batch, block_len) with decoded tokens replaced by those predicted surely
+    enough; none after a seek, as the tokens are none of the model's."""
+    passes = state.full_passes
+    passes.copy_(torch.where(masked.any(dim=1, keepdim=True), 0, passes + 1))
+    sure = confidence > edits.threshold * (1 + TIE)  # not NaN
+    may = (passes <= edits.max_passes) & ~state.now("after_seek")
+    return torch.where(~masked & sure & may, predicted, block)
 
 
 def reveal(state: "DecodeState", block: Candidates) -> None:

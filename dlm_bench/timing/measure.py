@@ -257,7 +257,7 @@ def decode_fields(
         "point": point_of(model, sampler, shape),
         "status": "ok",
         "nfe": len(timed),
-        "decoding_passes": sum(step.masked > 0 for step in timed),
+        "decoding_passes": sum(step.denoises for step in timed),
         "query_tokens": sum(step.query_len for step in timed),
         "timed_tokens": sum(sum(step.of_rows(shape.batch).reveal) for step in timed),
         "blocks": blocks_of(timed, shape.batch),

@@ -6,6 +6,7 @@ rule are its options. Importing one takes no torch: `count` alone works on tenso
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.samplers.schedule import reveals
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 Now = Callable[[str], "Tensor"]
 
 
+@dataclass(frozen=True)
+class Edits:
+    """The replacement of tokens that stand already, where others are predicted now.
+
+    threshold: the confidence above which another token replaces one.
+    max_passes: passes over a block without MASK in which tokens are replaced.
+    """
+
+    threshold: float
+    max_passes: int
+
+
 class Acceptance(ABC):
     """The rule by which a pass unmasks more tokens of a block or fewer.
 
@@ -25,12 +38,14 @@ class Acceptance(ABC):
     is_fixed: the numbers are fixed before a decode.
     decides: the model's scores decide the number of a pass (`count`), planned or not.
     score: those that the rule reads, and by which it takes the tokens.
+    edits: the replacement of tokens that stand already, if there is any.
     """
 
     name: ClassVar[str]
     is_fixed: bool = True
     decides: bool = False
     score: "Score" = "confidence"
+    edits: Edits | None = None
 
     @abstractmethod
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.plugins.api import Model
+from dlm_bench.samplers.acceptance.acceptance import Edits
 from dlm_bench.samplers.acceptance.trace import SCHEMA_VERSION, Trace
 from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
@@ -15,33 +16,40 @@ if TYPE_CHECKING:
 
 
 def decode_until_done(
-    sampler: "Sampler", model: Model, state: "DecodeState"
+    sampler: "Sampler", model: Model, state: "DecodeState", edits: Edits | None = None
 ) -> list[tuple[tuple[int, ...], ...]]:
-    """Run a decode from its first pass, each block until none of its tokens is masked in any row.
+    """Run a decode from its first pass, each block until every row is done with it: none of the
+    row's tokens is masked and, with `edits`, the last pass changed none.
 
     `state.passes` are the most possible; those of a finished block are skipped. The host reads once
-    a pass, the masked tokens left in each row's block. Returns for each row and block the tokens
-    accepted by each pass until the row's block was done. Raises PointError for tokens left MASK by
-    the most passes.
+    a pass. Returns for each row and block the tokens accepted by each pass until the row's block
+    was done. Raises PointError for tokens left MASK by the most passes.
     """
     passes = state.passes
     rows: list[list[list[int]]] = [[] for _ in state.tokens]
-    index = 0
+    index, done = 0, [False] * len(rows)
     while index < len(passes):
         pass_ = passes[index]
+        block = state.tokens[:, pass_.block_start : pass_.block_start + pass_.block_len]
+        before = block.clone()
         sampler.step(model, state, pass_.kind)
         index += 1
-        if not pass_.masked:  # a prefill or a commit
+        if not pass_.denoises:
             continue
-        block = state.tokens[:, pass_.block_start : pass_.block_start + pass_.block_len]
-        masked = (block == state.config.mask_id).sum(dim=1).tolist()
-        for blocks, left in zip(rows, masked, strict=True):
-            if pass_.masked == pass_.block_len:
+        if pass_.masked == pass_.block_len:
+            done = [False] * len(rows)
+            for blocks in rows:
                 blocks.append([])
-            before = pass_.block_len - sum(blocks[-1])
-            if before:
-                blocks[-1].append(before - left)
-        if not any(masked):
+        masked = (block == state.config.mask_id).sum(dim=1).tolist()
+        changed = (block != before).any(dim=1).tolist() if edits else [False] * len(rows)
+        for row, left in enumerate(masked):
+            if done[row]:
+                continue
+            counts = rows[row][-1]
+            counts.append(pass_.block_len - sum(counts) - left)
+            over = edits is None or _full_passes(counts) == edits.max_passes
+            done[row] = not left and (over or not changed[row])
+        if all(done):
             while index < len(passes) and _go_on(pass_, passes[index]):
                 index += 1
             state.index.fill_(index)
@@ -49,9 +57,14 @@ def decode_until_done(
     return [tuple(map(tuple, blocks)) for blocks in rows]
 
 
+def _full_passes(counts: list[int]) -> int:
+    """Return the passes at the end of `counts`, tokens accepted by each, that accepted none."""
+    return len(counts) - 1 - max(index for index, count in enumerate(counts) if count)
+
+
 def _go_on(pass_: PlannedPass, later: PlannedPass) -> bool:
-    """Return True if a later pass would unmask more of the same block."""
-    return later.block_start == pass_.block_start and later.masked > 0
+    """Return True if a later pass would go on with the same block."""
+    return later.block_start == pass_.block_start and later.denoises
 
 
 def record_trace(

@@ -9,6 +9,7 @@ from dlm_bench.samplers.acceptance.bounded import Bounded
 from dlm_bench.samplers.acceptance.entropy import EntropyBound
 from dlm_bench.samplers.acceptance.factor import Factor, ReleasedFactor
 from dlm_bench.samplers.acceptance.fixed import Fixed
+from dlm_bench.samplers.acceptance.joint import Joint
 from dlm_bench.samplers.acceptance.threshold import Strict, Threshold
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.acceptance.traced import Traced
@@ -18,6 +19,7 @@ _KINDS: tuple[type[Acceptance], ...] = (
     Threshold,
     Strict,
     Bounded,
+    Joint,
     EntropyBound,
     Factor,
     ReleasedFactor,
@@ -44,7 +46,9 @@ class AcceptanceOptions:
 
     accept: fixed (tokens_per_step, or the numbers of `trace`); threshold (all tokens with a
         confidence of at least `threshold`); strict (above `threshold`); bounded (above `threshold`,
-        and as many as `max_passes` a block need); entropy (as long as the entropies before add up
+        and as many as `max_passes` a block need); joint (above `threshold`, and tokens that stand
+        are replaced by others above `edit_threshold`, in at most `max_edit_passes` without MASK);
+        entropy (as long as the entropies before add up
         to `gamma` at most); factor (the n surest, with (n + 1) (1 - c_n) below `factor`);
         factor-released (the same by Fast-dLLM's code).
     trace: a Trace, or the path of a file by `dlm-bench trace`.
@@ -55,6 +59,8 @@ class AcceptanceOptions:
     factor: float = 1.0
     gamma: float = 0.1
     max_passes: int = 16
+    edit_threshold: float = 0.0
+    max_edit_passes: int = 16
     trace: str | Trace = ""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from dlm_bench.samplers.acceptance.acceptance import Acceptance, Now
+from dlm_bench.samplers.acceptance.acceptance import Acceptance, Edits, Now
 from dlm_bench.samplers.acceptance.trace import Trace
 from dlm_bench.samplers.schedule import PlannedPass, Rows, remaining
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Traced(Acceptance):
-    """The passes of `trace`. A `rule` by which the model decides still decides in each pass: the
-    trace is then that of this very decode."""
+    """The passes of `trace`, with its edits. A `rule` by which the model decides still decides in
+    each pass: the trace is then that of this very decode."""
 
     trace: Trace
     rule: Acceptance
@@ -38,6 +38,13 @@ class Traced(Acceptance):
     def score(self) -> "Score":  # type: ignore[override]
         return self.rule.score
 
+    @property
+    def edits(self) -> Edits | None:  # type: ignore[override]
+        options = self.trace.options
+        if self.decides or options.get("accept") != "joint":
+            return self.rule.edits
+        return Edits(float(options["edit_threshold"]), int(options["max_edit_passes"]))
+
     def count(self, scores: "Tensor", now: Now) -> "Tensor":
         return self.rule.count(scores, now)
 
@@ -45,7 +52,7 @@ class Traced(Acceptance):
 def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
     """Add to the passes of a plan what each row that `trace` was drawn for does in them; a row
     whose block is done unmasks nothing until the slowest one's is."""
-    blocks = groupby(plan, key=lambda each: (each.masked > 0, each.block_start))
+    blocks = groupby(plan, key=lambda each: (each.denoises, each.block_start))
     number = 0
     for (decoding, start), passes in blocks:
         if not decoding:  # a prefill or a commit
