@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def first_done(plans: Sequence[Sequence[PlannedPass]], block_size: int) -> Iterator[PlannedPass]:
     """Interleave the plan of each row, a decode of it alone by a block cache whose passes take a
     block at a time, into passes over all rows."""
+    # A row that is done repeats its last block and unmasks nothing.
+    idle = [plan[-1]._replace(kind=MIXED, masked=0, reveal=0) for plan in plans]
     for steps in zip_longest(*plans):
         first = next(step for step in steps if step is not None)
         if first.kind == PREFILL:
             yield first
             continue
-        # A row that is done repeats its last block and unmasks nothing.
-        idle = [plan[-1]._replace(kind=MIXED, masked=0, reveal=0) for plan in plans]
         yield _mixed([step or done for step, done in zip(steps, idle, strict=True)], block_size)
 
 
