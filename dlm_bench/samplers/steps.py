@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from random import Random
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.samplers.schedule import remaining
+from dlm_bench.samplers.schedule import evenly, remaining
 
 LAST_TIME = 1000  # 1 / the time at which Dream's steps end
 
@@ -13,8 +13,7 @@ LAST_TIME = 1000  # 1 / the time at which Dream's steps end
 def even(tokens: int, T: int) -> Iterator[tuple[int, int]]:
     """(tokens still masked, tokens to unmask) of T passes, or of a pass a token if those are fewer:
     as even as can be, the remainder first (LLaDA's `generate`)."""
-    share, extra = divmod(tokens, min(T, tokens))
-    return remaining((share + (i < extra) for i in range(min(T, tokens))), tokens)
+    return remaining(evenly(tokens, min(T, tokens)), tokens)
 
 
 def dream(tokens: int, T: int) -> Iterator[tuple[int, int]]:
@@ -64,4 +63,4 @@ def block_steps(steps: int, blocks: int) -> list[int]:
         raise ConfigError(
             f"steps: {steps} is not allowed; must be at least the number of blocks ({blocks})"
         )
-    return [steps // blocks + (number < steps % blocks) for number in range(blocks)]
+    return list(evenly(steps, blocks))

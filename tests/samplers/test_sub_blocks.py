@@ -14,8 +14,8 @@ from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.testing import check_decode
 from dlm_bench.timing.decode_check import check_plan
 
-# DiffuTran is told the time, Dream shifts its tokens, SDAR shares keys between heads.
-ATTENTION = ("diffutran", "dream", "sdar")
+# DiffuTran is told the time, Dream shifts its tokens and shares keys between heads.
+ATTENTION = ("diffutran", "dream")
 LENGTH = 14  # a block of 8 and one of 6, in sub-blocks of 4, 4, 4 and 2
 
 
