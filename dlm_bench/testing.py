@@ -134,9 +134,14 @@ def _schedule(model: Model, sampler: Sampler, length: int) -> None:
                 assert a.kind != b.kind or of_kind, f"passes of kind {a.kind!r} differ in shape"
 
 
+def _rows(sampler: Sampler) -> int:
+    """Return the sequences of a batch."""
+    return 2 if sampler.takes_batches else 1
+
+
 def _passes(model: Model, sampler: Sampler, length: int) -> None:
     for prompt_len in _prompts(model, sampler):
-        shape = DecodeShape(length, prompt_len, 2)
+        shape = DecodeShape(length, prompt_len, _rows(sampler))
         fixed = sampler.scheduled_for(model, shape, SEED)
         check_passes(model, fixed, fixed.prepare_shape(model, shape, SEED))
 
@@ -151,7 +156,7 @@ def _deterministic(model: Model, sampler: Sampler, length: int) -> None:
 
 
 def _seeks(model: Model, sampler: Sampler, length: int) -> None:
-    shape = DecodeShape(length, 0, 2)
+    shape = DecodeShape(length, 0, _rows(sampler))
     sampler = sampler.scheduled_for(model, shape, SEED)
     state = sampler.prepare_shape(model, shape, SEED)
     stride = -(-len(state.passes) // MOST_SEEKS)
@@ -161,7 +166,7 @@ def _seeks(model: Model, sampler: Sampler, length: int) -> None:
         if sampler.remasks:  # by chance, but for the last pass
             state.check_unmasked(step)
             continue
-        rows = step.of_rows(2)
+        rows = step.of_rows(shape.batch)
         masked = [
             int((tokens[start : start + length] == state.config.mask_id).sum())
             for tokens, start, length in zip(
@@ -187,6 +192,8 @@ def _after_seek(model: Model, sampler: Sampler, length: int) -> None:
 
 
 def _batch(model: Model, sampler: Sampler, length: int) -> None:
+    if not sampler.takes_batches:
+        raise NotApplicableError("the sampler decodes a single sequence")
     prompt_len = max(_prompts(model, sampler))  # without one all rows may be the same
     together = sampler.decode(model, length, batch=3, seed=SEED, prompt_len=prompt_len)
     for row, tokens in enumerate(together):

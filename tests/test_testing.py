@@ -20,7 +20,7 @@ def test_a_sampler_whose_model_decides_the_passes_is_checked_too():
 
 def test_a_model_has_the_samplers_it_supports():
     denoiser, causal = build_model("diffutran", "tiny"), build_model("ar-mamba", "tiny")
-    of_denoiser = ["full", "fast-dllm", "block-cache", "self-speculation", "remdm"]
+    of_denoiser = ["full", "fast-dllm", "block-cache", "pipeline", "self-speculation", "remdm"]
     assert [each.name for each in samplers_of(denoiser)] == of_denoiser
     assert [each.name for each in samplers_of(causal)] == ["ar"]
 

@@ -36,6 +36,7 @@ from dlm_bench.models.device import item_bytes
 from dlm_bench.models.own import Config
 from dlm_bench.samplers.denoising import DenoisingSampler
 from dlm_bench.samplers.fast_dllm import FastDLLM
+from dlm_bench.samplers.pipeline import Pipeline
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass, role_of
 from dlm_bench.samplers.self_speculation import SelfSpeculation
@@ -205,17 +206,20 @@ def pass_costs(
     query, context, head_rows = passes.query, passes.context, passes.masked
     if isinstance(sampler, DenoisingSampler) and sampler.acceptance.edits:
         head_rows = np.where((passes.masked > 0) | passes.denoise, passes.block, 0)
-    # A fused pass has two segments: the clean block, and the next one, which sees it.
-    clean = np.where(passes.fused, passes.start - context, 0)
-    last = query - clean
+    # A pass has segments of `size` tokens and a shorter last one, each of which sees those before
+    # it: the clean block and the next one of a fused pass, the blocks under way, or all tokens.
+    size = np.where(passes.fused, passes.start - context, query)
+    if isinstance(sampler, Pipeline):
+        size = np.where(passes.prefill, query, sampler.block_size)
+    whole, rest = query // size, query % size
 
     work = work_of(config)
-    pairs = clean * (context + clean) + last * (context + query)  # (query, key) of one layer
+    own = size**2 * whole * (whole + 1) / 2 + rest * query
     causal = passes.verify
     if not config.denoiser or isinstance(sampler, SelfSpeculation):
         causal = causal | passes.prefill
-    # A token sees those before it alone.
-    pairs = np.where(causal, query * context + query * (query + 1) / 2, pairs)
+    own = np.where(causal, query * (query + 1) / 2, own)  # a token sees those before it alone
+    pairs = query * context + own  # (query, key) of one layer
     flops = query * work.token_flops + work.pair_flops * pairs
     flops += head_rows * 2 * work.embedding
     if chunk is not None and isinstance(config, ModelConfig):
@@ -223,7 +227,7 @@ def pass_costs(
         forward = np.where(
             passes.refresh,
             _squares(start, chunk) + _squares(query - start, chunk),
-            _squares(clean, chunk) + _squares(last, chunk),
+            whole * _squares(size, chunk) + _squares(rest, chunk),
         )
         reverse = forward
         if isinstance(sampler, FastDLLM):
@@ -235,7 +239,7 @@ def pass_costs(
         flops += layer_counts(config)[1] * 2 * (config.d_state + config.d_inner) * squares
 
     # All sequences of a batch are at the same timestep.
-    flops = batch * flops + (1 + (clean > 0)) * work.timestep_flops
+    flops = batch * flops + (whole + (rest > 0)) * work.timestep_flops
 
     head = work.embedding * item_bytes(dtype)
     looked_up = np.minimum(batch * query * config.d_model * item_bytes(dtype), head)

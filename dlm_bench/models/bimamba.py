@@ -186,7 +186,7 @@ class BiMamba(nn.Module):
             if self.directions == 2:
                 after = (cache.states[1], cache.tails[1]) if len(cache.states) == 2 else ()
                 y = y + self._reversed(segment, *after)[0]
-            if part == 0:
+            if part == window.commits - 1:
                 cache.advance(window, state, tail)
             outs.append(y)
         return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]

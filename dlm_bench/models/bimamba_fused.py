@@ -59,6 +59,8 @@ def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> T
 
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A few tokens from the cached states (see BiMamba._continue)."""
+    if len(window.segments) > 2:  # which the kernel does not take
+        return mixer.forms.span(mixer, x, window, cache)
     projected = _project(mixer, x)
     y, _ = block_scan(
         projected,
@@ -99,7 +101,7 @@ def continued(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) ->
         forward = scanned.final_state[:, : mixer.heads]
         end = torch.full((1,), length, device=x.device)
         tail = conv_tail(inputs[:, span, 0], tail, end, mixer.reach)
-        if part == 0 and window.advance:
+        if part == window.commits - 1 and window.advance:
             cache.states[0].copy_(forward)
             cache.tails[0].copy_(tail)
     return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]

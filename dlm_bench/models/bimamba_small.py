@@ -71,13 +71,14 @@ def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> T
     if x.shape[1] > FEW_TOKENS:
         return long.prefill(mixer, x, window, cache)
     cache.reset()
-    return _mix(mixer, x, window.segments, cache, advance=True)
+    return _mix(mixer, x, window.segments, cache, advance=window.committed)
 
 
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A few tokens from the cached states, (batch, len, d_model); see BiMamba._continue."""
     rows = window if isinstance(window, RowsWindow) else None
-    return _mix(mixer, x, window.segments, cache, advance=window.advance, at=rows)
+    advance = window.committed if window.advance else 0
+    return _mix(mixer, x, window.segments, cache, advance=advance, at=rows)
 
 
 def _mix(
@@ -86,11 +87,11 @@ def _mix(
     segments: tuple[int, ...],
     cache: MambaCache | None,
     *,
-    advance: bool = False,
+    advance: int = 0,
     at: RowsWindow | None = None,
 ) -> Tensor:
-    """Mix a few tokens from the states of a cache, or from zeros; `advance` moves the forward state
-    past the first segment, in the sequences that `at`, if given, says."""
+    """Mix a few tokens from the states of a cache, or from zeros; the forward state moves past the
+    first `advance` tokens, in the sequences that `at`, if given, says."""
     batch, length, _ = x.shape
     directions, heads, inner = mixer.directions, mixer.heads, mixer.d_inner
     n = batch * directions
@@ -104,9 +105,8 @@ def _mix(
     present = None if at is None else at.present
     if present is not None:
         xbc = xbc * present[..., None, None]
-    first = segments[0]
     padded = _padded(xbc, segments, mixer.reach, cache)
-    tail = padded[:, 0, first : first + mixer.reach]  # before the end of the first segment
+    tail = padded[:, 0, advance : advance + mixer.reach]
     xbc = _conv_silu(padded, weights)
     if rows is not None:
         xbc = xbc.flatten(1, 2).index_select(1, rows)
@@ -134,12 +134,13 @@ def _mix(
         added = torch.bmm(C, state.transpose(1, 2)).view(batch, kept, length, heads, -1)
         y[:, :kept].addcmul_(added, reached[:, :kept])
     if cache is not None and advance:
-        forward, end = slice(0, n, directions), first - 1
-        weight = (decay[forward, :, end] * dt[forward, :, 0])[..., :first]  # (batch, heads, first)
-        weighted = (u[forward, :first] * weight.transpose(1, 2)[..., None]).flatten(2)
+        forward, end = slice(0, n, directions), advance - 1
+        weight = decay[forward, :, end] * dt[forward, :, 0]  # (batch, heads, len)
+        weight = weight[..., :advance]
+        weighted = (u[forward, :advance] * weight.transpose(1, 2)[..., None]).flatten(2)
         decayed = cache.states[0].mul if at is not None else cache.states[0].mul_
         state = decayed(reached[:, 0, end][..., None])
-        state.view(batch, inner, -1).baddbmm_(weighted.transpose(1, 2), B[forward, :first])
+        state.view(batch, inner, -1).baddbmm_(weighted.transpose(1, 2), B[forward, :advance])
         if at is None:
             cache.tails[0].copy_(tail)
         else:

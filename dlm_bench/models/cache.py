@@ -80,8 +80,8 @@ class ShiftCache:
             before = (window.edges[0] - 1).clamp(min=0)
             self.hidden.copy_(hidden.index_select(1, before))
             return
-        last = window.segments[0] - 1
-        new = hidden[:, last : last + 1]
+        last = window.committed
+        new = hidden[:, last - 1 : last]
         if isinstance(window, RowsWindow):
             new = torch.where(window.advances[:, None, None], new, self.hidden)
         if window.advance:

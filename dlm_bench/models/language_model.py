@@ -136,8 +136,10 @@ class LanguageModel(nn.Module):
         if t is not None and self._takes_ready_rows(t):
             add_norm: AddNorm = partial(add_norm_ready, dtype=self.head.weight.dtype)
             # Fast-dLLM's t, the masked fraction of the whole sequence, never comes back in a
-            # decode: kept rows would make a pass that is timed again faster than one of a decode.
-            if caches and window is not None and not window.whole_context:
+            # decode, nor need those of several blocks under way: kept rows would make a pass that
+            # is timed again faster than one of a decode.
+            of_block = window is not None and not window.whole_context and len(segments) <= 2
+            if caches and of_block:
                 modulations = self._kept_rows(t, segments, caches[0])
             else:
                 modulations = self._ready_rows(t, segments)
@@ -173,8 +175,9 @@ class LanguageModel(nn.Module):
         return plain and t.device.type == "cpu" and t.shape[0] == 1
 
     def _is_small(self, tokens: Tensor, window: Window) -> bool:
-        """Tell if a pass continues from the caches with few enough tokens for its own kernels."""
-        alike = not isinstance(window, RowsWindow)
+        """Tell if a pass continues from the caches with few enough tokens for its own kernels,
+        which take two segments at most."""
+        alike = not isinstance(window, RowsWindow) and len(window.segments) <= 2
         continues = not window.first and window.edges is None and alike
         return self.small_pass is not None and continues and tokens.numel() <= SMALL
 

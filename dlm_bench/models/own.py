@@ -37,7 +37,7 @@ def own_passes(denoiser: bool, attention_alone: bool = True) -> tuple[str, ...]:
     and values can be written again; a Mamba state cannot be put back."""
     if not denoiser:
         return ("ar", "prefill")
-    whole = ("full", "fast-dllm", "block-cache", "prefill")
+    whole = ("full", "fast-dllm", "block-cache", "pipeline", "prefill")
     return (*whole, "sub-blocks", "self-speculation") if attention_alone else whole
 
 

@@ -22,7 +22,8 @@ class Window:
         end of the token's own segment (block cache, AR).
     edges: in a refresh (a pass over the whole sequence that fills every cache), the block's first
         position and the position after the last, (1,) int64 each: where the Mamba states are kept.
-    advance: the forward Mamba state moves on past the first segment (a commit).
+    advance: the forward Mamba state moves on past the first segment (a commit), or past as many as
+        `commits` says.
     sight: in a pass over a part of a block, the position after the block's last, (1,) int64: so far
         attention sees, and the rest of the block is read from the cache.
     inner: in a pass over a block, the position of the part that the next passes take alone, (1,)
@@ -41,6 +42,7 @@ class Window:
     whole_context: bool = False
     edges: "tuple[Tensor, Tensor] | None" = None
     advance: bool = False
+    commits: int = 1
     sight: "Tensor | None" = None
     inner: "Tensor | None" = None
     first: bool = False
@@ -64,6 +66,11 @@ class Window:
             rows = first.index_select(0, flat), second.index_select(0, flat)
             kept[first] = rows[0].view(shape), rows[1].view(shape)
         return kept[first]
+
+    @property
+    def committed(self) -> int:
+        """The tokens of the segments that an `advance` moves past."""
+        return sum(self.segments[: self.commits])
 
     @cached_property
     def seen_start(self) -> "Tensor":

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from dlm_bench.models.cache import Window
 
 # Of a model: a capability has the name of the sampler that requires no other; prefill is the pass
-# over a whole prompt, which block-cache, self-speculation and ar make before the others; sub-blocks
-# are the passes of block-cache over a part of a block (Window.sight and Window.inner).
+# over a whole prompt, which samplers of blocks and ar make before the others; sub-blocks are the
+# passes of block-cache over a part of a block (Window.sight and Window.inner).
 CAPABILITIES = (
     "full",
     "fast-dllm",
     "block-cache",
+    "pipeline",
     "self-speculation",
     "ar",
     "prefill",

@@ -37,6 +37,7 @@ SAMPLER_NAMES = {
     "full": "full sequence",
     "fast-dllm": "Fast-dLLM",
     "block-cache": "block cache",
+    "pipeline": "pipeline of blocks",
     "self-speculation": "self-speculation",
     "remdm": "ReMDM",
     "ar": "autoregressive",

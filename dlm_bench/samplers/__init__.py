@@ -13,12 +13,14 @@ from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.former import renamed
 from dlm_bench.samplers.full import Full
+from dlm_bench.samplers.pipeline import Pipeline
 from dlm_bench.samplers.remdm import ReMDM
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.self_speculation import SelfSpeculation
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    kind.name: kind for kind in (Full, FastDLLM, BlockCache, SelfSpeculation, ReMDM, Autoregressive)
+    kind.name: kind
+    for kind in (Full, FastDLLM, BlockCache, Pipeline, SelfSpeculation, ReMDM, Autoregressive)
 }
 
 

@@ -145,7 +145,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     def _in_step(self, length: int, prompt_len: int) -> Iterator[PlannedPass]:
         L, B = length, self.block_size
         if prompt_len:
-            yield _clean(PREFILL, start=0, tokens=prompt_len)
+            yield clean_pass(PREFILL, start=0, tokens=prompt_len)
         numbers = count()
         for start, block_len in blocks(L, B, prompt_len):
             stop = start + block_len
@@ -173,7 +173,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
                         t=(masked + stop - part - part_len) / block_len,
                     )
             if self.commit == "separate" and not last_block:
-                yield _clean("commit", start=start, tokens=B)
+                yield clean_pass("commit", start=start, tokens=B)
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         if self.batching == "fdfo":  # with room for the query tokens behind a shorter last block
@@ -232,7 +232,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
         return window, query
 
 
-def _clean(kind: str, start: int, tokens: int) -> PlannedPass:
+def clean_pass(kind: str, start: int, tokens: int) -> PlannedPass:
     """Return a pass over clean tokens, at t = 0, to fill the cache and unmask nothing."""
     return PlannedPass(
         kind=kind,

@@ -90,6 +90,11 @@ class Sampler(ABC):
         return getattr(self, "block_size", None) or None
 
     @property
+    def takes_batches(self) -> bool:
+        """False if a decode is of a single sequence."""
+        return True
+
+    @property
     def is_fixed(self) -> bool:
         """True if the passes of a decode are fixed before the decode runs."""
         return True

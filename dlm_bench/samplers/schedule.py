@@ -120,6 +120,16 @@ class Rows(NamedTuple):
     advance: tuple[bool, ...] = ()
 
 
+class Part(NamedTuple):
+    """A block's part in a pass over several blocks: its length, the MASK tokens when the pass
+    starts, the tokens to unmask, and if it is activated (see `samplers.pipeline`)."""
+
+    length: int
+    masked: int
+    reveal: int
+    activated: bool
+
+
 class PlannedPass(NamedTuple):
     """A single pass, and its unmasking. Built by keyword: the fields are numbers side by side.
 
@@ -132,6 +142,8 @@ class PlannedPass(NamedTuple):
     reveal: tokens to unmask.
     t: the timestep for the network, not the paper's t = B/p.
     rows: where sequences of a batch differ; masked and reveal are then of the slowest one.
+    parts: of a pass over several blocks, in order; the fields above are then those of all together,
+        but each block has a timestep of its own, and t is 0.
     """
 
     kind: str
@@ -143,6 +155,7 @@ class PlannedPass(NamedTuple):
     reveal: int
     t: float
     rows: Rows | None = None
+    parts: tuple[Part, ...] = ()
 
     @property
     def denoises(self) -> bool:

@@ -206,12 +206,18 @@ class SelfSpeculation(Sampler):
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
         import torch
 
+        state.begin()
         query_len, block_len = state.shapes[kind]
         begin, t = state.now("block_start"), state.now("t")[None]
         assert state.drafts is not None
         if kind == PREFILL:
             window = Window(
-                torch.zeros_like(begin), (query_len,), advance=True, first=True, causal=True
+                torch.zeros_like(begin),
+                (query_len,),
+                advance=True,
+                first=True,
+                causal=True,
+                modulation=state.modulation_now(1),
             )
             hidden = model(state.tokens[:, :query_len], t, window, state.caches)
             predicted = self._predict(model, state, hidden[:, -1:])
@@ -228,14 +234,16 @@ class SelfSpeculation(Sampler):
         if block_len < query_len:  # a draft
             query = torch.full_like(state.drafts[:, :query_len], state.config.mask_id)
             query[:, :1] = seed
-            hidden = model(query, t, Window(start, (query_len,)), state.caches)
+            window = Window(start, (query_len,), modulation=state.modulation_now(1))
+            hidden = model(query, t, window, state.caches)
             drafts, _ = state.forms.predict(
                 hidden[:, 1:].flatten(0, 1), model.head.weight, state.config.mask_id
             )
             state.drafts[:, :block_len] = drafts.view(-1, block_len)
         else:
             drafts = state.drafts[:, : query_len - 1]
-            window = Window(start, (query_len,), advance=True, causal=True)
+            modulation = state.modulation_now(1)
+            window = Window(start, (query_len,), advance=True, causal=True, modulation=modulation)
             hidden = model(torch.cat((seed, drafts), dim=1), t, window, state.caches)
             self._keep(state, drafts, self._predict(model, state, hidden))
         state.next_pass()

@@ -78,6 +78,8 @@ class DecodeState:
     end: the position behind the last token to decode.
     chances: (passes, 2) of each pass to unmask a masked token and to mask an unmasked one; of a
         sampler that draws both (`Sampler.remasks`), whose plan has expected numbers.
+    parts: (passes, 2, blocks) int64, of each pass the tokens to unmask in each block under way, and
+        1 if the block is activated; of `pipeline` alone.
     """
 
     config: ModelInfo
@@ -102,6 +104,7 @@ class DecodeState:
     drafts: Tensor | None = None
     end: int | None = None
     chances: Tensor | None = None
+    parts: Tensor | None = None
     _row: Tensor | None = field(default=None, init=False)
     _query: Query | None = field(default=None, init=False)
     _place: Tensor | None = field(default=None, init=False)

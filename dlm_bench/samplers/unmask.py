@@ -31,6 +31,7 @@ class Candidates(NamedTuple):
     score: the places with the largest are taken first.
     descending: the scores in that order, those of decoded tokens negative; None if not sorted yet.
     number: (batch,) tokens to unmask.
+    start: (1,) the position of the first place; None for the current block's.
     """
 
     tokens: Tensor
@@ -39,6 +40,7 @@ class Candidates(NamedTuple):
     score: Tensor
     descending: Tensor | None
     number: Tensor
+    start: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def choose_forms(kernels: UsedKernels) -> Forms:
         rows that are apart."""
         if block.score.shape[1] > triton.longest or state.places is not None:
             return reveal(state, block)
-        start, mask_id = state.now("block_start"), state.config.mask_id
+        start = state.now("block_start") if block.start is None else block.start
+        mask_id = state.config.mask_id
         return triton.reveal_block(
             state.tokens, start, mask_id, block.predicted, block.score, block.number
         )
@@ -157,4 +160,7 @@ def reveal(state: "DecodeState", block: Candidates) -> None:
         score, descending = ranked(score, block.masked)
     chosen = most_confident(score, descending, block.number)
     revealed = torch.where(chosen, block.predicted, block.tokens)
-    state.write(revealed)
+    if block.start is None:
+        state.write(revealed)
+    else:
+        state.tokens.index_copy_(1, state.positions(block.start, revealed.shape[1]), revealed)

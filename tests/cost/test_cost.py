@@ -27,6 +27,7 @@ SAMPLERS = {
     "separate": ("block-cache", {"commit": "separate"}),
     "fused": ("block-cache", {"commit": "fused"}),
     "none": ("block-cache", {"commit": "none"}),
+    "pipeline": ("pipeline", {"add_at": 0.3}),
     "pairs": ("self-speculation", {}),
     "ar": ("ar", {}),
 }
@@ -213,10 +214,9 @@ def test_a_pass_writes_as_many_cache_bytes_as_said(backbone, name, prompt_len):
         changed = zip(before, tensors(state.caches), strict=True)
         written = sum(int((old != new).sum()) * new.element_size() for old, new in changed)
         # Element by element; no new float32 is expected to equal the random one it replaces,
-        # but one in some 1e5 may, so 1e-4.
-        assert written == pytest.approx(costs.cache_write_bytes[index], rel=1e-4), state.passes[
-            index
-        ]
+        # but one in some 1e5 may, so 1e-4, or a single one of a short pass.
+        said = pytest.approx(costs.cache_write_bytes[index], rel=1e-4, abs=4)
+        assert written == said, state.passes[index]
 
 
 def poison(cache, read, what_is_read):

@@ -49,7 +49,15 @@ def modulation(batch, segments, width, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
     ("batch", "segments", "width"),
-    [(1, (32,), 64), (2, (5, 9), 64), (2, (33, 40), 128), (2, (3, 2), 1920), (2, (1,), 960)],
+    [
+        (1, (32,), 64),
+        (2, (5, 9), 64),
+        (2, (33, 40), 128),
+        (2, (3, 2), 1920),
+        (2, (1,), 960),
+        (2, (5, 9, 9, 4), 960),
+        (1, (16, 16, 16), 64),
+    ],
 )
 def test_a_denoisers_residual_norm_and_modulation(batch, segments, width, dtype):
     x = (3 + torch.randn(batch, sum(segments), width)).to(dtype)

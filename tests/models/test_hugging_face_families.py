@@ -150,7 +150,7 @@ def test_every_sampler_decodes_from_a_folder(saved, model_type):
     place, _ = saved(model_type)
     model = build_model(f"hf:{place}")
     info = backbone_info(f"hf:{place}")
-    beyond = {"sub-blocks", "self-speculation"}
+    beyond = {"sub-blocks", "pipeline", "self-speculation"}
     assert set(info.supports) == {"full", "fast-dllm", "block-cache", "prefill"} | beyond
     assert (info.sizes, info.block_size) == (("hf",), model.config.block_size)
     blocks = {"tokens_per_step": 2, "block_size": BLOCK}

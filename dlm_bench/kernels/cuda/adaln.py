@@ -17,6 +17,8 @@ def _add_norm(
     length,
     first_len,
     first_tiles,
+    further_len,
+    further_tiles,
     tiles,
     x_batch,
     x_row,
@@ -37,9 +39,11 @@ def _add_norm(
     """Norm ROWS tokens of a segment, for a single read of the modulation."""
     batch = (tl.program_id(0) // tiles).to(tl.int64)
     tile = tl.program_id(0) % tiles
-    segment = (tile >= first_tiles).to(tl.int32)
-    last = tl.where(segment == 0, first_len, length)
-    token = tile * ROWS + segment * (first_len - first_tiles * ROWS) + tl.arange(0, ROWS)
+    beyond = tile - first_tiles  # the first segment's
+    segment = tl.where(beyond < 0, 0, 1 + beyond // further_tiles)
+    start = tl.where(beyond < 0, 0, first_len + (segment - 1) * further_len)
+    last = tl.minimum(start + tl.where(beyond < 0, first_len, further_len), length)
+    token = start + tl.where(beyond < 0, tile, beyond % further_tiles) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
     inside = column < D
     mask = (token < last)[:, None] & inside[None, :]
@@ -97,10 +101,11 @@ def add_norm(
 
     x and branch (batch, length, d_model); without a branch x' is x, without a gate the gate is 1.
     gate, scale and shift (batch or 1, segments or 1, d_model), or (d_model,), contiguous along
-    d_model: row j belongs to the tokens of segment j, of `segments` (a length, or two with the sum
-    length). s is 1 + scale with `unit_scale` (adaLN, arXiv 2212.09748), else scale (a LayerNorm
-    with a weight and a bias). The LayerNorm itself has no weight, eps 1e-5, and float32
-    statistics. Returns x', in the place of x, and h, contiguous and of scale's dtype.
+    d_model: row j belongs to the tokens of segment j, of `segments`, whose sum is length; those
+    after the first are all equal but for a shorter last one. s is 1 + scale with `unit_scale`
+    (adaLN, arXiv 2212.09748), else scale (a LayerNorm with a weight and a bias). The LayerNorm
+    itself has no weight, eps 1e-5, and float32 statistics. Returns x', in the place of x, and h,
+    contiguous and of scale's dtype.
     """
     batch, length, width = x.shape
     out = torch.empty((batch, length, width), dtype=scale.dtype, device=x.device)
@@ -111,7 +116,9 @@ def add_norm(
     rows = max(1, elements // block)
     first = segments[0]
     first_tiles = triton.cdiv(first, rows)
-    tiles = first_tiles + triton.cdiv(length - first, rows)
+    further = segments[1] if len(segments) > 1 else 1
+    further_tiles = triton.cdiv(further, rows)
+    tiles = first_tiles + (len(segments) - 1) * further_tiles
     _add_norm[(batch * tiles,)](
         x,
         branch,
@@ -122,6 +129,8 @@ def add_norm(
         length,
         first,
         first_tiles,
+        further,
+        further_tiles,
         tiles,
         x.stride(0),
         x.stride(1),

@@ -87,10 +87,15 @@ def _trace_of(sampler: AcceptanceOptions) -> Trace:
                 f"trace: {trace!r} is not allowed {without_meaning(sampler)['trace']}"
             )
         trace = load_trace(trace)
+    name = getattr(sampler, "name", "")
+    if trace.sampler != name and trace.sampler in ("pipeline", "self-speculation"):
+        raise ConfigError(
+            f"trace: {trace.label!r} is a trace of sampler {trace.sampler!r}, which no other can "
+            f"follow; not allowed with sampler {name!r}"
+        )
     own, of_trace = getattr(sampler, "trace_block", None), trace.block_size
     if own != of_trace:
         named = "without blocks" if of_trace is None else f"of block_size {of_trace}"
-        name = getattr(sampler, "name", "")
         allowed = f"block_size {own}" if own else f"sampler {name!r}, which has no blocks"
         raise ConfigError(f"trace: {trace.label!r} is a trace {named}; not allowed with {allowed}")
     return trace
