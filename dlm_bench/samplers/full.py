@@ -107,8 +107,9 @@ class Full(AcceptanceOptions, DenoisingSampler):
                 masked, reveal = zip(*at, strict=True)
                 if self._is_drawn and self.spread == "mdlm" and not any(reveal):
                     continue
-                most = max(masked)
-                alike = Rows((start,) * len(at), (block_len,) * len(at), masked, reveal)
+                most, batch, apart = max(masked), len(at), None
+                if batch > 1:
+                    apart = Rows((start,) * batch, (block_len,) * batch, masked, reveal)
                 yield PlannedPass(
                     kind=f"denoise{tail}",
                     query_len=total,
@@ -118,7 +119,7 @@ class Full(AcceptanceOptions, DenoisingSampler):
                     masked=most,
                     reveal=most - max(before - now for before, now in at),
                     t=(most + total - start - block_len) / total,
-                    rows=alike if len(at) > 1 else None,
+                    rows=apart,
                 )
 
     def _counts(

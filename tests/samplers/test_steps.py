@@ -21,6 +21,7 @@ from support.reference import (
     reference_steps,
     shifted,
 )
+from support.scripted_model import ScriptedModel
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.samplers import with_trained_block
@@ -151,6 +152,24 @@ def test_forward_passes_are_as_public_code_counts_them(options, length, passes):
 def test_blocks_and_steps_pass_the_checks_of_every_sampler(sampler):
     check_plan(list(sampler.passes(20, 5)), DecodeShape(20, 5))
     check_decode(lively_model("diffutran", layers=2), sampler, 20)
+
+
+def test_blocks_of_written_confidences_by_hand():
+    x = 0.3  # of a place that is decoded
+    model = ScriptedModel(
+        [0.5, 0.4, 0.9, 0.9],  # 0 is the surer of its block, and 2 and 3 wait for theirs
+        [x, 0.4, 0.9, 0.9],
+        [x, x, 0.6, 0.7],
+        [x, x, 0.6, x],
+    )
+    taken = []
+    sampler = full(block_size=2, steps=4)
+    state = sampler.prepare(model, 4)
+    for step in state.passes:
+        before = state.tokens == model.config.mask_id
+        sampler.step(model, state, step.kind)
+        taken += (before & (state.tokens != model.config.mask_id))[0].nonzero().flatten().tolist()
+    assert taken == [0, 1, 3, 2]
 
 
 def test_a_rule_by_confidence_counts_within_the_block():

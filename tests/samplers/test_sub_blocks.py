@@ -4,6 +4,7 @@ import pytest
 import torch
 from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
 from support.reference_sub_blocks import sub_block_passes
+from support.scripted_model import ScriptedModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -93,6 +94,24 @@ def test_the_passes_of_a_decode_by_hand():
         ("denoise:6", 4, 13, 11, 2, 4 / 6),
         ("refresh:6:2", 6, 11, 15, 2, 2 / 6),
     ]
+
+
+def test_a_block_of_written_confidences_by_hand():
+    x = 0.3  # of a place that is decoded
+    model = ScriptedModel(
+        [0.95, 0.5, 0.99, 0.99],  # over the block: place 0 is above 0.9, and 2 and 3 wait
+        [x, 0.6],  # over the sub-block: none is, so the surest
+        [x, x, 0.91, 0.92],  # over the block again: both
+        [x, x, x, x],  # the commit
+        [0.4, 0.8],  # the next block, of one sub-block: the surest, place 5
+        [0.9, x],  # not above 0.9, and the last one left
+    )
+    sampler = build_sampler(
+        "block-cache", block_size=4, sub_block_size=2, accept="strict", threshold=0.9
+    )
+    assert record_trace(model, sampler, 6).accepted == ((1, 1), (2,), (1, 1))
+    block = [0, 1, 2, 3]
+    assert model.seen == [block, [0, 1], block, block, [4, 5], [4, 5]]
 
 
 def test_a_commit_without_a_pass_keeps_the_caches_of_the_last_passes():
