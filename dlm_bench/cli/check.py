@@ -8,7 +8,7 @@ from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import counted
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
-from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.samplers import build_sampler, with_models_defaults
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.streams import folded
 from dlm_bench.testing import outcomes, samplers_of
@@ -18,8 +18,8 @@ def check(args: argparse.Namespace) -> int:
     """Print a line a check; return the exit code of a failed point if one fails."""
     samplers: list[Sampler] | None = None
     if args.sampler is not None:
-        block_size = backbone_info(args.backbone).block_size
-        options = with_trained_block(args.sampler, sampler_options(args), block_size)
+        info = backbone_info(args.backbone)
+        options = with_models_defaults(args.sampler, sampler_options(args), info)
         samplers = [build_sampler(args.sampler, **options)]
         samplers[0].check_backbone(args.backbone, args.length)
     device = find_device(args)

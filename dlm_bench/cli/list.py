@@ -11,7 +11,7 @@ from dlm_bench.figures import NAMES
 from dlm_bench.models.backbones import FOLDER, backbone_info
 from dlm_bench.models.config import BACKBONES, SIZES, model_config
 from dlm_bench.models.own import OWN, backbone_passes
-from dlm_bench.models.presets import PRESETS, preset, preset_sizes
+from dlm_bench.models.presets import PRESETS, SHIPPED, preset, preset_sizes
 from dlm_bench.plugins import entry_points
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.streams import folded
@@ -30,6 +30,13 @@ def list(args: argparse.Namespace) -> int:
     presets = [[backbone, _sizes(backbone)] for backbone in PRESETS]
     print_grid(["backbone of the field", "sizes, with parameters in billions"], presets, words=2)
     kinds = samplers.SAMPLERS.items()
+    print()
+    shipped_rules = [
+        [backbone, sampler, " ".join(f"{name}={value}" for name, value in rule.items())]
+        for backbone, rules in SHIPPED.items()
+        for sampler, rule in rules.items()
+    ]
+    print_grid(["backbone", "sampler", "accept=shipped stands for"], shipped_rules, words=3)
     print()
     print_grid(["sampler", "decodes with"], [[name, _backbones(kind)] for name, kind in kinds], 2)
     print()

@@ -17,7 +17,7 @@ from dlm_bench.models.device import check_graphs, default_dtype
 from dlm_bench.models.own import stated_config
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.record import Graphs
-from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.samplers import build_sampler, with_models_defaults
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 from dlm_bench.timing.environment import environment
@@ -37,8 +37,8 @@ from dlm_bench.timing.profile import (
 @torch.inference_mode()
 def profile(args: argparse.Namespace) -> int:
     """Print a table of operations for each role of pass; write the trace."""
-    block_size = backbone_info(args.backbone).block_size
-    options = with_trained_block(args.sampler, sampler_options(args), block_size)
+    info = backbone_info(args.backbone)
+    options = with_models_defaults(args.sampler, sampler_options(args), info)
     sampler = build_sampler(args.sampler, **options)
     check_int("replays", args.replays)
     check_int("top", args.top)

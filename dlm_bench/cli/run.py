@@ -18,7 +18,7 @@ from dlm_bench.results.identity import asked_of, identity
 from dlm_bench.results.record import Record, mean_of
 from dlm_bench.results.series import short_number
 from dlm_bench.results.store import append_record, check_writable
-from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.samplers import build_sampler, with_models_defaults
 from dlm_bench.samplers.ends import check_ends
 from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.samplers.schedule import DecodeShape
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     info = backbone_info(args.backbone)
-    options = with_trained_block(args.sampler, sampler_options(args), info.block_size)
+    options = with_models_defaults(args.sampler, sampler_options(args), info)
     sampler = build_sampler(args.sampler, **options)
     conditions = conditions_of(args)
     device = find_device(args)

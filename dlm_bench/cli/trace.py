@@ -12,7 +12,7 @@ from dlm_bench.cli.model import find_device, load_model, print_device
 from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
-from dlm_bench.samplers import build_sampler, sampler_class, with_trained_block
+from dlm_bench.samplers import build_sampler, sampler_class, with_models_defaults
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.options import rule_with
 from dlm_bench.samplers.acceptance.trace import save_trace
@@ -30,12 +30,12 @@ def trace(args: argparse.Namespace) -> int:
         if name in options:
             raise ConfigError(f"--option: {name}={options[name]} is not allowed; --{name} says it")
         options[name] = value
-    block_size = backbone_info(args.backbone).block_size
-    sampler = build_sampler(args.sampler, **with_trained_block(args.sampler, options, block_size))
+    info = backbone_info(args.backbone)
+    sampler = build_sampler(args.sampler, **with_models_defaults(args.sampler, options, info))
     check_lengths(args.length, args.prompt_len)
     prompts, longest = None, args.prompt_len
     if args.prompts is not None:
-        prompts = load_prompts(args.prompts, backbone_info(args.backbone).folder)
+        prompts = load_prompts(args.prompts, info.folder)
         longest = longest or max(map(len, prompts.ids))
     sampler.check_backbone(args.backbone, args.length, longest)
     device = find_device(args)
@@ -43,7 +43,7 @@ def trace(args: argparse.Namespace) -> int:
     print_device(args, device)
     model = load_model(args, dtype, forced_kernels(args))
     if not model.checkpoint:
-        warn_of_random_acceptance(rule)
+        warn_of_random_acceptance(str(sampler.options().get("accept", rule)))
     place = {"seed": args.seed, "prompt_len": args.prompt_len}
     found = record_trace(model, sampler, args.length, **place, prompts=prompts)
     save_trace(found, args.output)

@@ -1,7 +1,8 @@
 """Backbones by their names: this project's, a package's, or a local folder's in the format of
 Hugging Face."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.hf.folder import folder_config, read_folder
@@ -13,6 +14,7 @@ from dlm_bench.models.own import (
     own_sizes,
     trained_block,
 )
+from dlm_bench.models.presets import SHIPPED
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import BackbonePlugin
 
@@ -31,6 +33,7 @@ class BackboneInfo:
     folder: absolute path of a folder, else empty.
     max_length: the most tokens of a sequence; None if not known yet, or without a limit.
     block_size: tokens of the block that the models were trained with; 0 if none is known.
+    shipped: by sampler, the options that the models' own code decodes with, as far as known.
     """
 
     name: str
@@ -40,6 +43,7 @@ class BackboneInfo:
     folder: str = ""
     max_length: int | None = None
     block_size: int = 0
+    shipped: Mapping[str, Mapping[str, int | float | str]] = field(default_factory=dict)
 
     @property
     def default_size(self) -> str:
@@ -90,6 +94,7 @@ def backbone_info(backbone: str) -> BackboneInfo:
             folder=str(folder.path),
             max_length=folder.max_length,
             block_size=folder.block_size,
+            shipped=SHIPPED.get(folder.preset, {}),
         )
     plugin = entry_points.find("backbone", backbone, OWN)
     if plugin is not None:
@@ -103,6 +108,7 @@ def backbone_info(backbone: str) -> BackboneInfo:
         backbone_passes(backbone),
         own_sizes(backbone),
         block_size=trained_block(backbone),
+        shipped=SHIPPED.get(backbone, {}),
     )
 
 

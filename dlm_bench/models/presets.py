@@ -98,6 +98,21 @@ _TWINS = {
     "nemotron-ld": "llama",
     "open-dcoder": "qwen2",
 }
+# The options that a model's own code decodes with, by sampler; docs/models.md has the sources.
+SHIPPED: dict[str, dict[str, dict[str, int | float | str]]] = {
+    "llada": {"full": {"tokens_per_step": 1, "block_size": 32}},
+    "dream": {"full": {"tokens_per_step": 1, "order": "entropy"}},
+    "fast-dllm-v2": {
+        "block-cache": {
+            "accept": "strict",
+            "threshold": 0.9,
+            "block_size": 32,
+            "sub_block_size": 8,
+        }
+    },
+    "sdar": {"block-cache": {"accept": "strict", "threshold": 0.85, "block_size": 4}},
+    "nemotron-ld": {"self-speculation": {"accept": "agreement", "block_size": 32}},
+}
 # Llama's sizes of Nemotron's shapes have its name, since other models are as large.
 _NAMED_SIZES = {("nemotron-ld", size) for size in ("3b", "8b", "14b")}
 PRESETS = (*_DENOISERS, *_CAUSAL)

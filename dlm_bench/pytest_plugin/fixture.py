@@ -16,7 +16,7 @@ from dlm_bench.plugins.api import Model
 from dlm_bench.pytest_plugin.session import Session
 from dlm_bench.results.record import Graphs, Mode, Record
 from dlm_bench.results.store import append_record
-from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.samplers import build_sampler, with_models_defaults
 from dlm_bench.samplers.prompt_file import load_prompts
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.worker.jobs import release
@@ -96,8 +96,8 @@ class Throughput:
         settings = MeasureSettings(**given)
         place = find_device(self._session.device if device is None else device)
         dtype = default_dtype(place.type) if dtype is None else dtype
-        block_size = backbone_info(backbone).block_size
-        built = build_sampler(sampler, **with_trained_block(sampler, options, block_size))
+        info = backbone_info(backbone)
+        built = build_sampler(sampler, **with_models_defaults(sampler, options, info))
         try:
             model = self._load_model(backbone, size, str(place), dtype, settings.seed)
             record = measure_point(model, built, shape, settings)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlm_bench.errors import ConfigError, unknown, unknown_option
+from dlm_bench.models.backbones import BackboneInfo
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import CAPABILITIES
 from dlm_bench.samplers.autoregressive import Autoregressive
@@ -22,6 +23,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     kind.name: kind
     for kind in (Full, FastDLLM, BlockCache, Pipeline, SelfSpeculation, ReMDM, Autoregressive)
 }
+
+SHIPPED_RULE = "shipped"  # the value of `accept` for what a model ships with
 
 
 def build_sampler(name: str, /, **options: Any) -> Sampler:
@@ -42,15 +45,20 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
     return sampler
 
 
-def with_trained_block(name: str, options: Mapping[str, Any], block_size: int) -> dict[str, Any]:
-    """Return options with the block that a model was trained with, if there is one (else 0) and
-    none is asked for, and with a quarter of it as the tokens of a pass, or of a pair of passes:
-    the paper's 8 of 32.
+def with_models_defaults(
+    name: str, options: Mapping[str, Any], model: BackboneInfo
+) -> dict[str, Any]:
+    """Return options with those of a model where none are asked for: with accept=shipped those
+    that its own code decodes with; the block that it was trained with, if there is one, and a
+    quarter of that as the tokens of a pass, or of a pair of passes: the paper's 8 of 32.
 
-    Raises ConfigError as `sampler_class` does.
+    Raises ConfigError as `sampler_class` does, and if it is not known what the model ships with.
     """
-    found = dict(options)
+    found, block_size = dict(options), model.block_size
     usual = {field.name: field.default for field in dataclasses.fields(sampler_class(name))}
+    if found.get("accept") == SHIPPED_RULE:
+        del found["accept"]
+        found = {**_shipped(name, model), **found}
     if not block_size or not usual.get("block_size") or "trace" in found:
         return found
     asked = found.setdefault("block_size", block_size)
@@ -60,6 +68,17 @@ def with_trained_block(name: str, options: Mapping[str, Any], block_size: int) -
         if rate in usual and isinstance(part, int):
             found.setdefault(rate, max(1, min(asked // 4, part)))
     return found
+
+
+def _shipped(name: str, model: BackboneInfo) -> Mapping[str, Any]:
+    if name not in model.shipped:
+        known = ", ".join(model.shipped)
+        with_ = f"it is with sampler {known}" if known else "of this backbone nothing is"
+        raise ConfigError(
+            f"accept: {SHIPPED_RULE!r} is not known of backbone {model.name!r} with sampler "
+            f"{name!r}; {with_} (dlm-bench list)"
+        )
+    return model.shipped[name]
 
 
 def options_of(name: str) -> list[str]:

@@ -13,7 +13,7 @@ from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.results.where import ALIASES, is_like
-from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_trained_block
+from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_models_defaults
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.ends import check_ends
 from dlm_bench.samplers.former import renamed
@@ -108,7 +108,7 @@ class Expansion:
             backbone = f"{FOLDER}{self._base_folder / path}"
         found: list[BackboneInfo] = []
         self._mistakes.check(lambda: found.append(backbone_info(backbone)), *where)
-        sampler = self._sampler(where, name, asked, found[0].block_size if found else 0)
+        sampler = self._sampler(where, name, asked, found[0] if found else None)
         if not found:
             return
         (info,) = found
@@ -181,7 +181,7 @@ class Expansion:
         self._mistakes.check(points, *where)
 
     def _sampler(
-        self, where: Sequence[Any], name: str, asked: dict[str, Any], block_size: int
+        self, where: Sequence[Any], name: str, asked: dict[str, Any], model: BackboneInfo | None
     ) -> Any:
         """Build the sampler of a group; None if an option is wrong, with all mistakes noted."""
         options, allowed = dict(asked), list[str]()
@@ -194,7 +194,12 @@ class Expansion:
             del options[option]
         if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
             options["trace"] = str(self._base_folder / asked["trace"])
-        options = with_trained_block(name, options, block_size)
+        defaults = dict[str, Any]()
+        if model is not None and not self._mistakes.check(
+            lambda: defaults.update(with_models_defaults(name, options, model)), *where
+        ):
+            return None
+        options = defaults or options
         trace, wrong = options.get("trace"), bool(unknown)
         while True:
             try:

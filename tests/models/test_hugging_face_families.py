@@ -12,6 +12,7 @@ from dlm_bench.cli import main
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.factory import empty_model
 from dlm_bench.models.own import stated_config
+from dlm_bench.models.presets import SHIPPED
 from dlm_bench.models.transformer_config import Yarn
 from dlm_bench.models.window import Window
 
@@ -199,6 +200,11 @@ def test_a_folders_own_block_is_the_default(saved, capsys):
     for more, block_size in (([], 4), (["--block-size", "8"], 8)):
         assert main([*command, "--json", *more]) == 0
         assert json.loads(capsys.readouterr().out)["point"]["options"]["block_size"] == block_size
+
+
+def test_a_folder_ships_with_the_rule_of_its_models(saved):
+    place, _ = saved("sdar")
+    assert backbone_info(f"hf:{place}").shipped == SHIPPED["sdar"]
 
 
 def test_random_weights_need_no_files_and_are_of_the_seed(saved, tmp_path):

@@ -19,6 +19,7 @@ from support.reference import (
 
 from dlm_bench import build_model, build_sampler
 from dlm_bench.kernels.lm_head import SCORES, predict
+from dlm_bench.samplers import unmask
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.options import acceptance_of
 from dlm_bench.samplers.order import ORDERS
@@ -228,3 +229,45 @@ def test_left_to_right_takes_the_leftmost():
     sampler.step(model, state, "denoise")
     masked = (state.tokens == model.config.mask_id).tolist()
     assert masked == [[False] * 2 + [True] * 6] * 2
+
+
+# Passes as public code counts them, of blocks of 4 in which each place has this confidence.
+
+SURE_OF = [0.6, 0.95, 0.88, 0.7]
+
+
+def passes_of_sdar(strategy, threshold=0.85, steps=4):
+    """SDAR's loop over a block: passes that unmask, and one that stores keys and values."""
+    left, passes = [*SURE_OF], 0
+    while left:
+        sure = [each for each in left if each > threshold]
+        if strategy == "dynamic" and len(sure) >= len(SURE_OF) // steps:
+            taken = sure
+        else:  # the surest, or the leftmost: as many
+            taken = sorted(left, reverse=True)[: len(SURE_OF) // steps]
+        left = [each for each in left if each not in taken]
+        passes += 1
+    return passes + 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "steps"),
+    [
+        ("static", {"tokens_per_step": 1}, 4),
+        ("static", {"tokens_per_step": 2}, 2),
+        ("dynamic", {"accept": "strict", "threshold": 0.85}, 4),
+        ("sequential", {"tokens_per_step": 1, "order": "left-to-right"}, 4),
+    ],
+)
+def test_passes_are_those_of_sdar_but_for_the_last_commit(monkeypatch, strategy, options, steps):
+    def predict(hidden, *_, **__):
+        blocks = len(hidden) // 4
+        return torch.arange(4).repeat(blocks), torch.tensor(SURE_OF).repeat(blocks)
+
+    monkeypatch.setattr(unmask, "choose_predict", lambda _: predict)
+    model, calls = build_model("sdar", "tiny"), []
+    model.register_forward_hook(lambda *_: calls.append(None))
+    sampler = build_sampler("block-cache", block_size=4, **options)
+    assert sampler.decode(model, 12).tolist() == [[0, 1, 2, 3] * 3]
+    assert len(calls) == 3 * passes_of_sdar(strategy, steps=steps) - 1
+    assert passes_of_sdar("dynamic") == 4  # 0.95 and 0.88; 0.7; 0.6; the commit

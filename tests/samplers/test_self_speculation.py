@@ -15,7 +15,7 @@ from support.reference import (
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.models.backbones import backbone_info
-from dlm_bench.samplers import with_trained_block
+from dlm_bench.samplers import with_models_defaults
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
 from dlm_bench.samplers.schedule import first_block_passes
@@ -250,5 +250,5 @@ def test_a_mamba_state_is_a_reason_against_it():
 
 
 def test_a_trained_block_drafts_a_block_and_keeps_a_quarter():
-    found = with_trained_block("self-speculation", {}, 4)
+    found = with_models_defaults("self-speculation", {}, backbone_info("sdar"))
     assert found == {"block_size": 4, "accept_len": 1}

@@ -24,7 +24,8 @@ from support.reference import (
 from support.scripted_model import ScriptedModel
 
 from dlm_bench import ConfigError, build_sampler
-from dlm_bench.samplers import with_trained_block
+from dlm_bench.models.backbones import backbone_info
+from dlm_bench.samplers import with_models_defaults
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.samplers.steps import dream, even
@@ -213,7 +214,7 @@ def test_records_name_blocks_and_steps_only_where_there_are_some():
         "spread": "dream",
     }
     # The block of a model's training is for samplers that cache blocks.
-    assert with_trained_block("full", {}, 32) == {}
+    assert with_models_defaults("full", {}, backbone_info("fast-dllm-v2")) == {}
 
 
 def test_blocks_unmask_from_left_to_right():

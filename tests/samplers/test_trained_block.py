@@ -2,12 +2,14 @@
 
 import pytest
 
+from dlm_bench import ConfigError
 from dlm_bench.models.backbones import backbone_info
-from dlm_bench.samplers import build_sampler, with_trained_block
+from dlm_bench.models.presets import SHIPPED
+from dlm_bench.samplers import build_sampler, with_models_defaults
 
 
 def options(backbone, sampler="block-cache", **asked):
-    found = with_trained_block(sampler, asked, backbone_info(backbone).block_size)
+    found = with_models_defaults(sampler, asked, backbone_info(backbone))
     return build_sampler(sampler, **found).options()
 
 
@@ -34,4 +36,27 @@ def test_what_is_asked_for_stays():
 
 
 def test_a_trace_keeps_its_own_block():
-    assert with_trained_block("block-cache", {"trace": "x.json"}, 4) == {"trace": "x.json"}
+    asked = {"trace": "x.json"}
+    assert with_models_defaults("block-cache", asked, backbone_info("sdar")) == asked
+
+
+def test_every_shipped_rule_builds_and_what_is_asked_for_comes_first():
+    for backbone, samplers in SHIPPED.items():
+        for sampler, rule in samplers.items():
+            found = options(backbone, sampler, accept="shipped")
+            assert rule.items() <= found.items()
+            build_sampler(sampler, **found).check_backbone(backbone)
+    found = options("sdar", accept="shipped", threshold=0.7)
+    assert (found["accept"], found["threshold"], found["block_size"]) == ("strict", 0.7, 4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sampler", "said"),
+    [
+        ("sdar", "full", "it is with sampler block-cache"),
+        ("diffutran", "block-cache", "of this backbone nothing is"),
+    ],
+)
+def test_a_rule_that_no_model_ships_with_is_refused_in_one_line(backbone, sampler, said):
+    with pytest.raises(ConfigError, match=f"accept: 'shipped' is not known .*; {said}"):
+        options(backbone, sampler, accept="shipped")

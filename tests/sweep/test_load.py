@@ -231,3 +231,14 @@ def test_the_former_name_of_the_order_gives_the_same_points_with_a_warning(tmp_p
     with pytest.warns(DeprecationWarning, match="option unmask is order now"):
         assert load(tmp_path, former).points == now.points
     assert len(now.points) == 12
+
+
+def test_the_rule_that_a_model_ships_with_is_written_out_in_its_points(tmp_path):
+    lines = '[[lines]]\nbackbone = "{}"\nsampler = "block-cache"\naccept = ["shipped", "fixed"]\n'
+    head = VALID.split("[[lines]]")[0]
+    shipped, fixed = load(tmp_path, head + lines.format("sdar")).points[::2]
+    assert shipped.options["accept"] == "strict"
+    assert (shipped.options["threshold"], shipped.options["block_size"]) == (0.85, 4)
+    assert "accept" not in fixed.options
+    with pytest.raises(ConfigError, match="accept: 'shipped' is not known of backbone 'diffutran'"):
+        load(tmp_path, head + lines.format("diffutran"))

@@ -13,6 +13,7 @@ from dlm_bench.cli.parser.arguments import (
 )
 from dlm_bench.cli.parser.base import Commands, add_command
 from dlm_bench.models.backbones import DEFAULT_SIZE
+from dlm_bench.samplers import SHIPPED_RULE
 from dlm_bench.samplers.acceptance.options import ADAPTIVE
 
 EXAMPLE = """\
@@ -44,8 +45,9 @@ def add(subparsers: Commands) -> None:
     add_random_weights(parser)
     parser.add_argument(
         "--accept",
-        choices=ADAPTIVE,
-        help="accept by this rule (default: threshold, or the rule whose value is given)",
+        choices=(*ADAPTIVE, SHIPPED_RULE),
+        help="accept by this rule, shipped by the model's own (default: threshold, or the rule "
+        "whose value is given)",
     )
     parser.add_argument(
         "--threshold", type=float, help="accept tokens at least this confident (default: 0.9)"

@@ -39,6 +39,7 @@ class Folder:
         decode the shortest sliding window; None without a limit.
     names: the key of its tensors' names in `dlm_bench.models.hf.tensors`, if it is built here.
     block_size: the block that the model was trained with; 0 if none is known.
+    preset: the backbone here of the same kind, if there is one.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Folder:
     max_length: int | None
     names: str = ""
     block_size: int = 0
+    preset: str = ""
 
     def weights_digest(self, random_weights: bool) -> str:
         """The digest of the weights' files; empty if they are to be random. Raises ConfigError if
@@ -95,6 +97,7 @@ def read_folder(path: str | Path) -> Folder:
             max_length=own.max_length,
             names=family.names,
             block_size=own.block_size,
+            preset=family.preset,
         )
     with transformers_quiet(name):
         from transformers import AutoConfig
