@@ -89,11 +89,16 @@ def _irregular(plan: list[PlannedPass]) -> bool:
         return True
     makes = set()
     for _, steps in groupby(plan, key=lambda step: step.block_start):
-        runs = groupby(steps, key=lambda step: (role_of(step.kind), step.block_len))
+        runs = groupby(steps, key=lambda step: (_shape(step), step.block_len))
         makes.add(tuple((make, len(list(run))) for make, run in runs))
         if len(makes) > MOST_MAKES:
             return True
     return False
+
+
+def _shape(step: PlannedPass) -> str:
+    """The role of a pass; of one over several blocks the kind, which says how many there are."""
+    return step.kind if step.parts else role_of(step.kind)
 
 
 def _runs(steps: tuple[PlannedPass, ...]) -> tuple[Run, ...]:
@@ -110,7 +115,7 @@ def strata(plan: list[PlannedPass]) -> list[list[Unit]]:
     """Return groups of units with a smoothly changing cost, in order."""
     found: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units(plan):
-        roles = ((role_of(run.first.kind), run.count) for run in unit.runs)
+        roles = ((_shape(run.first), run.count) for run in unit.runs)
         make = (unit.runs[0].first.block_len, unit.part, *roles)
         found.setdefault(make, []).append(unit)
     return list(found.values())

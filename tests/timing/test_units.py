@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.plans import SAMPLERS, irregular
 
+from dlm_bench import build_sampler
 from dlm_bench.samplers.schedule import role_of
 from dlm_bench.timing.units import (
     TOGETHER,
@@ -158,3 +159,21 @@ def test_autoregressive_tokens_after_a_prompt_are_bundled_as_without_one():
     # The prefill decoded the first token.
     assert [unit.count for unit in with_prompt] == [TOGETHER, TOGETHER, 7]
     assert [unit.count for unit in without] == [TOGETHER, TOGETHER, 8]
+
+
+@pytest.mark.parametrize(
+    "options", [{"add_at": 0.5}, {"add_at": 0.1}, {"add_at": 0.3, "tokens_per_step": 5}]
+)
+def test_passes_over_other_numbers_of_blocks_are_not_alike(options):
+    plan = list(build_sampler("pipeline", **options).passes(2000))
+
+    def cost(step):
+        return step.query_len * (100 + step.context_len) + step.masked
+
+    found = 0.0
+    for stratum in strata(plan):
+        at = first_nodes(stratum, 3)
+        steps = [plan[stratum[i].index :][: stratum[i].count] for i in at]
+        found += weights(at, len(stratum)) @ np.array([sum(map(cost, each)) for each in steps])
+    # Linear in the context, which grows by a block from unit to unit: float64's sums.
+    assert found == pytest.approx(sum(map(cost, plan)), rel=1e-12)
