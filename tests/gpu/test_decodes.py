@@ -18,14 +18,34 @@ LENGTH = 300  # whole blocks, and a last one of 12 tokens
     ("backbone", "size", "name"),
     [(backbone, "240m", name) for backbone, name in pairs()] + FIELD,
 )
-@torch.inference_mode()
 def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, size, name):
-    sampler = SAMPLERS[name]
+    graphs = "require" if name != "prefix" else "auto"
+    assert torch.equal(*eager_and_captured(backbone, size, SAMPLERS[name], graphs))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "name", "options"),
+    [
+        ("fast-dllm-v2", "1.5b", "block-cache", {"sub_block_size": 8, "commit": "fused"}),
+        ("diffutran", "240m", "block-cache", {"sub_block_size": 8, "tokens_per_step": 2}),
+        ("diffutran", "240m", "full", {"block_size": 32, "steps": 40, "spread": "dream"}),
+        ("diffutran", "240m", "full", {"steps": 40, "spread": "mdlm", "order": "random"}),
+        ("diffutran", "240m", "remdm", {"eta": 0.2, "temperature": 0.8}),
+    ],
+)
+def test_captured_decodes_of_other_structures_are_the_eager_ones(backbone, size, name, options):
+    sampler = build_sampler(name, **options)
+    assert torch.equal(*eager_and_captured(backbone, size, sampler, "require"))
+
+
+@torch.inference_mode()
+def eager_and_captured(backbone, size, sampler, graphs):
+    """The tokens of a decode by single launches, and by graphs."""
     model = build_model(backbone, size, "cuda", "bfloat16", layers=6)
     decoded = []
-    for graphs in ("off", "require" if name != "prefix" else "auto"):
+    for how in ("off", graphs):
         state = sampler.prepare(model, LENGTH)
-        steps = Steps(model, sampler, state, graphs)
+        steps = Steps(model, sampler, state, how)
         kinds = [place.kind for place in state.passes]
         steps.prepare(kinds)
         sampler.seek(state, 0)
@@ -33,7 +53,7 @@ def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, size, name
             steps(kind)
         assert not (state.tokens == model.config.mask_id).any()
         decoded.append(state.tokens.clone())
-    assert torch.equal(*decoded)
+    return decoded
 
 
 @pytest.mark.parametrize("name", ["full", "separate", "fused", "dual"])
