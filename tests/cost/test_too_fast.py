@@ -7,9 +7,9 @@ from support.records import make_record
 
 from dlm_bench import build_sampler
 from dlm_bench.cost.hardware import HARDWARE
-from dlm_bench.cost.roofline import decode_floor
+from dlm_bench.cost.roofline import decode_floor, utilisation
 from dlm_bench.cost.too_fast import check_not_too_fast
-from dlm_bench.errors import PointError
+from dlm_bench.errors import ConfigError, PointError
 from dlm_bench.models.config import model_config
 
 SAMPLER = build_sampler("full")
@@ -17,11 +17,11 @@ CONFIG = model_config("diffutran", "1.3b")
 FLOOR = decode_floor(CONFIG, SAMPLER, 4096, HARDWARE["h200"])
 
 
-def measured(share, hardware="NVIDIA H200", dtype="bfloat16"):
+def measured(share, hardware="NVIDIA H200", dtype="bfloat16", **point):
     return make_record(
         "diffutran",
         length=4096,
-        point={"dtype": dtype, "size": "1.3b"},
+        point={"dtype": dtype, "size": "1.3b"} | point,
         seconds=[share * FLOOR],
         model=asdict(CONFIG),
         environment={"hardware": hardware},
@@ -39,11 +39,19 @@ def test_a_decode_faster_than_its_floor_is_refused_with_both_times():
         measured(1.1),
         measured(0.5, hardware="Some CPU, 2 threads"),
         measured(0.5, dtype="float32"),
+        measured(0.5, stop_at_eos=True),  # whose last passes did not run
         measured(0.5).model_copy(update={"model": {"backbone": "a plug-in's"}}),
     ],
 )
 def test_nothing_is_said_of_a_slower_decode_or_where_the_floor_is_not_known(record):
     check_not_too_fast(record, SAMPLER)
+
+
+def test_a_decode_that_ended_with_its_texts_has_no_share_of_the_roofline():
+    record = measured(2.0, stop_at_eos=True)
+    assert utilisation(measured(2.0), HARDWARE["h200"]).roofline == pytest.approx(0.5)
+    with pytest.raises(ConfigError, match="stop_at_eos: a record names no passes"):
+        utilisation(record, HARDWARE["h200"])
 
 
 def test_weights_that_fit_in_a_cache_have_no_floor_by_the_memory():
