@@ -10,6 +10,7 @@ from dlm_bench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from dlm_bench.analysis.latency_fit import LatencyFit, fit_latency
+    from dlm_bench.cost.too_fast import measure
     from dlm_bench.errors import ConfigError, DlmBenchError, ResultsError
     from dlm_bench.models.factory import build_model
     from dlm_bench.results.record import Point, Record
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from dlm_bench.samplers.acceptance.trace import load_trace, save_trace
     from dlm_bench.samplers.prompt_file import load_prompts
     from dlm_bench.samplers.schedule import Pass, Schedule
-    from dlm_bench.timing.measure import measure
     from dlm_bench.training.checkpoint import load_checkpoint, save_checkpoint
 
 _HOMES = {
@@ -39,7 +39,7 @@ _HOMES = {
     "load_prompts": "dlm_bench.samplers.prompt_file",
     "load_results": "dlm_bench.results.store",
     "load_trace": "dlm_bench.samplers.acceptance.trace",
-    "measure": "dlm_bench.timing.measure",
+    "measure": "dlm_bench.cost.too_fast",
     "read_records": "dlm_bench.results.store",
     "record_trace": "dlm_bench.samplers.acceptance.adaptive",
     "save_checkpoint": "dlm_bench.training.checkpoint",

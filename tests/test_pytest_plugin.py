@@ -10,7 +10,9 @@ from support.pass_clock import PassClock
 
 import dlm_bench
 from dlm_bench.compare.baseline import Baseline, judge
+from dlm_bench.errors import PointError
 from dlm_bench.models.language_model import LanguageModel
+from dlm_bench.pytest_plugin import fixture
 from dlm_bench.results.record import SCHEMA_VERSION, Point, Record
 from dlm_bench.results.store import append_record, read_records
 
@@ -21,7 +23,14 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 PYTEST += ["-p", "no:randomly"]  # where it is installed, it imports numpy
-POINT = Point(backbone="diffutran", size="tiny", sampler="full", options={"p": 8}, length=64)
+POINT = Point(
+    backbone="diffutran",
+    size="tiny",
+    sampler="full",
+    options={"p": 8},
+    length=64,
+    dtype="float32",
+)
 STEADY = (1.0, 1.01, 0.99, 1.005, 0.995)
 
 MEASURE = """
@@ -168,7 +177,10 @@ def test_a_wider_spread_of_runs_leaves_it_undecided(check):
     ("base", "why"),
     [
         (a_record(torch="2.11"), "*another environment (baseline / here): torch 2.11 / 2.13"),
-        (a_record(point=POINT.model_copy(update={"dtype": "float32"})), "*dtype float32 / bfloat*"),
+        (
+            a_record(point=POINT.model_copy(update={"dtype": "bfloat16"})),
+            "*dtype bfloat16 / float*",
+        ),
         (a_record(point=POINT.model_copy(update={"length": 99})), "*no time of it in *base.jsonl"),
         (a_record(status="oom"), "*no time of it in *base.jsonl: oom"),
     ],
@@ -281,6 +293,24 @@ def test_points_of_a_model_share_it(session, pytester, monkeypatch):
     )
     found.assert_outcomes(passed=4)
     assert sorted(built) == ["diffumamba", "diffutran"]
+
+
+@pytest.mark.parametrize(("alarms", "failed"), [("20%", 1), ("0.001%", 0)])
+def test_the_chance_of_a_false_alarm_decides_what_is_proven(check, alarms, failed):
+    found = check(a_record(), a_record(1.12), "--dlm-false-alarms", alarms)
+    found.assert_outcomes(failed=failed, passed=1 - failed)
+
+
+def test_a_decode_faster_than_its_floor_fails_the_test_with_the_reason(session, monkeypatch):
+    monkeypatch.setattr(fixture, "check_not_too_fast", _too_fast)
+    found = session(MEASURE)
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["dlm-bench: decode: faster than possible"])
+
+
+def _too_fast(record, sampler):
+    assert record.point.sampler == sampler.name
+    raise PointError("decode: faster than possible")
 
 
 def test_all_points_of_the_baseline_count_as_compared():

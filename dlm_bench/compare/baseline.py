@@ -41,12 +41,14 @@ def judge(
     *,
     threshold: float = THRESHOLD,
     run_spread: float = RUN_SPREAD,
+    false_alarms: float = FALSE_ALARMS,
 ) -> PointVerdict:
     """Judge a measured record as `dlm-bench compare` would, with a single run.
 
-    All points of the baseline count as compared: a session has few false alarms however many points
-    are checked. The verdict is "new" for a point without a record in the baseline, and "fixed" for
-    a point without an ok record. Raises ResultsError if the environments differ.
+    All points of the baseline count as compared: a session has a false alarm with the chance
+    `false_alarms`, however many points are checked. The verdict is "new" for a point without a
+    record in the baseline, and "fixed" for a point without an ok record.
+    Raises ResultsError if the environments differ.
     """
     pair = next(pair for pair in paired(baseline.records, [record]) if pair[1])
     differences = environment_differences([pair])
@@ -64,7 +66,7 @@ def judge(
             note = pair[0][-1].status
             return PointVerdict(record.point, "fixed", None, after, note=note, tokens=record.tokens)
         return PointVerdict(record.point, "new", None, after, tokens=record.tokens)
-    rules = Judge(threshold, FALSE_ALARMS / baseline.points, run_spread)
+    rules = Judge(threshold, false_alarms / baseline.points, run_spread)
     change, verdict, more = rules.judge(measured, [record])
     notes = [*record.flags, *execution_changes(measured, [record]), *more]
     return PointVerdict(

@@ -1,5 +1,10 @@
 """A measured decode that is faster than the hardware allows did not compute what was asked for."""
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import ParamSpec
+
 import numpy as np
 
 from dlm_bench.cost.flops import pass_costs, passes_of
@@ -10,6 +15,7 @@ from dlm_bench.models.own import stated_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape
+from dlm_bench.timing.measure import measure as timing_measure
 
 CACHED_BYTES = 128e6  # of weights that a GPU may keep in its last-level cache from pass to pass
 MARGIN = 0.9  # of the floor, for what the counts of the cost model round up
@@ -42,3 +48,20 @@ def check_not_too_fast(record: Record, sampler: Sampler, hardware: Hardware | No
             f"decode: {mean:.4g} s is faster than {sheet.name} can be, {least:.4g} s by the FLOPs "
             "and bytes of its passes (dlm-bench cost); some of them were not computed"
         )
+
+
+P = ParamSpec("P")
+
+
+def _checked(measure: Callable[P, Record]) -> Callable[P, Record]:
+    @wraps(measure)
+    def checked(*args: P.args, **settings: P.kwargs) -> Record:
+        record = measure(*args, **settings)
+        sampler = signature(measure).bind(*args, **settings).arguments["sampler"]
+        check_not_too_fast(record, sampler)
+        return record
+
+    return checked
+
+
+measure = _checked(timing_measure)

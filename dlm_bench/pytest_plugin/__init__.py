@@ -47,6 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what runs of the same code differ by, a standard deviation (default: 2%%)",
     )
     group.addoption(
+        "--dlm-false-alarms",
+        type=_share,
+        default="0.2%",
+        metavar="SHARE",
+        help="the chance of any false alarm, all points of the baseline together (default: 0.2%%)",
+    )
+    group.addoption(
         "--dlm-strict",
         action="store_true",
         help="fail, and not skip, what the baseline lacks or has from another environment",
@@ -77,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
         save=save,
         threshold=config.getoption("dlm_threshold"),
         run_spread=config.getoption("dlm_run_spread"),
+        false_alarms=config.getoption("dlm_false_alarms"),
         strict=config.getoption("dlm_strict"),
         device=config.getoption("dlm_device"),
     )

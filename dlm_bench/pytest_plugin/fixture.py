@@ -8,6 +8,7 @@ import pytest
 
 from dlm_bench.compare.baseline import judge, line_of
 from dlm_bench.compare.verdicts import PointVerdict
+from dlm_bench.cost.too_fast import check_not_too_fast
 from dlm_bench.errors import DlmBenchError, ResultsError
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype, find_device
@@ -101,6 +102,7 @@ class Throughput:
         try:
             model = self._load_model(backbone, size, str(place), dtype, settings.seed)
             record = measure_point(model, built, shape, settings)
+            check_not_too_fast(record, built)
         finally:
             release(place.type)
         if self._session.save is not None:
@@ -130,6 +132,7 @@ class Throughput:
                 baseline,
                 threshold=self._session.threshold,
                 run_spread=self._session.run_spread,
+                false_alarms=self._session.false_alarms,
             )
         except ResultsError as error:
             self._cannot_tell(f"{record.point.describe()}: {error}")

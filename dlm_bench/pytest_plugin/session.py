@@ -16,6 +16,7 @@ class Session:
     save: results file to append to.
     threshold: slowdown to fail a test, as a share.
     run_spread: standard deviation between runs of the same code, as a share.
+    false_alarms: chance of any false alarm.
     strict: fail for a point without a comparison, instead of skipping its test.
     device: default of the points.
     """
@@ -24,6 +25,7 @@ class Session:
     save: Path | None
     threshold: float
     run_spread: float
+    false_alarms: float
     strict: bool
     device: str
     lines: list[str] = field(default_factory=list)

@@ -13,6 +13,7 @@ from dlm_bench.results.interval import relative_error
 from dlm_bench.results.record import Point, Record
 from dlm_bench.sweep.plan import ModelKey, Plan, model_key
 from dlm_bench.sweep.run import Executor
+from dlm_bench.timing.settings import OF_WHOLE_DECODES
 
 MIN_SAMPLING_SECONDS = 1.0  # to a tolerance, as in timing.sampled
 SETTLE_SECONDS = 1.0  # of the warm-up, at least
@@ -20,6 +21,7 @@ MIN_BUDGET = 1e-3  # seconds; a budget may be used up already
 FIRST_SHARE = 0.4  # of the budget, for measuring every point once
 # How a point is measured to predict the others.
 PILOT_SETTINGS = {"mode": "sampled", "warmup": 0, "repeats": 1, "nodes": 2, "tolerance": 1.0}
+PILOT_SETTINGS |= dict.fromkeys(OF_WHOLE_DECODES, 0.0)
 TIMEOUT_SHARE = 0.7  # of a point's time limit may go into sampling
 MIN_GAIN = 1.25  # in error; points that would gain less are left alone
 

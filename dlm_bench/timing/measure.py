@@ -116,7 +116,8 @@ def measure(
     Prefill and time to the first block are timed separately; prompt tokens do not count.
     Allocation, capture, seeking and token drawing are never timed. Where the model decides the
     number of passes, a first decode runs untimed, and the passes of that decode are timed, with no
-    host read between. Raises ConfigError for a value out of range.
+    host read between. Raises ConfigError for a value out of range, PointError for a decode that
+    does not compute what was planned or, by `dlm_bench.measure`, is faster than the GPU can be.
     """
     settings = MeasureSettings(
         mode=mode,

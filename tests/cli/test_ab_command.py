@@ -37,7 +37,8 @@ from dlm_bench.sweep.load import Sweep
 
 SECONDS = {seconds}
 POINTS = [
-    Point(backbone="diffutran", size="tiny", sampler="full", length=n) for n in (32, 48)
+    Point(backbone="diffutran", size="tiny", sampler="full", length=n, dtype="float32")
+    for n in (32, 48)
 ]
 
 def answer(job):

@@ -3,9 +3,12 @@
 from dataclasses import asdict
 
 import pytest
+import torch
 from support.records import make_record
 
+import dlm_bench
 from dlm_bench import build_sampler
+from dlm_bench.cost import too_fast
 from dlm_bench.cost.hardware import HARDWARE
 from dlm_bench.cost.roofline import decode_floor, utilisation
 from dlm_bench.cost.too_fast import check_not_too_fast
@@ -31,6 +34,15 @@ def measured(share, hardware="NVIDIA H200", dtype="bfloat16", **point):
 def test_a_decode_faster_than_its_floor_is_refused_with_both_times():
     with pytest.raises(PointError, match=r"is faster than h200 can be, .* not computed"):
         check_not_too_fast(measured(0.5), SAMPLER)
+
+
+def test_measure_of_python_refuses_it_too(monkeypatch):
+    model = dlm_bench.build_model("diffutran", "tiny", dtype=torch.bfloat16)
+    assert dlm_bench.measure(model, SAMPLER, 8, warmup=0, repeats=1).status == "ok"
+    monkeypatch.setattr(too_fast, "sheet_of", lambda name: HARDWARE["h200"])
+    monkeypatch.setattr(too_fast, "MARGIN", 1e9)
+    with pytest.raises(PointError, match="is faster than h200 can be"):
+        dlm_bench.measure(model, sampler=SAMPLER, length=8, warmup=0, repeats=1)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,18 @@ from dlm_bench.cli import main
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
-from dlm_bench.sweep.budget import MIN_GAIN, Improvable, common_error, predict, run_within
+from dlm_bench.sweep.budget import (
+    MIN_GAIN,
+    PILOT_SETTINGS,
+    Improvable,
+    common_error,
+    predict,
+    run_within,
+)
 from dlm_bench.sweep.load import Measuring, Sweep
 from dlm_bench.sweep.plan import Plan, model_key
 from dlm_bench.sweep.work import expected_work
+from dlm_bench.timing.measure import check_settings
 
 pytestmark = pytest.mark.process
 
@@ -190,6 +198,8 @@ def test_a_prediction_leaves_room_for_the_least_times_of_whole_decodes():
     soaked = plan.model_copy(
         update={"sweep": plan.sweep.model_copy(update={"measuring": measuring})}
     )
+    pilot = measuring.model_copy(update=PILOT_SETTINGS)
+    check_settings(pilot.settings_of(plan.sweep.points[0]))
     lab, other = Lab({1024: 0.1}), Lab({1024: 0.1})
     most = predict(lab, plan, clock=lambda: lab.now).most
     assert predict(other, soaked, clock=lambda: other.now).most == pytest.approx(most + 60)
