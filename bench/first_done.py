@@ -56,10 +56,17 @@ def main() -> None:
     tokens, differ, fewer, passes = 0, 0, 0, [0, 0]
     for _ in range(args.batches):
         model = sharp[draw.choice(BACKBONES), draw.choice((1, 2))]
-        rule, value = draw.choice(
-            [("threshold", draw.uniform(0.03, 0.08)), ("factor", draw.uniform(2.8, 2.97))]
+        sure = draw.uniform(0.03, 0.08)
+        options: dict[str, Any] = draw.choice(
+            [
+                {"accept": "threshold", "threshold": sure},
+                {"accept": "strict", "threshold": sure},
+                {"accept": "factor", "factor": draw.uniform(2.8, 2.97)},
+                {"accept": "entropy", "gamma": draw.uniform(3, 9)},
+                {"accept": "bounded", "threshold": sure, "max_passes": draw.randint(2, 8)},
+            ]
         )
-        options = {"block_size": draw.randint(1, 9), "accept": rule, rule: value}
+        options["block_size"] = draw.randint(1, 9)
         options["temperature"] = draw.choice((0.0, 0.0, 0.8))
         length, batch, seed = draw.randint(1, 40), draw.randint(2, 6), draw.randint(0, 10**6)
         place = (length, batch, seed, draw.choice((0, 1, 11)))

@@ -85,11 +85,6 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
             )
         if self.acceptance.edits:
             self._check_edits()
-        if self.batching == "fdfo" and self.accept == "bounded":
-            raise ConfigError(
-                "batching: 'fdfo' is not allowed with accept 'bounded', whose passes left are of "
-                "all sequences; allowed: lockstep"
-            )
         if self.commit == "none" and self.accept != "fixed":
             raise ConfigError(
                 f"commit: 'none' is not allowed with accept {self.accept!r}: it keeps the cache of "

@@ -153,7 +153,10 @@ class DecodeState:
         self._place = None
 
     def now(self, name: str) -> Tensor:
-        """A number of the current pass, (1,); `reveal` (batch,) where rows differ."""
+        """A number of the current pass, (1,); `reveal` (batch,) where rows differ, and where they
+        are apart `passes_done`, too."""
+        if name == "passes_done" and self.places is not None:
+            return self.place("noise") - self.place("block_start")
         if self._row is None:  # a sampler that reads few of them does not begin
             return column(self.numbers, name).index_select(0, self.index).view(-1)
         read = column(self._row, name)

@@ -30,5 +30,6 @@ class Bounded(Adaptive):
         return remaining(evenly(block_len, min(self.max_passes, block_len)), block_len)
 
     def sure(self, scores: "Tensor", now: Now) -> "Tensor":
-        left = self.max_passes - now("passes_done")
+        # A sequence that is done may idle beside others for longer.
+        left = (self.max_passes - now("passes_done")).clamp(min=1)
         return above(scores, self.threshold).maximum((masked(scores) + left - 1) // left)
