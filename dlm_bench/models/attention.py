@@ -141,9 +141,8 @@ def turned(layer: Attention, qkv: Tensor, angles: Angles) -> tuple[Tensor, Tenso
     queries, keys, values = layer.groups
     both, v = qkv.split((queries + keys, values), dim=2)
     if layer.q_norm is not None and layer.k_norm is not None:
-        epsilon, (q, k) = layer.config.norm_eps, both.split((queries, keys), dim=2)
-        q = rms_norm(q, layer.q_norm.weight, epsilon)
-        both = torch.cat((q, rms_norm(k, layer.k_norm.weight, epsilon)), dim=2)
+        weights = layer.q_norm.weight.expand(queries, -1), layer.k_norm.weight.expand(keys, -1)
+        both = rms_norm(both, torch.cat(weights), layer.config.norm_eps)
     q, k = rotate(both, angles).transpose(1, 2).split((queries, keys), dim=1)
     return q, k, v.transpose(1, 2)
 

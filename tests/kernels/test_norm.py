@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from support.close import assert_close
 
 from dlm_bench.kernels.norm import gated_rms_norm
+from dlm_bench.kernels.rms_norm import rms_norm
 
 
 def inputs(dtype=torch.float32):
@@ -47,3 +48,17 @@ def test_bfloat16_is_rounded_once_at_the_end(gradient):
     y, z, weight = inputs(torch.bfloat16)
     want = gated_rms_norm(y.float(), z.float(), weight.float()).bfloat16()
     assert torch.equal(gated_rms_norm(y.requires_grad_(gradient), z, weight), want)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1, 1e4])  # below epsilon, at it, far above it
+def test_the_norm_is_pytorchs_and_a_row_of_weights_is_of_its_vector(scale):
+    generator = torch.Generator().manual_seed(0)
+    x = scale * torch.randn(2, 3, 4, 48, generator=generator)
+    weight = torch.randn(4, 48, generator=generator)
+    expected = torch.stack(
+        [F.rms_norm(x[:, :, i], (48,), weight[i], eps=1e-6) for i in range(4)], dim=2
+    )
+    assert_close(rms_norm(x, weight, 1e-6), expected, 1e-6)  # tens of float32 terms: some 1e-7
+    low = rms_norm(x.bfloat16(), weight.bfloat16(), 1e-6)
+    assert low.dtype == torch.bfloat16
+    assert_close(low.float(), expected, 2e-2)  # bfloat16's 8 bits, at three roundings
