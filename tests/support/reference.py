@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from dlm_bench import build_model
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.transformer import Transformer
+from dlm_bench.samplers.schedule import run_lengths
 from support.close import assert_close
 
 # Both sides are float32 and sum in different orders through three layers: 1.4e-5 of the largest
@@ -56,13 +57,15 @@ def package_steps(sampler, model, length, batch=1, seed=0, before_pass=None, pro
     hook = model.register_forward_hook(lambda module, inputs, output: hidden.append(output))
     try:
         state = sampler.prepare(model, length, batch, seed, prompt_len)
-        for run in sampler.schedule(length, prompt_len):
-            for _ in range(run.count):
-                if before_pass is not None:
-                    before_pass(state)
-                sampler.step(model, state, run.kind)
-                steps.append(Step(hidden[-1], state.tokens.clone()))
-                assert hidden[-1].shape[1] == run.query_len
+        if batch == 1:  # else the sequences of a trace may need more passes together
+            schedule = sampler.schedule(length, prompt_len)
+            assert run_lengths(length, state.passes, prompt_len) == schedule
+        for planned in state.passes:
+            if before_pass is not None:
+                before_pass(state)
+            sampler.step(model, state, planned.kind)
+            steps.append(Step(hidden[-1], state.tokens.clone()))
+            assert hidden[-1].shape[1] == planned.query_len
     finally:
         hook.remove()
     assert len(hidden) == len(steps)
