@@ -46,6 +46,7 @@ class Nodes:
     """A kind of pass: its launches, and estimated over least milliseconds on each GPU.
 
     triton, torch: launches of this project's and mamba-ssm's kernels, and of torch's.
+    gigabytes, teraflops: of the cost model.
     """
 
     backbone: str
@@ -54,6 +55,8 @@ class Nodes:
     context: int
     triton: int
     torch: int
+    gigabytes: float
+    teraflops: float
     milliseconds: dict[str, float]
     over_floor: dict[str, float]
 
@@ -110,6 +113,8 @@ def passes_of(backbone: str, length: int, launches: dict[str, Launch]) -> Iterat
                 context=place.context_len,
                 triton=len(seen),
                 torch=len(allocations.kernels()),
+                gigabytes=float(cost.bytes[0]) / 1e9,
+                teraflops=float(cost.flops[0]) / 1e12,
                 milliseconds={gpu: 1e3 * each for gpu, each in seconds.items()},
                 over_floor={gpu: seconds[gpu] / floors[gpu] for gpu in GPUS},
             )
@@ -117,11 +122,15 @@ def passes_of(backbone: str, length: int, launches: dict[str, Launch]) -> Iterat
 
 def print_passes(rows: list[Nodes]) -> None:
     heads = "".join(f"{f'{gpu}, ms':>10}{'x floor':>9}" for gpu in GPUS)
-    print(f"{'backbone':16}{'sampler':18}{'pass':9}{'context':>8}{'nodes':>7}{'triton':>8}{heads}")
+    print(
+        f"{'backbone':16}{'sampler':18}{'pass':9}{'context':>8}{'nodes':>7}{'triton':>8}{'GB':>7}{'TFLOP':>9}{heads}"
+    )
     for row in rows:
         times = "".join(f"{row.milliseconds[gpu]:10.2f}{row.over_floor[gpu]:9.2f}" for gpu in GPUS)
         place = f"{row.backbone:16}{row.sampler:18}{row.kind:9}{row.context:8d}"
-        print(f"{place}{row.nodes:7d}{row.triton:8d}{times}")
+        print(
+            f"{place}{row.nodes:7d}{row.triton:8d}{row.gigabytes:7.2f}{row.teraflops:9.3f}{times}"
+        )
 
 
 def print_kernels(launches: list[Launch]) -> Iterator[dict[str, str | int]]:

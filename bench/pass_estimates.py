@@ -1,8 +1,8 @@
 """Estimates of the seconds of a pass at 1.3b, from bytes, FLOPs and launches.
 
-Assumptions, not measurements: the copy rates below, products of 32 tokens at 80 % of them, 680
-TFLOP/s of whole sequences under a power limit, attention with heads of 80 at 390, and 1.3 us
-between the kernels of a graph.
+Assumptions, not measurements: the copy rates below, products of 32 tokens at 80 % of them by cuBLAS
+and 85 % by own kernels, 680 TFLOP/s of whole sequences under a power limit, attention with heads of
+80 at 390, and 1.3 us between the kernels of a graph.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from dlm_bench.models.config import ModelConfig, model_config
 
 GAP = 1.3e-6  # between kernels of a graph that wait for each other
 TINY = 2.2e-6  # a small kernel by itself
-SKINNY = 0.80  # of the bandwidth, that a product of few tokens reaches
+SKINNY, OWN = 0.80, 0.85  # of the bandwidth, that a product of few tokens reaches
+START = 2e-6  # of a product of few tokens, until its pipeline is full
 PEAK = 790e12  # FLOP/s of products at the highest clock, for floors
 GEMM, ATTENTION, HEAD = 680e12, 390e12, 550e12  # FLOP/s of whole sequences
 SHORT = 256  # query tokens up to which a pass is one of a block
@@ -40,16 +41,24 @@ def pass_seconds(backbone: str, query_len: int, context_len: int, gpu: Gpu) -> f
 
 
 def block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu) -> float:
-    """Seconds of a pass over a block, bound by reading weights and caches."""
+    """Seconds of a pass over a block, by the faster of the implementations of `small_pass`."""
+    return min(_block_seconds(config, context, tokens, gpu, own) for own in (False, True))
+
+
+def _block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu, own: bool) -> float:
+    """Seconds of a pass over a block, bound by reading weights and caches. `own`: norms, gates and
+    GELU inside own products, else by a kernel each."""
     d, rate = config.d_model, gpu.bandwidth
+    norm = 0.0 if own else TINY + 0.4e-6 + GAP
 
     def product(outputs: int, inputs: int) -> float:
-        reduced = TINY + GAP if inputs > outputs else 0.0  # of split sums
-        return outputs * inputs * 2 / (SKINNY * rate) + 2e-6 + GAP + reduced
+        # Of split sums: the last program of a tile adds them, or a kernel of cuBLAS.
+        split = outputs <= 2 * inputs if own else inputs > outputs
+        reduced = 0.0 if not split else (0.7e-6 if own else TINY + GAP)
+        return outputs * inputs * 2 / ((OWN if own else SKINNY) * rate) + START + GAP + reduced
 
     hidden = config.mlp_ratio * d
-    layers = product(hidden, d) + product(d, hidden) + 2 * (TINY + 0.4e-6 + GAP)  # MLP, norms
-    total = config.layers * layers
+    total = config.layers * (product(hidden, d) + product(d, hidden) + 2 * norm)
     for layer in range(config.layers):
         if config.is_attention(layer):
             cache = (context + tokens) * d * 2 * 2
@@ -58,10 +67,9 @@ def block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu) -> f
         else:
             total += product(_projected(config), d) + product(d, 2 * config.d_inner)
             total += 7.5e-6 * (1.0 if tokens <= 32 else 1.6) + GAP  # the scan of the block
-            total += TINY + 0.8e-6 + GAP  # the gated norm
+            total += 0.0 if own else TINY + 0.8e-6 + GAP  # the gated norm
     head = config.vocab_size * d * 2 / (0.88 * rate) + 7e-6 + 2 * GAP
-    adaln = 128 * (6 * config.layers + 2) * d * 2 / (SKINNY * rate) + 2e-6 + GAP
-    return total + head + adaln + 26 * (1.6e-6 + GAP)
+    return total + head + 6 * (1.6e-6 + GAP)  # numbers, tokens, embeddings, adaLN's rows, a norm
 
 
 def whole_seconds(config: ModelConfig, length: int, gpu: Gpu) -> float:
@@ -92,9 +100,9 @@ def _scan_seconds(config: ModelConfig, length: int, rate: float) -> float:
     heads = 2 * config.ssm_heads
     states = length / chunk * heads * 64 * state  # elements, of all chunks
     moved = length * 4 * (inner + 2 * state) * 2 / 0.85  # convolution
-    moved += (length * heads * 10 + length * chunk * 8 + length * 8 * state) / 0.6  # C B^T
-    moved += (length * 2 * inner * 2 + 4 * states) / 0.75  # states of the chunks
-    moved += 6 * states / 0.8  # passed on
+    moved += (length * heads * 10 + length * chunk * 4 + length * 8 * state) / 0.6  # C B^T
+    moved += (length * 2 * inner * 2 + 2 * states) / 0.75  # states of the chunks
+    moved += 4 * states / 0.8  # passed on
     moved += (length * 8 * inner + 2 * states) / 0.75  # outputs
     moved += length * 12 * inner / 0.9  # gated norm
     return moved / rate + 24e-6

@@ -50,11 +50,11 @@ def _launch_embed(
     _embed[grid](tokens, weight, out, copy, moments, D=width, WIDTH=block, num_warps=4)
 
 
-@triton.jit(do_not_specialize=["count", "length"])
-def _take(tokens, start, taken, masked, count, length, mask_id, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["count", "stride"])
+def _take(tokens, start, taken, masked, count, stride, mask_id, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    token = tl.load(tokens + row * length + tl.load(start) + i, i < count, 0)
+    token = tl.load(tokens + row * stride + tl.load(start) + i, i < count, 0)
     tl.store(taken + row * count + i, token, i < count)
     tl.store(masked + row * count + i, (token == mask_id).to(tl.uint8), i < count)
 
@@ -62,13 +62,13 @@ def _take(tokens, start, taken, masked, count, length, mask_id, BLOCK: tl.conste
 def take(tokens: Tensor, start: Tensor, count: int, mask_id: int) -> tuple[Tensor, Tensor]:
     """`count` tokens of each sequence from position `start` on, and where they are MASK.
 
-    tokens (batch, length) int64, contiguous; start (1,) int64 on the device. Returns (batch, count)
-    int64 and bool.
+    tokens (batch, length) int64, a sequence after the other; start (1,) int64 on the device.
+    Returns (batch, count) int64 and bool.
     """
-    batch, length = tokens.shape
+    batch, stride = len(tokens), tokens.stride(0)
     taken = torch.empty(batch, count, dtype=torch.int64, device=tokens.device)
     masked = torch.empty(batch, count, dtype=torch.uint8, device=tokens.device)
     block = min(1024, triton.next_power_of_2(count))
     grid = batch, triton.cdiv(count, block)
-    _take[grid](tokens, start, taken, masked, count, length, mask_id, BLOCK=block, num_warps=1)
+    _take[grid](tokens, start, taken, masked, count, stride, mask_id, BLOCK=block, num_warps=1)
     return taken, masked.view(torch.bool)
