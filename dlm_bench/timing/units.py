@@ -97,8 +97,10 @@ def _irregular(plan: list[PlannedPass]) -> bool:
 
 
 def _shape(step: PlannedPass) -> str:
-    """The role of a pass; of one over several blocks the kind, which says how many there are."""
-    return step.kind if step.parts else role_of(step.kind)
+    """The role of a pass; the kind of one over several blocks, which says how many there are, and
+    of one over a block in sub-blocks, which may be the shorter last one."""
+    role = role_of(step.kind)
+    return step.kind if step.parts or role in ("refresh", "fused") else role
 
 
 def _runs(steps: tuple[PlannedPass, ...]) -> tuple[Run, ...]:

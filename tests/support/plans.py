@@ -16,6 +16,10 @@ SAMPLERS = {
     "long blocks, dual": build_sampler("fast-dllm", tokens_per_step=1, block_size=128),
     "p = B": build_sampler("block-cache", tokens_per_step=32, commit="none"),
     "p = B, dual": build_sampler("fast-dllm", tokens_per_step=32),
+    "sub-blocks": build_sampler("block-cache", sub_block_size=8, tokens_per_step=2),
+    "p = S": build_sampler("block-cache", sub_block_size=8, commit="fused"),
+    "full, blocks": build_sampler("full", block_size=64),
+    "remdm": build_sampler("remdm"),
     "ar": build_sampler("ar"),
 }
 

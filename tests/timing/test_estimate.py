@@ -48,7 +48,8 @@ def sample(
 ):
     """An estimate, and the plan of its decode."""
     sampler = SAMPLERS.get(name) or irregular(name, length // 32)
-    model = build_model("ar-mamba" if name == "ar" else "diffumamba", "tiny")
+    backbone = "diffumamba" if getattr(sampler, "sub_block_size", 0) == 0 else "diffutran"
+    model = build_model("ar-mamba" if name == "ar" else backbone, "tiny")
     state = sampler.prepare(model, length, prompt_len=prompt_len)
     found = estimate(
         sampler,
