@@ -6,7 +6,8 @@
 Decodes the continuation of --texts held-out texts by confidence thresholds. Accuracy is the share
 of decoded bytes that the text has in the same place; tokens per forward is the bytes of a sequence
 over its own passes, commits aside. AUP is that of d3LLM's leaderboard
-(`dlm_bench.analysis.under_parallelism`). Prints a Markdown table; --output draws the figure.
+(`dlm_bench.analysis.under_parallelism`). Prints a Markdown table, and the accuracy of
+the training text's most frequent byte everywhere; --output draws the figure.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 from train_tiny import sequences, topics
 
@@ -85,6 +87,7 @@ def draw(curves: list[Curve]) -> CaptionedFigure:
                 label=f"{BACKBONE_NAMES[curve.backbone]}, {SAMPLER_NAMES[curve.sampler]}",
             )
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set(xlabel="tokens per forward", ylabel="accuracy (%)", ylim=(0, None))
         axes.legend()
         figure.caption = (
@@ -111,7 +114,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=64, help="held-out texts (64)")
     parser.add_argument("--output", type=Path, metavar="NAME", help="draw NAME.pdf and NAME.png")
     args = parser.parse_args()
-    texts = sequences(topics()[1], args.context + args.length)[: args.texts]
+    training, held_out = topics()
+    texts = sequences(held_out, args.context + args.length)[: args.texts]
+    always = 100 * (texts[:, -args.length :] == training.mode().values).double().mean().item()
     curves = []
     for path in args.checkpoints:
         model = dlm_bench.load_checkpoint(path)
@@ -130,6 +135,7 @@ def main() -> None:
             f"{p.accuracy:.1f} ± {p.error:.1f} at {p.tokens_per_forward:.2f}" for p in curve.points
         ]
         print(line(curve.backbone, curve.sampler, *cells, f"{aup(curve.pairs(), best):.1f}"))
+    print(f"\nalways the most frequent byte: {always:.1f} %")
     if args.output:
         save(draw(curves), args.output)
 
