@@ -168,3 +168,14 @@ def test_tiny_steps_keep_their_precision():
 def test_reverse_state_of_two_segments_is_refused():
     with pytest.raises(ValueError, match="segments"):
         Case((2, 2), reverse_state=True).run()
+
+
+@pytest.mark.parametrize(("segments", "batch"), [((5,), 2), ((1,), 2), ((9, 20), 1)], ids=str)
+def test_gated_outputs_and_the_sums_of_their_squares(segments, batch):
+    case = Case(segments, batch=batch)
+    plain = case.run()
+    y, squares = case.scan(advance=False, gated=True)
+    expected = plain * F.silu(case.projected[..., : case.d_inner])
+    assert_close(y, expected, TOLERANCES[y.dtype], "l2")
+    sums = y.square().sum(-1).flatten(0, 1).t()  # (directions, rows)
+    assert_close(squares.sum(1), sums, 1e-5, "l2")  # float32, in another order

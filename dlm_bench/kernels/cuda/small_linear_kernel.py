@@ -1,0 +1,154 @@
+"""The product of a tile of weights with up to 64 rows, with its norm in front and what follows.
+
+`small_linear` chooses the tiles and launches.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _statistics(moments, row, rows, eps, D: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr):
+    """Mean and inverse deviation of some rows, from the moments of their tiles (Chan et al.)."""
+    tile = tl.arange(0, TILES)
+    there = tile * WIDTH < D
+    count = tl.where(there, tl.minimum(D - tile * WIDTH, WIDTH), 0).to(tl.float32)[:, None]
+    at = moments + (tile[:, None] * rows + row[None, :]) * 2
+    means = tl.load(at, there[:, None], 0.0)
+    squares = tl.load(at + 1, there[:, None], 0.0)
+    mean = tl.sum(means * count, 0) / D
+    off = means - mean[None, :]
+    variance = tl.sum(squares + count * off * off, 0) / D
+    return mean, tl.rsqrt(variance + eps)
+
+
+@triton.jit
+def _columns(rows, token, k, inside, SHARED: tl.constexpr):
+    """Some columns of adaLN rows, float32: (columns, 1) of one row that all tokens share, else
+    (columns, tokens) of each token's row, `token` elements from the first."""
+    if SHARED:
+        value = tl.load(rows + k, inside, 0.0)[:, None]
+    else:
+        value = tl.load(rows + token[None, :] + k[:, None], inside[:, None], 0.0)
+    return value.to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["rows", "length", "first"])
+def linear_of_few_rows(
+    x,
+    weight,
+    bias,
+    out,
+    copy,
+    partial,
+    arrived,
+    moments,
+    scale,
+    shift,
+    gate,
+    new_moments,
+    squares,
+    norm_weight,
+    rows,
+    length,
+    first,
+    scale_batch,
+    scale_segment,
+    gate_batch,
+    gate_segment,
+    eps,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    NORM: tl.constexpr,
+    UNIT_SCALE: tl.constexpr,
+    SHARED: tl.constexpr,
+    MOMENT_WIDTH: tl.constexpr,
+    MOMENT_TILES: tl.constexpr,
+    PARTS: tl.constexpr,
+    GELU: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    SPLITS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """A tile of WIDTH outputs of all rows over a split of the inputs."""
+    tile = tl.program_id(0)
+    split = tl.program_id(1)
+    dtype: tl.constexpr = weight.dtype.element_ty
+    n = tile * WIDTH + tl.arange(0, WIDTH)
+    r = tl.arange(0, ROWS)
+    k = tl.arange(0, STEP)
+    # Clamped instead of masked: what is beyond the edge is computed and dropped.
+    row = tl.minimum(r, rows - 1)
+    w = weight + tl.minimum(n, N - 1).to(tl.int64)[:, None] * K
+    h = x + row[None, :] * K
+    batch = row // length
+    segment = (row % length >= first).to(tl.int32)
+
+    if NORM == "layer":
+        mean, inverse = _statistics(moments, row, rows, eps, K, MOMENT_WIDTH, MOMENT_TILES)
+        modulated = batch * scale_batch + segment * scale_segment
+    if NORM == "gated":
+        part = tl.arange(0, MOMENT_TILES)
+        of_rows = squares + part[:, None] * rows + row[None, :]
+        real = (part < PARTS)[:, None]
+        forward = tl.sum(tl.load(of_rows, real, 0.0), 0)
+        forward = tl.rsqrt(forward / MOMENT_WIDTH + eps)
+        backward = forward
+        if K > MOMENT_WIDTH:
+            backward = tl.sum(tl.load(of_rows + PARTS * rows, real, 0.0), 0)
+            backward = tl.rsqrt(backward / MOMENT_WIDTH + eps)
+
+    STEPS: tl.constexpr = (K + STEP - 1) // STEP
+    EACH: tl.constexpr = (STEPS + SPLITS - 1) // SPLITS
+    acc = tl.zeros((WIDTH, ROWS), tl.float32)
+    for step in range(split * EACH, tl.minimum((split + 1) * EACH, STEPS)):
+        at = step * STEP + k
+        a = tl.load(w + at[None, :])
+        b = tl.load(h + at[:, None])  # (STEP, ROWS)
+        if NORM == "layer":
+            s = _columns(scale, modulated, at, at < K, SHARED)
+            if UNIT_SCALE:
+                s += 1
+            value = (b.to(tl.float32) - mean[None, :]) * inverse[None, :]
+            b = (value * s + _columns(shift, modulated, at, at < K, SHARED)).to(dtype)
+        if NORM == "gated":
+            deviation = tl.where(step * STEP < MOMENT_WIDTH, forward, backward)
+            value = b.to(tl.float32) * tl.load(norm_weight + at).to(tl.float32)[:, None]
+            b = (value * deviation[None, :]).to(dtype)
+        acc = tl.dot(a, b, acc, input_precision="ieee")
+
+    if SPLITS > 1:
+        tiles = tl.num_programs(0)
+        own = (tile * WIDTH + tl.arange(0, WIDTH))[:, None] * ROWS + r[None, :]
+        plane = tiles * WIDTH * ROWS
+        tl.store(partial + split * plane + own, acc)
+        tl.debug_barrier()  # all of this program's part is written before it counts
+        before = tl.atomic_add(arrived + tile, 1, sem="acq_rel")
+        if before < SPLITS - 1:
+            return
+        tl.store(arrived + tile, 0)  # for the next launch
+        acc = tl.zeros((WIDTH, ROWS), tl.float32)
+        for each in range(SPLITS):
+            acc += tl.load(partial + each * plane + own, cache_modifier=".cg")
+
+    inside = (n < N)[:, None] & (r < rows)[None, :]
+    if bias is not None:
+        acc += tl.load(bias + n, n < N, 0.0).to(tl.float32)[:, None]
+    if GELU:  # tanh's: x (1 + tanh(u)) / 2 = x / (1 + exp(-2 u))
+        acc = acc / (1.0 + tl.exp(-1.5957691216057308 * (acc + 0.044715 * acc * acc * acc)))
+    to = r[None, :] * N + n[:, None]
+    if RESIDUAL:
+        if gate is not None:
+            gated = batch * gate_batch + segment * gate_segment
+            acc *= _columns(gate, gated, n, n < N, SHARED)
+        acc += tl.load(out + to, inside, 0.0)
+        tl.store(copy + to, acc.to(dtype), inside)
+        count = tl.minimum(N - tile * WIDTH, WIDTH)
+        mean = tl.sum(tl.where(inside, acc, 0.0), 0) / count
+        off = tl.where(inside, acc - mean[None, :], 0.0)
+        there = new_moments + (tile * rows + r) * 2
+        tl.store(there, mean, r < rows)
+        tl.store(there + 1, tl.sum(off * off, 0), r < rows)
+    tl.store(out + to, acc.to(out.dtype.element_ty), inside)
