@@ -97,7 +97,7 @@ class Attention(nn.Module):
         if few is None:
             qkv = self.qkv(x).unflatten(-1, heads)  # (batch, len, heads, head_dim)
         else:
-            qkv = torch.mm(x.reshape(-1, x.shape[-1]), few[0]).view(*x.shape[:2], *heads)
+            qkv = torch.mm(x.view(-1, x.shape[-1]), few[0]).view(*x.shape[:2], *heads)
         if cache is None or window is None:
             q, k, v = self.steps.rotated(self, qkv, angles)
             mixed = self.attend(q, k, v, causal=self.causal)

@@ -182,8 +182,11 @@ class DecodeState:
         """The current block's tokens, and where they are MASK, (batch, block_len)."""
         if self._query is None:
             return self.forms.take(self, self.now("block_start"), block_len)
-        span = slice(self._query.before, self._query.before + block_len)
-        return self._query.tokens[:, span], self._query.masked[:, span]
+        tokens, masked, before = self._query
+        if tokens.shape[1] == block_len:
+            return tokens, masked
+        span = slice(before, before + block_len)
+        return tokens[:, span], masked[:, span]
 
     def place(self, name: str) -> Tensor:
         """A number of `places` in the current pass, (batch,) int64."""
