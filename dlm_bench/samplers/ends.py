@@ -52,9 +52,10 @@ def check_ends(backbone: BackboneInfo, size: str) -> None:
 def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
     """Run a decode of known passes up to the end of the block in which the last sequence ends.
 
-    The host reads the tokens after each block. Raises ConfigError as `eos_of`.
+    The host reads the tokens after each block. Raises ConfigError as `eos_of`, and PointError where
+    logits are not finite.
     """
-    eos, done, generated = eos_of(state.config), 0, 0
+    eos, done = eos_of(state.config), 0
     if state.places is not None:
         raise ConfigError(
             "stop_at_eos: is not allowed with batching 'fdfo', whose sequences are at blocks of "
@@ -64,11 +65,15 @@ def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
     for index in block_ends(state.passes):
         for each in state.passes[done : index + 1]:
             sampler.step(model, state, each.kind)
-            generated += each.reveal
         done = index + 1
+        # Later blocks may be under way: up to the first MASK of any sequence.
+        masked = (state.decoded == state.config.mask_id).any(dim=0).nonzero()
+        generated = int(masked[0]) if len(masked) else state.decoded.shape[1]
         found = state.decoded[:, :generated] == eos
         if bool(found.any(dim=1).all()):
             break
+    else:
+        state.check_unmasked()
     return Ends(done, generated, tuple(tokens_to(row) for row in found))
 
 

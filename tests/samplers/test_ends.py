@@ -139,6 +139,19 @@ def test_a_decode_of_drafts_ends_with_the_pair_in_which_the_text_ends(options):
     assert record.output["digest"] == digest(torch.tensor([whole[: record.generated]]))
 
 
+def test_a_pipeline_ends_while_later_blocks_are_under_way():
+    sampler = build_sampler("pipeline", block_size=BLOCK)
+    whole = sampler.decode(model_with_eos("blocks", None), LENGTH, prompt_len=PROMPT)[0].tolist()
+    eos = whole[BLOCK - 1]
+    model = model_with_eos("blocks", eos)
+    record = measure(
+        model, sampler, LENGTH, warmup=0, repeats=1, prompt_len=PROMPT, stop_at_eos=True
+    )
+    assert record.tokens_to_eos == whole.index(eos) + 1
+    assert record.output["digest"] == digest(torch.tensor([whole[: record.generated]]))
+    assert record.generated < LENGTH
+
+
 def test_sequences_at_blocks_of_their_own_are_refused():
     model = model_with_eos("separate", 256)
     sampler = build_sampler("block-cache", block_size=BLOCK, tokens_per_step=4, batching="fdfo")
