@@ -8,6 +8,7 @@ from kernel_case import Bench, Case, Check
 from kernel_cases_cached import BLOCK, cached_cases
 from kernel_cases_field import field_cases
 from kernel_cases_mixer import mixer_cases
+from kernel_cases_small import small_pass_cases
 from torch import Tensor
 
 from dlm_bench.kernels.attention import choose_attend
@@ -168,6 +169,7 @@ def _rotary_cases(bench: Bench) -> Iterator[Case]:
 GROUPS = (
     attention_cases,
     mixer_cases,
+    small_pass_cases,
     cached_attention_cases,
     head_cases,
     elementwise_cases,

@@ -15,6 +15,7 @@ OPERATIONS = {
         "mixer",
         "refresh",
         "block_scan",
+        "small_pass",
         "step",
         "lm_head",
         "add_norm",

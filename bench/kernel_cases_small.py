@@ -1,0 +1,60 @@
+"""A pass over a block by the kernels for few tokens: a layer of each mixer, and what is around."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from kernel_case import Bench, Case, Check, Run
+from torch import Tensor
+
+from dlm_bench.models.config import model_config
+from dlm_bench.models.factory import empty_model
+from dlm_bench.models.language_model import LanguageModel
+from dlm_bench.models.window import Window
+
+BLOCK = 32
+AROUND = dict.fromkeys(("cached_attention", "block_scan", "step", "elementwise"), "triton")
+
+
+def small_pass_cases(bench: Bench) -> Iterator[Case]:
+    """Hidden states of a block at the begin of a sequence, against the plain ones in float32."""
+    tokens = min(BLOCK, bench.sequence // 4)
+    for backbone in ("diffumamba", "diffutran"):
+        config = replace(model_config(backbone, bench.config.size), layers=1)
+        for name in bench.implementations("small_pass", **AROUND):
+            kernels = AROUND | {"small_pass": name}
+            model = empty_model(config, bench.device, bench.dtype, kernels)
+            model.init_weights(torch.Generator(bench.device).manual_seed(0))
+            exact = empty_model(config, bench.device, torch.float32, _plain(kernels))
+            weights = {key: value.float() for key, value in model.state_dict().items()}
+            exact.load_state_dict(weights)
+            run, expected = (_pass(each, tokens) for each in (model, exact))
+            read = sum(p.numel() for block in model.blocks for p in block.parameters())
+            yield Case(
+                "small_pass",
+                name,
+                f"{backbone} q={tokens}",
+                kernels,
+                (run,),
+                {"output": Check(run, expected)},
+                flops=2.0 * read * tokens,
+                bytes=read * bench.dtype.itemsize,
+            )
+
+
+def _plain(kernels: dict[str, str]) -> dict[str, str]:
+    return dict.fromkeys((*kernels, "attention", "ssd", "conv", "mlp"), "torch")
+
+
+def _pass(model: LanguageModel, count: int) -> Run:
+    device = model.head.weight.device
+    caches = model.new_caches(1, count)
+    tokens = torch.arange(count, device=device)[None]
+    t = torch.full((1, 1), 0.5, device=device)
+    window = Window(torch.zeros(1, dtype=torch.int64, device=device), (count,))
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        return model(tokens, t, window, caches)
+
+    return run
