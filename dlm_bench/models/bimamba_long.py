@@ -67,7 +67,7 @@ def continued(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) ->
     for part, segment in enumerate(x.split(window.segments, dim=1)):
         y, left = _mix(mixer, segment, (forward, *start[1:]))
         forward = left[0]
-        if part == 0 and window.advance:
+        if part == window.commits - 1 and window.advance:
             _keep(cache, left[:1])
         outs.append(y)
     return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
