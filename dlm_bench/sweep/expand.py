@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,11 +59,16 @@ class Expansion:
     """The points of the groups added so far: lengths run fastest, then prompts and batches.
 
     traces, prompts, folders, checkpoints, provenance: as in Sweep and Measuring.
-    Paths in a group are relative to `base_folder`.
+    Paths in a group are relative to `base_folder`. `options` take the place of the groups' own for
+    each sampler that has them.
     """
 
-    def __init__(self, file: File, base_folder: Path, mistakes: Mistakes) -> None:
+    def __init__(
+        self, file: File, base_folder: Path, mistakes: Mistakes, options: Mapping[str, Any]
+    ) -> None:
         self._file, self._base_folder, self._mistakes = file, base_folder, mistakes
+        self._options = {name: as_list(value) for name, value in options.items()}
+        self.without_use = set(options)  # of no sampler so far
         self.points: list[Point] = []
         self.impossible: list[str] = []  # the reason against each point that cannot be
         self.traces: dict[str, str] = {}
@@ -78,12 +84,22 @@ class Expansion:
         for key in [key for key, values in axes.items() if not values]:
             self._mistakes.add(f"lines[{number}]: {key}: an empty list is not allowed", *where, key)
             del axes[key]
+        axes |= self._options
         for model, name, *values in itertools.product(
             self._models(number, group), group.sampler, *axes.values()
         ):
-            asked = dict(zip(axes, values, strict=True))
+            asked = self._of_sampler(name, dict(zip(axes, values, strict=True)))
             if not excluded(file.exclude, vars(model) | {"sampler": name} | asked):
                 self._add(number, group, model, name, asked)
+
+    def _of_sampler(self, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return the options without those for other samplers than this one."""
+        known: list[str] = []
+        with suppress(ConfigError):  # an unknown sampler, which is noted where it is built
+            known = options_of(name)
+        self.without_use -= {*known}
+        others = self._options.keys() - known
+        return {option: value for option, value in asked.items() if option not in others}
 
     def _models(self, number: int, group: Group) -> list[_Model]:
         """Return the models of a group, or note a seed that is too large for the batches."""

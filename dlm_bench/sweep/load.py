@@ -14,7 +14,7 @@ from dlm_bench.errors import ConfigError, counted, did_you_mean
 from dlm_bench.models.backbones import known_config
 from dlm_bench.models.device import Device, check_graphs, default_dtype, find_device, item_bytes
 from dlm_bench.models.own import Config
-from dlm_bench.results.identity import point_key
+from dlm_bench.results.identity import identity
 from dlm_bench.results.record import Graphs, Mode, Point
 from dlm_bench.results.where import ALIASES, check_keys, conditions, holds
 from dlm_bench.sweep.expand import Expansion, pair_key
@@ -29,6 +29,7 @@ from dlm_bench.timing.settings import (
 )
 
 SETTINGS = fields(MeasureSettings)
+OPTION = "sampler."  # begins the name of a sampler's option among settings
 
 
 class Measuring(BaseModel):
@@ -133,11 +134,12 @@ def load_sweep(
     """Read and check a sweep file, given by path or by the name of a shipped file.
 
     Arguments override the keys of the file; an item of `kernels` overrides the file's for the same
-    operation. `settings` are values for keys of the file by name, for all groups; `only` has
-    conditions on the points to keep (see `results.where`). Kernels that failed in the file
-    `kernel_check` are not used (see `kernels.without`). Paths of traces, prompts and models are
-    relative to `base_folder`, by default the file's folder. With on_this_machine=False the sweep is
-    only predicted: device, kernels and limits are not checked against this machine.
+    operation. `settings` are values for keys of the file by name, for all groups, and, as
+    `sampler.NAME`, for an option of each sampler that has it; `only` has conditions on the points
+    to keep (see `results.where`). Kernels that failed in the file `kernel_check` are not used (see
+    `kernels.without`). Paths of traces, prompts and models are relative to `base_folder`, by
+    default the file's folder. With on_this_machine=False the sweep is only predicted: device,
+    kernels and limits are not checked against this machine.
 
     Raises ConfigError with a line for each mistake: place, field, value and allowed values.
     """
@@ -151,6 +153,9 @@ def load_sweep(
     path = find_sweep(path)
     given = {name: value for name, value in overrides.items() if value is not None}
     given = {**(settings or {}), **given}
+    options = {
+        key.removeprefix(OPTION): given.pop(key) for key in [*given] if key.startswith(OPTION)
+    }
     file, mistakes = read_file(path, given)
     file.kernels |= kernels or {}
     faults = None if kernel_check is None else read_faults(kernel_check)
@@ -160,11 +165,14 @@ def load_sweep(
     for name in OF_WHOLE_DECODES:
         value = getattr(file, name)
         mistakes.check(partial(check_whole_decodes, name, value, file.mode))
-    expansion = Expansion(file, base_folder, mistakes)
+    expansion = Expansion(file, base_folder, mistakes, options)
     for number, group in enumerate(file.lines):
         if number not in mistakes.broken:
             expansion.add(number, group)
     _note_useless_exclusions(file, expansion, mistakes)
+    for name in sorted(expansion.without_use):
+        known = {option for point in expansion.points for option in point.options}
+        mistakes.add(f"{OPTION}{name}: no sampler here has this option{did_you_mean(name, known)}")
     mistakes.end()
     if expansion.impossible:
         count = counted(len(expansion.impossible), "point")
@@ -172,16 +180,16 @@ def load_sweep(
             f"{count} left out that cannot be (skip_impossible), as {expansion.impossible[0]}",
             stacklevel=2,
         )
-    points = list({point_key(point): point for point in expansion.points}.values())
+    measuring = Measuring(
+        **file.model_dump(include=set(Measuring.model_fields) - {"seed"}),
+        seed=file.seed[0],
+        folders=expansion.folders,
+        checkpoints=expansion.checkpoints,
+    )
     return Sweep(
         name=file.name,
-        points=_kept(points, only, path),
-        measuring=Measuring(
-            **file.model_dump(include=set(Measuring.model_fields) - {"seed"}),
-            seed=file.seed[0],
-            folders=expansion.folders,
-            checkpoints=expansion.checkpoints,
-        ),
+        points=_kept(_once_each(expansion.points, measuring), only, path),
+        measuring=measuring,
         provenance=expansion.provenance,
         timeout=file.timeout,
         memory_limit=file.memory_limit,
@@ -190,6 +198,16 @@ def load_sweep(
         stand_ins=choice.stand_ins,
         left_out=choice.left_out,
     )
+
+
+def _once_each(points: list[Point], measuring: Measuring) -> list[Point]:
+    """Return the points without those asked for again, be it by another group, whose seed of its
+    own may be that of the sweep."""
+    asked = measuring.model_dump()
+    found: dict[str, Point] = {}
+    for point in points:
+        found.setdefault(identity(point, asked, hardware=""), point)
+    return list(found.values())
 
 
 def _kept(points: list[Point], only: str | None, path: Path) -> list[Point]:

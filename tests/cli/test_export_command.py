@@ -6,6 +6,7 @@ import json
 import sqlite3
 
 import numpy as np
+import pandas
 import pytest
 from support.records import make_record
 
@@ -60,6 +61,26 @@ def test_sqlite_is_a_table_that_sql_reads(results, tmp_path, capsys):
         "select length, tokens_per_second from records where status = 'ok' order by length"
     )
     assert rows.fetchall()[1] == (128, 256.0)
+
+
+def test_parquet_gives_the_rows_and_the_kinds_of_the_columns_back(results, tmp_path, capsys):
+    pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    path = tmp_path / "r.parquet"
+    columns = "backbone,length,status,tokens_per_second,environment.torch,seconds"
+    options = ["--format", "parquet", "--columns", columns, "--output", path]
+    assert run(capsys, "export", results, *options) == f"3 records in {path}\n"
+    found = pandas.read_parquet(path)
+    assert list(found.columns) == columns.split(",")
+    assert list(found["status"]) == ["ok", "ok", "oom"], "failures have rows, too"
+    assert list(found["length"]) == [64, 128, 256]
+    assert found["length"].dtype.kind == "i"
+    assert found["tokens_per_second"][1] == 256
+    assert found["tokens_per_second"].isna().tolist() == [False, False, True]
+    assert found["environment.torch"][0] == "2.13"
+    assert json.loads(found["seconds"][0])[:2] == [0.001, 0.002]
+    run(capsys, "export", results, "--format", "parquet", "--columns", "*", "--output", path)
+    header = run(capsys, "export", results, "--columns", "*").splitlines()[0]
+    assert ",".join(pandas.read_parquet(path).columns) == header, "columns of mixed kinds, too"
 
 
 @pytest.mark.parametrize(

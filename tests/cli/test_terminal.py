@@ -1,6 +1,7 @@
 """What a sweep shows while it runs."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -22,6 +23,14 @@ def plan():
     return quick_plan(points).model_copy(update={"work": [1.0, 59.0, 1.0]})
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """The clock of the progress, in a list: it stands still unless a test moves it."""
+    now = [100.0]
+    monkeypatch.setattr("dlm_bench.sweep.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
 def on_terminal(progress, width=100):
     progress._console = Console(file=io.StringIO(), force_terminal=True, width=width)
     return progress
@@ -33,16 +42,19 @@ def drawn(progress):
     return console.file.getvalue().splitlines()
 
 
-def test_a_terminal_shows_what_is_done_the_time_left_the_current_point_and_the_last_result(plan):
+def test_a_terminal_shows_what_is_done_the_time_left_the_current_point_and_the_last_result(
+    plan, clock
+):
     progress = on_terminal(SweepProgress(plan))
     progress.begin(0)
     assert drawn(progress)[0].startswith("0/3 ")
     assert drawn(progress)[0].rstrip().endswith("0 s gone, time left not known yet")
+    clock[0] += 3.0
     progress.end(0, record_of(plan.sweep.points[0]), seconds=3.0)
     progress.begin(1)
     bar, now, last = (line.rstrip() for line in drawn(progress))
     assert bar.startswith("1/3 ")
-    assert bar.endswith("0 s gone, about 3.0 min left"), "60 units of work at 3 s each"
+    assert bar.endswith(" 3 s gone, about 3.0 min left"), "60 units of work at 3 s each"
     assert now == "now  diffutran tiny full L=128"
     assert last == "last diffutran tiny full L=64: 32.0 tokens/s"
 

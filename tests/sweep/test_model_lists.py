@@ -83,6 +83,14 @@ def test_a_single_seed_is_a_setting_with_the_identity_that_a_list_gives_it(tmp_p
     ] == [3]
 
 
+def test_a_groups_own_seed_that_is_the_sweeps_makes_no_second_point(tmp_path):
+    group = VALID[VALID.index("[[lines]]") :]
+    sweep = load(tmp_path, f"seed = 3\n{VALID}\n{group}seed = [3, 4]\n")
+    assert [point.seed for point in sweep.points] == [None] * 8 + [4] * 8
+    identities = plan_of(sweep).identities()
+    assert len({*identities}) == len(identities)
+
+
 def test_a_record_of_any_hardware_is_found_by_its_seed(tmp_path):
     sweep = load(tmp_path, f"seed = [2, 3]\n{VALID}")
     here, anywhere = plan_of(sweep), plan_of(sweep, ANY_HARDWARE)

@@ -102,3 +102,30 @@ def test_the_command_line_passes_both_on(tmp_path, capsys):
     assert " 96 " in out
     assert main(["sweep", str(path), "--dry-run", "--set", "lengths"]) == 2
     assert "--set: 'lengths' is not allowed; must be KEY=VALUE" in capsys.readouterr().err
+
+
+def test_set_gives_a_samplers_option_to_every_sampler_that_has_it(tmp_path):
+    text = VALID + '\n[[lines]]\nbackbone = "ar-mamba"\nsampler = "ar"\n'
+    text += '\n[[lines]]\nbackbone = "diffutran"\nsampler = "full"\n'
+    sweep = loaded(tmp_path, text, settings={"sampler.tokens_per_step": [2, 4]})
+    by_sampler = {name: [] for name in ("block-cache", "ar", "full")}
+    for point in sweep.points:
+        by_sampler[point.sampler].append(point.options.get("tokens_per_step"))
+    assert {name: sorted({*map(str, found)}) for name, found in by_sampler.items()} == {
+        "block-cache": ["2", "4"],
+        "ar": ["None"],
+        "full": ["2", "4"],
+    }
+    assert len(by_sampler["ar"]) == 2, "a length each, and not one for each value"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tokens_per_stop", 4, "sampler.tokens_per_stop: no sampler here has this option .did you"),
+        ("tokens_per_step", 0, r"lines\[0\]: tokens_per_step: 0 is not allowed"),
+    ],
+)
+def test_a_wrong_option_of_samplers_is_a_mistake(tmp_path, name, value, message):
+    with pytest.raises(ConfigError, match=message):
+        loaded(tmp_path, settings={f"sampler.{name}": value})

@@ -51,8 +51,8 @@ def add(subparsers: Commands) -> None:
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help=f"set a key of the sweep file for {name}, as kernels.attention=flash or "
-            "graphs=off; may be repeated",
+            help=f"set a key of the sweep file for {name}, as kernels.attention=flash, "
+            "graphs=off or sampler.block_size=64; may be repeated",
         )
     parser.add_argument(
         "--budget",

@@ -82,8 +82,8 @@ def add(subparsers: Commands) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set a key of the file for all points, as repeats=10 or lengths=1024,4096; may be "
-        "repeated",
+        help="set a key of the file for all points, as repeats=10, lengths=1024,4096 or, for the "
+        "samplers that have the option, sampler.block_size=16,64; may be repeated",
     )
     parser.add_argument(
         "--runs",

@@ -14,6 +14,7 @@ from dlm_bench.compare.flags import Compared, rounds_of_ab
 from dlm_bench.compare.sequential import MIN_ROUNDS
 from dlm_bench.compare.tokens import other_tokens
 from dlm_bench.compare.verdicts import Comparison, PointVerdict, tokens_of
+from dlm_bench.errors import counted
 from dlm_bench.results.record import Point
 
 
@@ -124,7 +125,8 @@ def comparison_of(
         warnings=_warnings(run),
         how="; ".join(
             [
-                f"{run.rounds} rounds of alternating fresh workers in {run.seconds:.0f} s",
+                f"{counted(run.rounds, 'round')} of alternating fresh workers in "
+                f"{run.seconds:.0f} s",
                 *environment_differences([run.records]).values(),
             ]
         ),
@@ -142,7 +144,7 @@ def _warnings(run: ABRun) -> list[str]:
     if run.rounds >= MIN_ROUNDS or not run.test.undecided:
         return []
     return [
-        f"the budget had room for {run.rounds} round{'s' * (run.rounds != 1)}, and a verdict "
+        f"the budget had room for {counted(run.rounds, 'round')}, and a verdict "
         f"needs {MIN_ROUNDS}: raise it, or take shorter or fewer points"
     ]
 
@@ -171,5 +173,5 @@ def _note(run: ABRun, point: int) -> str:
     if run.test.verdicts[point] == "undecided" and not any(
         (which, point) in run.failures for which in (0, 1)
     ):
-        notes.append(f"{rounds} rounds did not settle it")
+        notes.append(f"{counted(rounds, 'round')} did not settle it")
     return "; ".join(notes)
