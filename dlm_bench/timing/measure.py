@@ -11,7 +11,6 @@ import torch
 from dlm_bench.errors import (
     MAX_RUNS,
     MAX_WAIT_SECONDS,
-    PointError,
     check_int,
     check_number,
     unknown,
@@ -21,7 +20,6 @@ from dlm_bench.models.factory import count_parameters
 from dlm_bench.plugins.api import Model
 from dlm_bench.results.identity import SAMPLED_TOLERANCE
 from dlm_bench.results.record import Flag, Graphs, Mode, Point, Record
-from dlm_bench.samplers.ends import find_ends
 from dlm_bench.samplers.prompt import Prompts
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, prefill_passes
@@ -49,6 +47,7 @@ from dlm_bench.timing.settings import (
 from dlm_bench.timing.soak import Soak
 from dlm_bench.timing.steady import drifting, outliers
 from dlm_bench.timing.telemetry import Telemetry, Watch
+from dlm_bench.timing.texts import end_of, prompt_fields
 
 MOST_JUDGED = 50  # repeats, or means of as many rounds in a row, that flags are judged by
 
@@ -267,33 +266,6 @@ def decode_fields(
         "checkpoint": model.checkpoint,
         "kernels": model.kernels.named(),
     }
-
-
-def end_of(model: Model, sampler: Sampler, state: DecodeState) -> dict[str, int]:
-    """Find the end of the texts by a decode, cut the passes there, and return the record's fields
-    about it. Raises PointError if there is nothing left to time."""
-    ends = find_ends(sampler, model, state)
-    state.stop_after(ends.passes, ends.generated)
-    first = sum(step.reveal for step in state.passes[: prefill_passes(state.passes)])
-    timed = sum(tokens - first for tokens in ends.to_eos)
-    if not timed:
-        raise PointError(
-            "stop_at_eos: every sequence ends with the token of the prefill pass; nothing is left "
-            "to time"
-        )
-    return {
-        "timed_tokens": timed,
-        "generated": ends.generated * len(ends.to_eos),
-        "tokens_to_eos": sum(ends.to_eos),
-    }
-
-
-def prompt_fields(shape: DecodeShape, seed: int) -> dict[str, Any]:
-    """Return the record's `prompt_file`."""
-    if shape.prompts is None:
-        return {}
-    drawn = shape.prompts.drawn(range(seed, seed + shape.batch))
-    return {"prompts": len(shape.prompts.ids), "drawn": drawn}
 
 
 def telemetry_of(watch: Watch, record: Record, busy: float | None = None) -> Telemetry:
