@@ -52,6 +52,25 @@ def test_passes_that_mask_again_agree():
     agree("dream", build_sampler("remdm", steps=4, eta=0.5))
 
 
+@pytest.mark.parametrize("backbone", ["diffumamba", "dream"])
+def test_a_pass_over_several_blocks_agrees(backbone):
+    sampler = build_sampler("pipeline", block_size=8, tokens_per_step=4, add_at=0.5)
+    assert next(p for i, p in enumerate(sampler.passes(LENGTH)) if i == 2).kind == "fused:8+13"
+    plain = build_model(backbone, "tiny", layers=1)
+    # More than two blocks go by the scan for many tokens; the plain one is quicker interpreted.
+    kernels = FUSED | {"ssd": "torch", "conv": "torch"}
+    fused = build_model(backbone, "tiny", layers=1, kernels=kernels)
+    got, expected = (run_pass(sampler, each, LENGTH, 2, batch=1) for each in (fused, plain))
+    assert not disagreements(got, expected, 2e-5)  # as in `agree`
+    assert torch.equal(got.tokens, expected.tokens)
+
+
+@pytest.mark.parametrize(("backbone", "prompt_len"), [("diffutran", 0), ("dream", 0), ("sdar", 9)])
+def test_drafts_and_their_causal_verification_agree(backbone, prompt_len):
+    sampler = build_sampler("self-speculation", block_size=8, accept_len=4)
+    agree(backbone, sampler, None if prompt_len else 4, prompt_len)
+
+
 def test_a_pass_whose_sequences_are_at_blocks_of_their_own_agrees():
     counts = ((8,), (8,), (5,)), ((1,) * 8, (2,) * 4, (5,))
     trace = Trace(
