@@ -132,6 +132,8 @@ class File(BaseModel):
     lines: Annotated[list[Group], NonEmpty]
 
 
+OF_GROUPS = Group.model_fields.keys() - File.model_fields  # backbone, sampler, checkpoint
+
 # Stands in for a missing or wrong value, so the rest can be checked.
 _STAND_IN = {"name": "x", "size": "tiny", "lengths": 8}
 _MINIMAL_GROUP = {"backbone": "diffutran", "sampler": "full"}
@@ -165,8 +167,9 @@ def read_file(path: str | Path, overrides: Mapping[str, Any]) -> tuple[File, Mis
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
-        content = tomllib.loads(text) | dict(overrides)
+        content = tomllib.loads(text)
         _override_groups(content, overrides)
+        content |= {key: overrides[key] for key in overrides.keys() - OF_GROUPS}
     except OSError as error:
         raise ConfigError(f"sweep file {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -190,12 +193,15 @@ def read_file(path: str | Path, overrides: Mapping[str, Any]) -> tuple[File, Mis
 
 
 def _override_groups(content: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Take the values that are overridden out of all groups, too."""
+    """Take the values that are overridden out of all groups, too; those of groups alone go in."""
     lines = content.get("lines")
     for table in lines if isinstance(lines, list) else ():
         for key in overrides.keys() & Group.model_fields.keys():
-            if isinstance(table, dict):
-                table.pop(key, None)
+            if not isinstance(table, dict):
+                continue
+            table.pop(key, None)
+            if key in OF_GROUPS:
+                table[key] = overrides[key]
 
 
 def _note(error: Any, content: dict[str, Any], mistakes: Mistakes) -> None:

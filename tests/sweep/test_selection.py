@@ -13,6 +13,10 @@ PAIRS = VALID.replace('sampler = "block-cache"', 'sampler = ["block-cache", "ar"
     'tokens_per_step = [8, 16]\ncommit = "fused"\n', ""
 )
 HEAD = 'dtype = "float32"\n'
+TWO_GROUPS = (
+    VALID.replace('tokens_per_step = [8, 16]\ncommit = "fused"\n', "")
+    + '\n[[lines]]\nbackbone = "ar-mamba"\nsampler = "ar"\n'
+)
 
 
 def loaded(tmp_path, text=VALID, **options):
@@ -40,6 +44,13 @@ def test_set_gives_values_to_the_file_and_to_all_groups(tmp_path):
     sweep = loaded(tmp_path, text, settings={"lengths": [256, 512], "repeats": 9})
     assert {point.length for point in sweep.points} == {256, 512}
     assert sweep.measuring.repeats == 9
+
+
+def test_set_gives_all_groups_a_backbone_and_a_sampler(tmp_path):
+    sweep = loaded(tmp_path, TWO_GROUPS, settings={"backbone": "diffumamba", "sampler": "full"})
+    assert {(point.backbone, point.sampler) for point in sweep.points} == {("diffumamba", "full")}
+    with pytest.raises(ConfigError, match="backbone: 'nobody' is not known"):
+        loaded(tmp_path, TWO_GROUPS, settings={"backbone": "nobody"})
 
 
 def test_a_key_that_no_sweep_file_has_cannot_be_set(tmp_path):
