@@ -31,6 +31,10 @@ def samplers() -> dict[str, Sampler]:
     blocks = {"block_size": 8, "tokens_per_step": 3}
     return {
         "full": build_sampler("full", tokens_per_step=3),
+        "margin": build_sampler("full", tokens_per_step=3, order="margin"),
+        "entropy": build_sampler("full", tokens_per_step=3, order="entropy"),
+        "entropy bound": build_sampler("block-cache", block_size=8, accept="entropy", gamma=10.0),
+        "joint": build_sampler("block-cache", block_size=8, accept="joint", threshold=0.05),
         "full threshold": build_sampler("full", accept="threshold", threshold=0.05),
         "dual": build_sampler("fast-dllm", **blocks),
         "prefix": build_sampler("fast-dllm", cache="prefix", **blocks),

@@ -14,6 +14,8 @@ from support.hopper import SHARED_LIMIT, compile_for_hopper, record_launches
 from support.traced import Allocations, traced_model, traced_state
 
 from dlm_bench import build_sampler
+from dlm_bench.samplers.acceptance.options import ADAPTIVE
+from dlm_bench.samplers.order import ORDERS
 
 SAMPLERS = samplers()
 # Models of the field with their blocks, and causal twins: groups of 7, 1, 4, 4 and 6 heads to one
@@ -73,6 +75,22 @@ def test_no_pass_in_which_rows_are_at_blocks_of_their_own_waits_for_the_device(b
     assert trace(
         traced_model(backbone, size), build_sampler("block-cache", batching="fdfo"), 100, 3, 7
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"order": order} for order in ORDERS),
+        *({"accept": rule} for rule in ADAPTIVE),
+        {"order": "margin", "temperature": 0.8},
+    ],
+    ids=str,
+)
+def test_no_order_or_rule_waits_for_the_device(options):
+    model = traced_model("diffutran", "240m")
+    assert trace(model, build_sampler("block-cache", **options), 100, batch=2)
+    # Longer than the kernel that reveals takes.
+    assert trace(model, build_sampler("full", **options), 1030)
 
 
 @pytest.mark.parametrize("backbone", ["diffutran", "diffumamba", "ar-transformer", "ar-mamba"])
@@ -169,6 +187,11 @@ def test_every_kernel_compiles_for_an_h100(dtype, size):
     for backbone, name in pairs():
         for launch in trace(traced_model(backbone, size, dtype), SAMPLERS[name], 4096):
             if launch.kernel.fn.__module__.startswith("dlm_bench"):
+                unique.setdefault(launch.key, launch)
+    for order in ("margin", "entropy"):
+        model = traced_model("diffutran", size, dtype)
+        for launch in trace(model, build_sampler("full", order=order), 4096):
+            if launch.name in ("many_rows", "_combine"):
                 unique.setdefault(launch.key, launch)
     for backbone, name in (("diffumamba-h", "warm"), ("ar-mamba", "warm ar")):
         model = traced_model(backbone, size, dtype, small_pass="torch")

@@ -36,6 +36,44 @@ def check(hidden, weight, mask_id, needed=None, rounding=ROUNDING):
     return tokens
 
 
+@pytest.mark.parametrize("score", ["margin", "entropy"])
+@pytest.mark.parametrize(("rows", "vocab"), [(1, 70), (33, VOCAB), (33, 600)])
+def test_the_other_scores_are_those_of_the_plain_form(regime, score, rows, vocab):
+    hidden, weight = problem(rows, vocab=vocab)
+    hidden[0] *= 30  # a row that is sure
+    weight[1] = weight[0]  # and a tie of the two largest in the last row
+    hidden[-1] = 3 * weight[0]
+    needed = torch.arange(rows) % 5 != 1
+    for mask_id in (vocab - 1, 7):
+        tokens, found = predict_fused(hidden, weight, mask_id, needed, score=score)
+        expected = plain.predict(hidden, weight, mask_id, needed, score=score)
+        assert torch.equal(tokens, expected[0])
+        torch.testing.assert_close(found, expected[1], rtol=ROUNDING, atol=0)
+
+
+@pytest.mark.parametrize("score", ["margin", "entropy"])
+def test_a_draw_leaves_the_other_scores_as_they_are(regime, score):
+    hidden, weight = problem(20)
+    tokens, found = predict_fused(
+        hidden, weight, 7, temperature=2.0, seed=torch.tensor([3, 4]), score=score
+    )
+    drawn, _ = predict_fused(hidden, weight, 7, temperature=2.0, seed=torch.tensor([3, 4]))
+    assert torch.equal(tokens, drawn)
+    expected = plain.predict(hidden, weight, 7, score=score)
+    assert not torch.equal(tokens, expected[0])
+    torch.testing.assert_close(found, expected[1], rtol=ROUNDING, atol=0)
+
+
+@pytest.mark.parametrize("score", ["margin", "entropy"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_row_whose_logits_are_not_finite_has_no_other_score(regime, score, bad):
+    hidden, weight = problem(4)
+    hidden[2, 5] = bad
+    tokens, found = predict_fused(hidden, weight, VOCAB - 1, score=score)
+    assert found.isnan().tolist() == [False, False, True, False]
+    assert tokens[2] == VOCAB - 1
+
+
 @pytest.mark.parametrize("rows", [1, 33, 200])
 @pytest.mark.parametrize("vocab", [VOCAB, 600])
 def test_the_token_is_the_argmax_and_the_probability_its_softmax(regime, rows, vocab):

@@ -30,7 +30,8 @@ def traced_state(model, sampler, length, batch=1, prompt_len=0):
     cpu = torch.device("cpu")
     with record_launches(hold=False):  # of adaLN's rows
         state = new_state(model, passes, shape, 0, cpu, caches)
-    names = ("tokens", "padded", "stand_ins", "priority", "index", "noise_start", "numbers")
+    buffers = ("tokens", "padded", "stand_ins", "priority", "index")
+    names = (*buffers, "noise_start", "numbers", "full_passes")
     if isinstance(sampler, ReMDM):
         state.chances = torch.tensor(sampler.chances(length))
         names = (*names, "chances")

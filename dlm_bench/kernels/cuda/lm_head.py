@@ -1,4 +1,4 @@
-"""The LM head, its argmax or a sample, and the confidence in a single GEMM: no logits in memory."""
+"""The LM head, its argmax or a sample, and a score in a single GEMM: no logits in memory."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dlm_bench.kernels.cuda.common import NEVER, SMS
 from dlm_bench.kernels.cuda.lm_head_products import few_rows, many_rows
-from dlm_bench.kernels.cuda.lm_head_winner import NO_ID, exp, finite_base
-from dlm_bench.kernels.lm_head import Score, predict
+from dlm_bench.kernels.cuda.lm_head_winner import NO_ID, exp, finite_base, gap
+from dlm_bench.kernels.lm_head import Score
 
 FEW_ROWS = 128  # up to here the weight's bytes cost more than the products
 DRAWN = 4  # of a draw so many times fewer, or its registers spill
@@ -32,7 +32,7 @@ def _combine(
     stats,
     ids,
     tokens,
-    probability,
+    scores,
     rows,
     plane,
     splits,
@@ -40,8 +40,9 @@ def _combine(
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
     SAMPLE: tl.constexpr,
+    SCORE: tl.constexpr,
 ):
-    """Find each row's winner over the splits, and the softmax probability."""
+    """Find each row's winner over the splits, and the score."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = row < rows
     wanted = inside
@@ -69,7 +70,18 @@ def _combine(
     # A logit that is not finite makes the sum NaN: its place stays MASK.
     token = tl.where(chance == chance, best.to(tl.int64), mask_id)
     tl.store(tokens + row, tl.where(wanted, token, 0), inside)
-    tl.store(probability + row, tl.where(wanted, chance, 0.0), inside)
+    score = chance
+    if SCORE == "margin":
+        details = tl.load(stats + (4 if SAMPLE else 2) * plane + at, mask, NEVER)
+        first = tl.min(tl.where(tops == tl.max(tops, 0)[None, :], split[:, None], SPLITS), 0)
+        second = tl.max(tl.where(split[:, None] == first[None, :], details, tops), 0)
+        score = 1.0 + (1.0 - exp(second - base)) / tl.where(wanted, total, 1.0)
+    elif SCORE == "entropy":
+        details = tl.load(stats + (4 if SAMPLE else 2) * plane + at, mask, 0.0)
+        lower = gap(tops, base[None, :])
+        mean = tl.sum(exp(lower) * (details + lower * totals), 0) / tl.where(wanted, total, 1.0)
+        score = exp(mean) / tl.where(wanted, total, 1.0)
+    tl.store(scores + row, tl.where(wanted, score, 0.0), inside)
 
 
 def _tiles_of_a_program(blocks: int, tiles: int) -> int:
@@ -90,27 +102,16 @@ def predict_fused(
     seed: Tensor | None = None,
     score: Score = "confidence",
 ) -> tuple[Tensor, Tensor]:
-    """Predict the token of each row, MASK excluded, with its score, in a pass over `weight`; scores
-    other than the confidence by the plain form, which does not wait for the device either.
+    """Predict the token of each row, MASK excluded, with its score, in a pass over `weight`.
 
     The contract of `dlm_bench.kernels.lm_head.predict`: hidden (rows, d_model) and weight
     (vocabulary, d_model) of the same dtype and contiguous along d_model, a multiple of 16; needed
-    (rows,) bool, contiguous. Returns tokens (rows,) int64 and probabilities (rows,) float32. The
+    (rows,) bool, contiguous. Returns tokens (rows,) int64 and scores (rows,) float32. The
     logits are the GEMM's float32 accumulators, not rounded to the dtype. At a temperature above 0
     the tokens are drawn by the Gumbel-max trick with Philox noise (Salmon et al., SC 2011) from
     `seed`, (sequences,) int64 on the device, and the place of the logit in its sequence, of which
     the rows are equally many. The same seed gives a sequence the same tokens, whatever the others.
     """
-    if score != "confidence":
-        return predict(
-            hidden,
-            weight,
-            mask_id,
-            needed,
-            temperature=temperature,
-            generators=generators,
-            score=score,
-        )
     (rows, width), vocabulary = hidden.shape, weight.shape[0]
     device, sample = hidden.device, temperature > 0
     if sample and seed is None:
@@ -121,7 +122,7 @@ def predict_fused(
         raise ValueError(f"d_model: {width} is not allowed; must be a multiple of 16")
     flags = None if needed is None else needed.view(torch.uint8)
     tokens = torch.empty(rows, dtype=torch.int64, device=device)
-    probability = torch.empty(rows, dtype=torch.float32, device=device)
+    scores = torch.empty(rows, dtype=torch.float32, device=device)
     exact = hidden.dtype == torch.float32  # FMAs instead of tensor cores: smaller tiles
     few = rows <= (FEW_ROWS // DRAWN if sample else FEW_ROWS)
     if few:
@@ -138,7 +139,8 @@ def predict_fused(
         taken = _tiles_of_a_program(blocks, tiles)
         splits = triton.cdiv(tiles, taken)
     plane = splits * rows
-    stats = torch.empty((4 if sample else 2) * plane, dtype=torch.float32, device=device)
+    planes = (4 if sample else 2) + (score != "confidence")
+    stats = torch.empty(planes * plane, dtype=torch.float32, device=device)
     ids = torch.empty(plane, dtype=torch.int32, device=device)
     common = (
         stats,
@@ -165,6 +167,7 @@ def predict_fused(
             WIDTH=columns,
             STEP=step,
             SAMPLE=sample,
+            SCORE=score,
             num_warps=4,
             num_stages=3,
         )
@@ -187,6 +190,7 @@ def predict_fused(
             WIDTH=columns,
             STEP=step,
             SAMPLE=sample,
+            SCORE=score,
             num_warps=4 if exact else 8,
             num_stages=3 if exact else 4,  # 48 kB a stage
         )
@@ -198,7 +202,7 @@ def predict_fused(
         stats,
         ids,
         tokens,
-        probability,
+        scores,
         rows,
         plane,
         splits,
@@ -206,5 +210,6 @@ def predict_fused(
         SPLITS=reach,
         BLOCK=block,
         SAMPLE=sample,
+        SCORE=score,
     )
-    return tokens, probability
+    return tokens, scores

@@ -1,24 +1,48 @@
 """The products of the LM head, few or many rows at a time, with softmax and winner per tile.
 
 Both leave, for each split of the vocabulary and each row, the largest logit, the sum of the
-exponentials relative to it and the winner's id; of a draw also its key and its logit.
+exponentials relative to it and the winner's id; of a draw also its key and its logit, and the
+detail of a score other than the confidence.
 """
 
 import triton
 import triton.language as tl
 
 from dlm_bench.kernels.cuda.common import NEVER
-from dlm_bench.kernels.cuda.lm_head_winner import NO_ID, choose, exp, finite_base
+from dlm_bench.kernels.cuda.lm_head_winner import (
+    NO_ID,
+    choose,
+    detail,
+    exp,
+    finite_base,
+    joined,
+)
 
 
 @triton.jit
-def _store(stats, ids, at, plane, mask, top, total, key, best, logit, SAMPLE: tl.constexpr):
+def _store(
+    stats,
+    ids,
+    at,
+    plane,
+    mask,
+    top,
+    total,
+    key,
+    best,
+    logit,
+    extra,
+    SAMPLE: tl.constexpr,
+    SCORE: tl.constexpr,
+):
     tl.store(stats + at, top, mask)
     tl.store(stats + plane + at, total, mask)
     tl.store(ids + at, best, mask)
     if SAMPLE:
         tl.store(stats + 2 * plane + at, key, mask)
         tl.store(stats + 3 * plane + at, logit, mask)
+    if SCORE != "confidence":
+        tl.store(stats + (4 if SAMPLE else 2) * plane + at, extra, mask)
 
 
 @triton.jit
@@ -41,6 +65,7 @@ def few_rows(
     WIDTH: tl.constexpr,
     STEP: tl.constexpr,
     SAMPLE: tl.constexpr,
+    SCORE: tl.constexpr,
 ):
     """All rows against a tile of the vocabulary, the M dimension of the product: a
     wgmma has 64 of those whatever the rows."""
@@ -65,7 +90,12 @@ def few_rows(
     key, best, logit = choose(
         logits, top, start, there, seed, share, temperature, ROWS, WIDTH, SAMPLE
     )
-    _store(stats, ids, tile * rows + row, plane, row < rows, top, total, key, best, logit, SAMPLE)
+    extra = top
+    if SCORE != "confidence":
+        extra = detail(logits, top, finite_base(top), WIDTH, SCORE)
+    at = tile * rows + row
+    inside = row < rows
+    _store(stats, ids, at, plane, inside, top, total, key, best, logit, extra, SAMPLE, SCORE)
 
 
 @triton.jit
@@ -92,6 +122,7 @@ def many_rows(
     WIDTH: tl.constexpr,
     STEP: tl.constexpr,
     SAMPLE: tl.constexpr,
+    SCORE: tl.constexpr,
 ):
     """A block of needed rows against a split of the vocabulary, `tiles` tiles in turn."""
     # Splits of a block follow each other: the programs under way at a time are of some ten blocks
@@ -113,6 +144,7 @@ def many_rows(
     key = top
     logit = top
     best = tl.full((ROWS,), NO_ID, tl.int32)
+    extra = top if SCORE == "margin" else total
     last = tl.minimum((split + 1) * tiles, tl.cdiv(vocabulary, WIDTH))
     # Flattened, so that a tile's first loads are under way during the softmax of the one before.
     for tile in tl.range(split * tiles, last, flatten=True):
@@ -131,6 +163,9 @@ def many_rows(
         before = top
         top = tl.maximum(before, tile_top)
         base = finite_base(top)
+        if SCORE != "confidence":
+            of_tile = detail(acc, tile_top, base, WIDTH, SCORE)
+            extra = joined(extra, before, total, of_tile, tile_top, base, SCORE)
         total = total * exp(before - base) + tl.sum(exp(acc - base[:, None]), 1)
         rival, rival_id, its_logit = choose(
             acc, tile_top, start, row, seed, share, temperature, ROWS, WIDTH, SAMPLE
@@ -140,4 +175,5 @@ def many_rows(
         logit = tl.where(better, its_logit, logit)
         key = tl.where(better, rival, key)
     at = split.to(tl.int64) * rows + slot
-    _store(stats, ids, at, plane, slot < count, top, total, key, best, logit, SAMPLE)
+    inside = slot < count
+    _store(stats, ids, at, plane, inside, top, total, key, best, logit, extra, SAMPLE, SCORE)

@@ -35,6 +35,36 @@ def _lowest(wins, WIDTH: tl.constexpr):
 
 
 @triton.jit
+def gap(top, base):
+    """A difference of logits, bounded: the -inf of no logit times a sum of 0 would be NaN."""
+    return tl.maximum(top - base, -100.0)
+
+
+@triton.jit
+def detail(logits, top, base, WIDTH: tl.constexpr, SCORE: tl.constexpr):
+    """What a score needs of a tile (rows, WIDTH) besides its largest logits and softmax sums.
+
+    margin: the second largest logit of each row. entropy: the sum of exp(s) s, s = logit - base.
+    """
+    if SCORE == "margin":
+        first = _lowest(logits == top[:, None], WIDTH)
+        others = tl.where(tl.arange(0, WIDTH)[None, :] == first[:, None], NEVER, logits)
+        return tl.max(others, 1)
+    shifted = gap(logits, base[:, None])
+    return tl.sum(exp(shifted) * shifted, 1)
+
+
+@triton.jit
+def joined(one, its_top, its_total, other, top, base, SCORE: tl.constexpr):
+    """The detail of two parts: of one with its own top and total, and of the other, with `top`,
+    whose sum has the base already."""
+    if SCORE == "margin":
+        return tl.maximum(tl.minimum(its_top, top), tl.maximum(one, other))
+    lower = gap(its_top, base)
+    return exp(lower) * (one + lower * its_total) + other
+
+
+@triton.jit
 def _quarters(x, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """(ROWS, WIDTH) to four (ROWS, WIDTH / 4) without moving a number between threads.
 
