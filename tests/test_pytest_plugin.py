@@ -280,7 +280,7 @@ def test_points_of_a_model_share_it(session, pytester, monkeypatch):
         built.append(asked[0])
         return build(*asked)
 
-    monkeypatch.setattr("dlm_bench.models.factory.build_model", counted)
+    monkeypatch.setattr("dlm_bench.pytest_plugin.fixture.build_model", counted)
     found = session(
         """
         import pytest

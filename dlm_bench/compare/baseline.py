@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean
 
 from dlm_bench.compare.environments import (
     MINOR_DIFFERENCES,
@@ -60,7 +60,7 @@ def judge(
         )
     measured = [each for each in pair[0] if each.status == "ok"]
     runs = [each.seconds for each in measured]
-    after = median(record.seconds)
+    after = fmean(record.seconds)
     if not runs:
         if pair[0]:
             note = pair[0][-1].status
@@ -72,7 +72,7 @@ def judge(
     return PointVerdict(
         record.point,
         verdict,
-        median(median(run) for run in runs),
+        fmean(map(fmean, runs)),
         after,
         change,
         ", ".join(notes),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 
 from dlm_bench.compare.environments import environment_warnings, execution_changes
 from dlm_bench.compare.flags import runs_to_compare
@@ -215,7 +215,7 @@ def _verdict(base: Records, head: Records, rules: Judge) -> PointVerdict:
 
 
 def _seconds(records: Records) -> float | None:
-    return median(median(record.seconds) for record in records) if records else None
+    return fmean(fmean(record.seconds) for record in records) if records else None
 
 
 def _failure(records: Records) -> str:

@@ -28,7 +28,8 @@ REGRESSED, OPEN_CODE = 1, 3  # exit codes: a proven regression; a point left ope
 class PointVerdict:
     """The verdict of a point.
 
-    base_seconds, head_seconds: of a decode; None for a side without any.
+    base_seconds, head_seconds: of a decode, the mean over runs of the mean of repeats, as in all
+        tables; None for a side without any.
     change: head's time over base's; None if they cannot be compared.
     note: anything else to know.
     tail: the same of the mean decode, where `change` is of the fastest (`dlm-bench ab`).

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 
 from dlm_bench.compare.ab.checkouts import Checkout
 from dlm_bench.compare.ab.rounds import SIDES, ABRun
@@ -98,8 +98,8 @@ def comparison_of(
         PointVerdict(
             point,
             rounds[i].verdict(run.test.verdicts[i]),
-            base_seconds=_median(run.times.get((0, i))),
-            head_seconds=_median(run.times.get((1, i))),
+            base_seconds=_mean(run.times.get((0, i))),
+            head_seconds=_mean(run.times.get((1, i))),
             change=run.test.changes[i],
             tail=run.test.tails[i],
             note="; ".join(
@@ -154,8 +154,8 @@ def _tokens(run: ABRun, point: Point) -> str:
     return other_tokens(base, head)
 
 
-def _median(times: Sequence[float] | None) -> float | None:
-    return median(times) if times else None
+def _mean(times: Sequence[float] | None) -> float | None:
+    return fmean(times) if times else None
 
 
 def _note(run: ABRun, point: int) -> str:

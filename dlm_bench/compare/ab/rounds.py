@@ -75,7 +75,7 @@ class ABRun:
 
     test: the verdicts so far. rounds, seconds: so far.
     records: of each side, one a round and point.
-    failures, times: by side and point; times are the seconds of each round's fastest decode.
+    failures, times: by side and point; times are the mean seconds of each round's decodes.
     """
 
     test: SequentialTest
@@ -189,7 +189,7 @@ def _round(
             if records:
                 merged = _merged(records)
                 run.records[which].append(merged)
-                run.times.setdefault((which, point), []).append(min(merged.seconds))
+                run.times.setdefault((which, point), []).append(fmean(merged.seconds))
     return {
         point: round_ratios(_seconds(base), _seconds(head))
         for point, (base, head) in found.items()

@@ -271,6 +271,8 @@ def test_a_head_that_stalls_in_most_decodes_is_tail_slower():
     report = comparison_of(run, match(POINTS, POINTS), BOTH, 0.05)
     assert report.exit_code() == 1
     assert "mean decode +1" in report.points[0].note
+    slowdown = report.points[0].head_seconds / report.points[0].base_seconds
+    assert slowdown == pytest.approx(1.18, abs=0.03), "of mean decodes, as every tokens/s"
     assert report.points[0].change.ratio == pytest.approx(1.0, abs=0.02)
 
 
