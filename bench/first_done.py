@@ -4,7 +4,9 @@
     python bench/first_done.py --batches 50   # a sample
 
 A batch has a random backbone, number of layers, block, rule of acceptance, temperature, length,
-prompt and seed. Each sequence of both decodes must be that of a decode of it alone.
+prompt and seed. Random weights take about as many passes in each sequence; so half of the batches
+replay a trace with random numbers of passes instead. Each sequence of both decodes must be that of
+a decode of it alone.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import torch
 from torch import nn
 
 from dlm_bench import build_model, build_sampler
+from dlm_bench.samplers.acceptance.trace import SCHEMA_VERSION, Trace
 
 BACKBONES = ("diffutran", "diffumamba", "diffumamba-h", "llada", "dream", "sdar", "open-dcoder")
 
@@ -44,6 +47,32 @@ def counted(model: Any, sampler: Any, *place: int) -> tuple[torch.Tensor, int]:
         hook.remove()
 
 
+def parts(draw: random.Random, tokens: int) -> tuple[int, ...]:
+    """The tokens that each pass over a block accepts: a few passes or many."""
+    found, most = list[int](), draw.randint(1, tokens)
+    while sum(found) < tokens:
+        found.append(min(draw.randint(1, most), tokens - sum(found)))
+    return tuple(found)
+
+
+def drawn_trace(draw: random.Random, length: int, block_size: int, batch: int, seed: int) -> Trace:
+    """A trace of a sequence for each of a batch."""
+    blocks = [min(block_size, length - start) for start in range(0, length, block_size)]
+    return Trace(
+        schema_version=SCHEMA_VERSION,
+        backbone="diffutran",
+        size="tiny",
+        sampler="block-cache",
+        options={},
+        block_size=block_size,
+        length=length,
+        checkpoint="",
+        seed=seed,
+        batch=batch,
+        sequences=tuple(tuple(parts(draw, each) for each in blocks) for _ in range(batch)),
+    )
+
+
 def main() -> None:
     """Print how many batches differ, and the passes of both ways."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -53,8 +82,9 @@ def main() -> None:
     sharp = {
         (name, layers): sharpened(name, layers, layers) for name in BACKBONES for layers in (1, 2)
     }
-    tokens, differ, fewer, passes = 0, 0, 0, [0, 0]
-    for _ in range(args.batches):
+    tokens, differ = 0, 0
+    fewer, passes = Counter[bool](), {traced: [0, 0] for traced in (False, True)}
+    for number in range(args.batches):
         model = sharp[draw.choice(BACKBONES), draw.choice((1, 2))]
         sure = draw.uniform(0.03, 0.08)
         options: dict[str, Any] = draw.choice(
@@ -70,6 +100,11 @@ def main() -> None:
         options["temperature"] = draw.choice((0.0, 0.0, 0.8))
         length, batch, seed = draw.randint(1, 40), draw.randint(2, 6), draw.randint(0, 10**6)
         place = (length, batch, seed, draw.choice((0, 1, 11)))
+        traced = number % 2 == 1
+        if traced:
+            block_size = options["block_size"]
+            options = {key: options[key] for key in ("block_size", "temperature")}
+            options["trace"] = drawn_trace(draw, length, block_size, batch, seed)
         in_step = build_sampler("block-cache", **options)
         first_done = build_sampler("block-cache", batching="fdfo", **options)
         waiting, one = counted(model, in_step, *place)
@@ -80,12 +115,15 @@ def main() -> None:
         if wrong:
             print(f"differ: {options} {place}")
         differ, tokens = differ + wrong, tokens + found.numel()
-        fewer += other < one
-        passes = [passes[0] + one, passes[1] + other]
-    print(
-        f"{differ} of {args.batches:,} batches ({tokens:,} tokens) differ; first done, first out "
-        f"takes fewer passes in {fewer:,} of them, {passes[1]:,} of {passes[0]:,} in all"
-    )
+        fewer[traced] += other < one
+        passes[traced] = [passes[traced][0] + one, passes[traced][1] + other]
+    print(f"{differ} of {args.batches:,} batches ({tokens:,} tokens) differ")
+    for traced, (one, other) in passes.items():
+        number = (args.batches + (not traced)) // 2
+        print(
+            f"{'traces' if traced else 'confidence'}: first done, first out takes fewer passes in "
+            f"{fewer[traced]:,} of {number:,} batches, {other:,} instead of {one:,} in all"
+        )
 
 
 if __name__ == "__main__":
