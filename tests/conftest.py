@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+from hypothesis import settings
 
 # OpenMP's threads spin while they wait; next to any other busy process on the same cores that
 # makes a test some fifty times slower.
@@ -19,6 +20,10 @@ for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR"):
 # A job in the background inherits an ignored SIGINT, and so would all that the tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example takes as long as a busy machine makes it.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 STARTERS = {"process", "slurm", "browser"}
 _running: list[pytest.Item] = []

@@ -39,7 +39,7 @@ def test_a_linear_law_gets_hardly_any_quadratic_term(seed):
     assert fit_latency(lengths, seconds).quadratic_share(LENGTHS[-1]) < 0.01
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(st.integers(1, 2**20), st.floats(1e-7, 1e5)),

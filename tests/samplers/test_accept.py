@@ -222,7 +222,7 @@ def test_the_decodes_above_accept_one_token_some_and_all():
     assert {1, 2, 3} <= counts
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     which=st.sampled_from(ADAPTIVE),
     length=st.integers(1, 70),

@@ -30,7 +30,7 @@ def decodes(draw):
     return build_sampler(name, **options), draw(st.sampled_from(DENOISERS)), length, batch
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(decode=decodes(), seed=st.integers(0, 3))
 def test_every_pass_does_what_was_planned(decode, seed):
     sampler, backbone, length, batch = decode

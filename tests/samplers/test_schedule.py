@@ -172,7 +172,7 @@ def samplers(draw, max_block=80):
 
 
 any_case = given(sampler=samplers(), length=st.integers(1, 400))
-thorough = settings(max_examples=150, deadline=None)
+thorough = settings(max_examples=150)
 
 
 @thorough

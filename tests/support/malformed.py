@@ -3,9 +3,7 @@
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-HUNDRED = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+HUNDRED = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats()
