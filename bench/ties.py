@@ -3,7 +3,7 @@
     python bench/ties.py                       # 200 models: about 6 minutes on 2 cores
     python bench/ties.py --models 12 --quick   # a sample
 
-Random models decode 13 tokens without a prompt, where confidences tie (docs/samplers.md), with
+Random models decode 13 tokens without a prompt, where confidences tie (docs/acceptance.md), with
 every sampler. Each sequence of a batch is compared with its decode alone on one thread, and that
 with the one of a process whose ATEN_CPU_CAPABILITY is another.
 """
