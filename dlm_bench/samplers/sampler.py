@@ -240,7 +240,7 @@ class Sampler(ABC):
             import torch
 
             torch.cuda.set_device(device)  # Triton launches on the current one
-        from dlm_bench.samplers.state import new_state  # with torch
+        from dlm_bench.samplers.new_state import new_state  # with torch
 
         if prompt is None and shape.prompts is not None:
             prompt = drawn_prompt(

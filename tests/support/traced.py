@@ -8,9 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from dlm_bench.models.factory import build_model
+from dlm_bench.samplers.new_state import new_state
 from dlm_bench.samplers.remdm import ReMDM
 from dlm_bench.samplers.schedule import DecodeShape
-from dlm_bench.samplers.state import new_state
 from support.cases import FUSED
 from support.hopper import record_launches
 

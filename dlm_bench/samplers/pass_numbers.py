@@ -1,0 +1,65 @@
+"""The numbers of each pass in one table, which a captured pass reads at its index on the device."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlm_bench.samplers.places import noise_numbers
+from dlm_bench.samplers.schedule import PlannedPass
+
+# The columns of `numbers`. `never` is 0, and the row of t = 0 in `modulation` in front of `row`.
+NUMBERS = (
+    "block_start",
+    "block_stop",
+    "noise",
+    "passes_done",
+    "after_seek",
+    "t",
+    "never",
+    "row",
+    "reveal",
+)
+
+
+def column(numbers: Tensor, name: str) -> Tensor:
+    """A column of `numbers` (rows, columns), (rows,): a view in its own dtype; `reveal` (rows,
+    batch) where the sequences of a batch differ."""
+    at = NUMBERS.index(name)
+    if name == "reveal" and numbers.shape[1] > len(NUMBERS):
+        return numbers[:, at:]
+    if name == "t":
+        return numbers.view(torch.float32)[:, 2 * at]
+    return numbers.view(torch.bool)[:, 8 * at] if name == "after_seek" else numbers[:, at]
+
+
+def numbers_of(passes: list[PlannedPass], timesteps: list[float], batch: int) -> Tensor:
+    """The numbers of each pass, (passes, columns) int64."""
+    rows_differ = any(each.rows for each in passes)
+    reveals = batch if rows_differ else 1
+    numbers = torch.zeros(len(passes), len(NUMBERS) - 1 + reveals, dtype=torch.int64)
+    row_of = {t: row for row, t in enumerate(timesteps)}
+    columns: dict[str, list[Any]] = {
+        "block_start": [each.block_start for each in passes],
+        "block_stop": [each.block_start + each.block_len for each in passes],
+        "reveal": [each.of_rows(reveals).reveal for each in passes],
+        "noise": noise_numbers(each.block_start for each in passes),
+        "passes_done": _passes_done(passes),
+        "t": [each.t for each in passes],
+        "row": [row_of[each.t] for each in passes],
+    }
+    for name, values in columns.items():
+        target = column(numbers, name)
+        target.copy_(torch.tensor(values, dtype=target.dtype).view(target.shape))
+    return numbers
+
+
+def _passes_done(passes: list[PlannedPass]) -> list[int]:
+    """Return for each pass the passes of its block before that unmasked tokens."""
+    done: Counter[int] = Counter()
+    found = []
+    for each in passes:
+        found.append(done[each.block_start])
+        done[each.block_start] += each.masked > 0
+    return found
