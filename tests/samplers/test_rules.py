@@ -139,14 +139,9 @@ def test_a_row_whose_logits_are_not_finite_has_no_score(score, bad):
     assert found.isnan().tolist() == [False, True, False]
 
 
-# The places that a pass takes.
+# The places that a pass takes, as in docs/acceptance.md.
 
-PLACES = [
-    [0.5, 0.5],
-    [0.6, 0.4],
-    [0.52] + [0.01] * 48,
-    [0.45] + [0.11] * 5,
-]  # of docs/acceptance.md
+PLACES = [[0.5, 0.5], [0.6, 0.4], [0.52] + [0.01] * 48, [0.45] + [0.11] * 5]
 
 
 @pytest.mark.parametrize(
