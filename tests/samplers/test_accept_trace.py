@@ -64,6 +64,22 @@ def test_a_shorter_block_stops_where_nothing_is_left():
     assert reveals(7) == [[3, 1], [1, 1, 1]]
 
 
+def test_a_shorter_block_keeps_the_passes_that_edit_alone():
+    edits = {"accept": "joint", "threshold": 0.9, "edit_threshold": 0.0, "max_edit_passes": 4}
+    sequences = [[[2, 0, 2, 0, 0], [4, 0], [2, 0]]]
+    trace = trace_of(options=edits, sequences=sequences)
+    assert trace.row_counts(2, 3) == [[2, 0, 1, 0, 0]]
+    assert trace.row_counts(1, 3) == [[3, 0]]
+    passes = build_sampler("block-cache", block_size=4, trace=trace).passes(3)
+    assert [(each.masked, each.reveal) for each in passes] == [
+        (3, 2),
+        (1, 0),
+        (1, 1),
+        (0, 0),
+        (0, 0),
+    ]
+
+
 def test_a_trace_shorter_than_a_block_goes_on_from_its_first_pass():
     short = trace_of(length=3, accepted=[[2, 1]])
     assert reveals(8, trace=short) == [[2, 1, 1], [2, 1, 1]]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from support.cases import pairs, samplers
 
-from dlm_bench import build_model, measure, save_checkpoint
+from dlm_bench import build_model, build_sampler, measure, save_checkpoint
 from dlm_bench.cli import main
 from dlm_bench.errors import PointError
 from dlm_bench.models.config import ModelConfig
@@ -23,6 +23,13 @@ def test_a_decode_raises(backbone, name):
     sampler = samplers(block_size=8, tokens_per_step=3)[name]
     with pytest.raises(PointError, match=r"20 of 20 tokens are MASK .* not finite"):
         sampler.decode(ruined(backbone), 20)
+
+
+@pytest.mark.parametrize("accept", ["strict", "bounded", "entropy", "joint"])
+def test_a_decode_by_each_rule_raises(accept):
+    sampler = build_sampler("block-cache", accept=accept, block_size=8)
+    with pytest.raises(PointError, match=r"20 of 20 tokens are MASK .* not finite"):
+        sampler.decode(ruined("diffutran"), 20)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

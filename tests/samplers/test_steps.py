@@ -181,6 +181,30 @@ def test_a_rule_by_confidence_counts_within_the_block():
     assert full(block_size=8, trace=trace).schedule(20).forward_passes == 3
 
 
+@pytest.mark.parametrize(("spread", "options"), [("dream", {}), ("origin", {"order": "random"})])
+def test_a_pass_that_unmasks_none_at_first_is_recorded_and_replayed(spread, options):
+    model = lively_model("diffutran", layers=1)
+    sampler = full(block_size=8, steps=16, spread=spread, **options)
+    planned = [*counts(sampler, 16).values()]
+    assert any(block[0] == 0 for block in planned)
+    trace = record_trace(model, sampler, 16)
+    # A block is done with its last token.
+    assert [(*block, *[0] * (8 - len(block))) for block in trace.accepted] == [*map(tuple, planned)]
+    replay = full(block_size=8, trace=trace)
+    assert [*counts(replay, 16).values()] == [list(block) for block in trace.accepted]
+
+
+def test_rows_whose_first_pass_unmasks_none_are_recorded_apart():
+    sampler = full(steps=20, spread="mdlm", order="random")
+    trace = record_trace(lively_model("diffutran", layers=1), sampler, 8, batch=3)
+    assert any(blocks[0][0] == 0 for blocks in trace.sequences)
+    rows = zip(
+        *(step.rows.reveal for step in sampler.planned(DecodeShape(8, batch=3))), strict=True
+    )
+    for planned, (block,) in zip(rows, trace.sequences, strict=True):
+        assert planned[: len(block)] == block
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -27,7 +27,7 @@ def decode_until_done(
     """
     passes = state.passes
     rows: list[list[list[int]]] = [[] for _ in state.tokens]
-    index, done = 0, [False] * len(rows)
+    index, done, start = 0, [False] * len(rows), -1
     while index < len(passes):
         pass_ = passes[index]
         block = state.tokens[:, pass_.block_start : pass_.block_start + pass_.block_len]
@@ -36,7 +36,8 @@ def decode_until_done(
         index += 1
         if not pass_.denoises:
             continue
-        if pass_.masked == pass_.block_len:
+        if pass_.block_start != start:
+            start = pass_.block_start
             done = [False] * len(rows)
             for blocks in rows:
                 blocks.append([])
@@ -47,8 +48,9 @@ def decode_until_done(
                 continue
             counts = rows[row][-1]
             counts.append(pass_.block_len - sum(counts) - left)
-            over = edits is None or _full_passes(counts) == edits.max_passes
-            done[row] = not left and (over or not changed[row])
+            done[row] = not left and (
+                edits is None or not changed[row] or _full_passes(counts) == edits.max_passes
+            )
         if all(done):
             while index < len(passes) and _go_on(pass_, passes[index]):
                 index += 1

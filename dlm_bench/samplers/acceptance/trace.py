@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import cycle, pairwise, zip_longest
+from itertools import cycle, pairwise, takewhile, zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,8 +68,9 @@ class Trace(BaseModel):
             raise ValueError("there must be a sequence")
         if any([sum(block) for block in blocks] != tokens for blocks in self.sequences):
             raise ValueError("the tokens of its blocks must be those of block_size and length")
-        overlapping = self.sampler == "pipeline"  # a block may wait for those before it
-        if not overlapping and not all(block[0] for blocks in self.sequences for block in blocks):
+        # A block of a pipeline may wait for those before it; a spread may begin with none.
+        late = self.sampler == "pipeline" or self.options.get("spread", "even") != "even"
+        if not late and not all(block[0] for blocks in self.sequences for block in blocks):
             raise ValueError("the first pass of a block must accept a token")
         return self
 
@@ -138,7 +139,7 @@ class Trace(BaseModel):
         is done.
 
         Beyond a sequence's end its blocks come again. A block of another length goes on from its
-        first pass, or ends where nothing is left.
+        first pass, or ends where nothing is left, with the sequence's passes that edit alone.
         """
         found = {each: self._counts(each, number, block_len) for each in {*self.drawn} or {0}}
         return [found[each] for each in self.drawn or (0,)]
@@ -157,7 +158,8 @@ class Trace(BaseModel):
             left -= counts[-1]
             if not left:
                 break
-        return counts
+        edits = takewhile(lambda count: not count, reversed(own))
+        return [*counts, *edits]
 
     @cached_property
     def _whole(self) -> list[Blocks]:
