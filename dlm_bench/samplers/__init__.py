@@ -73,10 +73,10 @@ def with_models_defaults(
 def _shipped(name: str, model: BackboneInfo) -> Mapping[str, Any]:
     if name not in model.shipped:
         known = ", ".join(model.shipped)
-        with_ = f"it is with sampler {known}" if known else "of this backbone nothing is"
+        allowed = f"it is with sampler {known}" if known else "of this backbone nothing is"
         raise ConfigError(
             f"accept: {SHIPPED_RULE!r} is not known of backbone {model.name!r} with sampler "
-            f"{name!r}; {with_} (dlm-bench list)"
+            f"{name!r}; {allowed} (dlm-bench list)"
         )
     return model.shipped[name]
 

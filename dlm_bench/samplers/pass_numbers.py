@@ -1,6 +1,7 @@
 """The numbers of each pass in one table, which a captured pass reads at its index on the device."""
 
 from collections import Counter
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def numbers_of(passes: list[PlannedPass], timesteps: list[float], batch: int) ->
         "block_start": [each.block_start for each in passes],
         "block_stop": [each.block_start + each.block_len for each in passes],
         "reveal": [each.of_rows(reveals).reveal for each in passes],
-        "noise": noise_numbers(each.block_start for each in passes),
+        "noise": noise_of(passes),
         "passes_done": _passes_done(passes),
         "t": [each.t for each in passes],
         "row": [row_of[each.t] for each in passes],
@@ -53,6 +54,16 @@ def numbers_of(passes: list[PlannedPass], timesteps: list[float], batch: int) ->
         target = column(numbers, name)
         target.copy_(torch.tensor(values, dtype=target.dtype).view(target.shape))
     return numbers
+
+
+def noise_of(passes: list[PlannedPass]) -> list[int]:
+    """Return the number of each pass' noise: that of `noise_numbers`, or that of the pass in the
+    decode where a block with others behind it takes more passes than it has tokens."""
+    drawing = (each for each in passes if each.denoises)
+    by_block = [list(those) for _, those in groupby(drawing, key=lambda each: each.block_start)]
+    if any(len(those) > max(each.block_len for each in those) for those in by_block[:-1]):
+        return list(range(len(passes)))
+    return noise_numbers(each.block_start for each in passes)
 
 
 def _passes_done(passes: list[PlannedPass]) -> list[int]:

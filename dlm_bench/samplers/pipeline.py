@@ -15,15 +15,15 @@ many passes later as it began.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dlm_bench.errors import ConfigError, check_int, check_number
 from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.acceptance import Adaptive, Now, masked
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
-from dlm_bench.samplers.acceptance.traced import Traced
+from dlm_bench.samplers.acceptance.traced import Traced, alike
 from dlm_bench.samplers.block_cache import clean_pass
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.order import ordered, score_of
@@ -80,10 +80,13 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
 
     @property
     def takes_batches(self) -> bool:
-        return self.is_fixed
+        return self.is_fixed and not super().rows_differ
 
     def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
-        return self.passes(shape.length, shape.prompt_len)
+        if not isinstance(self.acceptance, Traced):
+            return self.passes(shape.length, shape.prompt_len)
+        changes: dict[str, Any] = {"trace": alike(self.acceptance.trace, shape, seed, self.name)}
+        return replace(self, **changes).passes(shape.length, shape.prompt_len)
 
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         if prompt_len:
@@ -113,11 +116,11 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
     ) -> "DecodeState":
         import torch
 
-        if shape.batch > 1 and not self.takes_batches:
+        if shape.batch > 1 and not self.is_fixed:
             raise ConfigError(
                 f"batch: {shape.batch} is not allowed with sampler 'pipeline' and accept "
                 f"{self.accept!r}: its rows would move at paces of their own; must be 1, or replay "
-                "a trace"
+                "a trace of one sequence"
             )
         state = super().prepare_shape(model, shape, seed, prompt)
         most = min(self.max_blocks, -(-shape.length // self.block_size))

@@ -54,6 +54,6 @@ def width_of(passes: list[PlannedPass], total: int) -> int:
 
 
 def noise_numbers(starts: Iterable[int]) -> list[int]:
-    """Return for each pass over a block its start plus the number of the pass in the block: a block
-    has at most as many drawing passes as tokens."""
+    """Return for each pass over a block its start plus the number of the pass in the block: no two
+    drawing passes share one where a block has at most as many of them as tokens."""
     return [start + i for start, those in groupby(starts) for i, _ in enumerate(those)]

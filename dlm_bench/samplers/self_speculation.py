@@ -21,6 +21,7 @@ from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.adaptive import trace_decode
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
+from dlm_bench.samplers.acceptance.traced import alike
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass
 
@@ -40,8 +41,8 @@ class SelfSpeculation(Sampler):
     accept: fixed, `accept_len` tokens a pair, as a trained model keeps on average; agreement, the
         rule above, so that the tokens are those of a causal decode one by one.
     accept_len: tokens kept a pair, the last of them by the verify pass.
-    trace: a Trace of this sampler, or the path of its file, to keep as many tokens a pair as its
-        first sequence.
+    trace: a Trace of this sampler, or the path of its file, to keep as many tokens a pair as
+        the sequence of the decode's seed.
     """
 
     name: ClassVar[str] = "self-speculation"
@@ -86,7 +87,7 @@ class SelfSpeculation(Sampler):
                 f"trace: {trace.label!r} is a trace of sampler {trace.sampler!r}; must be one of "
                 f"{self.name!r}"
             )
-        longest = max(map(max, trace.accepted))
+        longest = max(max(pairs) for (pairs,) in trace.sequences)
         if longest > self.block_size:
             raise ConfigError(
                 f"trace: {trace.label!r} keeps up to {longest} tokens a pair; not allowed with "
@@ -124,6 +125,16 @@ class SelfSpeculation(Sampler):
             return self
         return dataclasses.replace(self, trace=trace_decode(model, self, shape, seed))
 
+    @property
+    def takes_batches(self) -> bool:
+        return not (isinstance(self.trace, Trace) and self.trace.differs)
+
+    def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
+        if not isinstance(self.trace, Trace):
+            return super().planned(shape, seed)
+        followed = dataclasses.replace(self, trace=alike(self.trace, shape, seed, self.name))
+        return followed.passes(shape.length, shape.prompt_len)
+
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         begin, end = prompt_len, prompt_len + length
         if prompt_len:
@@ -147,7 +158,8 @@ class SelfSpeculation(Sampler):
         """The tokens that each pair keeps, `left` together; the fewest if they are not known."""
         counts = [self.accept_len if self.accept == "fixed" else 1]
         if isinstance(self.trace, Trace):
-            (counts,) = map(list, self.trace.accepted)
+            first, *_ = self.trace.drawn or (0,)
+            (counts,) = map(list, self.trace.sequences[first])
             # The first of them is the token of the prefill pass.
             prefilled = bool(self.trace.prompt_len or self.trace.prompts)
             counts = counts[1:] if prefilled and len(counts) > 1 else counts

@@ -221,7 +221,7 @@ class DecodeState:
 
     def noise_seed(self) -> Tensor:
         """The seed of each sequence's noise in this pass, (batch,) int64: no two passes of a
-        decode share one."""
+        decode that draw share one."""
         drawn = self.now("noise") if self.places is None else self.place("noise")
         return drawn + self.noise_start
 

@@ -24,7 +24,7 @@ from dlm_bench import ConfigError, build_sampler
 from dlm_bench.kernels.choice import UnmaskKernels
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
-from dlm_bench.samplers.schedule import first_block_passes
+from dlm_bench.samplers.schedule import DecodeShape, first_block_passes
 from dlm_bench.testing import check_decode
 
 LENGTH, BLOCK = 22, 8  # two blocks and a shorter one
@@ -387,6 +387,18 @@ def test_a_pipeline_follows_the_trace_of_another_sampler_and_not_the_reverse():
     assert [p.reveal for p in sampler.passes(16)] == [4, 4 + 8]
     with pytest.raises(ConfigError, match="a trace of sampler 'pipeline'"):
         build_sampler("block-cache", block_size=BLOCK, trace=trace_of([[4, 4], [0, 8]]))
+
+
+def test_a_seed_follows_its_own_sequence_of_a_trace_and_a_batch_has_no_room_for_several():
+    one, other = trace_of([[4, 4]]), trace_of([[8]])
+    both = one.model_copy(update={"seed": 3, "sequences": (*one.sequences, *other.sequences)})
+    sampler, model = sampler_of(trace=both), lively_model("diffutran", layers=1)
+    for seed, reveals in ((3, [4, 4]), (4, [8]), (5, [4, 4])):
+        assert [p.reveal for p in sampler.planned(DecodeShape(8), seed)] == reveals
+    assert [p.reveal for p in sampler.prepare(model, 8, seed=4).passes] == [8]
+    with pytest.raises(ConfigError, match=r"batch: 2 .* 2 sequences .* a trace of one sequence"):
+        sampler.prepare(model, 8, batch=2)
+    assert (sampler.takes_batches, sampler_of(trace=one).takes_batches) == (False, True)
 
 
 # Options.

@@ -18,7 +18,7 @@ from dlm_bench.models.backbones import backbone_info
 from dlm_bench.samplers import with_models_defaults
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
-from dlm_bench.samplers.schedule import first_block_passes
+from dlm_bench.samplers.schedule import DecodeShape, first_block_passes
 from dlm_bench.testing import check_decode
 
 BACKBONES = ("diffutran", *FIELD_DENOISERS)
@@ -205,6 +205,18 @@ def test_a_replay_keeps_what_was_recorded_and_begins_again_at_the_end():
     assert reveals(trace_of([3, 1, 4]), 13) == [3, 1, 4, 3, 1, 1]
     assert reveals(trace_of([1, 3, 4], prompt_len=5), 8, 5) == [1, 3, 4]
     assert reveals(trace_of([1, 3, 4], prompt_len=5), 12, 5) == [1, 3, 4, 3, 1]
+
+
+def test_a_seed_follows_its_own_sequence_and_a_batch_has_no_room_for_several():
+    trace = trace_of([4, 4], seed=3, sequences=(((4, 4),), ((8,),)))
+    sampler = build_sampler("self-speculation", block_size=8, trace=trace)
+    for seed, kept in ((3, [4, 4]), (4, [8]), (5, [4, 4])):
+        assert [p.reveal for p in sampler.planned(DecodeShape(8), seed) if p.reveal] == kept
+    with pytest.raises(ConfigError, match=r"batch: 2 .* 2 sequences .* a trace of one sequence"):
+        sampler.planned(DecodeShape(8, batch=2))
+    assert not sampler.takes_batches
+    with pytest.raises(ConfigError, match="up to 8 tokens a pair"):
+        build_sampler("self-speculation", block_size=4, trace=trace)
 
 
 def test_a_trace_comes_back_from_its_file(tmp_path):

@@ -241,6 +241,17 @@ def test_records_name_blocks_and_steps_only_where_there_are_some():
     assert with_models_defaults("full", {}, backbone_info("fast-dllm-v2")) == {}
 
 
+@pytest.mark.parametrize("spread", ["dream", "origin"])
+def test_blocks_of_more_passes_than_tokens_have_noise_of_their_own_in_each(spread):
+    order = "random" if spread == "origin" else "confidence"
+    sampler = full(block_size=4, steps=40, spread=spread, order=order, temperature=1.0)
+    state, seeds = sampler.prepare(lively_model("diffutran", layers=1), 16, batch=2), []
+    for index in range(40):
+        state.index.fill_(index)
+        seeds += state.noise_seed().tolist()
+    assert len({*seeds}) == 2 * 40
+
+
 def test_blocks_unmask_from_left_to_right():
     model, sampler = lively_model("dream", layers=2), full(block_size=4, steps=3)
     for (step, state), passed in zip(

@@ -48,9 +48,8 @@ class AcceptanceOptions:
         confidence of at least `threshold`); strict (above `threshold`); bounded (above `threshold`,
         and as many as `max_passes` a block need); joint (above `threshold`, and tokens that stand
         are replaced by others above `edit_threshold`, in at most `max_edit_passes` without MASK);
-        entropy (as long as the entropies before add up
-        to `gamma` at most); factor (the n surest, with (n + 1) (1 - c_n) below `factor`);
-        factor-released (the same by Fast-dLLM's code).
+        entropy (as long as the entropies before add up to `gamma` at most); factor (the n surest,
+        with (n + 1) (1 - c_n) below `factor`); factor-released (the same by Fast-dLLM's code).
     trace: a Trace, or the path of a file by `dlm-bench trace`.
     """
 

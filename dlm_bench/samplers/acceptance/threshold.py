@@ -26,11 +26,15 @@ class Threshold(Adaptive):
 
 
 @dataclass(frozen=True)
-class Strict(Threshold):
+class Strict(Adaptive):
     """All tokens with a confidence above `threshold`, as SGLang's LowConfidence, Fast-dLLM v2 and
     LLaDA2 have it."""
 
     name = "strict"
+    threshold: float
+
+    def __post_init__(self) -> None:
+        check_number("threshold", self.threshold, maximum=1.0)
 
     def sure(self, scores: "Tensor", now: Now) -> "Tensor":
         return above(scores, self.threshold)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from dlm_bench.errors import ConfigError
 from dlm_bench.samplers.acceptance.acceptance import Acceptance, Edits, Now
 from dlm_bench.samplers.acceptance.trace import Trace
-from dlm_bench.samplers.schedule import PlannedPass, Rows, remaining
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, Rows, remaining
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,20 @@ class Traced(Acceptance):
         return self.rule.count(scores, now)
 
 
+def alike(trace: Trace, shape: DecodeShape, seed: int, sampler: str) -> Trace:
+    """Return `trace` as a decode follows it whose rows cannot differ: the sequence of `seed`.
+
+    Raises ConfigError for rows that would follow different ones.
+    """
+    if shape.batch > 1 and trace.differs:
+        raise ConfigError(
+            f"batch: {shape.batch} is not allowed with sampler {sampler!r} and trace "
+            f"{trace.label!r}: its {len(trace.sequences)} sequences take different passes; must be "
+            "1, or replay a trace of one sequence"
+        )
+    return trace.for_batch(1, seed)
+
+
 def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
     """Add to the passes of a plan what each row that `trace` was drawn for does in them; a row
     whose block is done unmasks nothing until the slowest one's is."""
@@ -67,5 +82,5 @@ def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
         number += 1
         for step, at in zip(steps, zip(*rows, strict=True), strict=True):
             masked, reveal = zip(*at, strict=True)
-            alike = Rows((start,) * batch, (block_len,) * batch, masked, reveal)
-            yield step._replace(rows=alike)
+            found = Rows((start,) * batch, (block_len,) * batch, masked, reveal)
+            yield step._replace(rows=found)
