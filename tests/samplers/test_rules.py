@@ -21,7 +21,7 @@ from dlm_bench import build_model, build_sampler
 from dlm_bench.kernels.lm_head import SCORES, predict
 from dlm_bench.samplers import unmask
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.samplers.acceptance.options import acceptance_of
+from dlm_bench.samplers.acceptance.options import RULES, acceptance_of
 from dlm_bench.samplers.order import ORDERS
 
 DECODED = -1.0
@@ -49,6 +49,11 @@ def test_a_strict_threshold_is_exclusive():
     assert count([0.95, 0.9 * (1 + TIE / 2)], accept="strict", threshold=0.9) == 1  # rounding
     assert count([0.95, 0.9 * (1 + 2 * TIE)], accept="strict", threshold=0.9) == 2
     assert count([0.3, 0.2, 0.1], accept="strict", threshold=0.9) == 1
+
+
+def test_no_rule_inherits_from_another():
+    kinds = {*RULES.values()}
+    assert not [kind for kind in kinds if kinds & {*kind.__mro__[1:]}]
 
 
 def test_an_entropy_bound_adds_up_the_entropies_before():
