@@ -111,6 +111,7 @@ class Rows(NamedTuple):
 
     advance: the sequences whose block enters the cache by the pass, where not all of them do the
         same; else empty, and the kind of the pass says it.
+    edits: the sequences without MASK whose tokens may still be replaced, if there are any.
     """
 
     block_start: tuple[int, ...]
@@ -118,6 +119,7 @@ class Rows(NamedTuple):
     masked: tuple[int, ...]
     reveal: tuple[int, ...]
     advance: tuple[bool, ...] = ()
+    edits: tuple[bool, ...] = ()
 
 
 class Part(NamedTuple):

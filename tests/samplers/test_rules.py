@@ -86,6 +86,7 @@ def test_a_bounded_block_takes_what_its_passes_left_need():
             {"accept": "strict", "threshold": 0.6},
             {"accept": "bounded", "threshold": 0.7},
             {"accept": "entropy", "gamma": 0.8},
+            {"accept": "factor-released", "factor": 1.2},
         ]
     ),
     passes_left=st.integers(1, 20),

@@ -46,6 +46,7 @@ MORE_RULES = [
     {"accept": "strict", "threshold": 0.05},
     {"accept": "bounded", "threshold": 0.08, "max_passes": 3},
     {"accept": "entropy", "gamma": 10.0},
+    {"accept": "factor-released", "factor": 2.9},
 ]
 
 

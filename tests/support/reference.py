@@ -252,6 +252,8 @@ def counts_of(sampler, block, mask_id):
 
 def accepted(sampler, scores, passes_left=None):
     """The tokens of a pass by the rules, one token after the other."""
+    if sampler.accept == "factor-released":
+        return released(scores, sampler.factor)
     count, entropies = 0, 0.0
     for n, score in enumerate(scores, 1):
         if sampler.accept == "threshold":
@@ -270,6 +272,16 @@ def accepted(sampler, scores, passes_left=None):
     if sampler.accept == "bounded":
         count = max(count, math.ceil(len(scores) / passes_left))
     return max(1, count)
+
+
+def released(scores, factor):
+    """The factor rule as Fast-dLLM's code decides: the walk ends at the first token below its
+    bound, or at the last one; the first token and a last one that was reached are taken."""
+    bounds = [-1.0] + [1 - factor / (n + 1) for n in range(2, len(scores) + 1)]
+    pairs = enumerate(zip(scores, bounds, strict=True))
+    below = (n for n, (score, bound) in pairs if score < bound - abs(bound) * TIE)
+    reached = next(below, len(scores) - 1)
+    return reached + (reached in (0, len(scores) - 1))
 
 
 def score_of(sampler, probabilities, place):

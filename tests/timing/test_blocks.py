@@ -1,5 +1,7 @@
 """The passes a block and the waiting that a record tells, counted by hand."""
 
+import statistics
+
 import pytest
 from support.plans import SAMPLERS
 
@@ -25,8 +27,8 @@ TRACE = Trace(
 )
 
 
-def blocks(batching, batch=2):
-    sampler = build_sampler("block-cache", block_size=4, trace=TRACE, batching=batching)
+def blocks(batching, batch=2, trace=TRACE):
+    sampler = build_sampler("block-cache", block_size=4, trace=trace, batching=batching)
     return blocks_of(list(sampler.planned(DecodeShape(8, batch=batch))), batch)
 
 
@@ -50,6 +52,32 @@ def test_first_done_first_out_a_sequence_waits_at_the_end_alone():
 def test_a_sequence_alone_never_waits():
     assert blocks("lockstep", 1) == blocks("fdfo", 1)
     assert blocks("fdfo", 1)["waited"] == 0
+
+
+def test_a_pass_that_edits_alone_is_a_pass_and_no_waiting():
+    options = {"accept": "joint", "threshold": 0.5, "edit_threshold": 0.0, "max_edit_passes": 4}
+    sequences = (((4, 0), (3, 1, 0)), ((1, 1, 2, 0, 0), (4, 0)))
+    joint = TRACE.model_copy(update={"options": options, "sequences": sequences})
+    found = blocks("lockstep", trace=joint)
+    assert found["passes"] == statistics.mean(joint.passes_per_block) == (2 + 3 + 5 + 2) / 4
+    # 5 and 3 passes: the first waits three times, the second once.
+    assert found["waited"] == 4 / (8 * 2)
+    assert found["tokens_per_forward"] == 16 / 9
+    alone = blocks("lockstep", 1, joint.model_copy(update={"sequences": sequences[:1]}))
+    assert (alone["passes"], alone["waited"]) == (5 / 2, 0)
+
+
+def test_a_pass_over_several_blocks_counts_in_each_of_them():
+    # Pass 1 has the first block alone; 2 and 3 have both, 4 the second alone.
+    pipeline = TRACE.model_copy(
+        update={"sampler": "pipeline", "sequences": (((1, 2, 1), (0, 1, 3)),)}
+    )
+    sampler = build_sampler("pipeline", block_size=4, add_at=0.25, trace=pipeline)
+    found = blocks_of(list(sampler.passes(8)), 2)
+    assert found["passes"] == statistics.mean(pipeline.passes_per_block) == 3
+    assert found["passes_p10"] == found["passes_p90"] == 3
+    assert found["tokens_per_forward"] == 16 / 4
+    assert found["waited"] == 0
 
 
 @pytest.mark.parametrize(("name", "each"), [("separate", 4), ("dual", 4), ("ar", 1), ("full", 8)])

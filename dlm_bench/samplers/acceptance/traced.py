@@ -76,11 +76,13 @@ def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
         steps = list(passes)
         batch, block_len = len(trace.drawn), steps[0].block_len
         rows = [
-            [*remaining(counts, block_len)] + [(0, 0)] * (len(steps) - len(counts))
+            [(*at, not at[0]) for at in remaining(counts, block_len)]
+            + [(0, 0, False)] * (len(steps) - len(counts))
             for counts in trace.row_counts(number, block_len)
         ]
         number += 1
         for step, at in zip(steps, zip(*rows, strict=True), strict=True):
-            masked, reveal = zip(*at, strict=True)
-            found = Rows((start,) * batch, (block_len,) * batch, masked, reveal)
+            masked, reveal, edits = zip(*at, strict=True)
+            starts, lengths = (start,) * batch, (block_len,) * batch
+            found = Rows(starts, lengths, masked, reveal, edits=edits if any(edits) else ())
             yield step._replace(rows=found)
