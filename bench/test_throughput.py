@@ -1,4 +1,4 @@
-"""A pytest-benchmark suite of single passes: every backbone, every sampler, every role of pass.
+"""A pytest-benchmark suite of single passes: the paper's backbones, samplers and roles.
 
     pytest bench/test_throughput.py --benchmark-save=base
     pytest bench/test_throughput.py --benchmark-compare='*_base' --benchmark-compare-fail=median:10%
@@ -76,7 +76,7 @@ def cases() -> Iterator[Case]:
     """Models outermost, so that each is built once."""
     for size in SIZES:
         for backbone, kind in BACKBONES.items():
-            for name in SAMPLERS:
+            for name in OPTIONS:
                 if (SAMPLERS[name].requires != "ar") == kind.denoiser:
                     for options in OPTIONS[name]:
                         sampler = build_sampler(name, **options)

@@ -30,11 +30,14 @@ _known: WeakKeyDictionary[Any, dict[str, dict[str, Any]]] = WeakKeyDictionary()
 def check_plan(plan: Iterable[PlannedPass], shape: DecodeShape) -> None:
     """Raise PointError unless a plan has passes, each within the sequence, whose reveals add up to
     the tokens of the decode."""
-    passes, sums = 0, [0] * shape.batch
+    passes, of_all, sums = 0, 0, [0] * shape.batch
     for step in plan:
         passes += 1
-        rows = step.of_rows(shape.batch)
-        sums = [revealed + reveal for revealed, reveal in zip(sums, rows.reveal, strict=True)]
+        rows = step.of_rows(1)
+        if step.rows is None:  # a loop over the rows of each pass would take long for many
+            of_all += step.reveal
+        else:
+            sums = [revealed + reveal for revealed, reveal in zip(sums, rows.reveal, strict=True)]
         for start, block_len, masked, reveal in {*zip(*rows[:4], strict=True)}:
             if not (0 <= reveal <= masked <= block_len and start >= 0):
                 raise PointError(
@@ -49,10 +52,10 @@ def check_plan(plan: Iterable[PlannedPass], shape: DecodeShape) -> None:
     if not passes:
         raise PointError("sampler: the plan of the decode has no pass")
     for revealed in sums:
-        if revealed != shape.length:
+        if of_all + revealed != shape.length:
             raise PointError(
-                f"sampler: the reveals of its plan add up to {revealed} tokens; the decode has "
-                f"{shape.length}"
+                f"sampler: the reveals of its plan add up to {of_all + revealed} tokens; the "
+                f"decode has {shape.length}"
             )
 
 

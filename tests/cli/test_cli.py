@@ -212,7 +212,7 @@ RUN = ["run", "diffutran", "full", "--size", "tiny", "--device", "cpu", "--lengt
         ([*RUN, "64", "--output", "."], "results file '.': Is a directory"),
         (["sweep", "bench/sweeps/quick.toml", "--output", "."], "results file '.': Is a directory"),
         (["plot", "/dev/null"], "no records"),
-        ([*RUN, "64", "-o", "block_size=32"], "block_size: sampler 'full' has no such option"),
+        ([*RUN, "64", "-o", "cache=dual"], "cache: sampler 'full' has no such option"),
         ([*RUN, "64", "-o", "tokens_per_step"], "must be NAME=VALUE"),
         ([*RUN, "64", "--size", "big"], "size: 'big'"),
         ([*RUN, "64", "--repeats", "0"], "repeats: 0"),
@@ -235,7 +235,7 @@ RUN = ["run", "diffutran", "full", "--size", "tiny", "--device", "cpu", "--lengt
         (["plot", "none.jsonl"], "none.jsonl"),
         (
             ["plot", "none.jsonl", "--figure", "pie"],
-            "allowed: throughput, batch, paper-full, paper-block, latency",
+            "allowed: throughput, batch, waiting, paper-full, paper-block, latency",
         ),
         (["swep"], "swep"),
     ],

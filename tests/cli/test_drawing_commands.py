@@ -27,7 +27,7 @@ def test_plot_draws_all_that_the_records_allow_and_says_nothing_of_the_rest(tmp_
     assert main(["plot", QUICK, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     names = {path.rpartition("/")[2] for path in printed.out.split()}
-    drawn = FIGURES.keys() - {"batch", "roofline", "energy", "repeats"}
+    drawn = FIGURES.keys() - {"batch", "waiting", "roofline", "energy", "repeats"}
     suffixes = ("pdf", "png", "txt", "tex")
     assert names == {f"{name}.{suffix}" for name in drawn for suffix in suffixes}
     assert all((tmp_path / name).stat().st_size > 100 for name in names)
@@ -108,7 +108,7 @@ def test_one_calibration_serves_all_figures(tmp_path, calibrations, capsys):
         (["--figure", "roofline"], "no sheet of 'AMD EPYC, 2 threads'; --hardware names one"),
         (
             ["--figure", "pie"],
-            "allowed: throughput, batch, paper-full, paper-block, latency, speedup",
+            "allowed: throughput, batch, waiting, paper-full, paper-block, latency, speedup",
         ),
     ],
 )

@@ -39,8 +39,8 @@ def test_a_signal_while_jobs_of_slurm_are_waited_for_has_the_exit_code_of_any(
         raise interrupt
 
     monkeypatch.setattr(sweep_slurm, "_follow", follow)
-    plan = quick_plan([("diffutran", 8)])
-    assert sweep_slurm._wait(plan, None, [], {}, tmp_path / "r.jsonl", 0) == code
+    run = sweep_slurm._Run(quick_plan([("diffutran", 8)]), {}, [])
+    assert sweep_slurm._wait([run], None, tmp_path / "r.jsonl", 0) == code
     assert "interrupted; the jobs go on" in capsys.readouterr().err
 
 

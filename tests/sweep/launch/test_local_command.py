@@ -84,6 +84,7 @@ def test_an_interrupt_ends_all_workers_and_keeps_what_is_written(files):
     write(path, [(b, n) for b in ("diffutran", "diffumamba") for n in range(1, 2000)])
     process = quick_sweep(path, output, *LOCAL)
     wait_until(lambda: output.exists() and output.read_bytes().count(b"\n") >= 6)
+    wait_until(lambda: len(children_of(process.pid)) >= 2)
     workers = children_of(process.pid)
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
@@ -92,7 +93,6 @@ def test_an_interrupt_ends_all_workers_and_keeps_what_is_written(files):
     assert err.strip().splitlines()[-1] == (
         f"dlm-bench: interrupted; {kept} records were appended to {output}"
     )
-    assert len(workers) >= 2
     assert all(gone(pid) for pid in [*workers, *workers_of(path)])
 
 
@@ -102,13 +102,12 @@ def test_a_failed_point_is_exit_code_3_and_progress_is_a_line_a_start_and_an_end
     code, _, err = finish(quick_sweep(path, output, *LOCAL))
     assert code == 3
     assert Counter(r.status for r in read_records(output)) == {"ok": 1, "error": 1}
-    lines = err.splitlines()
-    assert lines[:2] == [
-        "[1/2] diffutran tiny full L=32: started",
-        "[2/2] diffumamba tiny full L=10001: started",
-    ]
-    assert lines[2].startswith("[1/2] diff")
-    assert lines[3].startswith("[2/2] diff")
+    lines = err.splitlines()[:4]
+    # The second worker may start when the first is done.
+    begun = [line.partition(": started")[0] for line in lines if line.endswith(": started")]
+    assert sorted(begun) == ["[1/2] diffutran tiny full L=32", "[2/2] diffumamba tiny full L=10001"]
+    ended = [line for line in lines if not line.endswith(": started")]
+    assert [line[:10] for line in ended] == ["[1/2] diff", "[2/2] diff"]
 
 
 @pytest.mark.parametrize(
