@@ -1,6 +1,7 @@
 """The seconds that the points of a sweep will still take."""
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import fmean
@@ -66,7 +67,8 @@ class TimeLeft:
     ) -> None:
         self._max_seconds, self._measuring = max_seconds, measuring
         self._timeout = math.inf if timeout is None else timeout
-        self._measured: dict[tuple[str, ...], list[_Measured]] = {}
+        self._measured: dict[tuple[str, ...], list[_Measured]] = {}  # by work
+        self._pools: dict[tuple[str, ...], _Measured] = {}
         self._starts: dict[tuple[str, ...], float] = {}  # of each model, what was not measuring
 
     def learn(
@@ -93,7 +95,8 @@ class TimeLeft:
             soak = record.soak.get("seconds", 0.0)
             measured = replace(measured, decode=decode, repeats=len(record.seconds), soak=soak)
         for key in _keys_of(point):
-            self._measured.setdefault(key, []).append(measured)
+            insort(self._measured.setdefault(key, []), measured, key=_work_of)
+            self._pools.pop(key, None)
         model = model_key(point)
         self._starts[model] = self._starts.get(model, 0.0) + overhead
 
@@ -160,13 +163,19 @@ class TimeLeft:
         key = next(key for key in keys if key in self._measured)
         alike = self._measured[key]
         if key == keys[0]:
-            nearest = min(alike, key=lambda each: abs(math.log(each.work / work)))
+            place = bisect_left(alike, work, key=_work_of)
+            beside = alike[max(0, place - 1) : place + 1]
+            nearest = min(beside, key=lambda each: abs(math.log(each.work / work)))
         else:  # no one of them is nearer than another
-            nearest = _pooled(alike)
+            nearest = self._pools.get(key) or self._pools.setdefault(key, _pooled(alike))
         factors = sorted((work / nearest.work, passes / nearest.passes))
         ends = (self._max_seconds, self._measuring)
         low, high = (nearest.scaled(factor, *ends) for factor in factors)
         return low, high, 1.0 if key == keys[0] else OTHER_KIND_FACTOR
+
+
+def _work_of(measured: _Measured) -> float:
+    return measured.work
 
 
 def _pooled(measured: list[_Measured]) -> _Measured:

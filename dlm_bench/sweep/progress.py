@@ -17,6 +17,8 @@ from dlm_bench.streams import is_screen
 from dlm_bench.sweep.eta import TimeLeft
 from dlm_bench.sweep.plan import Plan
 
+PREDICT_REST = 20  # times as long as a prediction took, until the next
+
 
 class SweepProgress:
     """The progress of a sweep, on stderr.
@@ -53,6 +55,7 @@ class SweepProgress:
         self._begun = time.monotonic()
         self._running: dict[int, float] = {}  # when each point under way was begun
         self._now, self._last = "", ""
+        self._prediction, self._predict_from = "", -math.inf
         self._console = Console(stderr=True, highlight=False, force_terminal=is_screen(sys.stderr))
         # Drawn once a second: drawing takes time from what is measured.
         self._live = Live(
@@ -117,6 +120,16 @@ class SweepProgress:
         return "; ".join(self._points[index][0].describe() for index in self._running)
 
     def _left(self) -> str:
+        """Return the time left. A prediction for thousands of points takes long; it is made anew
+        only so often that it takes a small share of the time."""
+        begin = time.monotonic()
+        if begin >= self._predict_from:
+            self._prediction = self._predict()
+            end = time.monotonic()
+            self._predict_from = end + PREDICT_REST * (end - begin)
+        return self._prediction
+
+    def _predict(self) -> str:
         """Return the time left of all runs, within a factor of 2, or a bound, if either is
         known."""
         most = math.inf

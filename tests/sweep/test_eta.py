@@ -3,9 +3,11 @@
 import itertools
 
 import pytest
+from support.processes import quick_plan
 from support.records import make_record
 
 from dlm_bench.results.record import Point, Record
+from dlm_bench.sweep import progress
 from dlm_bench.sweep.eta import TimeLeft
 from dlm_bench.sweep.load import Measuring
 from dlm_bench.sweep.work import expected_load
@@ -190,3 +192,21 @@ def test_new_workers_build_every_model():
     assert left.reliable_seconds(points) == pytest.approx(2.0)
     assert left.reliable_seconds(points, fresh=True) == pytest.approx(7.0)
     assert left.reliable_seconds([], fresh=True) == 0.0
+
+
+def test_a_prediction_that_takes_long_is_made_seldom(monkeypatch):
+    """It takes a second here, as long as ten points."""
+    now, made = [0.0], []
+
+    def predict(self):
+        made.append(now[0])
+        now[0] += 1.0
+        return "about 1 s left"
+
+    monkeypatch.setattr(progress.SweepProgress, "_predict", predict)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = progress.SweepProgress(quick_plan([("diffutran", n) for n in range(1, 300)]))
+    for _ in range(300):
+        assert shown._left() == "about 1 s left"
+        now[0] += 0.1
+    assert made == pytest.approx([0.0, 21.0], abs=0.2)
