@@ -93,10 +93,17 @@ def reduced(command):
     # No command depends on what else the machine does.
     values |= {"--require": "unthrottled", "--cooldown": "0.1s", "--only": "length>=1"}
     values |= {"--soak": "1s", "--min-warmup": "0.1s", "--min-time": "0.1s"}
-    values |= {"--at": "2048,8192", "--budget": "2s", "--max-seconds": "0.1", "--repeats": "2"}
+    values |= {
+        "--at": "2048,8192",
+        "--budget": "2s",
+        "--max-seconds": "0.1",
+        "--repeats": "2",
+        "--steps": "8",
+    }
     if name in ("run", "trace") and "--checkpoint" not in arguments:
         arguments += ["--size", "tiny"]
-    if "sampled" in arguments and "--max-seconds" not in arguments:
+    until_sure = "sampled" in arguments or (name == "run" and "--tolerance" in arguments)
+    if until_sure and "--max-seconds" not in arguments:
         arguments += ["--max-seconds", "0.1"]
     if measures(command):
         arguments[1] = "mine.toml"
