@@ -148,8 +148,8 @@ def _block_scan(
         B = tl.broadcast_to(B_bias[None, :], (T, N))
         C = tl.broadcast_to(C_bias[None, :], (T, N))
         # A real loop: from an unrolled one Triton would redo the convolution in the layout of
-        # every product that it feeds. Its stages have the loads of all taps in flight at once.
-        for tap in tl.range(D_CONV, num_stages=D_CONV):
+        # every product that it feeds.
+        for tap in range(D_CONV):
             back = t + (tap - D_CONV + 1)
             at = position + back
             there = (at >= oldest) & (at < end)
