@@ -58,6 +58,8 @@ def test_a_sweep_on_three_gpus_killed_again_and_again_holds_every_point_exactly_
     for _ in range(KILLS):
         process = quick_sweep(path, output, "--resume", *LOCAL)
         wait_until(lambda kept=kept: len(whole_lines(output)) > len(kept))
+        if not workers:
+            wait_until(lambda process=process: len(children_of(process.pid)) > 1)
         workers += children_of(process.pid)
         time.sleep(moments.uniform(0, 0.2))  # some 40 points of three workers
         process.kill()
