@@ -113,7 +113,7 @@ def test_block_passes_with_a_kernel_for_each_step_agree(backbone, name):
 
 
 def test_single_tokens_by_mamba_ssm_agree():
-    agree("ar-mamba", SAMPLERS["ar"], step="mamba-ssm")
+    agree("ar-mamba", SAMPLERS["ar"], step="mamba-ssm", small_pass="torch")
 
 
 @pytest.mark.parametrize(
