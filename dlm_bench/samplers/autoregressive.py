@@ -59,15 +59,8 @@ class Autoregressive(Sampler):
             query = torch.where(position == 0, state.config.bos_id, previous)
             window = Window(position, (1,), advance=True)
         hidden = model(query, None, window, state.caches)
-        tokens, _ = state.forms.predict(
-            hidden[:, -1],
-            model.head.weight,
-            state.config.mask_id,
-            temperature=self.temperature,
-            generators=state.generators,
-            seed=state.noise_seed() if self.temperature > 0 else None,
-        )
-        state.tokens.index_copy_(1, position, tokens[:, None])
+        tokens, _ = state.predict(model, hidden[:, -1:], self.temperature)
+        state.tokens.index_copy_(1, position, tokens)
         state.next_pass()
 
 

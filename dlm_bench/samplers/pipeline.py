@@ -182,18 +182,9 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
         reveals, activated = state.parts.index_select(0, state.index)[0]
         tokens, masked = state.block(hidden.shape[1])
         rule = self.acceptance
-        predicted, scores = state.forms.predict(
-            hidden.flatten(0, 1),
-            model.head.weight,
-            state.config.mask_id,
-            masked.flatten(),
-            temperature=self.temperature,
-            generators=state.generators,
-            seed=state.noise_seed() if self.temperature > 0 else None,
-            score=rule.score if rule.decides else score_of(self.order),
-        )
-        scores = ordered(self.order, state, scores.view(tokens.shape))
-        columns = tokens, masked, predicted.view(tokens.shape), scores
+        wanted = rule.score if rule.decides else score_of(self.order)
+        predicted, scores = state.predict(model, hidden, self.temperature, masked, wanted)
+        columns = tokens, masked, predicted, ordered(self.order, state, scores)
         lengths = segments(tokens.shape[1], self.block_size)
         start = state.now("block_start")
         parts = zip(*(each.split(lengths, dim=1) for each in columns), strict=True)

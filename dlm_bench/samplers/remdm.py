@@ -133,21 +133,13 @@ class ReMDM(Sampler):
 
         state.begin()
         hidden = model(state.tokens, state.now("t")[None])[:, state.prompt_len :]
-        batch, L, width = hidden.shape
+        L = hidden.shape[1]
         tokens, masked = state.block(L)
-        predicted, _ = state.forms.predict(
-            hidden.reshape(-1, width),
-            model.head.weight,
-            state.config.mask_id,
-            masked.flatten(),
-            temperature=self.temperature,
-            generators=state.generators,
-            seed=state.noise_seed() if self.temperature > 0 else None,
-        )
+        predicted, _ = state.predict(model, hidden, self.temperature, masked)
         assert state.chances is not None
         unmask, remask = state.chances.index_select(0, state.index)[0]
         drawn = state.draws(L)
-        tokens = torch.where(masked & (drawn < unmask), predicted.view(batch, L), tokens)
+        tokens = torch.where(masked & (drawn < unmask), predicted, tokens)
         tokens = tokens.masked_fill(~masked & (drawn < remask), state.config.mask_id)
         state.tokens[:, state.prompt_len :] = tokens
         state.next_pass()

@@ -232,7 +232,7 @@ class SelfSpeculation(Sampler):
                 modulation=state.modulation_now(1),
             )
             hidden = model(state.tokens[:, :query_len], t, window, state.caches)
-            predicted = self._predict(model, state, hidden[:, -1:])
+            predicted, _ = state.predict(model, hidden[:, -1:], self.temperature)
             state.tokens.index_copy_(1, begin, predicted)
             state.next_pass()
             return
@@ -257,20 +257,9 @@ class SelfSpeculation(Sampler):
             modulation = state.modulation_now(1)
             window = Window(start, (query_len,), advance=True, causal=True, modulation=modulation)
             hidden = model(torch.cat((seed, drafts), dim=1), t, window, state.caches)
-            self._keep(state, drafts, self._predict(model, state, hidden))
+            predicted, _ = state.predict(model, hidden, self.temperature)  # the token after each
+            self._keep(state, drafts, predicted)
         state.next_pass()
-
-    def _predict(self, model: Model, state: "DecodeState", hidden: "Tensor") -> "Tensor":
-        """The token after each place, (batch, len), of hidden states (batch, len, d_model)."""
-        tokens, _ = state.forms.predict(
-            hidden.flatten(0, 1),
-            model.head.weight,
-            state.config.mask_id,
-            temperature=self.temperature,
-            generators=state.generators,
-            seed=state.noise_seed() if self.temperature > 0 else None,
-        )
-        return tokens.view(hidden.shape[:2])
 
     def _keep(self, state: "DecodeState", drafts: "Tensor", predicted: "Tensor") -> None:
         """Write the kept drafts, and the verify pass's token after them.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dlm_bench.errors import PointError
 from dlm_bench.kernels.draws import uniform
+from dlm_bench.kernels.lm_head import Score
 from dlm_bench.plugins.api import Cache, Model, ModelInfo
 from dlm_bench.samplers.acceptance.acceptance import Acceptance
 from dlm_bench.samplers.pass_numbers import NUMBERS, column
@@ -224,6 +225,28 @@ class DecodeState:
         decode that draw share one."""
         drawn = self.now("noise") if self.places is None else self.place("noise")
         return drawn + self.noise_start
+
+    def predict(
+        self,
+        model: Model,
+        hidden: Tensor,
+        temperature: float,
+        masked: Tensor | None = None,
+        score: Score = "confidence",
+    ) -> tuple[Tensor, Tensor]:
+        """Predict the tokens of hidden states (batch, len, d_model) where `masked`, and their
+        scores, (batch, len) each, with the noise of this pass (see `kernels.lm_head`)."""
+        tokens, scores = self.forms.predict(
+            hidden.flatten(0, 1),
+            model.head.weight,
+            self.config.mask_id,
+            None if masked is None else masked.flatten(),
+            temperature=temperature,
+            generators=self.generators,
+            seed=self.noise_seed() if temperature > 0 else None,
+            score=score,
+        )
+        return tokens.view(hidden.shape[:2]), scores.view(hidden.shape[:2])
 
     def draws(self, count: int) -> Tensor:
         """Uniform draws of this pass, in [0, 1) for each place, (batch, count)."""

@@ -103,22 +103,13 @@ def unmask(
     (see samplers.order) or the acceptance scores highest are taken first; ties go to the lowest
     index (kernels.unmask). A token whose logits are not finite stays MASK.
     """
-    batch, block_len, width = hidden.shape
+    batch, block_len, _ = hidden.shape
     block, masked = state.block(block_len)
     decides = acceptance is not None and acceptance.decides
     wanted = acceptance.score if acceptance is not None and decides else score_of(order)
     edits = None if acceptance is None else acceptance.edits
-    tokens, score = state.forms.predict(
-        hidden.reshape(-1, width),
-        model.head.weight,
-        state.config.mask_id,
-        None if edits else masked.flatten(),
-        temperature=temperature,
-        generators=state.generators,
-        seed=state.noise_seed() if temperature > 0 else None,
-        score=wanted,
-    )
-    predicted, score = tokens.view(batch, block_len), score.view(batch, block_len)
+    needed = None if edits else masked
+    predicted, score = state.predict(model, hidden, temperature, needed, wanted)
     if edits:
         block = edited(state, block, masked, predicted, score, edits)
         state.write(block)
