@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
+from dlm_bench.cost.flops import passes_of
 from dlm_bench.cost.roofline import Hardware, bound, decode_floor, fits, same_precision
 from dlm_bench.cost.table import FORMATS
 from dlm_bench.errors import unknown
 from dlm_bench.results.record import Point
 from dlm_bench.results.table import MISSING, grid
 from dlm_bench.samplers import build_sampler
-from dlm_bench.samplers.schedule import DecodeShape, run_lengths
+from dlm_bench.samplers.schedule import PREFILL, DecodeShape
 from dlm_bench.streams import folded, screen_width
 from dlm_bench.sweep.load import Sweep
 
@@ -28,7 +29,10 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
     points = [at_peak(point, hardware) for point in sweep.points]
-    rows = [_row(point, sweep, hardware) for point in points]
+    # The points of one schedule together, whose passes are then listed once.
+    order = sorted(range(len(points)), key=lambda index: _schedule_key(points[index]))
+    row_of = {index: _row(points[index], sweep, hardware) for index in order}
+    rows = [row_of[index] for index in range(len(points))]
     note = (
         f"Roofline of one decode of each point of sweep {sweep.name}"
         f"{precision_note(sweep.points, hardware) or f', {points[0].dtype}'}\n{hardware.summary}"
@@ -58,12 +62,17 @@ def precision_note(points: Iterable[Point], hardware: Hardware) -> str:
     )
 
 
+def _schedule_key(point: Point) -> tuple[str, str, int, int, int]:
+    return point.sampler, repr(point.options), point.length, point.prompt_len, point.batch
+
+
 def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
     sampler = build_sampler(point.sampler, **sweep.options_of(point))
     if not sampler.is_fixed:
         return [point.describe(), "by the model", MISSING, MISSING]
     shape = DecodeShape(point.length, point.prompt_len, point.batch)
-    passes = run_lengths(point.length, sampler.planned(shape)).forward_passes
+    prefill = next(iter(sampler.planned(shape))).kind == PREFILL
+    passes = prefill + passes_of(sampler, shape).masked.size
     cells = [point.describe(), f"{passes:,}"]
     config = sweep.config_of(point)
     if config is None:
