@@ -108,18 +108,18 @@ def point_seconds(point: Point, sweep: Sweep, gpu: Gpu) -> float:
         return sum(of_pass(run.first) * run.count for run in unit.runs)
 
     measuring = sweep.measuring
-    plan = list(build_sampler(point.sampler, **point.options).passes(point.length))
-    parts = strata(plan)
-    nodes = [part[at] for part in parts for at in first_nodes(part, measuring.nodes)]
-    kinds = {place.kind: of_pass(place) for place in reversed(plan)}
+    plan = _sampled(
+        point.sampler, tuple(point.options.items()), point.length, nodes=measuring.nodes
+    )
+    nodes = [node for part in plan.nodes for node in part]
+    kinds = {place.kind: of_pass(place) for place in plan.first}
     long = {kind for kind, took in kinds.items() if took > LONG_SECONDS}
-    total = 0.1 + len(plan) * 6e-6
+    total = 0.1 + plan.passes * 6e-6
     for kind, took in kinds.items():  # one step if it is long, else two; then its capture
         total += took if kind in long else 2 * max(took, LAUNCH_SECONDS)
         total += 0.05
     if not all(long.issuperset(node.kinds) for node in nodes):
-        warm = sum(of_unit(part[first_nodes(part, measuring.nodes)[0]]) for part in parts)
-        total += max(SETTLE_SECONDS, warm)
+        total += max(SETTLE_SECONDS, sum(of_unit(part[0]) for part in plan.nodes))
     total += sum(of_unit(node) for node in nodes if of_unit(node) < 2 * LEAD_SECONDS)  # first runs
     a_round = sum(
         of_unit(node) + VISIT_SECONDS + (LEAD_SECONDS if of_unit(node) < 2 * LEAD_SECONDS else 0)
@@ -129,6 +129,26 @@ def point_seconds(point: Point, sweep: Sweep, gpu: Gpu) -> float:
     while rounds > 2 and rounds * a_round > measuring.max_seconds:
         rounds -= 1
     return total + max(rounds * a_round, min(LEAST_SECONDS, measuring.max_seconds))
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """What sampled timing runs of a decode."""
+
+    passes: int
+    first: list[PlannedPass]  # of each kind
+    nodes: list[list[Unit]]  # of each stratum
+
+
+@cache
+def _sampled(
+    sampler: str, options: tuple[tuple[str, object], ...], length: int, *, nodes: int
+) -> _Sampled:
+    """The same for all backbones and GPUs; to list the passes takes a second."""
+    plan = list(build_sampler(sampler, **dict(options)).passes(length))
+    first = {place.kind: place for place in reversed(plan)}
+    of_parts = [[part[at] for at in first_nodes(part, nodes)] for part in strata(plan)]
+    return _Sampled(len(plan), [*first.values()], of_parts)
 
 
 def is_headline(point: Point) -> bool:
