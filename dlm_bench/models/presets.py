@@ -101,7 +101,7 @@ _TWINS = {
 # The options that a model's own code decodes with, by sampler; docs/models.md has the sources.
 SHIPPED: dict[str, dict[str, dict[str, int | float | str]]] = {
     "llada": {"full": {"tokens_per_step": 1, "block_size": 32}},
-    "dream": {"full": {"tokens_per_step": 1, "order": "entropy"}},
+    "dream": {"full": {"tokens_per_step": 1, "spread": "dream", "order": "entropy"}},
     "fast-dllm-v2": {
         "block-cache": {
             "accept": "strict",

@@ -58,7 +58,10 @@ def with_models_defaults(
     usual = {field.name: field.default for field in dataclasses.fields(sampler_class(name))}
     if found.get("accept") == SHIPPED_RULE:
         del found["accept"]
-        found = {**_shipped(name, model), **found}
+        rule = {**_shipped(name, model)}
+        if found.get("steps"):  # instead of the tokens of a pass
+            rule.pop("tokens_per_step", None)
+        found = {**rule, **found}
     if not block_size or not usual.get("block_size") or "trace" in found:
         return found
     asked = found.setdefault("block_size", block_size)

@@ -1,7 +1,6 @@
 """Full-sequence denoising: T = ceil(L / p) passes, each sees and may unmask all of L tokens.
 
-NFE = T. The division is `schedule.reveals`, which says how many tokens each pass unmasks; or T is
-asked for, and `steps` divides the tokens.
+NFE = T. T follows from p, or is asked for as `steps`; `steps.spread` divides the tokens among them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ class Full(AcceptanceOptions, DenoisingSampler):
     block_size: B, tokens that are unmasked before those behind them (the semi-autoregressive
         decoding of LLaDA, arXiv 2502.09992); 0 for the whole sequence.
     steps: T, instead of tokens_per_step; 0 for that.
-    spread: the division of a block's tokens among its steps (`steps.SPREADS`).
+    spread: the division of a block's tokens among its T steps (`steps.SPREADS`).
     """
 
     name: ClassVar[str] = "full"
@@ -65,16 +64,29 @@ class Full(AcceptanceOptions, DenoisingSampler):
     def without_meaning(self) -> dict[str, str]:
         found = super().without_meaning()
         if self.steps:
-            return found | {"tokens_per_step": "with steps, which says how many passes there are"}
-        return found | {"spread": "without steps, the passes whose tokens it divides"}
+            found["tokens_per_step"] = "with steps, which says how many passes there are"
+        if not self._is_spread:
+            other = "trace" if self.trace else f"accept {self.accept!r}"
+            found["spread"] = f"with {other}, which says how many tokens a pass unmasks"
+        return found
+
+    def options(self) -> dict[str, int | float | str]:
+        found = super().options()
+        if not self.steps and self.spread == "even":  # as all records of p tokens a pass
+            found.pop("spread", None)
+        return found
 
     @property
     def rows_differ(self) -> bool:
         return self._is_drawn or super().rows_differ
 
     @property
+    def _is_spread(self) -> bool:
+        return self.accept == "fixed" and not self.trace
+
+    @property
     def _is_drawn(self) -> bool:
-        return self.steps > 0 and self.spread in DRAWN
+        return self._is_spread and self.spread in DRAWN
 
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         return self._passes(DecodeShape(length, prompt_len), range(1))
@@ -85,27 +97,32 @@ class Full(AcceptanceOptions, DenoisingSampler):
         return super().planned(shape, seed)
 
     def expected_passes(self, shape: DecodeShape) -> float | None:
-        if self.spread != "mdlm" or not self.steps:
+        if self.spread != "mdlm" or not self._is_spread:
             return None
         parts = [tokens for _, tokens in blocks(shape.length, self.block_size or shape.length)]
-        steps = block_steps(self.steps, len(parts))
         return sum(
             passes_with_change(shape.batch * tokens, T)
-            for tokens, T in zip(parts, steps, strict=True)
+            for tokens, T in zip(parts, self._steps(parts), strict=True)
         )
+
+    def _steps(self, parts: list[int]) -> list[int]:
+        """The passes T over each block, given their tokens."""
+        if self.steps:
+            return block_steps(self.steps, len(parts))
+        return [-(-tokens // self.tokens_per_step) for tokens in parts]
 
     def _passes(self, shape: DecodeShape, seeds: Iterable[int]) -> Iterator[PlannedPass]:
         """List the passes of a decode whose sequences have these seeds."""
         L, total = shape.length, shape.total
         parts = list(blocks(L, self.block_size or L, shape.prompt_len))
-        steps = block_steps(self.steps, len(parts)) if self.steps else [0] * len(parts)
+        steps = self._steps([block_len for _, block_len in parts])
         draws = [Random(seed) for seed in seeds]
         for number, (start, block_len) in enumerate(parts):
             tail = "" if block_len in (L, self.block_size) else f":{block_len}"
             rows = (self._counts(number, block_len, steps[number], draw) for draw in draws)
             for at in zip(*rows, strict=True):
                 masked, reveal = zip(*at, strict=True)
-                if self._is_drawn and self.spread == "mdlm" and not any(reveal):
+                if self.spread == "mdlm" and self._is_drawn and not any(reveal):
                     continue
                 most, batch, apart = max(masked), len(at), None
                 if batch > 1:
@@ -126,7 +143,7 @@ class Full(AcceptanceOptions, DenoisingSampler):
         self, number: int, block_len: int, steps: int, draw: Random
     ) -> Iterator[tuple[int, int]]:
         """List (tokens masked before, tokens to unmask) of each pass over a block of a sequence."""
-        if self.steps:
+        if self._is_spread:
             return spread(self.spread, block_len, steps, draw)
         return self.block_passes(number, block_len)
 

@@ -132,7 +132,7 @@ def test_no_pass_of_the_field_waits_for_the_device(backbone, name):
         ("diffutran", "block-cache", {"sub_block_size": 8, "commit": "none", "tokens_per_step": 4}),
         ("diffutran", "block-cache", {"sub_block_size": 8, "accept": "threshold"}),
         ("diffutran", "full", {"block_size": 32, "steps": 20, "spread": "dream"}),
-        ("diffutran", "full", {"steps": 20, "spread": "mdlm", "unmask": "random"}),
+        ("diffutran", "full", {"steps": 20, "spread": "mdlm", "order": "random"}),
         ("diffutran", "remdm", {}),
     ],
 )

@@ -61,8 +61,10 @@ def whole_passes(sampler, model, tokens, first):
     length = tokens.shape[1]
     parts = block_spans(length, sampler.block_size or length, first)
     for number, (start, stop) in enumerate(parts):
+        T = math.ceil((stop - start) / sampler.tokens_per_step)
         if sampler.steps:
             T = len(range(number, sampler.steps, len(parts)))  # dealt out one by one
+        if sampler.steps or sampler.spread == "dream":
             own = dreamed(stop - start, T) if sampler.spread == "dream" else None
             own = own or [len(range(i, stop - start, T)) for i in range(T)]
         else:
@@ -82,6 +84,7 @@ def whole_passes(sampler, model, tokens, first):
         {"block_size": 4, "steps": 7, "spread": "dream"},
         {"steps": 5},
         {"steps": 9, "spread": "dream", "order": "random"},
+        {"tokens_per_step": 1, "spread": "dream", "order": "entropy"},
     ],
 )
 @pytest.mark.parametrize("backbone", ["diffumamba-h", "dream"])
@@ -112,6 +115,27 @@ def test_dream_leaves_the_remainder_to_the_last_step_by_hand():
     # More steps than tokens: the first ones unmask nothing, and run all the same.
     assert counts(full(steps=5, spread="dream"), 3) == {0: [0, 0, 0, 1, 2]}
     assert full(steps=5, spread="dream").schedule(3).forward_passes == 5
+
+
+def test_a_spread_divides_the_tokens_among_the_steps_of_p_tokens():
+    # 10 tokens at 3 a pass are four steps, as above; in blocks of 6 and 4 they are two and two.
+    assert counts(full(tokens_per_step=3, spread="dream"), 10) == {0: [2, 2, 2, 4]}
+    # 6 · 0.4995 = 2.997 and 4 · 0.4995 = 1.998.
+    blocks = full(tokens_per_step=3, spread="dream", block_size=6)
+    assert counts(blocks, 10) == {0: [2, 4], 6: [1, 3]}
+
+
+def test_dream_ships_with_a_step_a_token_the_first_of_which_unmasks_none():
+    def shipped(**asked):
+        found = with_models_defaults("full", {"accept": "shipped", **asked}, backbone_info("dream"))
+        return full(**found)
+
+    assert {"spread": "dream", "order": "entropy"}.items() <= shipped().options().items()
+    assert counts(shipped(), 8) == {0: [0, 1, 1, 1, 1, 1, 1, 2]}
+    assert shipped().schedule(512).forward_passes == 512
+    # Another number of steps is what is asked for.
+    assert shipped(steps=4) == full(steps=4, spread="dream", order="entropy")
+    assert counts(shipped(steps=4), 10) == {0: [2, 2, 2, 4]}
 
 
 @given(st.integers(1, 300), st.integers(1, 60))
@@ -212,7 +236,10 @@ def test_rows_whose_first_pass_unmasks_none_are_recorded_apart():
         ({"steps": 2.5}, "steps: 2.5 is not allowed"),
         ({"block_size": -1}, "block_size: -1 is not allowed"),
         ({"steps": 4, "spread": "evn"}, "spread: 'evn' is not known"),
-        ({"spread": "dream"}, "spread: 'dream' is not allowed without steps"),
+        (
+            {"accept": "threshold", "spread": "dream"},
+            "spread: 'dream' is not allowed with accept 'threshold'",
+        ),
         ({"steps": 4, "tokens_per_step": 2}, "tokens_per_step: 2 is not allowed with steps"),
         ({"steps": 4, "accept": "threshold"}, "steps: 4 is not allowed with accept 'threshold'"),
         ({"block_size": 4}, "tokens_per_step: 8 is not allowed; must be at most block_size (4)"),
