@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dlm_bench import build_model, build_sampler
-from dlm_bench.samplers.acceptance.trace import SCHEMA_VERSION, Trace
+from dlm_bench.samplers.acceptance.trace import Trace
 
 BACKBONES = ("diffutran", "diffumamba", "diffumamba-h", "llada", "dream", "sdar", "open-dcoder")
 
@@ -58,19 +58,8 @@ def parts(draw: random.Random, tokens: int) -> tuple[int, ...]:
 def drawn_trace(draw: random.Random, length: int, block_size: int, batch: int, seed: int) -> Trace:
     """A trace of a sequence for each of a batch."""
     blocks = [min(block_size, length - start) for start in range(0, length, block_size)]
-    return Trace(
-        schema_version=SCHEMA_VERSION,
-        backbone="diffutran",
-        size="tiny",
-        sampler="block-cache",
-        options={},
-        block_size=block_size,
-        length=length,
-        checkpoint="",
-        seed=seed,
-        batch=batch,
-        sequences=tuple(tuple(parts(draw, each) for each in blocks) for _ in range(batch)),
-    )
+    sequences = [[parts(draw, each) for each in blocks] for _ in range(batch)]
+    return Trace.by_hand(sequences, block_size, seed=seed, batch=batch)
 
 
 def main() -> None:

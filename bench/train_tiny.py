@@ -1,10 +1,13 @@
-"""Train denoisers of size `tiny` on English bytes that every Python has: the texts of `help()`.
+"""Train denoisers of size `tiny` on bytes: the texts of `help()`, which every Python has, or tasks.
 
     OMP_WAIT_POLICY=passive python bench/train_tiny.py --output checkpoints
+    OMP_WAIT_POLICY=passive python bench/train_tiny.py --corpus tasks --seconds 2400
 
 For each backbone: AdamW on the masked-diffusion objective for --seconds, a checkpoint, the bound
-on held-out topics beside what no context gives (the unigram entropy), and two decodes. The bound of
-an autoregressive backbone, if asked for, is its exact likelihood. Ends with a Markdown table.
+on held-out topics or tasks beside what no context gives (the unigram entropy), and two decodes. The
+tasks (`tasks.py`) have certain answers, of which alone the bound is; every other step is by the
+pass of a block cache. The bound of an autoregressive backbone, if asked for, is its exact
+likelihood. Ends with a Markdown table.
 """
 
 import argparse
@@ -15,18 +18,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from tasks import ANSWER, QUESTION, as_tokens, cases
 from torch import Tensor
 
 import dlm_bench
 from dlm_bench.models.config import BACKBONES
 from dlm_bench.models.language_model import LanguageModel
-from dlm_bench.training.objective import Bound, bound, objective
+from dlm_bench.training.objective import Bound, bound, mean_bound, objective
+from dlm_bench.training.prompted import prompted_objective
 from dlm_bench.training.trainable import build_trainable
 
 BYTES = 256  # of the vocabulary of `tiny`; then come end of text and MASK
 HELD_OUT = 0.1  # of the bytes, in whole topics
+DRAWS = 4  # of each held-out task, by each kind of pass
+CASES = 60_000, 1000  # of tasks, to train on and held out
 SEED = 0
 
 
@@ -101,12 +109,83 @@ def sequences(text: Tensor, length: int) -> Tensor:
 def unigram_nats(text: Tensor, training: Tensor) -> float:
     """The cross-entropy of the text under the bytes' frequencies in the training text (one more of
     each byte, so that none is impossible), in nats per byte."""
-    counts = torch.bincount(training, minlength=BYTES).double() + 1
+    counts = torch.bincount(training.flatten(), minlength=BYTES).double() + 1
     return -(counts / counts.sum()).log()[text].mean().item()
 
 
+class Corpus(Protocol):
+    """What a model is trained on."""
+
+    def loss(
+        self, model: LanguageModel, recipe: Recipe, step: int, generator: torch.Generator
+    ) -> Tensor:
+        """The loss of a step, a scalar, in nats per token."""
+
+    def bound(self, model: LanguageModel) -> Bound:
+        """The bound on what is held out."""
+
+    def unigram(self) -> float:
+        """`unigram_nats` of what is held out."""
+
+
+class Text:
+    """Bytes to train on and held out, each (bytes,) int64; sequences begin anywhere."""
+
+    def __init__(self, text: Tensor, held_out: Tensor) -> None:
+        self.text, self.held_out = text, held_out
+
+    def loss(
+        self, model: LanguageModel, recipe: Recipe, step: int, generator: torch.Generator
+    ) -> Tensor:
+        length = recipe.lengths[step % len(recipe.lengths)]
+        rows = max(1, recipe.tokens // length)
+        starts = torch.randint(len(self.text) - length + 1, (rows, 1), generator=generator)
+        x = self.text[starts + torch.arange(length)]
+        return objective(model, x, generator, recipe.epsilon).mean()
+
+    def bound(self, model: LanguageModel) -> Bound:
+        return bound(model, sequences(self.held_out, max(Recipe.lengths)), seed=SEED)
+
+    def unigram(self) -> float:
+        return unigram_nats(self.held_out, self.text)
+
+
+class Tasks:
+    """Answers to questions, by the passes of both kinds of sampler in turn (`prompted`)."""
+
+    def __init__(self) -> None:
+        number, held = CASES
+        self.cases = as_tokens(cases(number, held_out=False))
+        self.held_out = as_tokens(cases(held, held_out=True))
+
+    def loss(
+        self, model: LanguageModel, recipe: Recipe, step: int, generator: torch.Generator
+    ) -> Tensor:
+        rows = max(1, recipe.tokens // (QUESTION + ANSWER))
+        x = self.cases[torch.randint(len(self.cases), (rows,), generator=generator)]
+        return prompted_objective(
+            model, x, QUESTION, generator, recipe.epsilon, cached=step % 2 == 0
+        ).mean()
+
+    @torch.inference_mode()
+    def bound(self, model: LanguageModel) -> Bound:
+        """By both kinds of passes."""
+        generator = torch.Generator().manual_seed(SEED)
+        ways = [
+            prompted_objective(model, self.held_out, QUESTION, generator, cached=cached).double()
+            for cached in (False, True) * DRAWS
+        ]
+        return mean_bound(torch.stack(ways))
+
+    def unigram(self) -> float:
+        return unigram_nats(self.held_out[:, QUESTION:].flatten(), self.cases[:, QUESTION:])
+
+
+CORPORA: dict[str, Callable[[], Corpus]] = {"help": lambda: Text(*topics()), "tasks": Tasks}
+
+
 def train(
-    model: LanguageModel, text: Tensor, recipe: Recipe, progress: Callable[[int], float]
+    model: LanguageModel, corpus: Corpus, recipe: Recipe, progress: Callable[[int], float]
 ) -> list[float]:
     """Train until `progress`, of the number of steps so far, is 1. Returns each step's loss in nats
     per token."""
@@ -118,11 +197,7 @@ def train(
     while (done := progress(len(losses))) < 1:
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(done)
-        length = recipe.lengths[len(losses) % len(recipe.lengths)]
-        rows = max(1, recipe.tokens // length)
-        starts = torch.randint(len(text) - length + 1, (rows, 1), generator=generator)
-        x = text[starts + torch.arange(length)]
-        loss = objective(model, x, generator, recipe.epsilon).mean()
+        loss = corpus.loss(model, recipe, len(losses), generator)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
@@ -149,18 +224,18 @@ class Row:
     held_out: Bound
 
 
-def run(backbone: str, seconds: float, recipe: Recipe, output: Path) -> tuple[Row, LanguageModel]:
+def run(
+    backbone: str, corpus: Corpus, seconds: float, recipe: Recipe, output: Path
+) -> tuple[Row, LanguageModel]:
     """Train, save and score one backbone."""
-    text, held_out = topics()
     model = build_trainable(backbone, "tiny", seed=SEED)
     begin = time.perf_counter()
-    losses = train(model, text, recipe, by_clock(seconds))
+    losses = train(model, corpus, recipe, by_clock(seconds))
     taken = time.perf_counter() - begin
     output.mkdir(parents=True, exist_ok=True)
     dlm_bench.save_checkpoint(model, output / f"{backbone}.safetensors")
     last = losses[-max(1, len(losses) // 10) :]
-    found = bound(model, sequences(held_out, max(recipe.lengths)), seed=SEED)
-    return Row(backbone, len(losses), taken, sum(last) / len(last), found), model
+    return Row(backbone, len(losses), taken, sum(last) / len(last), corpus.bound(model)), model
 
 
 def show_decodes(model: LanguageModel, length: int = 256) -> None:
@@ -201,22 +276,24 @@ def main() -> None:
     parser.add_argument(
         "--backbone", action="append", choices=BACKBONES, help="may be repeated (the denoisers)"
     )
+    parser.add_argument("--corpus", choices=CORPORA, default="help", help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=240, help="of training, each (240)")
     parser.add_argument("--output", type=Path, default=Path("checkpoints"), metavar="DIR")
     parser.add_argument(
         "--peak", type=float, default=Recipe.peak, help="learning rate (%(default)g)"
     )
     args = parser.parse_args()
-    recipe = Recipe(peak=args.peak)
+    recipe, corpus = Recipe(peak=args.peak), CORPORA[args.corpus]()
     rows = []
     for backbone in args.backbone or denoisers:
-        row, model = run(backbone, args.seconds, recipe, args.output)
+        row, model = run(backbone, corpus, args.seconds, recipe, args.output)
         rows.append(row)
         print(f"\n== {backbone}: {row.steps} steps, {row.held_out.nats:.3f} nats/byte held out")
-        show_decodes(model)
-    text, held_out = topics()
-    print(f"\n{len(text)} bytes to train on, {len(held_out)} held out\n")
-    print(table(rows, unigram_nats(held_out, text)))
+        if isinstance(corpus, Text):
+            show_decodes(model)
+    if isinstance(corpus, Text):
+        print(f"\n{len(corpus.text)} bytes to train on, {len(corpus.held_out)} held out")
+    print(f"\n{table(rows, corpus.unigram())}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from dlm_bench.plugins.entry_points import package_of
 from dlm_bench.results.record import Point
 from dlm_bench.results.where import ALIASES, is_like
 from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_models_defaults
-from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.ends import check_ends
 from dlm_bench.samplers.former import renamed
 from dlm_bench.samplers.prompt import Prompts
@@ -230,7 +229,7 @@ class Expansion:
                 continue
             if wrong:
                 return None
-            if isinstance(sampler, AcceptanceOptions) and sampler.trace:
+            if name in SAMPLERS and trace:
                 self.traces[str(sampler.options()["trace"])] = str(trace)
             return sampler
 

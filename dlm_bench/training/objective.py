@@ -139,6 +139,12 @@ def bound(
             torch.cat([objective(model, part, generator).double() for part in tokens.split(batch)])
             for _ in range(draws)
         ]
-    ).mean(dim=0)  # (sequences,)
-    error = each.std().item() / math.sqrt(len(each)) if len(each) > 1 else math.inf
-    return Bound(each.mean().item(), error)
+    )
+    return mean_bound(each)
+
+
+def mean_bound(each: Tensor) -> Bound:
+    """The bound by estimates (draws, sequences) in nats per token."""
+    means = each.mean(dim=0)
+    error = means.std().item() / math.sqrt(len(means)) if len(means) > 1 else math.inf
+    return Bound(means.mean().item(), error)

@@ -9,6 +9,7 @@ from support.cases import CAUSAL, DENOISERS
 from train_tiny import (
     Recipe,
     Row,
+    Text,
     as_tensor,
     as_text,
     paragraphs,
@@ -33,7 +34,7 @@ STEPS = 200
 def test_a_few_steps_on_a_pattern_beat_the_unigram_entropy(backbone, tmp_path):
     text = as_tensor(PATTERN * 40)
     model = build_trainable(backbone)
-    losses = train(model, text, RECIPE, lambda steps: steps / STEPS)
+    losses = train(model, Text(text, text), RECIPE, lambda steps: steps / STEPS)
     assert len(losses) == STEPS
     # The zero head says nothing at first. A step's loss weighs few tokens by 1/t: a factor of 2.
     assert losses[0] == pytest.approx(math.log(257), rel=0.5)

@@ -9,7 +9,8 @@ from support.reference import lively_model
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
+from dlm_bench.samplers.acceptance.options import RULE_OPTIONS
+from dlm_bench.samplers.acceptance.trace import TOLD, Trace, load_trace, save_trace
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.decode_check import check_plan
 
@@ -32,9 +33,8 @@ SCHEMA_1 = {key: value for key, value in FACTS.items() if key != "sequences"} | 
 
 
 def trace_of(accepted=None, **changes):
-    if accepted is not None:
-        changes["sequences"] = [accepted]
-    return Trace.model_validate_json(json.dumps(FACTS | changes))
+    sequences = {} if accepted is None else {"sequences": [accepted]}
+    return Trace.by_hand(**FACTS | changes | sequences)
 
 
 def reveals(length, block_size=4, trace=None, name="block-cache", **options):
@@ -189,6 +189,41 @@ def test_the_options_of_a_replay_name_the_trace_by_its_content():
 )
 def test_no_two_traces_share_a_label(change):
     assert trace_of(**change).label != trace_of().label
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "fixed"),
+        ({"tokens_per_step": 2, "order": "margin"}, "fixed-margin"),
+        ({"accept": "threshold", "threshold": 0.9, "order": "confidence"}, "threshold-0.9"),
+        ({"accept": "strict", "threshold": 0.95}, "strict-0.95"),
+        ({"accept": "factor", "factor": 1.0}, "factor-1.0"),
+        ({"accept": "factor-released", "factor": 0.5}, "factor-released-0.5"),
+        ({"accept": "entropy", "gamma": 0.1}, "entropy-0.1"),
+        ({"accept": "bounded", "threshold": 0.8, "max_passes": 16}, "bounded-0.8-max-16"),
+        (
+            {
+                "accept": "joint",
+                "threshold": 0.5,
+                "edit_threshold": 0.2,
+                "max_edit_passes": 4,
+            },
+            "joint-0.5-edit-0.2-max-4",
+        ),
+        ({"accept": "agreement"}, "agreement"),
+    ],
+)
+def test_a_label_names_the_rule_with_its_options(options, told):
+    label, _, digest = trace_of(options=options).label.partition("@")
+    assert label == f"diffumamba-tiny-{told}"
+    assert len(digest) == 12
+
+
+def test_a_label_knows_the_options_of_every_rule():
+    assert {*TOLD} == {option for options in RULE_OPTIONS.values() for option in options} - {
+        "tokens_per_step"
+    }
 
 
 def test_where_a_trace_lies_does_not_matter(tmp_path):

@@ -19,20 +19,8 @@ BACKBONES = ("diffutran", "diffumamba-h", "diffumamba", "dream", "sdar")
 SEQUENCES = (((4,), (3, 1), (2,)), ((1, 1, 2), (4,), (1, 1)), ((2, 2), (1, 1, 1, 1), (2,)))
 
 
-def trace_of(sequences=SEQUENCES, length=10, block_size=4):
-    return Trace(
-        schema_version=2,
-        backbone="diffutran",
-        size="tiny",
-        sampler="block-cache",
-        options={},
-        block_size=block_size,
-        length=length,
-        checkpoint="",
-        seed=0,
-        batch=len(sequences),
-        sequences=sequences,
-    )
+def trace_of(sequences=SEQUENCES, block_size=4):
+    return Trace.by_hand(sequences, block_size, batch=len(sequences))
 
 
 def batchings(**options):
@@ -125,7 +113,7 @@ def test_without_a_trace_rows_are_in_step():
 
 
 def test_blocks_of_more_tokens_than_the_form_for_few_are_the_same():
-    trace = trace_of((((70,), (20, 10)), ((40, 30), (30,))), length=100, block_size=70)
+    trace = trace_of((((70,), (20, 10)), ((40, 30), (30,))), block_size=70)
     in_step, first_done = batchings(block_size=70, trace=trace)
     model = lively_model("diffumamba", layers=2)
     assert torch.equal(first_done.decode(model, 100, 2), in_step.decode(model, 100, 2))

@@ -348,18 +348,7 @@ def test_a_seek_masks_as_many_places_of_each_block_as_planned():
 
 
 def trace_of(accepted, block_size=BLOCK, sampler="pipeline"):
-    return Trace(
-        schema_version=2,
-        backbone="diffutran",
-        size="tiny",
-        sampler=sampler,
-        options={"accept": "threshold", "threshold": 0.9},
-        block_size=block_size,
-        length=sum(map(sum, accepted)),
-        checkpoint="",
-        seed=0,
-        sequences=(tuple(map(tuple, accepted)),),
-    )
+    return Trace.by_hand([accepted], block_size, sampler=sampler)
 
 
 def test_a_trace_comes_back_from_its_file_and_decodes_the_same(tmp_path):

@@ -180,19 +180,7 @@ def test_passes_are_those_that_the_released_code_counts():
 
 
 def trace_of(accepted, **changes):
-    facts = {
-        "schema_version": 2,
-        "backbone": "diffutran",
-        "size": "tiny",
-        "sampler": "self-speculation",
-        "options": {"accept": "agreement", "block_size": 8},
-        "block_size": None,
-        "length": sum(accepted),
-        "checkpoint": "",
-        "seed": 0,
-        "sequences": ((tuple(accepted),),),
-    }
-    return Trace(**facts | changes)
+    return Trace.by_hand([[accepted]], None, **{"sampler": "self-speculation"} | changes)
 
 
 def reveals(trace, length, prompt_len=0):
@@ -208,7 +196,7 @@ def test_a_replay_keeps_what_was_recorded_and_begins_again_at_the_end():
 
 
 def test_a_seed_follows_its_own_sequence_and_a_batch_has_no_room_for_several():
-    trace = trace_of([4, 4], seed=3, sequences=(((4, 4),), ((8,),)))
+    trace = Trace.by_hand([[[4, 4]], [[8]]], None, sampler="self-speculation", seed=3)
     sampler = build_sampler("self-speculation", block_size=8, trace=trace)
     for seed, kept in ((3, [4, 4]), (4, [8]), (5, [4, 4])):
         assert [p.reveal for p in sampler.planned(DecodeShape(8), seed) if p.reveal] == kept

@@ -36,16 +36,5 @@ def irregular(name, blocks, **options):
     """A sampler that follows a trace in which hardly two of `blocks` blocks are alike; the first
     takes 13 passes."""
     counts = [[1] * (n % 13) + [32 - n % 13] for n in range(12, 12 + 5 * blocks, 5)]
-    trace = Trace(
-        schema_version=2,
-        backbone="diffumamba",
-        size="tiny",
-        sampler=name,
-        options={},
-        block_size=32,
-        length=32 * blocks,
-        checkpoint="",
-        seed=0,
-        sequences=(tuple(tuple(block) for block in counts),),
-    )
+    trace = Trace.by_hand([counts], 32, sampler=name)
     return build_sampler(name, trace=trace, **options)

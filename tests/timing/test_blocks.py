@@ -12,19 +12,7 @@ from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.blocks import blocks_of
 
 # Two blocks of 4: they take 1 and 2 passes in one sequence, 3 and 1 in the other.
-TRACE = Trace(
-    schema_version=2,
-    backbone="diffutran",
-    size="tiny",
-    sampler="block-cache",
-    options={},
-    block_size=4,
-    length=8,
-    checkpoint="",
-    seed=0,
-    batch=2,
-    sequences=(((4,), (3, 1)), ((1, 1, 2), (4,))),
-)
+TRACE = Trace.by_hand([[[4], [3, 1]], [[1, 1, 2], [4]]], 4, batch=2)
 
 
 def blocks(batching, batch=2, trace=TRACE):

@@ -8,7 +8,7 @@ model can be timed with any weights, and at any length.
 import codecs
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import cycle, pairwise, takewhile, zip_longest
 from pathlib import Path
@@ -26,6 +26,15 @@ DIGITS = 12  # hexadecimal, of the digest in a label
 
 
 Blocks = tuple[tuple[NonNegativeInt, ...], ...]  # for each block the tokens of each pass
+# The options that a label tells behind the rule, with what stands before each value.
+TOLD = {
+    "threshold": "",
+    "factor": "",
+    "gamma": "",
+    "edit_threshold": "edit-",
+    "max_passes": "max-",
+    "max_edit_passes": "max-",
+}
 
 
 class Trace(BaseModel):
@@ -77,13 +86,36 @@ class Trace(BaseModel):
     def __hash__(self) -> int:
         return hash(self.label)
 
+    @classmethod
+    def by_hand(
+        cls, sequences: Sequence[Sequence[Sequence[int]]], block_size: int | None, **facts: Any
+    ) -> Self:
+        """Return a trace that no decode recorded: of DiffuTran `tiny` by `block-cache`, unless
+        `facts` say otherwise. Raises pydantic's ValidationError if it is none."""
+        blocks = tuple(tuple(map(tuple, each)) for each in sequences)
+        known: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "backbone": "diffutran",
+            "size": "tiny",
+            "sampler": "block-cache",
+            "options": {},
+            "length": sum(map(sum, blocks[0])),
+            "checkpoint": "",
+            "seed": 0,
+        }
+        return cls(**known | {"sequences": blocks, "block_size": block_size} | facts)
+
     @cached_property
     def label(self) -> str:
         """The name in records: the model, the rule, and the digest of the whole trace."""
-        accept = self.options.get("accept", "fixed")
-        value = f"-{self.options[str(accept)]}" if accept in self.options else ""
+        rule = [str(self.options.get("accept", "fixed"))]
+        rule += [
+            f"{mark}{self.options[name]}" for name, mark in TOLD.items() if name in self.options
+        ]
+        order = str(self.options.get("order", "confidence"))
+        rule += [] if order == "confidence" else [order]
         digest = hashlib.sha256(self.text.encode()).hexdigest()[:DIGITS]
-        return f"{self.backbone}-{self.size}-{accept}{value}@{digest}"
+        return f"{self.backbone}-{self.size}-{'-'.join(rule)}@{digest}"
 
     @property
     def text(self) -> str:
