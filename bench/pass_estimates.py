@@ -12,6 +12,7 @@ from dlm_bench.models.config import ModelConfig, model_config
 GAP = 1.3e-6  # between kernels of a graph that wait for each other
 TINY = 2.2e-6  # a small kernel by itself
 SKINNY, OWN = 0.80, 0.85  # of the bandwidth, that a product of few tokens reaches
+SPLITS, L2 = 16, 100e9  # of a head's keys; bytes/s at which one program reads what they leave
 START = 2e-6  # of a product of few tokens, until its pipeline is full
 PEAK = 790e12  # FLOP/s of products at the highest clock, for floors
 GEMM, ATTENTION, HEAD = 680e12, 390e12, 550e12  # FLOP/s of whole sequences
@@ -62,8 +63,9 @@ def _block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu, own
     for layer in range(config.layers):
         if config.is_attention(layer):
             cache = (context + tokens) * d * 2 * 2
-            total += product(3 * d, d) + product(d, d) + 2 * (TINY + 0.4e-6 + GAP)
-            total += max(3e-6, cache / (0.85 * rate) + 1.5e-6) + GAP
+            total += product(3 * d, d) + product(d, d) + TINY + 0.4e-6 + GAP
+            parts = SPLITS * tokens * config.head_dim * 4
+            total += max(3e-6, cache / (0.85 * rate) + 1.5e-6) + 1e-6 + parts / L2 + GAP
         else:
             total += product(_projected(config), d) + product(d, 2 * config.d_inner)
             total += 7.5e-6 * (1.0 if tokens <= 32 else 1.6) + GAP  # the scan of the block

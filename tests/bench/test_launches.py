@@ -10,12 +10,13 @@ MOST = {  # nodes of a pass
     ("diffumamba", "block-cache", "denoise"): 129,
     ("diffumamba", "block-cache", "commit"): 150,
     ("diffumamba", "fast-dllm", "refresh"): 300,
-    ("diffutran", "block-cache", "denoise"): 177,
+    ("diffutran", "block-cache", "denoise"): 153,
+    ("ar-transformer", "ar", "decode"): 156,
     ("diffutran", "fast-dllm", "refresh"): 229,
 }
 
 
-@pytest.mark.parametrize("backbone", ["diffumamba", "diffutran"])
+@pytest.mark.parametrize("backbone", ["diffumamba", "diffutran", "ar-transformer"])
 def test_a_pass_has_no_more_nodes_than_it_had(backbone, capsys):
     rows = list(launches.passes_of(backbone, 1024, {}))
     nodes = {(row.backbone, row.sampler, row.kind): row.nodes for row in rows}

@@ -152,10 +152,11 @@ def test_the_trace_would_notice_a_wait():
 @pytest.mark.parametrize(
     ("backbone", "size", "most"),
     [
-        ("diffutran", "1.3b", 8),
+        ("diffutran", "1.3b", 6),
         ("diffumamba", "1.3b", 5),
-        # Two norms, four products, the turn, attention and its combination, the gated product.
-        ("llada", "8b", 10),
+        # Two norms, four products, the turn, attention, the gated product; of grouped heads the
+        # combination of the splits, too.
+        ("llada", "8b", 9),
         ("dream", "7b", 10),
         ("sdar", "4b", 10),
     ],

@@ -7,6 +7,7 @@ from support.close import assert_close
 
 from dlm_bench.kernels.adaln import EPSILON, add_norm
 from dlm_bench.kernels.cuda import small_linear as own
+from dlm_bench.kernels.cuda.common import counters
 from dlm_bench.kernels.cuda.lookup import embed_stream
 from dlm_bench.kernels.cuda.small_linear import Gated, Norm, Rows, Stream, add_linear, small_linear
 
@@ -59,7 +60,7 @@ def test_a_layer_of_the_stream(batch, segments, rows_of, splits, monkeypatch):
     assert_close(moved.x, sums.flatten(0, 1), TOLERANCE, "l2")
     assert torch.equal(moved.copy, moved.x)
     assert_close(moved.moments, stream_of(moved.x).moments, 1e-5, "l2")
-    assert not own._counters(x.device).any()  # ready for the next launch
+    assert not counters(x.device).any()  # ready for the next launch
 
 
 def test_an_autoregressive_layer_has_weights_and_no_gate():

@@ -8,6 +8,8 @@ from support.close import assert_close, relative_error
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from dlm_bench.kernels.attention import attend_cached
+from dlm_bench.kernels.cuda import split_kv
+from dlm_bench.kernels.cuda.common import counters
 from dlm_bench.kernels.cuda.split_kv import _tile, attend_split_kv
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -17,6 +19,13 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 TOLERANCES = {torch.float32: 5e-6, torch.float16: 1e-3}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=["float32", "float16"])
 LENGTH = 512
+
+
+@pytest.fixture(params=["last program", "launch"])
+def combined(request, monkeypatch):
+    """The splits are combined by the program that ends last, or by a launch of its own."""
+    if request.param == "launch":
+        monkeypatch.setattr(split_kv, "PARTS", 0)
 
 
 def _inputs(
@@ -60,6 +69,7 @@ def _check(q, k, v, start, segments):
         v[:, :, start + sum(segments) :] = torch.inf
     kept = [tensor.clone() for tensor in (q, k, v)]
     out = attend_split_kv(q, k, v, begin, segments)
+    assert not counters(q.device).any()  # ready for the next launch
     assert out.shape == q.shape
     assert out.dtype == q.dtype
     assert out.is_contiguous()
@@ -97,6 +107,7 @@ def test_tiles_of_queries(segments, start, dtype):
     _check(*_inputs(sum(segments), heads=1, dtype=dtype), start, segments)
 
 
+@pytest.mark.usefixtures("combined")
 @DTYPES
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 40, 60, 64, 80, 128])
 @pytest.mark.parametrize("length", [100, 300])  # one split, and two
@@ -111,6 +122,7 @@ def test_without_a_start_sees_the_whole_cache(segments, length, dtype):
     _check(*_inputs(5, length=length, dtype=dtype), None, segments)
 
 
+@pytest.mark.usefixtures("combined")
 @DTYPES
 @pytest.mark.parametrize("start", [3, 250])
 def test_batch(start, dtype):
@@ -118,6 +130,7 @@ def test_batch(start, dtype):
 
 
 # Rows of a tile are queries times heads: the limit of a segment falls inside a tile or on its edge.
+@pytest.mark.usefixtures("combined")
 @pytest.mark.parametrize(
     ("segments", "heads", "group", "dtype"),
     [
@@ -154,6 +167,7 @@ def test_a_tile_of_a_group_is_as_large_as_pads_least(rows, group, tile):
     assert _tile(rows, group, exact=False)[0] == tile
 
 
+@pytest.mark.usefixtures("combined")
 @pytest.mark.parametrize("start", [9, 300, 8191])
 def test_as_many_splits_as_there_are(start):
     _check(*_inputs(1, heads=1, length=8192), start, (1,))
@@ -227,6 +241,7 @@ def test_reads_the_visible_keys_once_and_no_others(start, tiles, splits, group, 
     assert loaded == (2 * (start + 8) + 8 * group * splits) * kv_heads * head_dim
 
 
+@pytest.mark.usefixtures("combined")
 def test_sequences_of_a_batch_may_be_at_places_of_their_own():
     q, k, v = _inputs(4, batch=3, heads=4, group=2)
     starts = [0, 250, 61]

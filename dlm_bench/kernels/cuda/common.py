@@ -1,11 +1,22 @@
-"""Constants of several kernels, of their arithmetic and of the machine, and a function."""
+"""What several kernels have in common: constants, a function, and counters of their programs."""
 
+from functools import cache
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 LOG2E = tl.constexpr(1.4426950408889634)  # the hardware's exponential is of base 2
 NEVER = tl.constexpr(float("-inf"))  # the logarithm of no weight
 SMS = 132  # streaming multiprocessors of an H100 or H200
+TILES = 4096  # of the counters: more than any launch has
+
+
+@cache
+def counters(device: torch.device) -> Tensor:
+    """The programs of each tile of a launch that have ended, 0 between launches."""
+    return torch.zeros(TILES, dtype=torch.int32, device=device)
 
 
 @triton.jit

@@ -6,17 +6,15 @@ follow bias and GELU, or bias, gate and the addition to the stream. A sum over m
 the program of a tile that ends last adds the parts in their order, whichever it is.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from dlm_bench.kernels.cuda.common import SMS
+from dlm_bench.kernels.cuda.common import SMS, counters
 from dlm_bench.kernels.cuda.small_linear_kernel import linear_of_few_rows
 
-TILES = 4096  # of the counters: more than any weight has
 RESIDENT = 2  # programs of an SM, by shared memory
 LEAST_STEPS = 4  # of a program, or its pipeline never fills
 
@@ -45,12 +43,6 @@ class Rows(NamedTuple):
     length: int
     first: int
     unit_scale: bool
-
-
-@cache
-def _counters(device: torch.device) -> Tensor:
-    """The programs of each tile that have ended, 0 between launches."""
-    return torch.zeros(TILES, dtype=torch.int32, device=device)
 
 
 class _Tiles(NamedTuple):
@@ -189,7 +181,7 @@ def _launch(
         out,
         None if moved is None else moved.copy,
         partial,
-        _counters(device) if tiles.splits > 1 else None,
+        counters(device) if tiles.splits > 1 else None,
         stream.moments if layer is not None and stream is not None else None,
         None if layer is None else layer.scale,
         None if layer is None else layer.shift,

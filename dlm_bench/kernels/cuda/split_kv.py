@@ -1,7 +1,8 @@
 """Attention of a block's queries over a cache with the filled length on the device.
 
 The keys of a head are split over programs, as in Flash-Decoding (Dao et al., 2023), so that a
-short block fills the GPU; a second, small launch combines the splits.
+short block fills the GPU. The program of a tile of queries that ends last combines the splits, in
+their order, whichever it is; of a tile with too many parts for one program, `combine_splits` does.
 """
 
 import math
@@ -11,22 +12,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dlm_bench.kernels.cuda.common import NEVER, SMS
+from dlm_bench.kernels.cuda.combine_splits import (
+    combine_parts,
+    combine_splits,
+    load_rows,
+    store_rows,
+)
+from dlm_bench.kernels.cuda.common import NEVER, SMS, counters
 
 MAX_SPLITS = 64
 KEYS = 64  # a tile of keys
 # A split's partial result, in float32, is written and read again: with fewer keys a split it would
 # be more traffic than the keys and values themselves.
 LEAST_KEYS = 128
-
-
-@triton.jit
-def _load_rows(rows, column, inside, BEYOND: tl.constexpr, HEAD_DIM: tl.constexpr):
-    """The columns of some rows, masked along the row only if some are BEYOND the end."""
-    mask = inside[:, None]
-    if BEYOND:
-        mask = mask & (column < HEAD_DIM)[None, :]
-    return tl.load(rows[:, None] + column[None, :], mask, 0.0)
+PARTS = 384 * 1024  # bytes of a tile's partial results that one program combines
 
 
 @triton.jit
@@ -36,12 +35,6 @@ def _segment_end(token, first, further, query_len):
     return tl.minimum(tl.where(token < first, first, later), query_len)
 
 
-@triton.jit
-def _store_rows(rows, column, inside, value, WIDTH: tl.constexpr):
-    mask = inside[:, None] & (column < WIDTH)[None, :]
-    tl.store(rows[:, None] + column[None, :], value.to(rows.dtype.element_ty), mask)
-
-
 @triton.jit(do_not_specialize=["first", "further", "query_len", "length", "start_batch"])
 def _attend_split(
     q,
@@ -49,8 +42,10 @@ def _attend_split(
     v,
     start,
     out,
+    partial,
     levels,
     totals,
+    arrived,
     first,
     further,
     query_len,
@@ -70,6 +65,7 @@ def _attend_split(
     KEYS: tl.constexpr,
     LEAST_TILES: tl.constexpr,
     SPLITS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """A tile of queries of a group of heads over a split of the keys: softmax sums in base 2.
 
@@ -86,8 +82,6 @@ def _attend_split(
     head = kv_head * GROUP + row % GROUP
     inside = token < query_len
     out_row = (batch * query_len + token) * HEADS + head
-    if SPLITS > 1:
-        out_row += split.to(tl.int64) * (tl.num_programs(2) // KV_HEADS) * query_len * HEADS
 
     # The keys that a row and the whole tile see.
     if start is None:
@@ -103,19 +97,23 @@ def _attend_split(
     span = tl.maximum(tl.cdiv(tl.cdiv(visible, KEYS), SPLITS), LEAST_TILES) * KEYS
     begin_key = split * span
     end_key = tl.minimum(begin_key + span, visible)
-    if SPLITS > 1:  # noqa: SIM102  (known when compiled, the other is not)
-        if begin_key >= end_key:
-            tl.store(levels + out_row, tl.full((ROWS,), NEVER, tl.float32), inside)
+    if SPLITS > 1:
+        filled = tl.maximum(tl.cdiv(visible, span), 1)  # splits with keys
+        every_row = (tl.num_programs(2) // KV_HEADS).to(tl.int64) * query_len * HEADS
+        if split >= filled:
+            if arrived is None:
+                empty = tl.full((ROWS,), NEVER, tl.float32)
+                tl.store(levels + split * every_row + out_row, empty, inside)
             return
 
     low = tl.arange(0, LOW)
     q_row = batch * q_batch + head.to(tl.int64) * q_head + token.to(tl.int64) * q_token
     q_row = q + tl.multiple_of(q_row, Q_ALIGN)
-    q_low = _load_rows(q_row, low, inside, LOW > HEAD_DIM, HEAD_DIM)
+    q_low = load_rows(q_row, low, inside, LOW > HEAD_DIM, HEAD_DIM)
     acc_low = tl.zeros((ROWS, LOW), tl.float32)
     if HIGH > 0:
         high = LOW + tl.arange(0, HIGH)
-        q_high = _load_rows(q_row, high, inside, LOW + HIGH > HEAD_DIM, HEAD_DIM)
+        q_high = load_rows(q_row, high, inside, LOW + HIGH > HEAD_DIM, HEAD_DIM)
         acc_high = tl.zeros((ROWS, HIGH), tl.float32)
     k += (batch * KV_HEADS + kv_head) * length * HEAD_DIM
     v += (batch * KV_HEADS + kv_head) * length * HEAD_DIM
@@ -127,10 +125,10 @@ def _attend_split(
         # even a weight of 0 would not undo a NaN.
         there = key < end_key
         at_key = key * HEAD_DIM  # within a head, 2**31 elements are far
-        k_low = _load_rows(k + at_key, low, there, LOW > HEAD_DIM, HEAD_DIM)
+        k_low = load_rows(k + at_key, low, there, LOW > HEAD_DIM, HEAD_DIM)
         scores = tl.dot(q_low, tl.trans(k_low), input_precision="ieee")  # (ROWS, KEYS)
         if HIGH > 0:
-            k_high = _load_rows(k + at_key, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
+            k_high = load_rows(k + at_key, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
             scores = tl.dot(q_high, tl.trans(k_high), scores, input_precision="ieee")
         scores = tl.where(key[None, :] < limit[:, None], scores, NEVER)
         before = level
@@ -144,51 +142,44 @@ def _attend_split(
         # The wide product last: Triton arranges the warps of all four for that one, and for one
         # no wider than ROWS it would have each warp compute all keys.
         if HIGH > 0:
-            v_high = _load_rows(v + at_key, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
+            v_high = load_rows(v + at_key, high, there, LOW + HIGH > HEAD_DIM, HEAD_DIM)
             acc_high = tl.dot(weights, v_high, acc_high * decay[:, None], input_precision="ieee")
-        v_low = _load_rows(v + at_key, low, there, LOW > HEAD_DIM, HEAD_DIM)
+        v_low = load_rows(v + at_key, low, there, LOW > HEAD_DIM, HEAD_DIM)
         acc_low = tl.dot(weights, v_low, acc_low * decay[:, None], input_precision="ieee")
 
     if SPLITS > 1:
-        tl.store(levels + out_row, level, inside)
-        tl.store(totals + out_row, total, inside)
+        part = split * every_row + out_row
+        tl.store(levels + part, level, inside)
+        tl.store(totals + part, total, inside)
+        to = partial + part * HEAD_DIM
     else:
+        to = out + out_row * HEAD_DIM
         acc_low = acc_low / total[:, None]
         if HIGH > 0:
             acc_high = acc_high / total[:, None]
-    _store_rows(out + out_row * HEAD_DIM, low, inside, acc_low, HEAD_DIM)
+    store_rows(to, low, inside, acc_low, HEAD_DIM)
     if HIGH > 0:
-        _store_rows(out + out_row * HEAD_DIM, high, inside, acc_high, HEAD_DIM)
-
-
-@triton.jit(do_not_specialize=["rows"])
-def _combine(
-    partial,
-    levels,
-    totals,
-    out,
-    rows,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    SPLITS: tl.constexpr,
-    ROWS: tl.constexpr,
-):
-    """ROWS rows of the output: the weighted mean over the splits with visible keys."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    split = tl.arange(0, SPLITS)
-    column = tl.arange(0, WIDTH)
-    inside = row < rows
-    at = split[None, :].to(tl.int64) * rows + row[:, None]  # (ROWS, SPLITS)
-    level = tl.load(levels + at, inside[:, None], NEVER)
-    there = level != NEVER  # else the rest was not written
-    total = tl.load(totals + at, there, 0.0)
-    mask = there[:, :, None] & (column < HEAD_DIM)[None, None, :]
-    acc = tl.load(partial + at[:, :, None] * HEAD_DIM + column[None, None, :], mask, 0.0)
-    top = tl.max(level, 1)
-    weight = tl.math.exp2(level - tl.where(inside, top, 0.0)[:, None])
-    norm = tl.where(inside, tl.sum(weight * total, 1), 1.0)
-    mean = tl.sum(acc * weight[:, :, None], 1) / norm[:, None]
-    _store_rows(out + row.to(tl.int64) * HEAD_DIM, column, inside, mean, HEAD_DIM)
+        store_rows(to, high, inside, acc_high, HEAD_DIM)
+    if arrived is not None:
+        tl.debug_barrier()  # all of this program's part is written before it counts
+        arrived += tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
+        if tl.atomic_add(arrived, 1, sem="acq_rel") == filled - 1:
+            tl.store(arrived, 0)  # for the next launch
+            combine_parts(
+                partial,
+                levels,
+                totals,
+                out,
+                every_row,
+                out_row,
+                inside,
+                filled,
+                HEAD_DIM,
+                LOW,
+                HIGH,
+                ROWS,
+                STAGES,
+            )
 
 
 def _tile(rows: int, group: int, exact: bool) -> tuple[int, int]:
@@ -236,18 +227,23 @@ def attend_split_kv(
     splits = _splits(tiles * batch * kv_heads, length, resident)
     out = torch.empty(batch, query_len, heads, head_dim, dtype=q.dtype, device=device)
     total_rows = batch * query_len * heads
-    partial = levels = totals = None
+    # Of a tile: what a processor reads of the L2 cache while a launch is started and run.
+    many = splits * min(rows, query_len * group) * head_dim * 4 > PARTS
+    partial = sums = None
     if splits > 1:
         partial = torch.empty(splits, total_rows, head_dim, dtype=torch.float32, device=device)
-        levels, totals = torch.empty(2, splits, total_rows, dtype=torch.float32, device=device)
+        sums = torch.empty(2, splits, total_rows, dtype=torch.float32, device=device)
+    levels, totals = (None, None) if sums is None else sums
     _attend_split[(tiles, splits, batch * kv_heads)](
         q,
         k,
         v,
         start,
-        out if partial is None else partial,
+        out,
+        partial,
         levels,
         totals,
+        counters(device) if splits > 1 and not many else None,
         segments[0],
         segments[1] if len(segments) > 1 else 1,
         query_len,
@@ -266,24 +262,11 @@ def attend_split_kv(
         KEYS=keys,
         LEAST_TILES=LEAST_KEYS // keys,
         SPLITS=splits,
+        STAGES=max(3, 128 // rows),
         num_warps=warps,
         num_stages=2 if resident == 2 else 3,
         maxnreg=168 if narrow and not exact else None,
     )
-    if partial is not None:
-        width = triton.next_power_of_2(head_dim)
-        block = max(1, 1024 // (splits * width))
-        _combine[(triton.cdiv(total_rows, block),)](
-            partial,
-            levels,
-            totals,
-            out,
-            total_rows,
-            HEAD_DIM=head_dim,
-            WIDTH=width,
-            SPLITS=splits,
-            ROWS=block,
-            # 16 elements a thread, all loads in flight at once.
-            num_warps=min(8, max(1, block * splits * width // 512)),
-        )
+    if many and partial is not None and sums is not None:
+        combine_splits(partial, sums[0], sums[1], out)
     return out
