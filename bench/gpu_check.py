@@ -59,7 +59,8 @@ def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") ->
         Stage("imports", 150, script("gpu_imports.py", device), vital=True, again=True),
         # Every kernel of all passes, without the GPU, beside what needs no Triton.
         Stage("compile", 75, script("precompile.py", "--jobs", jobs), beside=True),
-        # What torch's own libraries reach: the roofline, attention, the matmuls of 32 tokens.
+        # What libraries reach: the roofline, attention (the own one beside them), the matmuls of
+        # 32 tokens.
         Stage(
             "libraries",
             45,

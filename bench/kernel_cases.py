@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 
 import torch
 from kernel_case import Bench, Case, Check
@@ -21,16 +22,20 @@ def attention_cases(bench: Bench) -> Iterator[Case]:
     q, k, v = (bench.randn(1, heads, length, head_dim) for _ in range(3))
     # In float32 the plain one may build (L, L) scores, which would not fit.
     exact = choose_attend("efficient" if bench.device.type == "cuda" else "torch")
-    for name in bench.implementations("attention"):
-        run = partial(choose_attend(name), q, k, v)
+    for name, causal in product(bench.implementations("attention"), (False, True)):
+        run = partial(choose_attend(name), q, k, v, causal=causal)
+
+        def reference(causal: bool = causal) -> Tensor:
+            return exact(q.float(), k.float(), v.float(), causal=causal)
+
         yield Case(
             "attention",
             name,
-            f"L={length}",
+            f"L={length}{' causal' if causal else ''}",
             {"attention": name},
             (run,),
-            {"output": Check(run, lambda: exact(q.float(), k.float(), v.float()))},
-            flops=4.0 * length * length * heads * head_dim,
+            {"output": Check(run, reference)},
+            flops=4.0 * length * length * heads * head_dim / (1 + causal),
             bytes=4 * q.numel() * q.element_size(),
         )
 

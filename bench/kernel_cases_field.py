@@ -8,6 +8,7 @@ from kernel_case import Bench, Case, Check
 from kernel_cases_cached import BLOCK, cached_cases
 from torch import Tensor
 
+from dlm_bench.kernels.attention import choose_attend
 from dlm_bench.kernels.forms import choose_add_rms_norm, choose_swiglu
 from dlm_bench.kernels.rms_norm import rms_norm
 from dlm_bench.kernels.rotary import rotary_angles, rotate
@@ -16,7 +17,7 @@ from dlm_bench.models.transformer_config import TransformerConfig
 
 
 def field_cases(bench: Bench) -> Iterator[Case]:
-    """Groups of 7 heads in attention and the widest MLP; norms of the heads of q and k."""
+    """Groups of 7 heads in attention, the widest MLP, and norms of the heads of q and k."""
     tiny = bench.config.size == "tiny"
     dream, sdar = (
         preset("dream", "tiny" if tiny else "7b"),
@@ -27,6 +28,34 @@ def field_cases(bench: Bench) -> Iterator[Case]:
     for length in (BLOCK, bench.sequence):
         yield from _elementwise_cases(bench, dream, length)
         yield from _rotary_cases(bench, sdar, length)
+    if "triton" in bench.implementations("attention"):
+        yield _attention_case(bench, dream)
+
+
+def _attention_case(bench: Bench, config: TransformerConfig) -> Case:
+    """The own attention with groups; a library's may refuse them."""
+    heads, kv_heads, head_dim = config.heads, config.kv_heads, config.head_dim
+    groups, length = (heads, kv_heads, kv_heads), bench.sequence
+    q, k, v = bench.randn(1, length, sum(groups), head_dim).transpose(1, 2).split(groups, dim=1)
+
+    def run() -> Tensor:
+        return choose_attend("triton")(q, k, v)
+
+    def reference() -> Tensor:
+        exact = choose_attend("efficient" if bench.device.type == "cuda" else "torch")
+        keys = (x.float().repeat_interleave(heads // kv_heads, 1) for x in (k, v))
+        return exact(q.float(), *keys)
+
+    return Case(
+        f"attention {heads}/{kv_heads} heads",
+        "triton",
+        f"L={length}",
+        {"attention": "triton"},
+        (run,),
+        {"output": Check(run, reference)},
+        flops=4.0 * length * length * heads * head_dim,
+        bytes=2 * (heads + kv_heads) * length * head_dim * q.element_size(),
+    )
 
 
 def _elementwise_cases(bench: Bench, config: TransformerConfig, length: int) -> Iterator[Case]:

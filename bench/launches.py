@@ -5,9 +5,11 @@
 The passes run on the meta device, where a launch is written down instead of run. The nodes of a
 pass are Triton's launches and the operations of torch that launch a kernel: a matmul that cuBLAS
 splits takes one more. The times are estimates (pass_estimates.py), the floors those of the cost
-model at the same rate of copies. `--kernels` compiles each own kernel for sm_90 and shows registers
+model at the same rate of copies. Attention over whole sequences is a library's, or the own one with
+`--own-attention`. `--kernels` compiles each own kernel for sm_90 and shows registers
 and spilled bytes of a thread, shared memory, and from the machine code the warpgroup matmuls
-(HGMMA) and the 16-byte loads.
+(HGMMA), the waits for them, and the 16-byte loads. As many waits as matmuls: ptxas could not keep
+several in flight.
 """
 
 import argparse
@@ -70,11 +72,18 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=8192, help="tokens (default 8192)")
     every = (*DENOISERS, *CAUSAL)
     parser.add_argument("--backbones", nargs="+", default=every, choices=every)
+    parser.add_argument(
+        "--own-attention", action="store_true", help="over whole sequences (default a library's)"
+    )
     parser.add_argument("--kernels", action="store_true", help="compile, and show the kernels")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
     args = parser.parse_args()
     launches: dict[str, Launch] = {}
-    rows = [row for name in args.backbones for row in passes_of(name, args.length, launches)]
+    rows = [
+        row
+        for name in args.backbones
+        for row in passes_of(name, args.length, launches, own_attention=args.own_attention)
+    ]
     print_passes(rows)
     found = [asdict(row) | {"nodes": row.nodes} for row in rows]
     if args.kernels:
@@ -85,10 +94,12 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def passes_of(backbone: str, length: int, launches: dict[str, Launch]) -> Iterator[Nodes]:
+def passes_of(
+    backbone: str, length: int, launches: dict[str, Launch], *, own_attention: bool = False
+) -> Iterator[Nodes]:
     """Each kind of pass of a backbone, in the middle of a decode; adds to `launches` those that the
     compiler can tell apart."""
-    model = traced_model(backbone)
+    model = traced_model(backbone, attention="triton" if own_attention else "flash")
     for name, options in AUTOREGRESSIVE if backbone in CAUSAL else DENOISING:
         sampler = build_sampler(name, **options)
         state = traced_state(model, sampler, length)
@@ -101,7 +112,10 @@ def passes_of(backbone: str, length: int, launches: dict[str, Launch]) -> Iterat
                 launches.setdefault(launch.key, launch)
             cost = pass_costs(model.config, sampler, [place])
             shape = backbone, place.query_len, place.context_len
-            seconds = {gpu: pass_seconds(*shape, rates) for gpu, rates in GPUS.items()}
+            seconds = {
+                gpu: pass_seconds(*shape, rates, own_attention=own_attention)
+                for gpu, rates in GPUS.items()
+            }
             floors = {
                 gpu: max(float(cost.flops[0]) / PEAK, float(cost.bytes[0]) / rates.bandwidth)
                 for gpu, rates in GPUS.items()
@@ -135,7 +149,9 @@ def print_passes(rows: list[Nodes]) -> None:
 
 def print_kernels(launches: list[Launch]) -> Iterator[dict[str, str | int]]:
     """Compile each launch for sm_90; print and return the machine code's properties."""
-    print(f"\n{'kernel':18}{'registers':>10}{'spilled':>9}{'shared':>9}{'HGMMA':>7}{'16-byte':>9}")
+    print(
+        f"\n{'kernel':18}{'registers':>10}{'spilled':>9}{'shared':>9}{'HGMMA':>7}{'waits':>7}{'16-byte':>9}"
+    )
     for launch in sorted(launches, key=lambda each: each.name):
         built = compile_for_hopper(launch)
         row = {
@@ -144,12 +160,13 @@ def print_kernels(launches: list[Launch]) -> Iterator[dict[str, str | int]]:
             "spilled": built.stack,
             "shared": built.shared,
             "hgmma": built.count("HGMMA"),
+            "waits": built.count("WARPGROUP", ".DEPBAR"),
             "wide_loads": built.count("LDG", ".128") + built.count("LDGSTS", ".128"),
         }
         name, *numbers = row.values()
         print(
             f"{name:18}"
-            + "".join(f"{n:>{w}}" for n, w in zip(numbers, (10, 9, 9, 7, 9), strict=True))
+            + "".join(f"{n:>{w}}" for n, w in zip(numbers, (10, 9, 9, 7, 7, 9), strict=True))
         )
         yield row
 

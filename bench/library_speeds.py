@@ -1,4 +1,4 @@
-"""The speeds that torch's own libraries reach on this GPU, without Triton:
+"""The speeds that libraries, and the own attention beside them, reach on this GPU:
 
 - ceilings: the rate of a matrix product and of a copy, as the roofline takes them;
 - attention: each backend over a whole sequence, heads as DiffuTran has them;

@@ -2,7 +2,9 @@
 
 Assumptions, not measurements: the copy rates below, products of 32 tokens at 80 % of them by cuBLAS
 and 85 % by own kernels, 680 TFLOP/s of whole sequences under a power limit, attention with heads of
-80 at 390, and 1.3 us between the kernels of a graph.
+80 at 390 by a library that computes 128 columns at 620 and at 450 by the own kernel, and 1.3 us
+between the kernels of a graph. At 1.7 GHz the own kernel's products take 0.51 of the time if its
+softmax follows them (430 TFLOP/s), and nearly all of it if the two overlap (830).
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ SKINNY, OWN = 0.80, 0.85  # of the bandwidth, that a product of few tokens reach
 SPLITS, L2 = 16, 100e9  # of a head's keys; bytes/s at which one program reads what they leave
 START = 2e-6  # of a product of few tokens, until its pipeline is full
 PEAK = 790e12  # FLOP/s of products at the highest clock, for floors
-GEMM, ATTENTION, HEAD = 680e12, 390e12, 550e12  # FLOP/s of whole sequences
+GEMM, HEAD = 680e12, 550e12  # FLOP/s of whole sequences
+LIBRARY_ATTENTION, OWN_ATTENTION = 390e12, 450e12
 SHORT = 256  # query tokens up to which a pass is one of a block
 AR_SHARE = 0.75  # of a denoiser's block pass: no adaLN, and no second direction
 
@@ -31,12 +34,14 @@ class Gpu:
 GPUS = {"h100": Gpu("h100", 3.0e12), "h200": Gpu("h200", 4.3e12)}
 
 
-def pass_seconds(backbone: str, query_len: int, context_len: int, gpu: Gpu) -> float:
+def pass_seconds(
+    backbone: str, query_len: int, context_len: int, gpu: Gpu, *, own_attention: bool = False
+) -> float:
     """Seconds of a pass."""
     denoiser = {"ar-mamba": "diffumamba", "ar-transformer": "diffutran"}.get(backbone, backbone)
     config = model_config(denoiser, "1.3b")
     if query_len > SHORT:
-        return whole_seconds(config, query_len, gpu)
+        return whole_seconds(config, query_len, gpu, own_attention=own_attention)
     share = AR_SHARE if denoiser != backbone else 1.0
     return share * block_seconds(config, context_len, query_len, gpu)
 
@@ -74,9 +79,12 @@ def _block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu, own
     return total + head + 6 * (1.6e-6 + GAP)  # numbers, tokens, embeddings, adaLN's rows, a norm
 
 
-def whole_seconds(config: ModelConfig, length: int, gpu: Gpu) -> float:
+def whole_seconds(
+    config: ModelConfig, length: int, gpu: Gpu, *, own_attention: bool = False
+) -> float:
     """Seconds of a pass over a whole sequence."""
     d, rate = config.d_model, gpu.bandwidth
+    attention = OWN_ATTENTION if own_attention else LIBRARY_ATTENTION
 
     def product(outputs: int, inputs: int) -> float:
         moved = (length * (outputs + inputs) + outputs * inputs) * 2
@@ -89,7 +97,7 @@ def whole_seconds(config: ModelConfig, length: int, gpu: Gpu) -> float:
         total += 2 * (length * d * 12 / (0.9 * rate) + 2e-6 + GAP)  # norms
         if config.is_attention(layer):
             total += product(3 * d, d) + product(d, d)
-            total += 4 * length**2 * d / ATTENTION + length * d * 8 / (0.9 * rate) + 6e-6
+            total += 4 * length**2 * d / attention + length * d * 8 / (0.9 * rate) + 6e-6
         else:
             total += product(_projected(config), d) + product(d, 2 * config.d_inner)
             total += _scan_seconds(config, length, rate)

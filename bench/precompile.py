@@ -86,7 +86,7 @@ def unique_launches(sizes: list[str]) -> list[Launch]:
     found: dict[str, Launch] = {}
     for size in sizes:
         for backbone in BACKBONES:
-            model = traced_model(backbone, size)
+            model = traced_model(backbone, size, attention="triton")
             for name, options, lengths in AUTOREGRESSIVE if backbone in CAUSAL else DENOISING:
                 sampler = build_sampler(name, **options)
                 for length in SIZES[size] or lengths:

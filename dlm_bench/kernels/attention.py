@@ -41,6 +41,10 @@ def choose_attend(backend: str) -> Attend:
     """Return the form of `attend` with this name."""
     if backend == "torch":
         return attend
+    if backend == "triton":
+        from dlm_bench.kernels.cuda.whole_attention import attend_whole  # needs Triton
+
+        return attend_whole
     packages = {"flash-attn": attend_flash, "flash-attn-4": attend_flash_4}
     return packages[backend] if backend in packages else partial(attend_sdpa, SDPA[backend])
 

@@ -20,7 +20,7 @@ from dlm_bench.plugins.api import HEAD_WIDTH
 # Every operation's implementations, the preferred one first.
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     # flash-attn-4 computes a head's width in steps of 16 columns, cuDNN in steps of 64.
-    "attention": ("flash-attn-4", "cudnn", "flash", "efficient", "flash-attn", "torch"),
+    "attention": ("flash-attn-4", "cudnn", "flash", "efficient", "flash-attn", "triton", "torch"),
     "cached_attention": ("triton", "flash-attn", "varlen", "torch"),
     "ssd": ("mamba-ssm", "torch"),
     "conv": ("triton", "causal-conv1d", "torch"),
@@ -31,6 +31,8 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "elementwise": ("triton", "torch"),
     "mlp": ("cublaslt", "torch"),
 }
+# What a measurement on the GPU may choose instead of the first available (models.measured).
+MEASURED = {"attention": "triton"}
 _OF_SMALL_PASS = ("cached_attention", "block_scan", "step", "elementwise")  # around its matmuls
 USUAL_HEAD_DIM = 64  # that attention is chosen for where a model does its own
 _PACKAGES = {
@@ -46,7 +48,8 @@ _PACKAGES = {
 class Kernels:
     """The implementation of each operation.
 
-    attention: of a whole sequence, by SDPA's backends or flash-attn.
+    attention: of a whole sequence, by SDPA's backends, flash-attn, or `triton` for heads of a width
+        that libraries pad.
     cached_attention: of a block's queries over a cache with the length on the device.
     ssd: the scan of a whole sequence.
     conv: the convolution in front of the scan.

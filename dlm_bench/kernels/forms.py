@@ -1,6 +1,7 @@
 """The plain or Triton form of an operation, by the name of the implementation.
 
-Triton is optional: here, and in the models' fused modules, is the only door to `cuda/`.
+Triton is optional: here, in `attention.choose_attend` and in the models' fused modules are the only
+doors to `cuda/`.
 """
 
 from collections.abc import Callable

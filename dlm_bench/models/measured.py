@@ -1,38 +1,52 @@
-"""The kernels of a pass over few tokens, chosen by a measurement on the GPU at hand.
+"""The kernels that are chosen by a measurement on the GPU at hand.
 
-Own matmuls with norms and gates inside, or torch's with a kernel for each of these: which is faster
-depends on the GPU and the size of the model. Each is timed once, and the result kept on disk.
+- A pass over few tokens: own matmuls with norms and gates inside, or torch's with a kernel for each
+  of these.
+- Attention over whole sequences: own, or a library's that computes more columns than a head has.
+
+Which is faster depends on the GPU and the size of the model. Each is timed once, and the result
+kept on disk.
 """
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from dlm_bench.errors import first_line
+from dlm_bench.kernels.attention import choose_attend
+from dlm_bench.kernels.choice import Kernels
+from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.language_model import LanguageModel
+from dlm_bench.models.transformer_config import TransformerConfig
 from dlm_bench.models.window import Window
 
 TOKENS = 32  # of the pass that is timed: a block
+LENGTH = 8192  # of the sequence that attention is timed over
 RUNS, REPLAYS = 5, 5  # passes of a graph, and replays, of which the fastest counts
+LIBRARY_COLUMNS = 64  # of a tile, or a multiple
+EXACT_WIDTHS = ("flash-attn-4", "triton")  # attention in steps of 16 columns
 
 Seconds = Callable[[str], float]  # of a pass, by the name of the implementation
 
 
-def results_file() -> Path:
-    """Return the file of what was measured on this machine."""
+def results_file(operation: str) -> Path:
+    """Return the file of what was measured of an operation on this machine."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "dlm-bench" / "small-pass.json"
+    return Path(home) / "dlm-bench" / f"{operation.replace('_', '-')}.json"
 
 
 def settle_small_pass(model: LanguageModel) -> None:
-    """Keep the faster implementation of `small_pass` of a model on a GPU."""
+    """Keep the fastest implementation of `small_pass` of a model on a GPU."""
     weight = model.head.weight
     facts = (
         torch.cuda.get_device_name(weight.device),
@@ -46,31 +60,67 @@ def settle_small_pass(model: LanguageModel) -> None:
         model.use_small_pass(name)
         return _pass_seconds(model)
 
-    model.use_small_pass(faster(facts, seconds, results_file()))
+    model.use_small_pass(fastest("small_pass", ("triton", "torch"), facts, seconds))
 
 
-def faster(facts: tuple[str, ...], seconds: Seconds, path: Path) -> str:
-    """Return "triton" if its pass takes less time than that of "torch", else "torch".
+def settle_attention(
+    kernels: Kernels,
+    config: ModelConfig | TransformerConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Kernels:
+    """Return the kernels of a model on a GPU with the fastest attention: the own one is timed
+    beside the chosen one where this computes more columns than a head has."""
+    name, layers = kernels.attention, range(config.layers)
+    attends = not isinstance(config, ModelConfig) or any(map(config.is_attention, layers))
+    padded = name not in EXACT_WIDTHS and config.head_dim % LIBRARY_COLUMNS > 0
+    if not (attends and padded and dtype in (torch.bfloat16, torch.float16)):
+        return kernels
+    if importlib.util.find_spec("triton") is None:
+        return kernels
+    heads = config.heads, config.kv_heads, config.kv_heads
+    causal = not config.denoiser
+    facts = (
+        torch.cuda.get_device_name(device),
+        torch.__version__,
+        version("triton"),
+        f"{name} {dtype} {heads} {config.head_dim} {causal}",
+    )
 
-    What is known of these facts is in the file at `path`; what is measured goes there. An
-    implementation that raises is not the faster one, and a warning says why.
+    def seconds(name: str) -> float:
+        return _attention_seconds(name, heads, config.head_dim, device, dtype, causal=causal)
+
+    return replace(kernels, attention=fastest("attention", ("triton", name), facts, seconds))
+
+
+def fastest(operation: str, names: Sequence[str], facts: Sequence[str], seconds: Seconds) -> str:
+    """Return the name of the implementation that takes least time; of equals the last.
+
+    What is known of these facts is in the operation's file; what is measured goes there. An
+    implementation that raises is passed over, and a warning says why.
     """
+    path = results_file(operation)
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-    known = _read(path)
-    if known.get(key) in ("triton", "torch"):
-        return str(known[key])
-    try:
-        name = "triton" if seconds("triton") < seconds("torch") else "torch"
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # Triton's and ptxas' own
-        warnings.warn(
-            f"small_pass: 'triton' raised {first_line(error)!r}; 'torch' takes its place",
-            stacklevel=2,
-        )
-        return "torch"
-    _write(path, _read(path) | {key: name})
-    return name
+    known = _read(path).get(key)
+    if known in names:
+        return str(known)
+    times = {}
+    for name in reversed(names):
+        try:
+            times[name] = seconds(name)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # Triton's and ptxas' own
+            if name == names[-1]:
+                raise
+            warnings.warn(
+                f"{operation}: {name!r} raised {first_line(error)!r}; another takes its place",
+                stacklevel=2,
+            )
+    best = min(times, key=times.__getitem__)
+    if len(times) == len(names):  # else another version may do better
+        _write(path, _read(path) | {key: best})
+    return best
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -108,12 +158,36 @@ def _pass_seconds(model: LanguageModel) -> float:
     with torch.cuda.graph(graph):
         for _ in range(RUNS):
             model(tokens, t, window, caches)
+    return _least_seconds(graph.replay, device) / RUNS
+
+
+@torch.inference_mode()
+def _attention_seconds(
+    name: str,
+    heads: tuple[int, int, int],
+    head_dim: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    causal: bool,
+) -> float:
+    """Seconds of attention over LENGTH tokens; heads: those of q, k and v."""
+    qkv = torch.randn(1, LENGTH, sum(heads), head_dim, device=device, dtype=dtype)
+    q, k, v = qkv.transpose(1, 2).split(heads, dim=1)
+    attend = partial(choose_attend(name), q, k, v, causal=causal)
+    for _ in range(2):  # compiles
+        attend()
+    return _least_seconds(attend, device)
+
+
+def _least_seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of REPLAYS runs."""
     times = []
     for _ in range(REPLAYS):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        graph.replay()
+        run()
         end.record()
         torch.cuda.synchronize(device)
-        times.append(begin.elapsed_time(end) / 1e3 / RUNS)
+        times.append(begin.elapsed_time(end) / 1e3)
     return min(times)

@@ -6,7 +6,7 @@ from itertools import product
 import torch
 
 from dlm_bench.errors import ConfigError
-from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
+from dlm_bench.kernels.choice import IMPLEMENTATIONS, MEASURED, choose_kernels
 from dlm_bench.kernels.choice import check_unmask_kernels as check_unmask_kernels
 from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.models.own import OWN, own_config, own_sizes
@@ -54,10 +54,14 @@ def without(
         except ConfigError:
             return False
 
+    def candidates(operation: str, kernels: Mapping[str, str]) -> set[str]:
+        measured = {MEASURED[operation]} if operation in MEASURED.keys() - kernels else set()
+        return chosen(operation, kernels) | measured
+
     choice = Choice(dict(asked), {}, {})
     for operation, faulty in faults.items():
         hit = (
-            chosen(operation, choice.kernels) & faulty.keys()
+            candidates(operation, choice.kernels) & faulty.keys()
             if operation in IMPLEMENTATIONS
             else ()
         )

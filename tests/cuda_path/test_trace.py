@@ -181,6 +181,25 @@ def test_a_full_pass_of_131072_tokens_fits_in_24_gb():
     assert held + allocations.peak < 24e9
 
 
+@pytest.mark.parametrize("backbone", ["diffutran", "ar-transformer"])
+@torch.inference_mode()
+def test_the_own_attention_keeps_products_in_flight_and_its_registers(backbone):
+    """Both sides and causal. ptxas may have every product wait for the one before, and only says so
+    if asked: then there is a wait for each."""
+    model = traced_model(backbone, attention="triton")
+    tokens = torch.zeros(1, 8192, dtype=torch.int64, device="meta")
+    t = torch.zeros(1, 1, device="meta") if model.config.denoiser else None
+    with record_launches() as launches:
+        model(tokens, t)
+    found = {launch.key: launch for launch in launches if launch.name == "_attend_whole"}
+    (launch,) = found.values()
+    built = compile_for_hopper(launch)
+    assert built.stack <= 32  # as below
+    assert 2 * built.registers * 256 <= 64 * 1024  # two programs of 256 threads an SM
+    assert 2 * built.shared <= 227 * 1024
+    assert built.count("WARPGROUP", ".DEPBAR") < built.count("HGMMA") / 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "size"), [("bfloat16", "1.3b"), ("float32", "240m")])
 def test_every_kernel_compiles_for_an_h100(dtype, size):

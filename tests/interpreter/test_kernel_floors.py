@@ -11,6 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "bench" / "kernel_floors.py"
 
 OPERATIONS = {
     "": {
+        "attention",
         "cached_attention",
         "mixer",
         "refresh",
@@ -21,7 +22,7 @@ OPERATIONS = {
         "add_norm",
         "rotary",
     },
-    "--field": {"cached_attention", "rotary", "add_rms_norm", "swiglu"},
+    "--field": {"attention", "cached_attention", "rotary", "add_rms_norm", "swiglu"},
 }
 
 

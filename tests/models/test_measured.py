@@ -1,46 +1,62 @@
-"""The implementation that a measurement on a GPU chooses, kept on disk."""
+"""The implementations that a measurement on a GPU chooses, kept on disk."""
 
 import pytest
 import torch
 
-from dlm_bench.models.measured import faster
+from dlm_bench.kernels.choice import Kernels
+from dlm_bench.models import measured
+from dlm_bench.models.config import model_config
+from dlm_bench.models.measured import fastest, results_file, settle_attention
+from dlm_bench.models.own import own_config
 
 FACTS = ("a GPU", "1.3b")
+NAMES = ("triton", "torch")
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "cache" / "small-pass.json"
+@pytest.fixture(autouse=True)
+def path(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return results_file("small_pass")
 
 
 def never(name):
     raise AssertionError(f"{name} is timed again")
 
 
+def choose(seconds, facts=FACTS):
+    return fastest("small_pass", NAMES, facts, seconds)
+
+
 @pytest.mark.parametrize(("own", "chosen"), [(1.0, "triton"), (3.0, "torch"), (2.0, "torch")])
-def test_the_faster_stays_and_is_timed_once(own, chosen, path):
-    assert faster(FACTS, {"triton": own, "torch": 2.0}.get, path) == chosen
-    assert faster(FACTS, never, path) == chosen
+def test_the_faster_stays_and_is_timed_once(own, chosen):
+    assert choose({"triton": own, "torch": 2.0}.get) == chosen
+    assert choose(never) == chosen
 
 
-def test_other_facts_are_timed_anew(path):
-    faster(FACTS, {"triton": 1.0, "torch": 2.0}.get, path)
-    assert faster(("another GPU", "1.3b"), {"triton": 3.0, "torch": 2.0}.get, path) == "torch"
-    assert faster(FACTS, never, path) == "triton"
+def test_the_fastest_of_several():
+    times = {"triton": 2.0, "other": 1.0, "torch": 3.0}
+    assert fastest("small_pass", tuple(times), FACTS, times.get) == "other"
+
+
+def test_other_facts_are_timed_anew():
+    choose({"triton": 1.0, "torch": 2.0}.get)
+    assert choose({"triton": 3.0, "torch": 2.0}.get, ("another GPU", "1.3b")) == "torch"
+    assert choose(never) == "triton"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}'])
 def test_a_damaged_file_is_replaced(text, path):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_text(text)
-    assert faster(FACTS, {"triton": 1.0, "torch": 2.0}.get, path) == "triton"
-    assert faster(FACTS, never, path) == "triton"
+    assert choose({"triton": 1.0, "torch": 2.0}.get) == "triton"
+    assert choose(never) == "triton"
 
 
 def test_without_a_place_to_write_each_process_measures(path):
+    path.parent.parent.mkdir()
     path.parent.write_text("a file where the folder would be")
     for _ in range(2):
-        assert faster(FACTS, {"triton": 3.0, "torch": 2.0}.get, path) == "torch"
+        assert choose({"triton": 3.0, "torch": 2.0}.get) == "torch"
 
 
 def test_a_kernel_that_raises_is_not_chosen_and_named(path):
@@ -50,13 +66,73 @@ def test_a_kernel_that_raises_is_not_chosen_and_named(path):
         return 2.0
 
     with pytest.warns(UserWarning, match="ptxas: out of registers"):
-        assert faster(FACTS, seconds, path) == "torch"
+        assert choose(seconds) == "torch"
     assert not path.exists()  # another version may do better
 
 
-def test_too_little_memory_is_no_choice(path):
+def test_an_error_of_what_others_fall_back_on_is_an_error():
+    def seconds(name):
+        raise RuntimeError("no GPU")
+
+    with pytest.raises(RuntimeError, match="no GPU"):
+        choose(seconds)
+
+
+def test_too_little_memory_is_no_choice():
     def seconds(name):
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        faster(FACTS, seconds, path)
+        choose(seconds)
+
+
+class TestAttention:
+    DEVICE = torch.device("cuda", 0)
+    CUDNN = Kernels(attention="cudnn")
+
+    @pytest.fixture(autouse=True)
+    def _a_gpu_on_which_the_own_attention_is_faster(self, monkeypatch):
+        pytest.importorskip("triton", reason="triton is not installed")
+        self.timed = []
+
+        def seconds(name, heads, head_dim, device, dtype, *, causal):
+            self.timed.append((name, heads, head_dim, causal))
+            return {"triton": 1.0}.get(name, 2.0)
+
+        monkeypatch.setattr(measured, "_attention_seconds", seconds)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+
+    def settled(self, config, kernels=CUDNN, dtype=torch.bfloat16):
+        return settle_attention(kernels, config, self.DEVICE, dtype).attention
+
+    def test_the_faster_one_is_chosen_once_for_the_heads_of_a_model(self):
+        config = model_config("ar-transformer", "1.3b")
+        assert self.settled(config) == "triton"
+        assert self.timed == [(name, (24, 24, 24), 80, True) for name in ("cudnn", "triton")]
+        assert self.settled(config) == "triton"
+        assert len(self.timed) == 2
+        assert self.settled(model_config("diffumamba-h", "1.3b")) == "triton"  # sees both sides
+        assert len(self.timed) == 4
+
+    @pytest.mark.parametrize(
+        ("config", "kernels", "dtype"),
+        [
+            (model_config("diffumamba", "1.3b"), CUDNN, torch.bfloat16),
+            (own_config("dream", "7b"), CUDNN, torch.bfloat16),  # heads of 128
+            (model_config("diffutran", "1.3b"), CUDNN, torch.float32),
+            (
+                model_config("diffutran", "1.3b"),
+                Kernels(attention="flash-attn-4"),
+                torch.bfloat16,
+            ),
+        ],
+        ids=["no attention", "heads as wide as tiles", "float32", "exact tiles"],
+    )
+    def test_nothing_is_timed_where_nothing_is_padded(self, config, kernels, dtype):
+        assert self.settled(config, kernels, dtype) == kernels.attention
+        assert not self.timed
+
+    def test_without_triton_the_library_stays(self, monkeypatch):
+        monkeypatch.setattr(measured.importlib.util, "find_spec", lambda name: None)
+        assert self.settled(model_config("diffutran", "1.3b")) == "cudnn"
+        assert not self.timed

@@ -11,6 +11,7 @@ FIELD_DENOISERS = ("llada", "dream", "sdar", "nemotron-ld", "open-dcoder")
 FIELD_CAUSAL = ("llama", "qwen2", "qwen3")
 # The kernels of the CUDA path that need no GPU to be interpreted or traced.
 FUSED = {
+    "attention": "triton",
     "cached_attention": "triton",
     "ssd": "mamba-ssm",
     "conv": "triton",

@@ -61,6 +61,12 @@ def test_another_kernel_stands_in_for_a_wrong_one_and_the_reason_is_told(check, 
     assert not found.left_out
 
 
+def test_a_wrong_kernel_that_a_measurement_could_choose_has_a_stand_in(check, gpu):
+    path = check(case("wrong", attention="triton", message="output: error 3e-01, allowed 2e-02"))
+    assert chosen(path).kernels == {"attention": "cudnn"}
+    assert chosen(path, attention="flash").kernels == {"attention": "flash"}
+
+
 def test_a_kernel_that_is_right_at_one_size_and_raised_at_another_is_not_used(check, gpu):
     path = check(case(elementwise="triton"), case("raised", elementwise="triton", size="L=32"))
     assert chosen(path).kernels == {"elementwise": "torch"}
