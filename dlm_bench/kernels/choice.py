@@ -17,6 +17,8 @@ from dlm_bench.kernels import mamba_ssm
 from dlm_bench.kernels.attention import choose_attend
 from dlm_bench.plugins.api import HEAD_WIDTH
 
+# `triton`, each kernel launched to begin while the one before it ends.
+DEPENDENT = "triton-pdl"
 # Every operation's implementations, the preferred one first.
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     # flash-attn-4 computes a head's width in steps of 16 columns, cuDNN in steps of 64.
@@ -26,17 +28,18 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "conv": ("triton", "causal-conv1d", "torch"),
     "block_scan": ("triton", "torch"),
     "step": ("triton", "mamba-ssm", "torch"),
-    "small_pass": ("triton", "torch"),
+    "small_pass": ("triton", DEPENDENT, "torch"),
     "lm_head": ("triton", "torch"),
     "elementwise": ("triton", "torch"),
     "mlp": ("cublaslt", "torch"),
 }
 # What a measurement on the GPU may choose instead of the first available (models.measured).
-MEASURED = {"attention": "triton"}
+MEASURED = {"attention": "triton", "small_pass": DEPENDENT}
 _OF_SMALL_PASS = ("cached_attention", "block_scan", "step", "elementwise")  # around its matmuls
 USUAL_HEAD_DIM = 64  # that attention is chosen for where a model does its own
 _PACKAGES = {
     "triton": "triton",
+    DEPENDENT: "triton",
     "mamba-ssm": "mamba_ssm",
     "causal-conv1d": "causal_conv1d",
     "flash-attn": "flash_attn",
@@ -56,7 +59,8 @@ class Kernels:
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).
     small_pass: the layers of a pass over up to 64 tokens from a cache, norms, gates, biases and
-        GELU inside the matmuls; `torch` takes a kernel for each.
+        GELU inside the matmuls; `triton-pdl` with programmatic dependent launch, from the window's
+        tokens to unmasking; `torch` takes a kernel for each.
     lm_head: argmax and confidence without a (length, vocabulary) tensor.
     elementwise: residual, norm and modulation; rotary embedding and cache write; SwiGLU's product;
         unmasking.
@@ -221,6 +225,8 @@ def _missing(
             return str(error)
     if device.type != "cuda":
         return None
+    if name == DEPENDENT and not launches_dependents(device):
+        return "it needs a GPU of compute capability 9.0 or newer"
     if operation == "attention":
         return _sdpa_refuses(name, device, dtype, head_dim, group)
     if name == "varlen" and not _has_varlen():
@@ -229,6 +235,12 @@ def _missing(
     if name in ("flash-attn", "varlen") and not half:
         return f"it needs bfloat16 or float16, and the model is in {dtype}"
     return None
+
+
+def launches_dependents(device: torch.device) -> bool:
+    """Tell if a GPU has programmatic dependent launch."""
+    nvidia = torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def _is_installed(package: str) -> bool:

@@ -6,15 +6,19 @@ doors to `cuda/`.
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 from torch import Tensor
 
 from dlm_bench.kernels.adaln import EPSILON, AddNorm, add_norm
+from dlm_bench.kernels.choice import DEPENDENT
 from dlm_bench.kernels.lm_head import Predict, predict
 from dlm_bench.kernels.lookup import embed
 from dlm_bench.kernels.rms_norm import AddRMSNorm, add_rms_norm
 from dlm_bench.kernels.swiglu import swiglu
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class RevealBlock(Protocol):
@@ -87,3 +91,13 @@ def choose_embed(backend: str) -> Callable[[Tensor, Tensor], Tensor]:
 def choose_predict(backend: str) -> Predict:
     """Return the form of `lm_head.predict` named "torch" or "triton"."""
     return predict if backend == "torch" else fused().predict
+
+
+def choose_launch(small_pass: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return what makes a function launch its kernels as an implementation of `small_pass` does:
+    each as a dependent of the one before, or as usual."""
+    if small_pass != DEPENDENT:
+        return lambda launcher: launcher
+    from dlm_bench.kernels.cuda.dependent import dependent  # needs Triton
+
+    return dependent

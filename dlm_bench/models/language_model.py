@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlm_bench.kernels.adaln import AddNorm, add_norm_ready, ready_rows
 from dlm_bench.kernels.choice import REFERENCE, Kernels
-from dlm_bench.kernels.forms import choose_add_norm, choose_embed, fused
+from dlm_bench.kernels.forms import choose_add_norm, choose_embed, choose_launch, fused
 from dlm_bench.kernels.rotary import rotary_angles
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.block import Block, Rows, Stream
@@ -33,7 +33,7 @@ def choose_small_pass(kernels: Kernels) -> SmallPass | None:
         return None
     from dlm_bench.models import small_pass  # needs Triton
 
-    return small_pass.run
+    return choose_launch(kernels.small_pass)(small_pass.run)
 
 
 class TimestepEmbedding(nn.Module):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from dlm_bench.kernels.forms import choose_predict, fused
+from dlm_bench.kernels.forms import choose_launch, choose_predict, fused
 from dlm_bench.kernels.lm_head import Predict
 from dlm_bench.kernels.unmask import TIE, most_confident
 from dlm_bench.plugins.api import Model, UsedKernels
@@ -63,6 +63,7 @@ def choose_forms(kernels: UsedKernels) -> Forms:
     if kernels.elementwise == "torch":
         return Forms(take, head, reveal)
     triton = fused()
+    launch = choose_launch(kernels.named().get("small_pass", "torch"))
 
     def reveal_fused(state: "DecodeState", block: Candidates) -> None:
         """Reveal in a single launch; torch sorts a block that is too long for a program, and takes
@@ -78,7 +79,7 @@ def choose_forms(kernels: UsedKernels) -> Forms:
     def take_fused(state: "DecodeState", start: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return triton.take(state.tokens, start, count, state.config.mask_id)
 
-    return Forms(take_fused, head, reveal_fused)
+    return Forms(launch(take_fused), launch(head), launch(reveal_fused))
 
 
 def take(state: "DecodeState", start: Tensor, count: int) -> tuple[Tensor, Tensor]:

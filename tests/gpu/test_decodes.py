@@ -38,10 +38,22 @@ def test_captured_decodes_of_other_structures_are_the_eager_ones(backbone, size,
     assert torch.equal(*eager_and_captured(backbone, size, sampler, "require"))
 
 
+@pytest.mark.parametrize("name", ["separate", "fused", "dual"])
+@pytest.mark.parametrize("backbone", DENOISERS)
+def test_kernels_that_begin_early_decode_the_same_tokens(backbone, name):
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("programmatic dependent launch needs compute capability 9.0")
+    kernels = [{"small_pass": each} for each in ("triton", "triton-pdl")]
+    usual, dependent = (
+        eager_and_captured(backbone, "240m", SAMPLERS[name], "require", each) for each in kernels
+    )
+    assert all(torch.equal(tokens, usual[0]) for tokens in (*usual, *dependent))
+
+
 @torch.inference_mode()
-def eager_and_captured(backbone, size, sampler, graphs):
+def eager_and_captured(backbone, size, sampler, graphs, kernels=None):
     """The tokens of a decode by single launches, and by graphs."""
-    model = build_model(backbone, size, "cuda", "bfloat16", layers=6)
+    model = build_model(backbone, size, "cuda", "bfloat16", layers=6, kernels=kernels)
     decoded = []
     for how in ("off", graphs):
         state = sampler.prepare(model, LENGTH)

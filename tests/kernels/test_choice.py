@@ -165,6 +165,29 @@ def test_the_interpreter_is_taken_only_when_asked_for(monkeypatch):
     assert choose(CPU, {"lm_head": "triton"}).lm_head == "triton"
 
 
+@pytest.mark.parametrize(
+    ("capability", "hip", "there"),
+    [((9, 0), None, True), ((8, 9), None, False), ((9, 4), "7", False)],
+)
+def test_dependent_launches_need_a_gpu_that_has_them(capability, hip, there, packages, monkeypatch):
+    packages |= {"triton"}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert choose(CUDA).small_pass == "triton"  # until it is measured
+    assert choice.launches_dependents(CUDA) is there
+    if there:
+        assert choose(CUDA, {"small_pass": "triton-pdl"}).small_pass == "triton-pdl"
+    else:
+        with pytest.raises(ConfigError, match="of compute capability"):
+            choose(CUDA, {"small_pass": "triton-pdl"})
+
+
+def test_the_interpreter_has_no_dependent_launches(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(ConfigError, match="it needs a CUDA device"):
+        choose(CPU, {"small_pass": "triton-pdl"})
+
+
 def test_a_forced_one_is_taken(packages):
     packages |= {"triton", "mamba_ssm", "flash_attn"}
     assert choose(CUDA, {"attention": "flash", "lm_head": "torch"}).attention == "flash"

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from dlm_bench import build_model
 from dlm_bench.kernels.choice import Kernels
 from dlm_bench.models import measured
 from dlm_bench.models.config import model_config
-from dlm_bench.models.measured import fastest, results_file, settle_attention
+from dlm_bench.models.measured import fastest, results_file, settle_attention, settle_small_pass
 from dlm_bench.models.own import own_config
 
 FACTS = ("a GPU", "1.3b")
@@ -84,6 +85,48 @@ def test_too_little_memory_is_no_choice():
 
     with pytest.raises(torch.OutOfMemoryError):
         choose(seconds)
+
+
+class TestSmallPass:
+    """A GPU on which the kernels that begin early take the least time."""
+
+    SECONDS = {"triton-pdl": 1.0, "triton": 2.0, "torch": 3.0}  # noqa: RUF012
+
+    @pytest.fixture(autouse=True)
+    def _a_gpu_with_dependent_launches(self, monkeypatch):
+        pytest.importorskip("triton", reason="triton is not installed")
+        self.early = torch.ones(2)  # hidden states of those kernels
+        self.timed = []
+
+        def timed_pass(model):
+            assert model.head.weight.std() > 0.01  # not what was in memory
+            name = model.kernels.small_pass
+            self.timed.append(name)
+            return self.SECONDS[name], self.early if name == "triton-pdl" else torch.ones(2)
+
+        monkeypatch.setattr(measured, "_timed_pass", timed_pass)
+        monkeypatch.setattr(measured, "launches_dependents", lambda device: True)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+
+    def settled(self):
+        model = build_model("diffumamba", "tiny", "cpu")
+        model.head.weight.zero_()
+        settle_small_pass(model)
+        return model.kernels.small_pass
+
+    def test_the_fastest_stays(self):
+        assert self.settled() == "triton-pdl"
+        assert sorted(self.timed) == sorted(self.SECONDS)
+
+    def test_kernels_that_ran_ahead_of_their_inputs_are_not_taken(self):
+        self.early = torch.tensor([1.0, 1.0 + 2**-20])
+        with pytest.warns(UserWarning, match="hidden states that are not those of 'triton'"):
+            assert self.settled() == "triton"
+
+    def test_other_gpus_launch_as_usual(self, monkeypatch):
+        monkeypatch.setattr(measured, "launches_dependents", lambda device: False)
+        assert self.settled() == "triton"
+        assert self.timed == ["torch", "triton"]
 
 
 class TestAttention:

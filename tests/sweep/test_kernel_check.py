@@ -44,6 +44,7 @@ def gpu(monkeypatch):
     )
     monkeypatch.setattr(choice, "_sdpa_refuses", lambda name, *_: None)
     monkeypatch.setattr(choice.mamba_ssm, "find", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
 
 
 def chosen(path, **asked):
@@ -74,6 +75,15 @@ def test_a_kernel_that_is_right_at_one_size_and_raised_at_another_is_not_used(ch
 
 def test_a_faulty_kernel_that_is_not_chosen_changes_nothing(check, gpu):
     assert chosen(check(case("wrong", attention="efficient"))) == ({}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "stands_in"),
+    [(["triton-pdl"], "triton"), (["triton"], "triton-pdl"), (["triton", "triton-pdl"], "torch")],
+)
+def test_a_faulty_kernel_that_a_measurement_may_choose_is_not_used(check, gpu, wrong, stands_in):
+    found = chosen(check(*(case("wrong", small_pass=name) for name in wrong)))
+    assert found.kernels == {"small_pass": stands_in}
 
 
 @pytest.mark.parametrize("operation", ["lm_head", "conv", "ssd"])

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
+
 
 @triton.jit
 def _add_norm(
@@ -35,8 +37,11 @@ def _add_norm(
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     UNIT_SCALE: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Norm ROWS tokens of a segment, for a single read of the modulation."""
+    wait(PDL)
+    release(PDL)
     batch = (tl.program_id(0) // tiles).to(tl.int64)
     tile = tl.program_id(0) % tiles
     beyond = tile - first_tiles  # the first segment's
@@ -144,5 +149,6 @@ def add_norm(
         ROWS=rows,
         UNIT_SCALE=unit_scale,
         num_warps=warps,
+        **launch_options(),
     )
     return x, out

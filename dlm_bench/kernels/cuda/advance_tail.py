@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
+
 
 @triton.jit(do_not_specialize=["first", "length"])
 def _advance_tail(
@@ -17,8 +19,11 @@ def _advance_tail(
     REACH: tl.constexpr,
     DIRECTIONS: tl.constexpr,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """The forward direction's last REACH inputs up to the end of the first segment."""
+    wait(PDL)
+    release(PDL)
     channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     batch = tl.program_id(1).to(tl.int64)
     inside = channel < CHANNELS
@@ -59,4 +64,5 @@ def advance_tail(projected: Tensor, tail: Tensor, first: int, d_inner: int) -> N
         DIRECTIONS=directions,
         BLOCK=block,
         num_warps=2,
+        **launch_options(),
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dlm_bench.kernels.cuda.advance_tail import advance_tail
 from dlm_bench.kernels.cuda.common import LOG2E, NEVER, softplus
+from dlm_bench.kernels.cuda.dependent import LINE, launch_options, prefetch, release, wait
 
 
 @triton.jit
@@ -70,6 +71,7 @@ def _block_scan(
     T: tl.constexpr,
     P: tl.constexpr,
     N: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """One head (or P of its rows) of one direction: T tokens at a time, between them the state in
     registers. `first` and `second` are the segments' lengths.
@@ -111,6 +113,15 @@ def _block_scan(
     oldest = tl.where(known, 1 - D_CONV, 0)  # scan position of the first input that there is
 
     weight = conv_weight + direction * (CHANNELS * D_CONV)
+    if PDL:
+        prefetch(weight + tl.minimum(p_column, D_INNER - 1) * D_CONV)
+        prefetch(weight + tl.minimum(B_column, CHANNELS - 1) * D_CONV)
+        prefetch(weight + tl.minimum(C_column, CHANNELS - 1) * D_CONV)
+        if known:
+            LINES: tl.constexpr = (4 * N + LINE - 1) // LINE
+            of_row = tl.minimum(tl.arange(0, LINES) * (LINE // 4), D_STATE - 1)
+            prefetch(state + tl.minimum(p, HEADDIM - 1)[:, None] * D_STATE + of_row[None, :])
+    wait(PDL)
     x_taps = _taps(weight, p_column, in_p, D_CONV, PACKED)
     B_taps = _taps(weight, B_column, in_n, D_CONV, PACKED)
     C_taps = _taps(weight, C_column, in_n, D_CONV, PACKED)
@@ -204,6 +215,7 @@ def _block_scan(
             of_rows = squares + part * (first + second) + token
             total_square = tl.sum(tl.where(in_p[:, None], out * out, 0.0), 0)
             tl.store(of_rows + t * tl.where(reverse, -1, 1), total_square, inside)
+        release(PDL)
         y_row = y + (token * directions + direction) * D_INNER
         y_at = (y_row + t * y_step)[None, :] + p_column[:, None]
         tl.store(y_at, out.to(dtype), in_p[:, None] & inside[None, :])
@@ -288,6 +300,7 @@ def block_scan(
         N=max(16, triton.next_power_of_2(d_state)),
         num_warps=1 if tokens == 1 else 8,  # of 230 registers a thread: a program an SM
         num_stages=1,  # a tile or two: nothing to fetch ahead
+        **launch_options(),
     )
     if advance:
         # In a launch of its own: every head's program reads the tails of B and C.

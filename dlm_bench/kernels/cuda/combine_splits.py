@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dlm_bench.kernels.cuda.common import NEVER
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
 
 
 @triton.jit
@@ -88,8 +89,11 @@ def _combine(
     WIDTH: tl.constexpr,
     SPLITS: tl.constexpr,
     ROWS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """ROWS rows of the output: the weighted mean over the splits with visible keys."""
+    wait(PDL)
+    release(PDL)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     split = tl.arange(0, SPLITS)
     column = tl.arange(0, WIDTH)
@@ -128,4 +132,5 @@ def combine_splits(partial: Tensor, levels: Tensor, totals: Tensor, out: Tensor)
         ROWS=block,
         # 16 elements a thread, all loads in flight at once.
         num_warps=min(8, max(1, block * splits * width // 512)),
+        **launch_options(),
     )

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dlm_bench.kernels.cuda.common import NEVER, SMS
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
 from dlm_bench.kernels.cuda.lm_head_products import few_rows, many_rows
 from dlm_bench.kernels.cuda.lm_head_winner import NO_ID, exp, finite_base, gap
 from dlm_bench.kernels.lm_head import Score
@@ -41,8 +42,11 @@ def _combine(
     BLOCK: tl.constexpr,
     SAMPLE: tl.constexpr,
     SCORE: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Find each row's winner over the splits, and the score."""
+    wait(PDL)
+    release(PDL)
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = row < rows
     wanted = inside
@@ -170,6 +174,7 @@ def predict_fused(
             SCORE=score,
             num_warps=4,
             num_stages=3,
+            **launch_options(),
         )
     else:
         index = None
@@ -211,5 +216,6 @@ def predict_fused(
         BLOCK=block,
         SAMPLE=sample,
         SCORE=score,
+        **launch_options(),
     )
     return tokens, scores

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from dlm_bench.kernels.cuda.common import NEVER
+from dlm_bench.kernels.cuda.dependent import prefetch, release, wait
 from dlm_bench.kernels.cuda.lm_head_winner import (
     NO_ID,
     choose,
@@ -17,6 +18,8 @@ from dlm_bench.kernels.cuda.lm_head_winner import (
     finite_base,
     joined,
 )
+
+AHEAD = tl.constexpr(2)  # steps of the weight in flight in few_rows, whose pipeline has 3 stages
 
 
 @triton.jit
@@ -66,6 +69,7 @@ def few_rows(
     STEP: tl.constexpr,
     SAMPLE: tl.constexpr,
     SCORE: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """All rows against a tile of the vocabulary, the M dimension of the product: a
     wgmma has 64 of those whatever the rows."""
@@ -77,11 +81,16 @@ def few_rows(
     # Clamped instead of masked: what is beyond the edge is computed and dropped.
     w = weight + tl.minimum(column, vocabulary - 1).to(tl.int64)[:, None] * weight_stride
     h = hidden + tl.minimum(row, rows - 1).to(tl.int64)[None, :] * hidden_stride
+    if PDL:
+        for step in tl.static_range(AHEAD):
+            prefetch(w + tl.minimum(step * STEP, D - STEP))
+    wait(PDL)
     acc = tl.zeros((WIDTH, ROWS), tl.float32)
     for at in range(0, D, STEP):
         a = tl.load(w + (at + k)[None, :])
         b = tl.load(h + (at + k)[:, None])
         acc = tl.dot(a, b, acc, input_precision="ieee")
+    release(PDL)  # every load is under way
     allowed = (column < vocabulary) & (column != mask_id)
     logits = tl.where(allowed[None, :], tl.trans(acc), NEVER)  # (ROWS, WIDTH)
     top = tl.max(logits, 1)

@@ -5,11 +5,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
 from dlm_bench.kernels.cuda.small_linear import Stream
 
 
 @triton.jit
-def _embed(tokens, weight, out, copy, moments, D: tl.constexpr, WIDTH: tl.constexpr):
+def _embed(
+    tokens, weight, out, copy, moments, D: tl.constexpr, WIDTH: tl.constexpr, PDL: tl.constexpr
+):
+    wait(PDL)
+    release(PDL)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     source = weight + tl.load(tokens + row) * D + column
@@ -47,11 +52,33 @@ def _launch_embed(
     tokens, width = tokens.contiguous(), weight.shape[1]
     block = triton.next_power_of_2(width)
     grid = (tokens.numel(),)
-    _embed[grid](tokens, weight, out, copy, moments, D=width, WIDTH=block, num_warps=4)
+    _embed[grid](
+        tokens,
+        weight,
+        out,
+        copy,
+        moments,
+        D=width,
+        WIDTH=block,
+        num_warps=4,
+        **launch_options(),
+    )
 
 
 @triton.jit(do_not_specialize=["count", "stride"])
-def _take(tokens, start, taken, masked, count, stride, mask_id, BLOCK: tl.constexpr):
+def _take(
+    tokens,
+    start,
+    taken,
+    masked,
+    count,
+    stride,
+    mask_id,
+    BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    wait(PDL)
+    release(PDL)
     row = tl.program_id(0).to(tl.int64)
     i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     token = tl.load(tokens + row * stride + tl.load(start) + i, i < count, 0)
@@ -70,5 +97,16 @@ def take(tokens: Tensor, start: Tensor, count: int, mask_id: int) -> tuple[Tenso
     masked = torch.empty(batch, count, dtype=torch.uint8, device=tokens.device)
     block = min(1024, triton.next_power_of_2(count))
     grid = batch, triton.cdiv(count, block)
-    _take[grid](tokens, start, taken, masked, count, stride, mask_id, BLOCK=block, num_warps=1)
+    _take[grid](
+        tokens,
+        start,
+        taken,
+        masked,
+        count,
+        stride,
+        mask_id,
+        BLOCK=block,
+        num_warps=1,
+        **launch_options(),
+    )
     return taken, masked.view(torch.bool)

@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
+
 
 @triton.jit
 def _pairs(
@@ -89,8 +91,11 @@ def _rotate_qkv(
     TOKENS: tl.constexpr,
     WIDTH: tl.constexpr,
     KV_WIDTH: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """TOKENS tokens, all heads: a column is a pair, with both halves in a thread."""
+    wait(PDL)
+    release(PDL)
     dtype = qkv.dtype.element_ty
     batch = tl.program_id(1).to(tl.int64)
     token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
@@ -207,4 +212,5 @@ def rotate_qkv(
         KV_WIDTH=triton.next_power_of_2(kv_heads * pairs),
         # 8 pairs a thread: 16-byte loads of 16-bit halves, and all of q, k and v in flight at once.
         num_warps=min(16, max(1, tokens * width // 256)),
+        **launch_options(),
     )

@@ -13,6 +13,7 @@ import triton
 from torch import Tensor
 
 from dlm_bench.kernels.cuda.common import SMS, counters
+from dlm_bench.kernels.cuda.dependent import launch_options
 from dlm_bench.kernels.cuda.small_linear_kernel import linear_of_few_rows
 
 RESIDENT = 2  # programs of an SM, by shared memory
@@ -211,5 +212,6 @@ def _launch(
         STEP=tiles.step,
         num_warps=4,
         num_stages=4,
+        **launch_options(),
     )
     return out if moved is None else moved

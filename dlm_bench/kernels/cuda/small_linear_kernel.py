@@ -6,6 +6,10 @@
 import triton
 import triton.language as tl
 
+from dlm_bench.kernels.cuda.dependent import prefetch, release, wait
+
+AHEAD = tl.constexpr(3)  # steps of the weight in flight: the pipeline has 4 stages
+
 
 @triton.jit
 def _statistics(moments, row, rows, eps, D: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr):
@@ -71,6 +75,7 @@ def linear_of_few_rows(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     STEP: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """A tile of WIDTH outputs of all rows over a split of the inputs."""
     tile = tl.program_id(0)
@@ -83,6 +88,12 @@ def linear_of_few_rows(
     row = tl.minimum(r, rows - 1)
     w = weight + tl.minimum(n, N - 1).to(tl.int64)[:, None] * K
     h = x + row[None, :] * K
+    STEPS: tl.constexpr = (K + STEP - 1) // STEP
+    EACH: tl.constexpr = (STEPS + SPLITS - 1) // SPLITS
+    if PDL:
+        for ahead in tl.static_range(AHEAD):
+            prefetch(w + tl.minimum(split * EACH + ahead, STEPS - 1) * STEP)
+    wait(PDL)
     batch = row // length
     segment = (row % length >= first).to(tl.int32)
 
@@ -100,8 +111,6 @@ def linear_of_few_rows(
             backward = tl.sum(tl.load(of_rows + PARTS * rows, real, 0.0), 0)
             backward = tl.rsqrt(backward / MOMENT_WIDTH + eps)
 
-    STEPS: tl.constexpr = (K + STEP - 1) // STEP
-    EACH: tl.constexpr = (STEPS + SPLITS - 1) // SPLITS
     acc = tl.zeros((WIDTH, ROWS), tl.float32)
     for step in range(split * EACH, tl.minimum((split + 1) * EACH, STEPS)):
         at = step * STEP + k
@@ -119,6 +128,7 @@ def linear_of_few_rows(
             b = (value * deviation[None, :]).to(dtype)
         acc = tl.dot(a, b, acc, input_precision="ieee")
 
+    release(PDL)  # every load of the weight is under way
     if SPLITS > 1:
         tiles = tl.num_programs(0)
         own = (tile * WIDTH + tl.arange(0, WIDTH))[:, None] * ROWS + r[None, :]

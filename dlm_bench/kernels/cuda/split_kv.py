@@ -19,6 +19,7 @@ from dlm_bench.kernels.cuda.combine_splits import (
     store_rows,
 )
 from dlm_bench.kernels.cuda.common import NEVER, SMS, counters
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
 
 MAX_SPLITS = 64
 KEYS = 64  # a tile of keys
@@ -66,6 +67,7 @@ def _attend_split(
     LEAST_TILES: tl.constexpr,
     SPLITS: tl.constexpr,
     STAGES: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """A tile of queries of a group of heads over a split of the keys: softmax sums in base 2.
 
@@ -73,6 +75,7 @@ def _attend_split(
     The columns of a head are LOW and then, if HIGH is not 0, up to HIGH more: 80 is 64 + 16 and
     not 128, of which three eighths would be padding.
     """
+    wait(PDL)
     split = tl.program_id(1)
     HEADS: tl.constexpr = KV_HEADS * GROUP
     batch = (tl.program_id(2) // KV_HEADS).to(tl.int64)
@@ -147,6 +150,7 @@ def _attend_split(
         v_low = load_rows(v + at_key, low, there, LOW > HEAD_DIM, HEAD_DIM)
         acc_low = tl.dot(weights, v_low, acc_low * decay[:, None], input_precision="ieee")
 
+    release(PDL)  # every load of keys and values is under way
     if SPLITS > 1:
         part = split * every_row + out_row
         tl.store(levels + part, level, inside)
@@ -266,6 +270,7 @@ def attend_split_kv(
         num_warps=warps,
         num_stages=2 if resident == 2 else 3,
         maxnreg=168 if narrow and not exact else None,
+        **launch_options(),
     )
     if many and partial is not None and sums is not None:
         combine_splits(partial, sums[0], sums[1], out)

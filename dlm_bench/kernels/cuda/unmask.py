@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
 from dlm_bench.kernels.unmask import TIE
 
 LONGEST = 1024  # positions: one program ranks a block, by block_len^2 comparisons
@@ -25,7 +26,10 @@ def _reveal(
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
     BAND: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    wait(PDL)
+    release(PDL)
     row = tl.program_id(0).to(tl.int64)
     tokens += row * tokens_stride + tl.load(start)
     score += row * score_stride
@@ -88,4 +92,5 @@ def reveal_block(
         TILE=min(block, 32, 16384 // block),  # at most 32 comparisons of a thread at a time
         # A block of 32 is one warp, whose comparisons need no shared memory.
         num_warps=max(1, min(16, block // 32)),
+        **launch_options(),
     )
