@@ -7,6 +7,9 @@ pass from t to s, with sigma its chance of masking again,
     a masked one is unmasked with the chance  (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t),
 
 each token by itself. With sigma = 0 it is MDLM. NFE = T: the last pass unmasks all that is left.
+
+In `conf` the unmasked tokens share the largest sigma among themselves: token l has the part
+exp(-psi_l) / sum_k exp(-psi_k), where psi is the confidence with which it was unmasked.
 """
 
 import dataclasses
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from dlm_bench.samplers.state import DecodeState
 
-REMASKS = ("cap", "rescale", "loop")
+REMASKS = ("cap", "rescale", "conf", "loop")
 LOOP = ("t_on", "t_off", "alpha_on")  # the options of a loop
 
 
@@ -35,7 +38,8 @@ class ReMDM(Sampler):
 
     tokens_per_step: p, T = ceil(L / p). steps: T, instead of tokens_per_step; 0 for that.
     remask: the rule for sigma, which is at most (1 - alpha_s) / alpha_t. cap: eta; rescale: eta
-        times the most; loop: eta from t_on to t_off, in which alpha stays alpha_on, and 0 outside.
+        times the most; conf: the most, shared by confidence (see the module); loop: eta from t_on
+        to t_off, in which alpha stays alpha_on, and 0 outside.
     """
 
     name: ClassVar[str] = "remdm"
@@ -71,6 +75,8 @@ class ReMDM(Sampler):
             found["tokens_per_step"] = "with steps, which says how many passes there are"
         if self.remask != "loop":
             found |= dict.fromkeys(LOOP, f"with remask {self.remask!r}; allowed with remask 'loop'")
+        if self.remask == "conf":
+            found["eta"] = "with remask 'conf', whose chances follow from the confidences"
         return found
 
     def options(self) -> dict[str, int | float | str]:
@@ -81,7 +87,7 @@ class ReMDM(Sampler):
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         L, total = length, prompt_len + length
         # Rounded up, but for the error of the arithmetic: a pass has something to unmask.
-        masked = [math.ceil(L * (1 - self.alpha(t)) - 1e-9) for t in self.times(L)]
+        masked = [math.ceil(each - 1e-9) for each in self.masked(L)]
         for before, after in pairwise(masked):
             yield PlannedPass(
                 kind="denoise",
@@ -107,8 +113,20 @@ class ReMDM(Sampler):
             return (1 - t) * self.alpha_on / (1 - self.t_on)
         return self.alpha_on if t > self.t_off else 1 - t * (1 - self.alpha_on) / self.t_off
 
+    def masked(self, length: int) -> list[float]:
+        """The expected number of masked tokens before each pass over `length` tokens, and 0."""
+        if self.remask != "conf":
+            return [length * (1 - self.alpha(t)) for t in self.times(length)]
+        found = [float(length)]
+        for unmask, remask in self.chances(length):
+            # The shares of the unmasked tokens, if there is one, are 1 together.
+            left = found[-1] * (1 - unmask) + remask * min(1.0, length - found[-1])
+            found.append(min(left, found[-1]))
+        return found
+
     def chances(self, length: int) -> list[tuple[float, float]]:
-        """The chances of each pass to unmask a masked token and to mask an unmasked one."""
+        """The chances of each pass to unmask a masked token and to mask an unmasked one, in `conf`
+        to mask one of all unmasked ones."""
         found = []
         for t, s in pairwise(self.times(length)):
             now, then = self.alpha(t), self.alpha(s)
@@ -116,7 +134,10 @@ class ReMDM(Sampler):
             sigma = self.eta * most if self.remask == "rescale" else min(self.eta, most)
             if self.remask == "loop" and not self.t_off < t <= self.t_on:
                 sigma = 0.0
-            found.append(((then - (1 - sigma) * now) / (1 - now), sigma))
+            of_masked = sigma
+            if self.remask == "conf":  # a masked token has no share
+                sigma, of_masked = most, 0.0
+            found.append(((then - (1 - of_masked) * now) / (1 - now), sigma))
         return found
 
     def prepare_shape(
@@ -126,6 +147,8 @@ class ReMDM(Sampler):
 
         state = super().prepare_shape(model, shape, seed, prompt)
         state.chances = torch.tensor(self.chances(shape.length), device=state.index.device)
+        if self.remask == "conf":
+            state.confidences = torch.zeros(shape.batch, shape.length, device=state.index.device)
         return state
 
     def step(self, model: Model, state: "DecodeState", kind: str) -> None:
@@ -135,11 +158,24 @@ class ReMDM(Sampler):
         hidden = model(state.tokens, state.now("t")[None])[:, state.prompt_len :]
         L = hidden.shape[1]
         tokens, masked = state.block(L)
-        predicted, _ = state.predict(model, hidden, self.temperature, masked)
+        predicted, confidence = state.predict(model, hidden, self.temperature, masked)
         assert state.chances is not None
         unmask, remask = state.chances.index_select(0, state.index)[0]
         drawn = state.draws(L)
-        tokens = torch.where(masked & (drawn < unmask), predicted, tokens)
+        taken = masked & (drawn < unmask)
+        if state.confidences is not None:
+            remask = remask * shares(state.confidences, masked)
+            state.confidences.copy_(torch.where(taken, confidence, state.confidences))
+        tokens = torch.where(taken, predicted, tokens)
         tokens = tokens.masked_fill(~masked & (drawn < remask), state.config.mask_id)
         state.tokens[:, state.prompt_len :] = tokens
         state.next_pass()
+
+
+def shares(confidences: "Tensor", masked: "Tensor") -> "Tensor":
+    """The parts of the unmasked tokens of each row (batch, len) in the chance to be masked again,
+    by the confidences with which they were unmasked; 0 of masked tokens."""
+    import torch
+
+    weights = torch.exp(-confidences).masked_fill(masked, 0.0)
+    return weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)  # exp(-1) at least, or 0

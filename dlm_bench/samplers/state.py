@@ -63,6 +63,8 @@ class DecodeState:
     end: the position behind the last token to decode.
     chances: (passes, 2) of each pass to unmask a masked token and to mask an unmasked one; of a
         sampler that draws both (`Sampler.remasks`), whose plan has expected numbers.
+    confidences: (batch, tokens to decode) those with which tokens were unmasked, where they are; of
+        `remdm` with remask=conf alone.
     parts: (passes, 2, blocks) int64, of each pass the tokens to unmask in each block under way, and
         1 if the block is activated; of `pipeline` alone.
     """
@@ -89,6 +91,7 @@ class DecodeState:
     drafts: Tensor | None = None
     end: int | None = None
     chances: Tensor | None = None
+    confidences: Tensor | None = None
     parts: Tensor | None = None
     _row: Tensor | None = field(default=None, init=False)
     _query: Query | None = field(default=None, init=False)

@@ -1,5 +1,7 @@
 """ReMDM: passes that unmask tokens, and mask others again, by chance."""
 
+import math
+
 import pytest
 import torch
 from support.reference import lively_model, masked_fraction, mixed, network, shifted
@@ -10,7 +12,7 @@ from dlm_bench.errors import PointError
 from dlm_bench.kernels.draws import uniform
 from dlm_bench.models.own import own_config
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.samplers.remdm import ReMDM
+from dlm_bench.samplers.remdm import ReMDM, shares
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.testing import check_decode
 from dlm_bench.timing.decode_check import check_pass, check_plan
@@ -73,6 +75,22 @@ def test_the_chances_of_each_rule_by_hand():
     ] + [(1.0, 0.0)]
 
 
+def test_by_confidence_the_unmasked_tokens_share_the_largest_chance_by_hand():
+    conf = remdm(steps=4, remask="conf")
+    # The most that sigma may be, as above, and MDLM's chances 1 - s/t, as a masked token has no
+    # share.
+    assert [sigma for _, sigma in conf.chances(8)] == pytest.approx([1, 1, 0.5, 0])
+    assert [unmask for unmask, _ in conf.chances(8)] == pytest.approx([1 / 4, 1 / 3, 1 / 2, 1])
+    # 8 · 3/4; 6 · 2/3 and one that is masked again; 5 · 1/2 and a half.
+    assert conf.masked(8) == pytest.approx([8, 6, 5, 3, 0])
+    assert [(p.masked, p.reveal) for p in conf.passes(8)] == [(8, 2), (6, 1), (5, 2), (3, 3)]
+    # exp(-0.9), exp(-0.4) and exp(-0.1) are 0.4066, 0.6703 and 0.9048: 1.9817 together.
+    confidences = torch.tensor([[0.9, 0.5, 0.4, 0.1], [0.2, 0.2, 0.2, 0.2]])
+    masked = torch.tensor([[False, True, False, False], [True] * 4])
+    expected = torch.tensor([[0.2052, 0, 0.3383, 0.4566], [0] * 4])
+    torch.testing.assert_close(shares(confidences, masked), expected, rtol=0, atol=1e-4)
+
+
 def test_nothing_is_masked_again_without_a_chance():
     assert [sigma for _, sigma in remdm(steps=4, eta=0.0).chances(8)] == [0] * 4
     # MDLM's chance 1 - s/t.
@@ -81,14 +99,16 @@ def test_nothing_is_masked_again_without_a_chance():
     )
 
 
-@pytest.mark.parametrize("remask", ["cap", "rescale", "loop"])
+@pytest.mark.parametrize("remask", ["cap", "rescale", "conf", "loop"])
 @pytest.mark.parametrize("backbone", ["diffumamba-h", "dream"])
 def test_a_decode_is_that_of_a_recomputation(backbone, remask):
-    model, sampler = lively_model(backbone, layers=2), remdm(steps=6, remask=remask, eta=0.3)
+    eta = {} if remask == "conf" else {"eta": 0.3}
+    model, sampler = lively_model(backbone, layers=2), remdm(steps=6, remask=remask, **eta)
     length, prompt_len, seed = 12, 3, 4
     state = sampler.prepare(model, length, 2, seed, prompt_len)
     tokens, again = state.tokens.clone(), 0
     total, mask = prompt_len + length, model.config.mask_id
+    psi = [{}, {}]  # of each row, the confidence of each unmasked place
     for index, (unmask, remasked) in enumerate(sampler.chances(length)):
         sampler.step(model, state, "denoise")
         for row in range(2):
@@ -99,20 +119,27 @@ def test_a_decode_is_that_of_a_recomputation(backbone, remask):
             mix = lambda _, mixer, x: mixed(mixer, x, [(0, total)])  # noqa: E731
             logits = model.logits(shifted(model, network(model, alone, times, mix)))[0]
             logits[:, mask] = -torch.inf
+            chances, known = torch.softmax(logits, dim=-1), psi[row].copy()
+            weights = sum(math.exp(-each) for each in known.values())
             for place in range(length):
                 at = prompt_len + place
                 if alone[0, at] == mask:
                     if drawn[place] < unmask:
                         tokens[row, at] = int(logits[at].argmax())
-                elif drawn[place] < remasked:
+                        psi[row][at] = float(chances[at].max())
+                    continue
+                share = math.exp(-known[at]) / weights if remask == "conf" else 1
+                if drawn[place] < remasked * share:
                     tokens[row, at], again = mask, again + 1
+                    del psi[row][at]
         assert torch.equal(state.tokens, tokens), index
     assert again > 0
     assert masked_fraction(model, tokens) == 0
 
 
-def test_as_many_are_masked_as_planned_on_average():
-    sampler, length = remdm(steps=8, eta=0.2), 64
+@pytest.mark.parametrize("options", [{"steps": 8, "eta": 0.2}, {"steps": 8, "remask": "conf"}])
+def test_as_many_are_masked_as_planned_on_average(options):
+    sampler, length = remdm(**options), 64
     model = lively_model("diffutran", layers=1)
     state = sampler.prepare(model, length, batch=16, seed=7)
     for step in sampler.passes(length):
@@ -132,9 +159,12 @@ def test_forward_passes_are_the_steps():
     assert [p.masked for p in remdm(steps=5).passes(2)] == [2, 2, 2, 1, 1]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_a_decode_passes_the_checks_of_every_sampler(temperature):
-    sampler = remdm(steps=6, eta=0.3, temperature=temperature)
+@pytest.mark.parametrize(
+    "options",
+    [{"eta": 0.3}, {"eta": 0.3, "temperature": 0.8}, {"remask": "conf", "temperature": 0.8}],
+)
+def test_a_decode_passes_the_checks_of_every_sampler(options):
+    sampler = remdm(steps=6, **options)
     check_plan(list(sampler.passes(20, 5)), DecodeShape(20, 5))
     check_decode(lively_model("diffutran", layers=1), sampler, 20)
 
@@ -183,6 +213,7 @@ def test_the_cost_is_that_of_as_many_passes_over_the_whole_sequence():
         ({"remask": "capp"}, "remask: 'capp' is not known"),
         ({"eta": 1.5}, "eta: 1.5 is not allowed"),
         ({"steps": -1}, "steps: -1 is not allowed"),
+        ({"remask": "conf", "eta": 0.1}, "eta: 0.1 is not allowed with remask 'conf'"),
         ({"t_on": 0.5}, "t_on: 0.5 is not allowed with remask 'cap'"),
         ({"remask": "loop", "t_on": 0.1, "t_off": 0.2}, "t_on: 0.1 is not allowed with t_off 0.2"),
         ({"remask": "loop", "alpha_on": 1.0}, "alpha_on: 1 is not allowed"),
