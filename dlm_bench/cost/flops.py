@@ -2,8 +2,8 @@
 
 FLOPs are those of the matrix products, a multiply-add being 2: projections, MLP, q k^T and the
 product with v, the scan, the timestep's MLP and adaLN, and the LM head on the masked rows (a commit
-has none). Elementwise work (norms, convolution, rotary, softmax, gates) is left out: about 1 % of
-the arithmetic, and not on tensor cores.
+has none, or that of the token behind it). Elementwise work (norms, convolution, rotary, softmax,
+gates) is left out: about 1 % of the arithmetic, and not on tensor cores.
 
 Bytes are each weight once a pass (the looked-up rows of the embedding; the head in passes with a
 masked row), the reads from the caches of earlier passes, and the writes to the caches. Activations

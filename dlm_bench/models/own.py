@@ -32,19 +32,27 @@ def trained_block(backbone: str) -> int:
     return preset(backbone, "tiny").block_size if backbone in PRESETS else 0
 
 
-def own_passes(denoiser: bool, attention_alone: bool = True) -> tuple[str, ...]:
+def own_passes(
+    denoiser: bool, attention_alone: bool = True, token_shift: bool = False
+) -> tuple[str, ...]:
     """Return the capabilities of a denoiser or of a causal backbone, with Mamba layers or not. Keys
     and values can be written again; a Mamba state cannot be put back."""
     if not denoiser:
         return ("ar", "prefill")
     whole = ("full", "fast-dllm", "block-cache", "pipeline", "prefill")
-    return (*whole, "sub-blocks", "self-speculation") if attention_alone else whole
+    if not attention_alone:
+        return whole
+    parts = (*whole, "sub-blocks", "self-speculation")
+    return (*parts, "next-token") if token_shift else parts
 
 
 def backbone_passes(backbone: str) -> tuple[str, ...]:
     """Return the capabilities of a backbone by name."""
-    paper = BACKBONES.get(backbone)
-    return own_passes(is_denoiser(backbone), paper is None or paper.attention_every == 1)
+    if backbone in BACKBONES:
+        paper = BACKBONES[backbone]
+        return own_passes(paper.denoiser, paper.attention_every == 1)
+    config = preset(backbone, "tiny")
+    return own_passes(config.denoiser, token_shift=config.token_shift)
 
 
 def own_config(

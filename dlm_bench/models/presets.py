@@ -108,6 +108,7 @@ SHIPPED: dict[str, dict[str, dict[str, int | float | str]]] = {
             "threshold": 0.9,
             "block_size": 32,
             "sub_block_size": 8,
+            "first_token": "commit",
         }
     },
     "sdar": {"block-cache": {"accept": "strict", "threshold": 0.85, "block_size": 4}},

@@ -91,7 +91,7 @@ class Transformer(nn.Module):
     @property
     def supports(self) -> tuple[str, ...]:
         """The capabilities of the model (`dlm_bench.plugins.api.CAPABILITIES`)."""
-        return own_passes(self.config.denoiser)
+        return own_passes(self.config.denoiser, token_shift=self.config.token_shift)
 
     def new_caches(
         self, batch: int, length: int, *, reverse_state: bool = False
@@ -133,15 +133,17 @@ class Transformer(nn.Module):
         caches: list[AttentionCache | ShiftCache] | None = None,
     ) -> Tensor:
         """Run a pass: tokens (batch, len) int64 to the hidden states (batch, len, d_model) that
-        predict them, in a causal window the tokens after them. `t`, which samplers tell every
-        denoiser, is not used."""
+        predict them, in a window that is causal or ahead the tokens after them. `t`, which samplers
+        tell every denoiser, is not used."""
         angles = self._angles(tokens, caches)
         x = Residual(self.embed(tokens, self.embedding.weight), self.config.norm_eps, self.add_norm)
         for layer, block in enumerate(self.blocks):
             block(x, angles, window, caches[layer] if caches else None)
         hidden = x.norm(self.final_norm)
-        own_places = not self.config.token_shift or (window is not None and window.causal)
-        return hidden if own_places else self._shifted(hidden, window, caches)
+        if not self.config.token_shift or (window is not None and window.causal):
+            return hidden
+        shifted = self._shifted(hidden, window, caches)
+        return hidden if window is not None and window.ahead else shifted
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., d_model) to (..., vocabulary). For short sequences and tests."""

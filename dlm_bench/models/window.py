@@ -33,6 +33,7 @@ class Window:
         after the last token.
     causal: attention sees the tokens up to the query token, as if each were a segment, and the
         hidden state of a token predicts the one after it (a denoiser's drafts verified).
+    ahead: the hidden state of a token predicts the one after it, by the model's token shift.
     modulation: adaLN's rows at the pass's timesteps, (1, segments, columns), if they are known
         before the pass.
     """
@@ -47,6 +48,7 @@ class Window:
     inner: "Tensor | None" = None
     first: bool = False
     causal: bool = False
+    ahead: bool = False
     modulation: "Tensor | None" = None
     _rows_of: "dict[Tensor, tuple[Tensor, Tensor]]" = field(
         default_factory=dict, init=False, repr=False, compare=False

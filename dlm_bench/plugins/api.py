@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # Of a model: a capability has the name of the sampler that requires no other; prefill is the pass
 # over a whole prompt, which samplers of blocks and ar make before the others; sub-blocks are the
-# passes of block-cache over a part of a block (Window.sight and Window.inner).
+# passes of block-cache over a part of a block (Window.sight and Window.inner); next-token is the
+# prediction of the token after a clean block (Window.ahead).
 CAPABILITIES = (
     "full",
     "fast-dllm",
@@ -29,6 +30,7 @@ CAPABILITIES = (
     "ar",
     "prefill",
     "sub-blocks",
+    "next-token",
 )
 HEAD_WIDTH = 16  # what the fused LM head needs the width of the hidden states to be a multiple of
 

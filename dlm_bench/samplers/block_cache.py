@@ -9,6 +9,9 @@ N = ceil(L / B) blocks of t = ceil(B / p) passes: NFE = N t + N - 1 with a commi
 block but the last (commit=separate), N t without (fused, none).
 
 With sub-blocks of S tokens (`sub_blocks`) t = ceil(S / p) for each of L / S of them.
+
+With first_token=commit a model with a token shift predicts the first token of a block, or of the
+first sub-block, by the pass over the clean tokens before: there t = ceil((S - 1) / p).
 """
 
 from collections.abc import Iterator
@@ -19,12 +22,27 @@ from typing import TYPE_CHECKING, ClassVar
 from dlm_bench.errors import ConfigError, unknown
 from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
-from dlm_bench.samplers import sub_blocks
+from dlm_bench.samplers import clean_passes, sub_blocks
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
+from dlm_bench.samplers.clean_passes import (
+    check_first_token,
+    clean_pass_before,
+    is_ahead,
+    is_clean,
+    take_first,
+    takes_first,
+)
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.first_done import decode_first_done, first_done, step_mixed
 from dlm_bench.samplers.sampler import model_caches
-from dlm_bench.samplers.schedule import MIXED, PREFILL, DecodeShape, PlannedPass, blocks
+from dlm_bench.samplers.schedule import (
+    COMMIT,
+    MIXED,
+    PREFILL,
+    DecodeShape,
+    PlannedPass,
+    blocks,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +64,11 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     `batching` says when a sequence of a batch begins its next block.
     lockstep: when all have finished theirs.
     fdfo: at once (first done, first out; see first_done).
+
+    `first_token` says what decides the first token of a block.
+    rule: the acceptance, as of all others.
+    commit: the pass over the clean block before, or the prefill, whose last place predicts it
+        (Fast-dLLM v2); there is none before the first block without a prompt.
     """
 
     name: ClassVar[str] = "block-cache"
@@ -56,6 +79,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     commit: str = "separate"
     sub_block_size: int = 0
     batching: str = "lockstep"
+    first_token: str = "rule"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,6 +107,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
                 "cache of a block's last pass, and they have their last ones apart; allowed: "
                 "separate, fused"
             )
+        check_first_token(self)
         if self.acceptance.edits:
             self._check_edits()
         if self.commit == "none" and self.accept != "fixed":
@@ -112,11 +137,14 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     ) -> None:
         super().check_supports(backbone, supports, length, prompt_len)
         sub_blocks.check_supports(self.sub_block_size, backbone, supports)
+        clean_passes.check_supports(self.first_token, backbone, supports)
 
     def options(self) -> dict[str, int | float | str]:
         found = super().options()
-        if self.batching == "lockstep":  # as all records of before there was another
-            del found["batching"]
+        # As all records of before there were others.
+        for option, usual in (("batching", "lockstep"), ("first_token", "rule")):
+            if found[option] == usual:
+                del found[option]
         return found
 
     @property
@@ -138,18 +166,20 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
         return self._in_step(length, prompt_len)
 
     def _in_step(self, length: int, prompt_len: int) -> Iterator[PlannedPass]:
-        L, B = length, self.block_size
+        L, B, end = length, self.block_size, prompt_len + length
         if prompt_len:
-            yield clean_pass(PREFILL, start=0, tokens=prompt_len)
+            yield clean_pass_before(self, PREFILL, start=0, tokens=prompt_len, left=L)
         numbers = count()
         for start, block_len in blocks(L, B, prompt_len):
             stop = start + block_len
-            last_block = stop == prompt_len + length
+            last_block = stop == end
             for part, part_len in blocks(block_len, self.sub_block_size or B, start):
                 tail = "" if block_len == B else f":{block_len}"
                 tail += "" if part_len in (block_len, self.sub_block_size) else f":{part_len}"
-                for masked, reveal in self.block_passes(next(numbers), part_len):
-                    first, last = masked == part_len, masked == reveal and part + part_len == stop
+                known = int(part == start > 0 and takes_first(self, block_len))
+                passes = self.block_passes(next(numbers), part_len, known)
+                for index, (masked, reveal) in enumerate(passes):
+                    first, last = index == 0, masked == reveal and part + part_len == stop
                     kind, query, context = f"denoise{tail}", part_len, stop - part_len
                     if self.commit == "fused" and first and prompt_len < start == part:
                         kind, query, context = f"fused{tail}", B + block_len, start - B
@@ -168,7 +198,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
                         t=(masked + stop - part - part_len) / block_len,
                     )
             if self.commit == "separate" and not last_block:
-                yield clean_pass("commit", start=start, tokens=B)
+                yield clean_pass_before(self, COMMIT, start=start, tokens=B, left=end - stop)
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         if self.batching == "fdfo":  # with room for the query tokens behind a shorter last block
@@ -191,7 +221,7 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
         import torch
 
         state.begin()
-        S = 0 if kind in (PREFILL, "commit") else self.sub_block_size
+        S = 0 if is_clean(kind) else self.sub_block_size
         if S:
             window = sub_blocks.window_of(state, kind, self.block_size, self.plans_time(state))
             query = state.tokens.index_select(1, window.positions())
@@ -206,36 +236,26 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
         if clean and window.modulation is None:
             t = torch.cat((torch.zeros_like(t), t), dim=1)
         hidden = model(query, t, window, state.caches)
-        if kind not in (PREFILL, "commit"):
+        if not is_clean(kind):
             part = sub_blocks.hidden_of(state, kind, hidden, window) if S else hidden[:, clean:]
             self.reveal(model, state, part)
+        elif window.ahead:
+            take_first(model, state, hidden)
         state.next_pass()
 
     def _window(self, state: "DecodeState", kind: str) -> "tuple[Window, Tensor]":
         """The window of a pass over a block, and its tokens (batch, query_len)."""
         query_len, block_len = state.shapes[kind]
-        clean = query_len - block_len  # of a fused pass
-        start, query = state.query(query_len, before=clean)
-        segments = (clean, block_len) if clean else (query_len,)
+        ahead = is_ahead(state, kind)
+        before = query_len if ahead else query_len - block_len  # the clean block of a fused pass
+        start, query = state.query(query_len, before=before)
+        segments = (query_len,) if ahead or not before else (before, block_len)
         window = Window(
             start,
             segments,
-            advance=clean > 0 or kind in (PREFILL, "commit", "keep"),
+            advance=before > 0 or is_clean(kind) or kind == "keep",
             first=kind == PREFILL,
+            ahead=ahead,
             modulation=state.modulation_now(len(segments)) if self.plans_time(state) else None,
         )
         return window, query
-
-
-def clean_pass(kind: str, start: int, tokens: int) -> PlannedPass:
-    """Return a pass over clean tokens, at t = 0, to fill the cache and unmask nothing."""
-    return PlannedPass(
-        kind=kind,
-        query_len=tokens,
-        context_len=start,
-        block_start=start,
-        block_len=tokens,
-        masked=0,
-        reveal=0,
-        t=0.0,
-    )

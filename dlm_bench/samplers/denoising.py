@@ -116,9 +116,12 @@ class DenoisingSampler(Sampler):
     def run_counting(self, model: Model, state: "DecodeState") -> list[tuple[tuple[int, ...], ...]]:
         return decode_until_done(self, model, state, self.acceptance.edits)
 
-    def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
-        """List (tokens masked before, tokens to unmask) of each pass over block `number`."""
-        return self.acceptance.block_passes(number, block_len)
+    def block_passes(
+        self, number: int, block_len: int, known: int = 0
+    ) -> Iterator[tuple[int, int]]:
+        """List (tokens masked before, tokens to unmask) of each pass over block `number`, whose
+        first `known` tokens are decoded before."""
+        return self.acceptance.passes_behind(number, block_len, known)
 
     def plans_time(self, state: "DecodeState") -> bool:
         """True if the network's t is planned, as all sequences are as far as each other."""

@@ -72,5 +72,5 @@ def _passes_done(passes: list[PlannedPass]) -> list[int]:
     found = []
     for each in passes:
         found.append(done[each.block_start])
-        done[each.block_start] += each.masked > 0
+        done[each.block_start] += each.denoises and each.masked > 0
     return found

@@ -16,6 +16,7 @@ many passes later as it began.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dlm_bench.errors import ConfigError, check_int, check_number
@@ -24,7 +25,7 @@ from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.acceptance import Adaptive, Now, masked
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.acceptance.traced import Traced, alike
-from dlm_bench.samplers.block_cache import clean_pass
+from dlm_bench.samplers.clean_passes import clean_pass
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.order import ordered, score_of
 from dlm_bench.samplers.sampler import model_caches
@@ -174,9 +175,7 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
 
     def _reveal(self, model: Model, state: "DecodeState", hidden: "Tensor") -> None:
         """Unmask tokens of each block under way, given their hidden states (batch, tokens, d)."""
-        import torch
-
-        from dlm_bench.samplers.unmask import Candidates, ranked
+        from dlm_bench.samplers.unmask import Candidates
 
         assert state.parts is not None
         reveals, activated = state.parts.index_select(0, state.index)[0]
@@ -188,17 +187,17 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
         lengths = segments(tokens.shape[1], self.block_size)
         start = state.now("block_start")
         parts = zip(*(each.split(lengths, dim=1) for each in columns), strict=True)
-        for number, (block, places, found, score) in enumerate(parts):
-            count, descending = reveals[number].expand(len(block)), None
+        for (block_tokens, places, found, score), number, active in zip(
+            parts, reveals, activated, strict=False
+        ):
+            number = number.expand(len(tokens))
+            block = Candidates(block_tokens, places, found, score, number, start)
             if rule.decides:
-                score, descending = ranked(score, places)
-                decided = self._count(descending, activated[number], state.now)
-                count = torch.where(state.now("after_seek"), count, decided)
-            candidates = Candidates(block, places, found, score, descending, count, start)
-            state.forms.reveal(state, candidates)
+                block = block.decided(state, partial(self._count, active, state.now))
+            state.forms.reveal(state, block)
             start = start + self.block_size
 
-    def _count(self, scores: "Tensor", activated: "Tensor", now: Now) -> "Tensor":
+    def _count(self, activated: "Tensor", now: Now, scores: "Tensor") -> "Tensor":
         """Count the tokens of a block that a pass takes in each row (see Acceptance.count): in one
         that is not activated those that the rule is sure of, maybe none."""
         import torch

@@ -13,6 +13,7 @@ from dlm_bench.errors import MAX_BATCH, check_int, check_lengths
 from dlm_bench.samplers.prompt import Prompts
 
 PREFILL = "prefill"  # the kind of the pass that puts a prompt into the caches
+COMMIT = "commit"  # the role of the pass that puts a finished block into them
 MIXED = "mixed"  # the kind of a pass in which some sequences commit a block and others denoise one
 
 
@@ -161,8 +162,10 @@ class PlannedPass(NamedTuple):
 
     @property
     def denoises(self) -> bool:
-        """True if the pass may unmask or replace tokens: it is no prefill and no commit."""
-        return self.masked > 0 or role_of(self.kind) == "denoise"
+        """True if the pass may unmask or replace tokens of its query: it is no prefill and no
+        commit, which may unmask the token after it."""
+        role = role_of(self.kind)
+        return role == "denoise" or (self.masked > 0 and role not in (PREFILL, COMMIT))
 
     @property
     def mean_masked(self) -> float:
@@ -218,7 +221,9 @@ def prefill_passes(plan: Sequence[PlannedPass]) -> int:
 
 def first_block_passes(plan: Sequence[PlannedPass]) -> int:
     """Number of passes, the prefill pass among them, until the first block is unmasked."""
-    revealing = ((index, step.block_start) for index, step in enumerate(plan) if step.denoises)
+    revealing = (
+        (index, step.block_start) for index, step in enumerate(plan) if step.denoises or step.reveal
+    )
     begin, first = next(revealing)
     of_first = takewhile(lambda each: each[1] == first, revealing)
     return 1 + max((index for index, _ in of_first), default=begin)
@@ -244,3 +249,11 @@ def remaining(counts: Iterable[int], tokens: int) -> Iterator[tuple[int, int]]:
     for reveal in counts:
         yield tokens, reveal
         tokens -= reveal
+
+
+def behind_known(passes: Iterable[tuple[int, int]], masked: int) -> Iterator[tuple[int, int]]:
+    """(tokens still masked, tokens to unmask) of the same passes over a block of which no more than
+    `masked` tokens are MASK before the first: the tokens known are those it would unmask first."""
+    for before, reveal in passes:
+        found = min(before, masked)
+        yield found, found - min(before - reveal, masked)

@@ -29,18 +29,25 @@ class Candidates(NamedTuple):
     masked: bool, where they are.
     predicted: the token for each place.
     score: the places with the largest are taken first.
-    descending: the scores in that order, those of decoded tokens negative; None if not sorted yet.
     number: (batch,) tokens to unmask.
     start: (1,) the position of the first place; None for the current block's.
+    descending: the scores in that order, those of decoded tokens negative; None if not sorted yet.
     """
 
     tokens: Tensor
     masked: Tensor
     predicted: Tensor
     score: Tensor
-    descending: Tensor | None
     number: Tensor
     start: Tensor | None = None
+    descending: Tensor | None = None
+
+    def decided(self, state: "DecodeState", count: Callable[[Tensor], Tensor]) -> "Candidates":
+        """Return the same with the number of tokens, (batch,), that `count` finds by the scores in
+        descending order; after a seek with that planned."""
+        score, descending = ranked(self.score, self.masked)
+        number = torch.where(state.now("after_seek"), self.number, count(descending))
+        return self._replace(score=score, descending=descending, number=number)
 
 
 @dataclass(frozen=True)
@@ -105,21 +112,19 @@ def unmask(
     index (kernels.unmask). A token whose logits are not finite stays MASK.
     """
     batch, block_len, _ = hidden.shape
-    block, masked = state.block(block_len)
-    decides = acceptance is not None and acceptance.decides
-    wanted = acceptance.score if acceptance is not None and decides else score_of(order)
+    tokens, masked = state.block(block_len)
+    rule = acceptance if acceptance is not None and acceptance.decides else None
     edits = None if acceptance is None else acceptance.edits
-    needed = None if edits else masked
+    needed, wanted = None if edits else masked, rule.score if rule else score_of(order)
     predicted, score = state.predict(model, hidden, temperature, needed, wanted)
     if edits:
-        block = edited(state, block, masked, predicted, score, edits)
-        state.write(block)
-    score = ordered(order, state, score)
-    count, descending = state.now("reveal").expand(batch), None
-    if acceptance is not None and decides:
-        score, descending = ranked(score, masked)
-        count = torch.where(state.now("after_seek"), count, acceptance.count(descending, state.now))
-    state.forms.reveal(state, Candidates(block, masked, predicted, score, descending, count))
+        tokens = edited(state, tokens, masked, predicted, score, edits)
+        state.write(tokens)
+    number = state.now("reveal").expand(batch)
+    block = Candidates(tokens, masked, predicted, ordered(order, state, score), number)
+    if rule:
+        block = block.decided(state, lambda scores: rule.count(scores, state.now))
+    state.forms.reveal(state, block)
 
 
 def ranked(score: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:

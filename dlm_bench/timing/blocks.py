@@ -24,9 +24,9 @@ def blocks_of(plan: Sequence[PlannedPass], batch: int) -> dict[str, float]:
     for each in plan:
         at = each.of_rows(rows)
         tokens += sum(at.reveal)
-        edits = at.edits or (each.rows is None and each.denoises,) * rows
-        if not each.masked and not any(edits):
+        if not each.denoises:
             continue
+        edits = at.edits or (each.rows is None,) * rows
         chances += rows
         if each.parts:
             passes.update((0, start) for start in _unfinished(each))

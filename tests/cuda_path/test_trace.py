@@ -129,11 +129,13 @@ def test_no_pass_of_the_field_waits_for_the_device(backbone, name):
     ("backbone", "name", "options"),
     [
         ("dream", "block-cache", {"sub_block_size": 8, "commit": "fused"}),
+        ("dream", "block-cache", {"sub_block_size": 8, "first_token": "commit"}),
         ("diffutran", "block-cache", {"sub_block_size": 8, "commit": "none", "tokens_per_step": 4}),
         ("diffutran", "block-cache", {"sub_block_size": 8, "accept": "threshold"}),
         ("diffutran", "full", {"block_size": 32, "steps": 20, "spread": "dream"}),
         ("diffutran", "full", {"steps": 20, "spread": "mdlm", "order": "random"}),
         ("diffutran", "remdm", {}),
+        ("diffutran", "remdm", {"remask": "conf"}),
     ],
 )
 def test_no_pass_of_other_structures_waits_for_the_device(backbone, name, options):

@@ -27,6 +27,7 @@ def test_captured_decodes_are_the_eager_ones_token_by_token(backbone, size, name
     ("backbone", "size", "name", "options"),
     [
         ("fast-dllm-v2", "1.5b", "block-cache", {"sub_block_size": 8, "commit": "fused"}),
+        ("fast-dllm-v2", "1.5b", "block-cache", {"sub_block_size": 8, "first_token": "commit"}),
         ("diffutran", "240m", "block-cache", {"sub_block_size": 8, "tokens_per_step": 2}),
         ("diffutran", "240m", "full", {"block_size": 32, "steps": 40, "spread": "dream"}),
         ("diffutran", "240m", "full", {"steps": 40, "spread": "mdlm", "order": "random"}),

@@ -2,12 +2,7 @@
 
 import pytest
 from support.close import relative_error
-from support.reference import (
-    TOLERANCE,
-    lively_model,
-    package_steps,
-    reference_steps,
-)
+from support.reference import TOLERANCE, lively_model, package_steps, reference_steps
 
 from dlm_bench import build_sampler
 from dlm_bench.models.cache import AttentionCache, MambaCache

@@ -9,13 +9,11 @@ from support.reference import (
     Evaluated,
     assert_same_decode,
     lively_model,
-    masked_fraction,
-    mixed,
-    network,
     package_steps,
     reference_steps,
-    shifted,
 )
+from support.reference_network import mixed, network, shifted
+from support.reference_rules import masked_fraction
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.samplers.schedule import DecodeShape

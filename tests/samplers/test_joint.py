@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from support.reference import lively_model
+from support.cases import ADAPTIVE, adaptive
+from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
 
 from dlm_bench import ConfigError, build_model, build_sampler
 from dlm_bench.cost.flops import pass_costs, passes_of
-from dlm_bench.kernels.unmask import TIE
 from dlm_bench.samplers import unmask
 from dlm_bench.samplers.acceptance.adaptive import record_trace
 from dlm_bench.samplers.schedule import DecodeShape
@@ -80,52 +80,23 @@ def test_a_block_that_changes_for_ever_ends_after_the_edit_passes(script):
     assert decoded(sampler, tiny()) == [5, 6, 7, 8]  # the fourth of flip, flop, flip, flop
 
 
-def slow_decode(model, length, prompt_len, options):
-    """A decode of the whole sequence in plain numbers; the tokens, and those accepted a pass."""
-    sampler = build_sampler("full", **options)
-    tokens = sampler.prepare(model, length, prompt_len=prompt_len).tokens.clone()
-    mask, counts, edits = model.config.mask_id, [], 0
-    while True:
-        t = (tokens == mask).sum(dim=1, keepdim=True) / tokens.shape[1]
-        logits = model.logits(model(tokens, t))[0]
-        logits[:, mask] = -torch.inf
-        chances = torch.softmax(logits, dim=-1).tolist()
-        block = range(prompt_len, prompt_len + length)
-        surest = {i: max(chances[i]) for i in block}
-        best = {i: chances[i].index(surest[i]) for i in block}
-        masked = [i for i in block if tokens[0, i] == mask]
-        edits += not masked
-        taken = [i for i in masked if surest[i] > sampler.threshold * (1 + TIE)]
-        if masked and not taken:
-            least = max(surest[i] for i in masked) * (1 - TIE)
-            taken = [next(i for i in masked if surest[i] >= least)]
-        wrong = [
-            i
-            for i in block
-            if i not in masked
-            and tokens[0, i] != best[i]
-            and surest[i] > sampler.edit_threshold * (1 + TIE)
-        ]
-        for i in taken + wrong:
-            tokens[0, i] = best[i]
-        counts.append(len(taken))
-        if not masked and (not wrong or edits == sampler.max_edit_passes):
-            return tokens, tuple(counts)
-
-
 @pytest.mark.parametrize("edit_threshold", [0.0, 0.03])
-def test_a_decode_is_what_a_slow_one_decodes(edit_threshold):
-    model, options = (
-        lively_model("diffutran", layers=2),
-        LIVELY | {"edit_threshold": edit_threshold},
-    )
-    for prompt_len in (0, 5):
-        sampler = build_sampler("full", **options)
-        tokens, counts = slow_decode(model, 14, prompt_len, options)
-        assert torch.equal(sampler.decode(model, 14, prompt_len=prompt_len), tokens[:, prompt_len:])
-        assert record_trace(model, sampler, 14, prompt_len=prompt_len).accepted == (counts,)
-    strict = build_sampler("full", accept="strict", threshold=0.05)
-    assert not torch.equal(strict.decode(model, 14, prompt_len=5), tokens[:, 5:])  # it edits
+@pytest.mark.parametrize(("name", "option"), ADAPTIVE)
+@pytest.mark.parametrize("backbone", ["diffumamba-h", "dream"])
+def test_a_decode_is_what_a_recomputation_from_scratch_decodes(
+    backbone, name, option, edit_threshold
+):
+    model = lively_model(backbone, layers=2)
+    rule = LIVELY | {"edit_threshold": edit_threshold}
+    sampler = adaptive(name, option, rule)
+    known = sampler.scheduled(model, 22, prompt_len=5)
+    steps, state = package_steps(known, model, 22, prompt_len=5)
+    prompt = state.tokens[:, :5]
+    assert_same_decode(steps, reference_steps(sampler, model, 22, witness=steps, prompt=prompt))
+    assert torch.equal(sampler.decode(model, 22, prompt_len=5), state.tokens[:, 5:])
+    tokens = torch.stack([step.tokens for step in steps])
+    before, after = tokens[:-1], tokens[1:]
+    assert ((before != after) & (before != model.config.mask_id)).any()  # it edits
 
 
 @pytest.mark.parametrize(

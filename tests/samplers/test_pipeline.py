@@ -1,30 +1,19 @@
 """A pipeline decodes, pass by pass, what a recomputation from scratch decodes."""
 
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 import torch
 from support.cases import DENOISERS, FIELD_DENOISERS
 from support.close import assert_close
-from support.reference import (
-    TIE,
-    TOLERANCE,
-    deal,
-    lively_model,
-    mixed,
-    network,
-    package_steps,
-    reveal,
-    shifted,
-)
+from support.reference import TOLERANCE, lively_model, package_steps
+from support.reference_network import mixed, network, shifted
+from support.reference_pipeline import pipeline_steps, trace_of
 from torch import nn
 
-from dlm_bench import ConfigError, build_sampler
+from dlm_bench import build_sampler
 from dlm_bench.kernels.choice import UnmaskKernels
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
-from dlm_bench.samplers.schedule import DecodeShape, first_block_passes
 from dlm_bench.testing import check_decode
 
 LENGTH, BLOCK = 22, 8  # two blocks and a shorter one
@@ -34,89 +23,6 @@ def sampler_of(**options):
     return build_sampler("pipeline", block_size=BLOCK, **options)
 
 
-# The rules of D2F's released code, with its words: each block is active, to be cached, or cached.
-
-
-class Evaluated(NamedTuple):
-    hidden: torch.Tensor
-    tokens: torch.Tensor
-
-
-def reference_steps(sampler, model, tokens, first, priority=None):
-    """Each pass over the whole sequence up to the last block under way. `tokens` (batch, length)
-    are MASK from `first` on."""
-    mask, length = model.config.mask_id, tokens.shape[1]
-    spans = [(i, min(i + sampler.block_size, length)) for i in range(first, length, BLOCK)]
-    prompt = [(0, first)] if first else []
-    state, cached, passes_of = {}, first, {}
-
-    def progress(number):
-        start, stop = spans[number]
-        return (tokens[0, start:stop] != mask).sum().item() / (stop - start)
-
-    def evaluate(stop, known):
-        """The hidden states up to `stop`; tokens before `known` are clean."""
-        times, visible = [0.0] * known, [*prompt, *(span for span in spans if span[1] <= stop)]
-        for number, (begin, end) in enumerate(spans):
-            if known <= begin < stop:
-                times += [1 - progress(number)] * (end - begin)
-        inputs = tokens[:, :stop]
-        hidden = network(model, inputs, times, lambda _, mixer, x: mixed(mixer, x, visible))
-        return shifted(model, hidden)
-
-    if prompt:
-        yield Evaluated(evaluate(first, first), tokens.clone())
-    while (tokens == mask).any():
-        active = [number for number in state if state[number] == "active"]
-        added = len(state)
-        ready = not added or progress(added - 1) >= sampler.add_at
-        if added < len(spans) and ready and len(active) < sampler.max_blocks:
-            state[added] = "active"
-            active.append(added)
-        to_cache = [number for number in state if state[number] == "to cache"]
-        stop, known = spans[max(state)][1], spans[active[0]][0]
-        hidden = evaluate(stop, known)
-        for number in to_cache:
-            state[number] = "cached"
-        complete = {n: n == 0 or progress(n - 1) >= sampler.activate_at for n in active}
-        for number in active:
-            start, end = spans[number]
-            left = (tokens[0, start:end] == mask).sum().item()
-            if not left:
-                continue
-            done = passes_of[number] = passes_of.get(number, -1) + 1
-            if sampler.accept == "fixed":
-                count = deal(end - start, sampler.tokens_per_step)[done]
-            else:
-
-                def count(probabilities, complete=complete[number]):
-                    sure = [p for p in probabilities if p >= sampler.threshold * (1 - TIE)]
-                    return max(len(sure), int(complete))
-
-            block = hidden[:, start:end]
-            if reveals_any(model, block, tokens, start, count):
-                reveal(sampler, model, tokens, block, start, count, priority)
-        for number in active:
-            start, end = spans[number]
-            before = all(state[n] != "active" for n in range(number))
-            if before and not (tokens[0, start:end] == mask).any():
-                state[number] = "to cache"
-        yield Evaluated(hidden[:, cached:], tokens.clone())
-        if to_cache:
-            cached = spans[max(to_cache)][1]
-
-
-def reveals_any(model, hidden, tokens, start, count):
-    """A block that is not activated may take none, which `reveal` does not know."""
-    if not callable(count):
-        return count > 0
-    logits = model.logits(hidden).clone()
-    logits[..., model.config.mask_id] = -torch.inf
-    masked = tokens[0, start : start + hidden.shape[1]] == model.config.mask_id
-    found = torch.softmax(logits, dim=-1).amax(dim=-1)[0][masked]
-    return count(sorted(found.tolist(), reverse=True)) > 0
-
-
 def compare(backbone, sampler, prompt_len, batch=1):
     model = lively_model(backbone, layers=2)
     with torch.inference_mode():
@@ -124,7 +30,7 @@ def compare(backbone, sampler, prompt_len, batch=1):
         fresh = known.prepare(model, LENGTH, batch, prompt_len=prompt_len)
         steps, state = package_steps(known, model, LENGTH, batch, prompt_len=prompt_len)
         priority = state.priority if sampler.order == "random" else None
-        expected = list(reference_steps(sampler, model, fresh.tokens, prompt_len, priority))
+        expected = list(pipeline_steps(sampler, model, fresh.tokens, prompt_len, priority))
     assert len(steps) == len(expected)
     for i, (step, wanted) in enumerate(zip(steps, expected, strict=True)):
         assert_close(step.hidden, wanted.hidden, TOLERANCE, where=f"pass {i}")
@@ -142,12 +48,27 @@ def test_it_decodes_what_a_recomputation_decodes(backbone, prompt_len):
     assert max(len(each.parts) for each in known.passes(LENGTH)) == 3
 
 
+def rules(bound):
+    """The rules by which the first token of a block is sure above a confidence."""
+    return [
+        {"accept": "threshold", "threshold": bound},
+        {"accept": "strict", "threshold": bound},
+        {"accept": "factor", "factor": 2 * (1 - bound)},
+    ]
+
+
 # Around the confidences of the models: blocks that are not activated accept some, none, or all.
 @pytest.mark.parametrize(
-    ("backbone", "threshold"), [("diffumamba-h", 0.05), ("sdar", 0.04), ("dream", 0.04)]
+    ("backbone", "rule"),
+    [
+        (backbone, rule)
+        for backbone, bound in (("diffumamba-h", 0.05), ("sdar", 0.04), ("dream", 0.04))
+        for rule in rules(bound)
+    ],
+    ids=str,
 )
-def test_by_confidence_it_decodes_what_a_recomputation_decodes(backbone, threshold):
-    sampler = sampler_of(accept="threshold", threshold=threshold, add_at=0.1, activate_at=0.9)
+def test_by_confidence_it_decodes_what_a_recomputation_decodes(backbone, rule):
+    sampler = sampler_of(**rule, add_at=0.1, activate_at=0.9)
     known, _ = compare(backbone, sampler, 7)
     parts = [part for each in known.passes(LENGTH, 7) for part in each.parts]
     waiting = [part.reveal for part in parts if not part.activated]
@@ -279,137 +200,3 @@ def test_the_places_that_d2f_takes_worked_by_hand():
         ("denoise:8", 3),
         ("fused:4+4", 1),
     ]
-
-
-# The schedule.
-
-
-def passes(length, prompt_len=0, **options):
-    sampler = build_sampler("pipeline", block_size=8, tokens_per_step=2, **options)
-    schedule = sampler.schedule(length, prompt_len)
-    return [(p.kind, p.query_len, p.context_len, p.count) for p in schedule]
-
-
-def test_a_pipeline_of_a_fixed_number_worked_by_hand():
-    # Blocks take 4 passes each; the next one begins when half of a block is decoded, 2 passes on:
-    # the third ends with pass 8. One after the other they take 12.
-    assert passes(24, add_at=0.5) == [
-        ("denoise:8", 8, 0, 2),
-        ("denoise:16", 16, 0, 2),
-        ("fused:8+16", 24, 0, 1),
-        ("denoise:16", 16, 8, 1),
-        ("fused:8+8", 16, 8, 1),
-        ("denoise:8", 8, 16, 1),
-    ]
-    assert passes(24, 100, add_at=0.5)[:2] == [("prefill", 100, 0, 1), ("denoise:8", 8, 100, 2)]
-
-
-@pytest.mark.parametrize(
-    ("options", "nfe"),
-    [
-        ({"add_at": 0.1}, 4 + 2 * 1),
-        ({"add_at": 0.25}, 4 + 2 * 1),
-        ({"add_at": 0.26}, 4 + 2 * 2),
-        ({"add_at": 1.0}, 4 * 3),
-        ({"add_at": 0.0}, 4 + 2 * 1),  # one block a pass is added
-        ({"add_at": 0.1, "max_blocks": 2}, 4 + 4),  # the third waits for the first
-        ({"add_at": 0.1, "max_blocks": 1}, 4 * 3),
-    ],
-)
-def test_passes_by_the_shares_and_the_bound(options, nfe):
-    sampler = build_sampler("pipeline", block_size=8, tokens_per_step=2, **options)
-    assert sampler.schedule(24).forward_passes == nfe
-
-
-def test_the_first_block_is_done_when_the_next_ones_are_under_way():
-    plan = list(build_sampler("pipeline", block_size=8, tokens_per_step=2).passes(24))
-    assert first_block_passes(plan) == 4
-    assert sum(each.reveal for each in plan[:4]) == 8 + 6 + 4
-
-
-def test_a_seek_masks_as_many_places_of_each_block_as_planned():
-    model = lively_model("diffutran", layers=1)
-    sampler = sampler_of(tokens_per_step=3, add_at=0.3)
-    state = sampler.prepare(model, LENGTH, 2, prompt_len=5)
-    for index, pass_ in enumerate(state.passes):
-        sampler.seek(state, index)
-        masked = state.tokens == model.config.mask_id
-        assert not masked[:, : pass_.block_start].any()
-        start = pass_.block_start
-        for part in pass_.parts:
-            found = masked[:, start : start + part.length].sum(dim=1)
-            assert found.tolist() == [part.masked] * 2
-            start += part.length
-        if pass_.parts:
-            assert masked[:, start:].all()
-
-
-# Traces.
-
-
-def trace_of(accepted, block_size=BLOCK, sampler="pipeline"):
-    return Trace.by_hand([accepted], block_size, sampler=sampler)
-
-
-def test_a_trace_comes_back_from_its_file_and_decodes_the_same(tmp_path):
-    model = lively_model("diffumamba-h", layers=2)
-    sampler = sampler_of(accept="threshold", threshold=0.05)
-    trace = record_trace(model, sampler, LENGTH)
-    assert any(0 in block for block in trace.accepted)
-    save_trace(trace, tmp_path / "t.json")
-    assert load_trace(tmp_path / "t.json") == trace
-    replay = sampler_of(trace=str(tmp_path / "t.json"))
-    assert torch.equal(replay.decode(model, LENGTH), sampler.decode(model, LENGTH))
-    # Any number of rows can follow it, and any length.
-    assert replay.decode(model, 3 * LENGTH, batch=2).shape == (2, 3 * LENGTH)
-
-
-def test_a_block_that_waits_accepts_nothing_in_a_trace_of_a_pipeline_alone():
-    assert trace_of([[4, 4], [0, 8]]).accepted[1] == (0, 8)
-    with pytest.raises(ValueError, match="first pass of a block must accept"):
-        trace_of([[4, 4], [0, 8]], sampler="block-cache")
-
-
-def test_a_pipeline_follows_the_trace_of_another_sampler_and_not_the_reverse():
-    trace = trace_of([[4, 4], [8]], sampler="block-cache")
-    sampler = sampler_of(trace=trace, add_at=0.5)
-    assert [p.reveal for p in sampler.passes(16)] == [4, 4 + 8]
-    with pytest.raises(ConfigError, match="a trace of sampler 'pipeline'"):
-        build_sampler("block-cache", block_size=BLOCK, trace=trace_of([[4, 4], [0, 8]]))
-
-
-def test_a_seed_follows_its_own_sequence_of_a_trace_and_a_batch_has_no_room_for_several():
-    one, other = trace_of([[4, 4]]), trace_of([[8]])
-    both = one.model_copy(update={"seed": 3, "sequences": (*one.sequences, *other.sequences)})
-    sampler, model = sampler_of(trace=both), lively_model("diffutran", layers=1)
-    for seed, reveals in ((3, [4, 4]), (4, [8]), (5, [4, 4])):
-        assert [p.reveal for p in sampler.planned(DecodeShape(8), seed)] == reveals
-    assert [p.reveal for p in sampler.prepare(model, 8, seed=4).passes] == [8]
-    with pytest.raises(ConfigError, match=r"batch: 2 .* 2 sequences .* a trace of one sequence"):
-        sampler.prepare(model, 8, batch=2)
-    assert (sampler.takes_batches, sampler_of(trace=one).takes_batches) == (False, True)
-
-
-# Options.
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"max_blocks": 0}, "max_blocks: 0"),
-        ({"add_at": 1.5}, "add_at: 1.5"),
-        ({"activate_at": -0.1, "accept": "threshold"}, "activate_at: -0.1"),
-        ({"activate_at": 0.5}, "activate_at: 0.5 is not allowed with accept 'fixed'"),
-        ({"accept": "entropy"}, "accept: 'entropy' .* allowed: fixed, threshold, strict, factor"),
-        ({"tokens_per_step": 9}, r"tokens_per_step: 9 .* at most block_size \(8\)"),
-    ],
-)
-def test_what_cannot_be_is_one_line(options, said):
-    with pytest.raises(ConfigError, match=said):
-        sampler_of(**options)
-
-
-def test_by_confidence_a_decode_is_of_one_sequence():
-    sampler = sampler_of(accept="threshold")
-    with pytest.raises(ConfigError, match="batch: 2 is not allowed with sampler 'pipeline'"):
-        sampler.decode(lively_model("diffutran", layers=1), 8, batch=2)

@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
-from support.reference import lively_model, masked_fraction, mixed, network, shifted
+from support.reference import lively_model
+from support.reference_network import mixed, network, shifted
+from support.reference_rules import masked_fraction
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.cost.flops import decode_cost

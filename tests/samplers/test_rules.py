@@ -8,14 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.cases import ADAPTIVE, MORE_RULES, adaptive
-from support.reference import (
-    TIE,
-    accepted,
-    assert_same_decode,
-    lively_model,
-    package_steps,
-    reference_steps,
-)
+from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
+from support.reference_rules import TIE, accepted
 
 from dlm_bench import build_model, build_sampler
 from dlm_bench.kernels.lm_head import SCORES, predict

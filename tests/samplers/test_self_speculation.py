@@ -4,14 +4,8 @@ import pytest
 import torch
 from support.cases import FIELD_DENOISERS
 from support.close import assert_close
-from support.reference import (
-    TOLERANCE,
-    lively_model,
-    mixed,
-    network,
-    package_steps,
-    shifted,
-)
+from support.reference import TOLERANCE, lively_model, package_steps
+from support.reference_network import mixed, network, shifted
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.models.backbones import backbone_info

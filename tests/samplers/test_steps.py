@@ -12,15 +12,12 @@ from support.reference import (
     Evaluated,
     assert_same_decode,
     block_spans,
-    deal,
     lively_model,
-    masked_fraction,
-    mixed,
-    network,
     package_steps,
     reference_steps,
-    shifted,
 )
+from support.reference_network import mixed, network, shifted
+from support.reference_rules import deal, masked_fraction
 from support.scripted_model import ScriptedModel
 
 from dlm_bench import ConfigError, build_sampler

@@ -1,17 +1,12 @@
-"""The slow decode with sub-blocks (Fast-dLLM v2): a pass is the mixer over all that has been
-computed so far, in which the pass' own tokens are new."""
+"""The slow decode with sub-blocks (Fast-dLLM v2), or with whole blocks: a pass is the mixer over
+all that has been computed so far, in which the pass' own tokens are new. With first_token=commit a
+clean pass is shown as its own hidden states, the last of which predicts the token behind."""
 
 import torch
 
-from support.reference import (
-    Evaluated,
-    block_spans,
-    counts_of,
-    masked_fraction,
-    mixed,
-    network,
-    shifted,
-)
+from support.reference import Evaluated, block_spans
+from support.reference_network import mixed, network, shifted
+from support.reference_rules import counts_of, masked_fraction
 
 
 def sub_block_passes(sampler, model, tokens, first):
@@ -34,19 +29,27 @@ def sub_block_passes(sampler, model, tokens, first):
         states[:, start:stop] = hidden
         return shifted(model, hidden, states[:, start - 1 : start] if start else None)
 
+    size = sampler.sub_block_size or sampler.block_size
+
+    def clean(start, stop):
+        hidden = computed(start, stop, [0.0] * (stop - start))
+        behind = min(length - stop, size)
+        if sampler.first_token == "commit" and behind > 1:
+            return Evaluated(states[:, start:stop].clone(), stop - start - 1, stop, 1, 1)
+        return Evaluated(hidden, 0, start, stop - start, 0)
+
     if first:
-        yield Evaluated(computed(0, first, [0.0] * first), 0, 0, first, 0)
+        yield clean(0, first)
     for number, (start, stop) in enumerate(blocks):
-        for part, end in block_spans(stop, sampler.sub_block_size, start):
+        for part, end in block_spans(stop, size, start):
             counts = counts_of(sampler, tokens[:, part:end], model.config.mask_id)
             for i, count in enumerate(counts):
-                begin, until, clean = (start, stop, 0) if i == 0 else (part, end, 0)
+                begin, until, before = (start, stop, 0) if i == 0 else (part, end, 0)
                 if sampler.commit == "fused" and i == 0 and part == start and number > 0:
-                    begin, clean = start - sampler.block_size, sampler.block_size
+                    begin, before = start - sampler.block_size, sampler.block_size
                 time = masked_fraction(model, tokens[:, start:stop])
-                times = [0.0] * clean + [time] * (until - begin - clean)
+                times = [0.0] * before + [time] * (until - begin - before)
                 hidden = computed(begin, until, times)
                 yield Evaluated(hidden, part - begin, part, end - part, count)
         if sampler.commit == "separate" and stop < length:
-            hidden = computed(start, stop, [0.0] * (stop - start))
-            yield Evaluated(hidden, 0, start, stop - start, 0)
+            yield clean(start, stop)

@@ -29,7 +29,7 @@ class ScriptedModel:
 
     config = ScriptedConfig()
     kernels = UnmaskKernels()
-    supports = ("full", "fast-dllm", "block-cache", "prefill", "sub-blocks")
+    supports = ("full", "fast-dllm", "block-cache", "prefill", "sub-blocks", "next-token")
     checkpoint = ""
 
     def __init__(self, *script):

@@ -93,7 +93,7 @@ def read_folder(path: str | Path) -> Folder:
             config=own,
             digest=digest,
             model_class=None,
-            supports=own_passes(own.denoiser),
+            supports=own_passes(own.denoiser, token_shift=own.token_shift),
             max_length=own.max_length,
             names=family.names,
             block_size=own.block_size,

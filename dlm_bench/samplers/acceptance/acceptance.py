@@ -52,6 +52,10 @@ class Acceptance(ABC):
         """List (tokens masked before, tokens to unmask) of each pass over block `number`; of the
         most possible passes if their number is not fixed."""
 
+    def passes_behind(self, number: int, block_len: int, known: int) -> Iterator[tuple[int, int]]:
+        """As `block_passes`, of a block whose first `known` tokens are decoded before."""
+        return self.block_passes(number, block_len - known)
+
     def count(self, scores: "Tensor", now: Now) -> "Tensor":
         """Count the tokens that a pass unmasks in each row, (batch,) int64 on the device.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dlm_bench.errors import ConfigError
 from dlm_bench.samplers.acceptance.acceptance import Acceptance, Edits, Now
 from dlm_bench.samplers.acceptance.trace import Trace
-from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, Rows, remaining
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, Rows, behind_known, remaining
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,10 @@ class Traced(Acceptance):
 
     def block_passes(self, number: int, block_len: int) -> Iterator[tuple[int, int]]:
         return remaining(self.trace.counts(number, block_len), block_len)
+
+    def passes_behind(self, number: int, block_len: int, known: int) -> Iterator[tuple[int, int]]:
+        # A trace counts them to the first pass over the block.
+        return behind_known(self.block_passes(number, block_len), block_len - known)
 
     @property
     def score(self) -> "Score":  # type: ignore[override]
@@ -76,7 +80,7 @@ def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
         steps = list(passes)
         batch, block_len = len(trace.drawn), steps[0].block_len
         rows = [
-            [(*at, not at[0]) for at in remaining(counts, block_len)]
+            [(*at, not at[0]) for at in behind_known(remaining(counts, block_len), steps[0].masked)]
             + [(0, 0, False)] * (len(steps) - len(counts))
             for counts in trace.row_counts(number, block_len)
         ]
