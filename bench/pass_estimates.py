@@ -52,14 +52,14 @@ def block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu) -> f
 
 
 def _block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu, own: bool) -> float:
-    """Seconds of a pass over a block, bound by reading weights and caches. `own`: norms, gates and
-    GELU inside own products, else by a kernel each."""
+    """Seconds of a pass over a block, bound by reading weights and caches. `own`: norms, gates,
+    GELU and rotary inside own products, else by a kernel each."""
     d, rate = config.d_model, gpu.bandwidth
     norm = 0.0 if own else TINY + 0.4e-6 + GAP
 
     def product(outputs: int, inputs: int) -> float:
         # Of split sums: the last program of a tile adds them, or a kernel of cuBLAS.
-        split = outputs <= 2 * inputs if own else inputs > outputs
+        split = outputs <= 64 * 132 if own else inputs > outputs
         reduced = 0.0 if not split else (0.7e-6 if own else TINY + GAP)
         return outputs * inputs * 2 / ((OWN if own else SKINNY) * rate) + START + GAP + reduced
 
@@ -68,7 +68,8 @@ def _block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu, own
     for layer in range(config.layers):
         if config.is_attention(layer):
             cache = (context + tokens) * d * 2 * 2
-            total += product(3 * d, d) + product(d, d) + TINY + 0.4e-6 + GAP
+            total += product(3 * d, d) + product(d, d)
+            total += 0.0 if own else TINY + 0.4e-6 + GAP  # rotary, and the write to the cache
             parts = SPLITS * tokens * config.head_dim * 4
             total += max(3e-6, cache / (0.85 * rate) + 1.5e-6) + 1e-6 + parts / L2 + GAP
         else:

@@ -58,9 +58,9 @@ class Kernels:
     conv: the convolution in front of the scan.
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).
-    small_pass: the layers of a pass over up to 64 tokens from a cache, norms, gates, biases and
-        GELU inside the matmuls; `triton-pdl` with programmatic dependent launch, from the window's
-        tokens to unmasking; `torch` takes a kernel for each.
+    small_pass: the layers of a pass over up to 64 tokens from a cache, norms, gates, biases,
+        GELU and rotary embedding inside the matmuls; `triton-pdl` with programmatic dependent
+        launch, from the window's tokens to unmasking; `torch` takes a kernel for each.
     lm_head: argmax and confidence without a (length, vocabulary) tensor.
     elementwise: residual, norm and modulation; rotary embedding and cache write; SwiGLU's product;
         unmasking.

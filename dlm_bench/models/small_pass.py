@@ -15,8 +15,10 @@ from dlm_bench.kernels.cuda.small_linear import (
     Norm,
     Rows,
     Stream,
+    Turn,
     add_linear,
     small_linear,
+    turned_linear,
 )
 from dlm_bench.kernels.norm import EPSILON as GATED_EPSILON
 from dlm_bench.models.attention import Attention
@@ -85,11 +87,10 @@ def _attention(
     window: Window,
     cache: AttentionCache,
 ) -> Stream:
-    length = norm.rows.length
-    qkv = small_linear(x, mixer.qkv.weight, mixer.qkv.bias, norm=norm)
-    qkv = qkv.view(-1, length, sum(mixer.groups), mixer.config.head_dim)
-    q = mixer.steps.stored(mixer, qkv, angles, window, cache)
-    mixed = mixer.steps.attend_window(mixer, q, window, cache)  # (batch, heads, len, head_dim)
+    turn = Turn(*angles, window.start, cache.k, cache.v)
+    q = turned_linear(x, mixer.qkv.weight, mixer.qkv.bias, turn, norm=norm)
+    heads = q.view(-1, norm.rows.length, mixer.config.heads, mixer.config.head_dim)
+    mixed = mixer.steps.attend_window(mixer, heads.transpose(1, 2), window, cache)
     mixed = mixed.transpose(1, 2).reshape(len(x.x), -1)
     return add_linear(mixed, mixer.out.weight, mixer.out.bias, x, gate, norm.rows)
 

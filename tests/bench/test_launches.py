@@ -10,8 +10,8 @@ MOST = {  # nodes of a pass
     ("diffumamba", "block-cache", "denoise"): 129,
     ("diffumamba", "block-cache", "commit"): 150,
     ("diffumamba", "fast-dllm", "refresh"): 300,
-    ("diffutran", "block-cache", "denoise"): 153,
-    ("ar-transformer", "ar", "decode"): 156,
+    ("diffutran", "block-cache", "denoise"): 129,
+    ("ar-transformer", "ar", "decode"): 132,
     ("diffutran", "fast-dllm", "refresh"): 229,
 }
 

@@ -154,7 +154,7 @@ def test_the_trace_would_notice_a_wait():
 @pytest.mark.parametrize(
     ("backbone", "size", "most"),
     [
-        ("diffutran", "1.3b", 6),
+        ("diffutran", "1.3b", 5),
         ("diffumamba", "1.3b", 5),
         # Two norms, four products, the turn, attention, the gated product; of grouped heads the
         # combination of the splits, too.

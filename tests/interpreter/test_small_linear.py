@@ -9,7 +9,17 @@ from dlm_bench.kernels.adaln import EPSILON, add_norm
 from dlm_bench.kernels.cuda import small_linear as own
 from dlm_bench.kernels.cuda.common import counters
 from dlm_bench.kernels.cuda.lookup import embed_stream
-from dlm_bench.kernels.cuda.small_linear import Gated, Norm, Rows, Stream, add_linear, small_linear
+from dlm_bench.kernels.cuda.small_linear import (
+    Gated,
+    Norm,
+    Rows,
+    Stream,
+    Turn,
+    add_linear,
+    small_linear,
+    turned_linear,
+)
+from dlm_bench.kernels.rotary import rotary_angles, rotate
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 TOLERANCE = 2e-6  # float32: sums in another order
@@ -61,6 +71,53 @@ def test_a_layer_of_the_stream(batch, segments, rows_of, splits, monkeypatch):
     assert torch.equal(moved.copy, moved.x)
     assert_close(moved.moments, stream_of(moved.x).moments, 1e-5, "l2")
     assert not counters(x.device).any()  # ready for the next launch
+
+
+# Tiles of 32 pairs: of q, of k and of v alone, or of several; heads that end inside a tile; a last
+# tile partly beyond the end.
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize(
+    ("batch", "segments", "heads", "kv_heads", "head_dim", "start"),
+    [
+        (1, (7,), 4, 4, 16, 0),
+        (2, (3, 5), 3, 1, 40, 13),
+        (1, (1,), 2, 2, 80, 71),
+        (3, (1,), 5, 5, 6, 9),
+        (2, (32,), 4, 2, 16, 40),
+        (1, (20, 44), 1, 1, 60, 8),
+    ],
+)
+def test_queries_are_turned_and_keys_and_values_are_in_the_caches(
+    batch, segments, heads, kv_heads, head_dim, start, bias, splits, monkeypatch
+):
+    tiles = own._tiles
+    monkeypatch.setattr(own, "_tiles", lambda *a: tiles(*a)._replace(splits=splits))
+    length = sum(segments)
+    x = torch.randn(batch * length, WIDTH) * 3 + 1
+    shift, scale, _ = modulation(batch, len(segments))
+    groups = heads, kv_heads, kv_heads
+    weight = torch.randn(sum(groups) * head_dim, WIDTH) / 10
+    b = torch.randn(len(weight)) if bias else None
+    angles = rotary_angles(torch.arange(72), head_dim)
+    caches = torch.randn(2, batch, kv_heads, 72, head_dim)
+    expected = caches.clone()
+
+    norm = Norm(scale, shift, Rows(length, segments[0], unit_scale=True), EPSILON)
+    turn = Turn(*angles, torch.tensor([start]), *caches)
+    q = turned_linear(stream_of(x), weight, b, turn, norm=norm)
+
+    plain = x.view(batch, length, WIDTH)
+    _, normed = add_norm(plain, None, None, scale, shift, segments, unit_scale=True)
+    heads_of = F.linear(normed, weight, b).unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    here = slice(start, start + length)
+    queries, keys, values = heads_of.split(groups, dim=1)
+    queries, keys = (rotate(e, tuple(table[here] for table in angles)) for e in (queries, keys))
+    assert_close(q, queries.transpose(1, 2).reshape(len(x), -1), TOLERANCE, "l2")
+    expected[0, :, :, here], expected[1, :, :, here] = keys, values
+    assert_close(caches, expected, TOLERANCE, "l2")
+    expected[:, :, :, here] = caches[:, :, :, here]
+    assert torch.equal(caches, expected)  # all else is kept
 
 
 def test_an_autoregressive_layer_has_weights_and_no_gate():

@@ -2,8 +2,9 @@
 
 The weights are the wide operand of the product, as in the LM head of few rows. In front the input
 is normed: LayerNorm and modulation of the residual stream, or Mamba-2's gated RMSNorm. Behind
-follow bias and GELU, or bias, gate and the addition to the stream. A sum over many inputs is split;
-the program of a tile that ends last adds the parts in their order, whichever it is.
+follow the bias and GELU; or rotary embedding, with keys and values written to the caches; or gate
+and addition to the stream. A sum over many inputs is split; the program of a tile that ends last
+adds the parts in their order, whichever it is.
 """
 
 from typing import NamedTuple
@@ -94,6 +95,21 @@ class Gated(NamedTuple):
     epsilon: float
 
 
+class Turn(NamedTuple):
+    """Rotary embedding and the caches behind the matmul of q, k and v.
+
+    cos, sin: (table_length, head_dim / 2) float32, a row a position.
+    start: (1,) int64 on the device, the position of a sequence's first token.
+    k_cache, v_cache: (batch, kv_heads, length, head_dim), contiguous.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    start: Tensor
+    k_cache: Tensor
+    v_cache: Tensor
+
+
 def small_linear(
     x: Tensor | Stream,
     weight: Tensor,
@@ -107,9 +123,22 @@ def small_linear(
     x (rows, inputs) in the dtype of weight (outputs, inputs), both contiguous, or a Stream with its
     norm. Products are summed in float32.
     """
-    out = _launch(x, weight, bias, norm, gelu, None, None, None)
+    out = _launch(x, weight, bias, norm, gelu, None, None, None, None)
     assert isinstance(out, Tensor)
     return out
+
+
+def turned_linear(
+    x: Stream, weight: Tensor, bias: Tensor | None, turn: Turn, *, norm: Norm
+) -> Tensor:
+    """The queries of norm(x) W^T + b, turned by rotary embedding, (rows, heads * head_dim); the
+    turned keys and the values go into the caches.
+
+    weight: the heads of q, then those of k, then those of v.
+    """
+    q = _launch(x, weight, bias, norm, False, turn, None, None, None)
+    assert isinstance(q, Tensor)
+    return q
 
 
 def add_linear(
@@ -123,7 +152,7 @@ def add_linear(
     norm: Gated | None = None,
 ) -> Stream:
     """The stream and gate * (norm(x) W^T + b) added up, x in place; gate None stands for 1."""
-    moved = _launch(x, weight, bias, norm, False, stream, gate, rows)
+    moved = _launch(x, weight, bias, norm, False, None, stream, gate, rows)
     assert isinstance(moved, Stream)
     return moved
 
@@ -134,6 +163,7 @@ def _launch(
     bias: Tensor | None,
     norm: Norm | Gated | None,
     gelu: bool,
+    turn: Turn | None,
     residual: Stream | None,
     gate: Tensor | None,
     rows: Rows | None,
@@ -154,8 +184,12 @@ def _launch(
     if tiles.splits > 1:
         size = tiles.splits, each * tiles.width, padded
         partial = torch.empty(size, dtype=torch.float32, device=device)
+    heads = kv_heads = cached = head_dim = 0
+    if turn is not None:
+        _, kv_heads, cached, head_dim = turn.k_cache.shape
+        heads = outputs // head_dim - 2 * kv_heads
     if residual is None:
-        out = torch.empty(count, outputs, dtype=dtype, device=device)
+        out = torch.empty(count, heads * head_dim or outputs, dtype=dtype, device=device)
         moved = None
     else:
         out = residual.x
@@ -190,6 +224,8 @@ def _launch(
         None if moved is None else moved.moments,
         None if gated is None else gated.squares,
         None if gated is None else gated.weight,
+        *((None,) * 5 if turn is None else turn),
+        cached,
         count,
         place.length,
         place.first,
@@ -206,6 +242,9 @@ def _launch(
         PARTS=parts,
         GELU=gelu,
         RESIDUAL=residual is not None,
+        HEADS=heads,
+        KV_HEADS=kv_heads,
+        HEAD_DIM=head_dim,
         SPLITS=tiles.splits,
         ROWS=padded,
         WIDTH=tiles.width,
