@@ -104,6 +104,7 @@ def _mamba(
     cache: MambaCache,
 ) -> Stream:
     projected = small_linear(x, mixer.in_proj.flatten(0, 1), norm=norm)
+    weight = mixer.out_proj.flatten(1)
     y, squares = block_scan(
         projected.view(len(projected) // norm.rows.length, -1, *mixer.in_proj.shape[:2]),
         mixer.conv_weight,
@@ -116,8 +117,8 @@ def _mamba(
         cache.tails,
         advance=window.advance,
         gated=True,
+        ahead=weight,
     )
     assert squares is not None
     gated = Gated(squares, mixer.norm_weight, GATED_EPSILON)
-    weight = mixer.out_proj.flatten(1)
     return add_linear(y.view(len(x.x), -1), weight, None, x, gate, norm.rows, norm=gated)

@@ -12,7 +12,13 @@ from support.hopper import compile_for_hopper, record_launches
 from support.traced import traced_model, traced_state
 
 from dlm_bench.kernels.cuda.advance_tail import advance_tail
-from dlm_bench.kernels.cuda.dependent import dependent_launches, launch_options, release, wait
+from dlm_bench.kernels.cuda.dependent import (
+    dependent_launches,
+    launch_options,
+    release,
+    share_of_lines,
+    wait,
+)
 from dlm_bench.kernels.cuda.lookup import take
 
 SAMPLERS = samplers()
@@ -68,6 +74,14 @@ def test_a_launch_after_an_error_is_the_usual_one():
             raise KeyError
         take(tokens, start, 4, 7)
     assert launches[0].options["PDL"] is False
+
+
+def test_the_programs_of_a_scan_share_half_of_the_next_weights():
+    weight = torch.empty(1920, 7680, dtype=torch.bfloat16, device="meta")
+    lines, share = share_of_lines(weight, 120)
+    assert lines * 256 == weight.nbytes  # every second line of 128 bytes
+    assert (lines, share) == (115200, 1024)  # a power of two from 960 on
+    assert share_of_lines(torch.empty(3, 50, dtype=torch.bfloat16), 240) == (2, 1)
 
 
 def test_small_kernels_wait_before_they_touch_memory():

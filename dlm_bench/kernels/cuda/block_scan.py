@@ -4,6 +4,7 @@ One launch from the input projection to the scan's output; a second, small one m
 convolution's tail on where the block is committed.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,35 +14,21 @@ from torch import Tensor
 
 from dlm_bench.kernels.cuda.advance_tail import advance_tail
 from dlm_bench.kernels.cuda.common import LOG2E, NEVER, softplus
-from dlm_bench.kernels.cuda.dependent import LINE, launch_options, prefetch, release, wait
+from dlm_bench.kernels.cuda.dependent import (
+    LINE,
+    launch_options,
+    prefetch,
+    prefetch_share,
+    release,
+    share_of_lines,
+    wait,
+)
+from dlm_bench.kernels.cuda.taps import one_tap, taps_at
 
 
 @triton.jit
 def _silu(x):
     return x / (1.0 + tl.exp(-x))
-
-
-@triton.jit
-def _taps(weight, column, inside, D_CONV: tl.constexpr, PACKED: tl.constexpr):
-    """The convolution's weights at some channels: four of 16 bits in a word, else where they are.
-
-    Load once instead of four times with gaps between the channels.
-    """
-    if PACKED:
-        taps = tl.load(weight.to(tl.pointer_type(tl.int64)) + column, inside, 0)
-    else:
-        taps = weight + column * D_CONV
-    return taps
-
-
-@triton.jit
-def _tap(taps, tap, inside, DTYPE: tl.constexpr, PACKED: tl.constexpr):
-    """One of them, float32."""
-    if PACKED:
-        value = (taps >> (16 * tap)).to(tl.int16).to(DTYPE, bitcast=True)
-    else:
-        value = tl.load(taps + tap, inside, 0.0)
-    return value.to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["first", "second"])
@@ -58,6 +45,7 @@ def _block_scan(
     tail_1,
     y,
     squares,
+    ahead,
     first,
     second,
     HEADS: tl.constexpr,
@@ -71,6 +59,8 @@ def _block_scan(
     T: tl.constexpr,
     P: tl.constexpr,
     N: tl.constexpr,
+    LINES: tl.constexpr,
+    SHARE: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """One head (or P of its rows) of one direction: T tokens at a time, between them the state in
@@ -118,13 +108,16 @@ def _block_scan(
         prefetch(weight + tl.minimum(B_column, CHANNELS - 1) * D_CONV)
         prefetch(weight + tl.minimum(C_column, CHANNELS - 1) * D_CONV)
         if known:
-            LINES: tl.constexpr = (4 * N + LINE - 1) // LINE
-            of_row = tl.minimum(tl.arange(0, LINES) * (LINE // 4), D_STATE - 1)
+            EVERY: tl.constexpr = (4 * N + LINE - 1) // LINE
+            of_row = tl.minimum(tl.arange(0, EVERY) * (LINE // 4), D_STATE - 1)
             prefetch(state + tl.minimum(p, HEADDIM - 1)[:, None] * D_STATE + of_row[None, :])
+        if ahead is not None:
+            program = (tl.program_id(2) * directions + direction) * tl.num_programs(0)
+            prefetch_share(ahead, program + tl.program_id(0), LINES, SHARE)
     wait(PDL)
-    x_taps = _taps(weight, p_column, in_p, D_CONV, PACKED)
-    B_taps = _taps(weight, B_column, in_n, D_CONV, PACKED)
-    C_taps = _taps(weight, C_column, in_n, D_CONV, PACKED)
+    x_taps = taps_at(weight, p_column, in_p, D_CONV, PACKED)
+    B_taps = taps_at(weight, B_column, in_n, D_CONV, PACKED)
+    C_taps = taps_at(weight, C_column, in_n, D_CONV, PACKED)
     bias = conv_bias + direction * CHANNELS
     x_bias = tl.load(bias + p_column, in_p, 0.0).to(tl.float32)
     B_bias = tl.load(bias + B_column, in_n, 0.0).to(tl.float32)
@@ -180,9 +173,9 @@ def _block_scan(
             x_in = tl.load(x_at, in_p[:, None] & there[None, :], 0.0).to(tl.float32)
             B_in = tl.load(B_at, there[:, None] & in_n[None, :], 0.0).to(tl.float32)
             C_in = tl.load(B_at + D_STATE, there[:, None] & in_n[None, :], 0.0).to(tl.float32)
-            x += x_in * _tap(x_taps, tap, in_p, kind, PACKED)[:, None]
-            B += B_in * _tap(B_taps, tap, in_n, kind, PACKED)[None, :]
-            C += C_in * _tap(C_taps, tap, in_n, kind, PACKED)[None, :]
+            x += x_in * one_tap(x_taps, tap, in_p, kind, PACKED)[:, None]
+            B += B_in * one_tap(B_taps, tap, in_n, kind, PACKED)[None, :]
+            C += C_in * one_tap(C_taps, tap, in_n, kind, PACKED)[None, :]
         x = _silu(x)
         B = _silu(B)
         C = _silu(C)
@@ -236,6 +229,7 @@ def block_scan(
     *,
     advance: bool,
     gated: bool = False,
+    ahead: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Convolution, SiLU and SSD of a block from its cached states (see BiMamba._continue).
 
@@ -272,6 +266,7 @@ def block_scan(
     if gated:
         size = directions, grid[0], batch * length
         squares = torch.empty(size, dtype=torch.float32, device=projected.device)
+    lines, share = (1, 1) if ahead is None else share_of_lines(ahead, math.prod(grid))
     _block_scan[grid](
         projected,
         conv_weight,
@@ -285,6 +280,7 @@ def block_scan(
         tails[-1],
         y,
         squares,
+        ahead,
         first,
         second,
         HEADS=heads,
@@ -298,6 +294,8 @@ def block_scan(
         T=tokens,
         P=rows,
         N=max(16, triton.next_power_of_2(d_state)),
+        LINES=lines,
+        SHARE=share,
         num_warps=1 if tokens == 1 else 8,  # of 230 registers a thread: a program an SM
         num_stages=1,  # a tile or two: nothing to fetch ahead
         **launch_options(),

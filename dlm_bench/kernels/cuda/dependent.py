@@ -22,6 +22,7 @@ from typing import ParamSpec, TypeVar
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,3 +86,22 @@ def prefetch(pointers):
         is_pure=False,
         pack=1,
     )
+
+
+@triton.jit
+def prefetch_share(weight, program, LINES: tl.constexpr, SHARE: tl.constexpr):
+    """Prefetch this program's share of every second line of the weights of a product to come.
+
+    Memory would else do nothing while a kernel computes; and the product then reads as much from
+    the L2 cache as from memory, at the same time.
+    """
+    ELEMENTS: tl.constexpr = 2 * LINE * 8 // weight.dtype.element_ty.primitive_bitwidth
+    if program * SHARE < LINES:
+        line = tl.minimum(program * SHARE + tl.arange(0, SHARE), LINES - 1)
+        prefetch(weight + line * ELEMENTS)
+
+
+def share_of_lines(weight: Tensor, programs: int) -> tuple[int, int]:
+    """Return the number of lines that `prefetch_share` brings, and of those a program's share."""
+    lines = triton.cdiv(weight.numel() * weight.element_size(), 2 * LINE.value)
+    return lines, triton.next_power_of_2(triton.cdiv(lines, programs))
