@@ -75,7 +75,8 @@ def count_calls(case: Case) -> int:
             case.step()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         case.step()
-    return sum(e.count for e in profiled.key_averages() if e.key.startswith("aten::"))
+    prefixes = "aten::", "mkldnn::"
+    return sum(e.count for e in profiled.key_averages() if e.key.startswith(prefixes))
 
 
 def time_in_turns(every: Sequence[Case], rounds: int) -> list[list[float]]:

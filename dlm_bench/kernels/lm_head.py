@@ -16,6 +16,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from dlm_bench.kernels.linear import linear
+
 Score = Literal["confidence", "margin", "entropy"]
 SCORES: tuple[Score, ...] = ("confidence", "margin", "entropy")
 NEVER = -100.0  # a logit so far below the largest has no part in any sum
@@ -74,7 +76,7 @@ def predict(
         index, needed = needed.nonzero()[:, 0], None
     at_once = max(1, LOGIT_ELEMENTS // weight.shape[0])
     for part in index.split(at_once) if len(index) > at_once else (index,):
-        logits = torch.mm(hidden.index_select(0, part), weight.t())  # (part, vocabulary)
+        logits = linear(hidden.index_select(0, part), weight)  # (part, vocabulary)
         logits = logits if logits.dtype == torch.float32 else logits.float()
         logits[:, mask_id : mask_id + 1].fill_(-torch.inf)  # a causal model may have no such id
         largest, chosen = logits.max(dim=-1)

@@ -17,6 +17,7 @@ from dlm_bench.kernels.attention import (
     choose_attend_cached,
 )
 from dlm_bench.kernels.choice import Kernels
+from dlm_bench.kernels.linear import linear
 from dlm_bench.kernels.rms_norm import rms_norm
 from dlm_bench.kernels.rotary import rotate
 from dlm_bench.models.cache import AttentionCache
@@ -93,11 +94,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Mix the tokens; `angles` has a row for each position (kernels.rotary.rotary_angles)."""
         heads = -1, self.config.head_dim  # of q, k and v
-        few = None if cache is None else few_calls(self, x, cache)
-        if few is None:
-            qkv = self.qkv(x).unflatten(-1, heads)  # (batch, len, heads, head_dim)
-        else:
-            qkv = torch.mm(x.view(-1, x.shape[-1]), few[0]).view(*x.shape[:2], *heads)
+        qkv = linear(x, self.qkv.weight, self.qkv.bias)
+        qkv = qkv.view(*x.shape[:2], *heads)  # (batch, len, heads, head_dim)
         if cache is None or window is None:
             q, k, v = self.steps.rotated(self, qkv, angles)
             mixed = self.attend(q, k, v, causal=self.causal)
@@ -109,24 +107,12 @@ class Attention(nn.Module):
                 mixed = self.attend(q, k, v, causal=self.causal or window.causal)
             else:
                 mixed = steps.attend_window(self, q, window, cache)
-        if few is None:
-            return self.out(mixed.transpose(1, 2).flatten(2))
-        return torch.mm(mixed.transpose(1, 2).reshape(-1, len(few[1])), few[1]).view(x.shape)
+        return linear(mixed.transpose(1, 2).flatten(2), self.out.weight)
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return views of q, k and v, (batch, heads of each, len, head_dim)."""
         q, k, v = qkv.transpose(1, 2).split(self.groups, dim=1)
         return q, k, v
-
-
-def few_calls(layer: Attention, x: Tensor, cache: AttentionCache) -> tuple[Tensor, Tensor] | None:
-    """The weights of both projections as torch.mm takes them, kept for a decode: on a CPU nn.Linear
-    makes two calls for each of mm's. None where nn.Linear does as well."""
-    if x.device.type != "cpu" or layer.qkv.bias is not None or torch.is_grad_enabled():
-        return None
-    if cache.prepared is None:
-        cache.prepared = layer.qkv.weight.t(), layer.out.weight.t()
-    return cache.prepared
 
 
 def rotated(layer: Attention, qkv: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlm_bench.kernels.conv import conv_silu
+from dlm_bench.kernels.linear import linear
 from dlm_bench.kernels.norm import gated_rms_norm
 from dlm_bench.kernels.ssd import CHUNK, scan_chunks
 from dlm_bench.models.cache import MambaCache
@@ -107,7 +108,7 @@ def _mix(
             if a <= at[direction] <= b:
                 left[direction] = _left(mixer, direction, at[direction] - a, xbc, before, state)
             tokens = slice(max(a, 0), min(b, length))
-            part = y[direction, :, tokens.start - a : tokens.stop - a]
+            part = y[direction][:, tokens.start - a : tokens.stop - a]
             if direction == 1:
                 tokens, part = slice(length - tokens.stop, length - tokens.start), part.flip(1)
             out[:, tokens].add_(part)
@@ -120,25 +121,23 @@ def _scan_span(
     places: list[tuple[int, int]],
     state: Tensor,
     tails: list[Tensor],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
     """Mix the tokens of each direction's place, from (directions * batch, ...) states.
 
-    Returns the outputs (directions, batch, len, d_model), the convolution's inputs with those of
-    the tokens in front, the states before each chunk, and the state after the last.
+    Returns the outputs (batch, len, d_model) and the convolution's inputs with those of the tokens
+    in front, of each direction; the states before each chunk, and the state after the last.
     """
     directions, batch, length = mixer.directions, x.shape[0], places[0][1] - places[0][0]
     inner, reach, heads = mixer.d_inner, mixer.reach, mixer.heads
     parts = (inner, inner + 2 * mixer.d_state, heads)  # z, xBC, dt
     # The tokens in front are projected again: cheaper than a copy that puts them there.
     rows = [_rows(x, a - reach, b, direction) for direction, (a, b) in enumerate(places)]
-    flat = torch.stack(rows).view(directions, -1, x.shape[-1])
-    shape = directions, batch, reach + length, -1
     z, xbc, dt = (
-        torch.bmm(flat, weight).view(shape)
-        for weight in mixer.in_proj.transpose(1, 2).split(parts, dim=-1)
+        [linear(each, weight) for each, weight in zip(rows, weights.unbind(), strict=True)]
+        for weights in mixer.in_proj.split(parts, dim=1)
     )
-    for direction, tail in enumerate(tails):
-        xbc[direction, :, :reach] = tail
+    for padded, tail in zip(xbc, tails, strict=False):
+        padded[:, :reach] = tail
 
     mixed = x.new_empty(directions, batch, length, parts[1], dtype=torch.float32)
     for padded, weight, bias, part in zip(
@@ -146,8 +145,9 @@ def _scan_span(
     ):
         conv_silu(padded, weight, bias, out=part)
     u, B, C = mixed.flatten(0, 1).split((inner, mixer.d_state, mixer.d_state), dim=-1)
-    dt = F.softplus(dt[:, :, reach:].float() + mixer.dt_bias[:, None, None])
-    for each, (a, b) in zip(dt, places, strict=True):
+    steps = torch.stack(dt)[:, :, reach:].float()
+    steps = F.softplus(steps + mixer.dt_bias[:, None, None])
+    for each, (a, b) in zip(steps, places, strict=True):
         if a < 0:
             each[:, :-a].zero_()
         if b > x.shape[1]:
@@ -159,7 +159,7 @@ def _scan_span(
 
     y, before, state = scan_chunks(
         u.unflatten(-1, (heads, -1)),
-        dt.flatten(0, 1),
+        steps.flatten(0, 1),
         of_sequences(-torch.exp(mixer.A_log)),
         B,
         C,
@@ -167,10 +167,17 @@ def _scan_span(
         state,
         CHUNK,
     )
-    y = y.view(directions, batch, length, inner)
-    normed = gated_rms_norm(y, z[:, :, reach:], mixer.norm_weight[:, None, None]).to(x.dtype)
-    projected = torch.bmm(normed.flatten(1, 2), mixer.out_proj.permute(1, 2, 0))
-    return projected.view(directions, batch, length, -1), xbc, before, state
+    outs = [
+        linear(gated_rms_norm(part, gate[:, reach:], norm).to(x.dtype), weight)
+        for part, gate, norm, weight in zip(
+            y.view(directions, batch, length, inner),
+            z,
+            mixer.norm_weight,
+            mixer.out_proj.transpose(0, 1).contiguous(),
+            strict=True,
+        )
+    ]
+    return outs, xbc, before, state
 
 
 def _rows(x: Tensor, a: int, b: int, direction: int) -> Tensor:
@@ -182,14 +189,19 @@ def _rows(x: Tensor, a: int, b: int, direction: int) -> Tensor:
 
 
 def _left(
-    mixer: "BiMamba", direction: int, at: int, xbc: Tensor, before: Tensor, state: Tensor
+    mixer: "BiMamba",
+    direction: int,
+    at: int,
+    xbc: list[Tensor],
+    before: Tensor,
+    state: Tensor,
 ) -> Edge:
     """What a direction leaves after the first `at` places of a span: whole chunks, or all tokens of
     the sequence."""
-    chunk, batch = -(-at // CHUNK), xbc.shape[1]
+    chunk, batch = -(-at // CHUNK), len(xbc[direction])
     of_direction = slice(direction * batch, (direction + 1) * batch)
     kept = state if chunk == before.shape[1] else before[:, chunk]
-    return Edge(kept[of_direction], xbc[direction, :, at : at + mixer.reach])
+    return Edge(kept[of_direction], xbc[direction][:, at : at + mixer.reach])
 
 
 def _edge(state: Tensor, tail: Tensor) -> Edge:

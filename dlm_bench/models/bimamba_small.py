@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlm_bench.kernels.linear import linear
 from dlm_bench.kernels.norm import EPSILON
 from dlm_bench.models import bimamba_long as long
 from dlm_bench.models.cache import MambaCache
@@ -30,7 +31,7 @@ FEW_TOKENS = 64  # of a pass: the work inside a chunk is quadratic
 class Prepared(NamedTuple):
     """The weights of a mixer in float32, as a pass over few tokens reads them.
 
-    in_proj, out_proj: (d_model, columns of all directions) and its like, in the model's dtype.
+    in_proj, out_proj: those of all directions as one weight each, in the model's dtype.
     taps, bias: of the convolution in the order of positions, (directions, 1, channels) each.
     A, dt_bias, D: (directions, heads, 1), (directions, heads) and (directions, heads, 1).
     norm: (directions, d_inner).
@@ -98,7 +99,7 @@ def _mix(
     weights = _prepared(mixer, cache)
     sums, hidden, rows = _sight(segments, directions, batch, mixer.reach, x.device)
 
-    projected = torch.mm(x.reshape(batch * length, -1), weights.in_proj)
+    projected = linear(x, weights.in_proj)
     projected = _float(projected).view(batch, length, directions, -1)
     z, xbc, dt = projected.split((inner, inner + 2 * mixer.d_state, heads), dim=-1)
 
@@ -150,8 +151,8 @@ def _mix(
     gated = gated.view(batch * length, directions, inner)
     norm = torch.linalg.vector_norm(gated, dim=-1, keepdim=True)
     scale = torch.rsqrt((norm * norm).div_(inner).add_(EPSILON))
-    normed = (gated * scale * weights.norm).view(batch * length, -1)
-    return torch.mm(normed.to(x.dtype), weights.out_proj).view(x.shape)
+    normed = (gated * scale * weights.norm).view(batch, length, -1)
+    return linear(normed.to(x.dtype), weights.out_proj)
 
 
 def _conv_silu(padded: Tensor, weights: Prepared) -> Tensor:
@@ -196,8 +197,8 @@ def _prepare(mixer: "BiMamba") -> Prepared:
     if mixer.directions == 2:
         taps = torch.stack((taps[0], taps[1].flip(-1)))
     return Prepared(
-        mixer.in_proj.flatten(0, 1).t(),
-        mixer.out_proj.flatten(1).t(),
+        mixer.in_proj.flatten(0, 1),
+        mixer.out_proj.flatten(1),
         tuple(taps.permute(2, 0, 1)[:, :, None].contiguous()),
         mixer.conv_bias.float()[:, None],
         -torch.exp(mixer.A_log)[..., None],

@@ -17,7 +17,6 @@ class AttentionCache:
 
     angles: the rotary embedding's of every position, the same in all layers.
     rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
-    prepared: the layer's weights as its cached passes on a CPU read them, from the first of them.
     """
 
     def __init__(
@@ -34,7 +33,6 @@ class AttentionCache:
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.angles = angles
         self.rows: dict[tuple[object, ...], Any] = {}
-        self.prepared: tuple[Tensor, Tensor] | None = None
         self.filled = False
 
     def write(self, positions: Tensor, k: Tensor, v: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.forms import choose_add_rms_norm, choose_embed, choose_swiglu
+from dlm_bench.kernels.linear import linear
 from dlm_bench.kernels.rms_norm import AddRMSNorm
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.cache import AttentionCache, ShiftCache
@@ -60,7 +61,8 @@ class TransformerBlock(nn.Module):
         cache: AttentionCache | None,
     ) -> None:
         x.branch = self.mixer(x.norm(self.norm1), angles, window, cache)
-        x.branch = self.down(self.swiglu(self.gate_up(x.norm(self.norm2))))
+        gate_up = linear(x.norm(self.norm2), self.gate_up.weight)
+        x.branch = linear(self.swiglu(gate_up), self.down.weight)
 
 
 class Transformer(nn.Module):

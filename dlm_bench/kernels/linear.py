@@ -1,0 +1,50 @@
+"""Products with a weight on a CPU by oneDNN, which takes the whole vector width of any processor.
+
+PyTorch takes the BLAS for float32, and the usual one, MKL, takes half the width on processors of
+another maker. The operator is the one into which PyTorch's compiler fuses an activation.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Multiply-adds from which oneDNN is worth its call, ten times longer than the BLAS's.
+WORTH = 1 << 19
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+_onednn: Any = torch.ops.mkldnn._linear_pointwise.default if HAS_ONEDNN else None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b, as F.linear: x (..., in), weight (out, in), bias (out,) to (..., out)."""
+    if not _takes_onednn(x, weight, bias):
+        return F.linear(x, weight, bias)
+    out: Tensor = _onednn(x, weight, bias, "none", [], "")
+    return out
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """GELU(x W^T + b) by the approximation with tanh."""
+    if not _takes_onednn(x, weight, bias):
+        return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+    out: Tensor = _onednn(x, weight, bias, "gelu", [], "tanh")
+    return out
+
+
+def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Tell if oneDNN takes a product: a large one on a CPU, in float32 and without a gradient. For
+    a weight with gaps it has a loop a thousand times slower."""
+    return (
+        x.is_cpu
+        and x.dtype == torch.float32
+        and x.numel() * weight.shape[0] >= WORTH
+        and weight.is_contiguous()
+        and not (torch.is_grad_enabled() and _wants_gradient(x, weight, bias))
+        and HAS_ONEDNN
+    )
+
+
+def _wants_gradient(*tensors: Tensor | None) -> bool:
+    return any(each is not None and each.requires_grad for each in tensors)
