@@ -7,6 +7,8 @@ from support.cases import DENOISERS, FIELD, pairs, samplers
 
 from dlm_bench import build_model, build_sampler, measure
 from dlm_bench.kernels.choice import IMPLEMENTATIONS
+from dlm_bench.samplers.acceptance.trace import Trace
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.graphs import Steps
 
 PLAIN = dict.fromkeys(IMPLEMENTATIONS, "torch")
@@ -51,13 +53,30 @@ def test_kernels_that_begin_early_decode_the_same_tokens(backbone, name):
     assert all(torch.equal(tokens, usual[0]) for tokens in (*usual, *dependent))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("diffutran", "240m"), ("diffumamba-h", "240m"), ("sdar", "1.7b")]
+)
+def test_captured_decodes_of_rows_at_blocks_of_their_own_are_the_eager_ones(backbone, size):
+    # Rows of 8 and 1, 1 and 8, 4 and 4 passes a block: one commits while another denoises.
+    trace = Trace.by_hand([[[4] * 8, [32]], [[32], [4] * 8], [[8] * 4, [8] * 4]], 32)
+    together, apart = (
+        build_sampler("block-cache", trace=trace, batching=batching)
+        for batching in ("lockstep", "fdfo")
+    )
+    shape = DecodeShape(LENGTH, batch=3)
+    plans = [list(each.planned(shape)) for each in (together, apart)]
+    assert {each.kind for each in plans[1]} == {"mixed"}
+    assert len(plans[1]) < len(plans[0])
+    assert torch.equal(*eager_and_captured(backbone, size, apart, "require", batch=3))
+
+
 @torch.inference_mode()
-def eager_and_captured(backbone, size, sampler, graphs, kernels=None):
+def eager_and_captured(backbone, size, sampler, graphs, kernels=None, batch=1):
     """The tokens of a decode by single launches, and by graphs."""
     model = build_model(backbone, size, "cuda", "bfloat16", layers=6, kernels=kernels)
     decoded = []
     for how in ("off", graphs):
-        state = sampler.prepare(model, LENGTH)
+        state = sampler.prepare(model, LENGTH, batch)
         steps = Steps(model, sampler, state, how)
         kinds = [place.kind for place in state.passes]
         steps.prepare(kinds)
