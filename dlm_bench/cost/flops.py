@@ -140,20 +140,24 @@ def passes_in(plan: Iterable[PlannedPass]) -> Passes:
     )
 
 
-def passes_of(sampler: Sampler, shape: DecodeShape) -> Passes:
-    """Return the passes of a decode, the prefill pass excluded.
+def passes_of(sampler: Sampler, shape: DecodeShape, seed: int = 0) -> Passes:
+    """Return the passes of a decode, the prefill pass excluded: those of its very seed where that
+    decides them (a spread that is drawn, a trace of several sequences).
 
     The last few results are kept: the list takes longer than the costs, and all backbones of a
     study share the list. Raises ConfigError for passes that depend on the model.
     """
-    return _passes_of(sampler, shape if sampler.rows_differ else replace(shape, batch=1))
+    if not sampler.rows_differ:
+        shape = replace(shape, batch=1)
+        seed = seed if getattr(sampler, "trace", "") else 0
+    return _passes_of(sampler, shape, seed)
 
 
 @lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each
-def _passes_of(sampler: Sampler, shape: DecodeShape) -> Passes:
+def _passes_of(sampler: Sampler, shape: DecodeShape, seed: int) -> Passes:
     sampler.check_fixed()
     sampler.check_shape_timed(shape)
-    return passes_in(step for step in sampler.planned(shape) if step.kind != PREFILL)
+    return passes_in(step for step in sampler.planned(shape, seed) if step.kind != PREFILL)
 
 
 def parameter_count(config: Config) -> int:
@@ -264,14 +268,15 @@ def decode_cost(
     dtype: str = "bfloat16",
     chunk: int | None = None,
     prompt_len: int = 0,
+    seed: int = 0,
 ) -> Cost:
     """The cost of decoding `length` tokens (of each of `batch` sequences) after a prompt, summed
-    over all passes but the prefill pass.
+    over all passes but the prefill pass; of the decode with this seed, where the seed decides.
 
     Raises ConfigError for a wrong value or a backbone the sampler cannot decode with.
     """
     sampler.check_backbone(config.backbone)
-    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch))
+    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch), seed)
     return pass_costs(config, sampler, passes, batch=batch, dtype=dtype, chunk=chunk).total()
 
 

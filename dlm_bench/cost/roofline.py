@@ -59,14 +59,16 @@ def decode_floor(
     batch: int = 1,
     dtype: str | None = None,
     prompt_len: int = 0,
+    seed: int = 0,
 ) -> float:
-    """Return the least seconds of a decode after a prompt, the prefill pass excluded.
+    """Return the least seconds of a decode after a prompt, the prefill pass excluded; of the decode
+    with this seed, where the seed decides the passes.
 
     The passes of a decode wait for each other, so their floors add. dtype is the hardware's unless
     given. Raises ConfigError for a wrong value.
     """
     sampler.check_backbone(config.backbone)
-    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch))
+    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch), seed)
     costs = pass_costs(config, sampler, passes, batch=batch, dtype=dtype or hardware.dtype)
     return float(np.sum(floor_seconds(costs, hardware)))
 
@@ -80,12 +82,13 @@ def bound(
     batch: int = 1,
     dtype: str | None = None,
     prompt_len: int = 0,
+    seed: int = 0,
 ) -> float:
     """Return the most generated tokens per second of a decode: the tokens of all passes but the
     prefill pass, over their least seconds. Raises ConfigError as `decode_floor` does."""
     place: dict[str, Any] = {"batch": batch, "dtype": dtype, "prompt_len": prompt_len}
-    seconds = decode_floor(config, sampler, length, hardware, **place)
-    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch))
+    seconds = decode_floor(config, sampler, length, hardware, **place, seed=seed)
+    passes = passes_of(sampler, DecodeShape(length, prompt_len, batch), seed)
     return batch * float(passes.reveal.sum()) / seconds
 
 
@@ -145,13 +148,9 @@ def utilisation(measured: Record | Mapping[str, Any], hardware: Hardware) -> Uti
     if not facts["model"]:
         raise ConfigError("model: this record does not say what it is")
     config, sampler = stated_config(facts["model"]), facts["sampler"]
-    costs = pass_costs(
-        config,
-        sampler,
-        passes_of(sampler, DecodeShape(facts["length"], facts["prompt_len"], facts["batch"])),
-        batch=facts["batch"],
-        dtype=facts["dtype"],
-    )
+    shape = DecodeShape(facts["length"], facts["prompt_len"], facts["batch"])
+    passes = passes_of(sampler, shape, facts["seed"])
+    costs = pass_costs(config, sampler, passes, batch=facts["batch"], dtype=facts["dtype"])
     total, seconds = costs.total(), facts["seconds"]
     return Utilisation(
         mfu=float(total.flops / hardware.peak / seconds),
@@ -164,13 +163,14 @@ def _facts(measured: Record | Mapping[str, Any]) -> dict[str, Any]:
     """Extract the input of `utilisation` from a record or a row with options as columns."""
     if isinstance(measured, Record):
         row: Mapping[str, Any] = measured.point.model_dump() | measured.point.options
-        seconds, model = measured.mean_seconds, measured.model
+        seconds, model, seed = measured.mean_seconds, measured.model, measured.seed
     else:
         row = measured
-        seconds, model = row["mean_seconds"], row["model"]
+        seconds, model, seed = row["mean_seconds"], row["model"], row.get("seed", 0)
     return {
         "seconds": seconds,
         "model": model,
+        "seed": int(seed),
         "dtype": row["dtype"],
         "length": int(row["length"]),
         "batch": int(row["batch"]),

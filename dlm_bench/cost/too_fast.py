@@ -37,7 +37,8 @@ def check_not_too_fast(record: Record, sampler: Sampler, hardware: Hardware | No
     try:
         config = stated_config(record.model)
         sampler.check_fixed()
-        passes = passes_of(sampler, DecodeShape(point.length, point.prompt_len, point.batch))
+        shape = DecodeShape(point.length, point.prompt_len, point.batch)
+        passes = passes_of(sampler, shape, record.seed)
         costs = pass_costs(config, sampler, passes, batch=point.batch, dtype=point.dtype)
     except ConfigError:
         return

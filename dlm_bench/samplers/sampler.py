@@ -119,8 +119,9 @@ class Sampler(ABC):
         return self
 
     def schedule(self, length: int, prompt_len: int = 0) -> Schedule:
-        """The passes of a decode of `length` tokens after `prompt_len` of a prompt. Raises
-        ConfigError if they are not allowed, or if they are not known."""
+        """The passes of a decode of `length` tokens after `prompt_len` of a prompt; where the seed
+        decides their number, those of seed 0 (see `planned`, `expected_passes`). Raises ConfigError
+        if they are not allowed, or if they are not known."""
         DecodeShape(length, prompt_len)
         self.check_fixed()
         return run_lengths(length, self.passes(length, prompt_len), prompt_len)

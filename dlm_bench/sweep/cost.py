@@ -70,4 +70,6 @@ def _floor(point: Point, sweep: Sweep, hardware: Hardware) -> float | None:
         return None
     decode = (config, sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
-    return decode_floor(*decode, **place, dtype=point.dtype) if fits(*decode, **place) else None
+    if not fits(*decode, **place):
+        return None
+    return decode_floor(*decode, **place, dtype=point.dtype, seed=sweep.measuring.seed_of(point))

@@ -81,7 +81,8 @@ def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
         return [point.describe(), NOT_OF_A_BATCH, MISSING, MISSING]
     shape = DecodeShape(point.length, point.prompt_len, point.batch)
     prefill = next(iter(sampler.planned(shape))).kind == PREFILL
-    passes = prefill + passes_of(sampler, shape).masked.size
+    seed = sweep.measuring.seed_of(point)
+    passes = prefill + passes_of(sampler, shape, seed).masked.size
     cells = [point.describe(), f"{passes:,}"]
     config = sweep.config_of(point)
     if config is None:
@@ -90,5 +91,6 @@ def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
     if not fits(*decode, **place):
         return [*cells, MISSING, "out of memory"]
-    seconds = decode_floor(*decode, **place, dtype=point.dtype)
-    return [*cells, f"{seconds:,.4g}", f"{bound(*decode, **place, dtype=point.dtype):,.1f}"]
+    place |= {"dtype": point.dtype, "seed": seed}
+    seconds, speed = decode_floor(*decode, **place), bound(*decode, **place)
+    return [*cells, f"{seconds:,.4g}", f"{speed:,.1f}"]

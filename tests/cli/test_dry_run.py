@@ -161,7 +161,7 @@ def test_a_sweep_says_in_one_line_that_most_points_were_contended(
 
 
 def test_passes_that_the_seed_decides_are_those_expected(path, capsys):
-    drawn = 'steps = 64\nspread = "mdlm"\nunmask = "random"'
+    drawn = 'steps = 64\nspread = "mdlm"\norder = "random"'
     path.write_text(path.read_text().replace("tokens_per_step = 8", drawn))
     assert main(["sweep", str(path), "--dry-run"]) == 0
     out, _ = capsys.readouterr()

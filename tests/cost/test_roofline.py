@@ -18,7 +18,7 @@ from dlm_bench.cost.roofline import (
 )
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import model_config
-from dlm_bench.samplers.schedule import PlannedPass
+from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
 ROUND = Hardware("round", peak=1e12, bandwidth=1e9, memory=1e9, source="made up", dtype="float32")
 
@@ -145,6 +145,26 @@ def test_a_row_of_results_gives_what_its_record_gives(records, tmp_path):
     frame = load_results(tmp_path / "r.jsonl")
     assert math.isnan(frame.iloc[2]["tokens_per_step"])
     for record, (_, row) in zip(records, frame.iterrows(), strict=True):
+        assert utilisation(row, ROUND) == utilisation(record, ROUND)
+
+
+def test_a_floor_is_of_the_seed_that_decided_the_passes(tmp_path):
+    drawn = {"steps": 40, "spread": "mdlm", "order": "random"}
+    sampler, config = build_sampler("full", **drawn), model_config("diffumamba", "tiny")
+    floors = [decode_floor(config, sampler, 24, ROUND, seed=seed) for seed in range(4)]
+    passes = [len(list(sampler.planned(DecodeShape(24), seed))) for seed in range(4)]
+    assert len({*passes}) > 1
+    assert len({*floors}) == len({*passes})  # each pass reads the weights
+    seed = next(seed for seed in range(4) if passes[seed] != passes[0])
+    model = build_model("diffumamba", "tiny")
+    record = measure(model, sampler, 24, warmup=0, repeats=1, seed=seed)
+    assert record.nfe == passes[seed]
+    timed = record.model_copy(update={"seconds": [1.0]})
+    assert utilisation(timed, ROUND).roofline == pytest.approx(floors[seed], rel=1e-12)
+    stated = record.model_copy(update={"point": record.point.model_copy(update={"seed": seed})})
+    for each in (record, stated):
+        append_record(tmp_path / "r.jsonl", each)
+    for _, row in load_results(tmp_path / "r.jsonl").iterrows():
         assert utilisation(row, ROUND) == utilisation(record, ROUND)
 
 

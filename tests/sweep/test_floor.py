@@ -8,6 +8,7 @@ from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.acceptance.trace import Trace, save_trace
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.load import load_sweep
 
 PAPER = "bench/sweeps/paper.toml"
@@ -177,3 +178,27 @@ def test_the_papers_sweep_is_the_papers():
         ("ar-transformer", "ar"),
         ("ar-mamba", "ar"),
     }
+
+
+DRAWN = """
+seed = [0, 1, 2, 3]
+lengths = [24]
+
+[[lines]]
+backbone = "diffutran"
+sampler = "full"
+steps = 40
+spread = "mdlm"
+order = "random"
+"""
+
+
+def test_passes_that_a_seed_decides_are_those_of_each_point(tmp_path, capsys):
+    path = tmp_path / "drawn.toml"
+    path.write_text('name = "drawn"\nsize = "tiny"\ndevice = "cpu"\n' + DRAWN)
+    out = printed(capsys, "--sweep", str(path), "--hardware", "h200")
+    rows = [line.split() for line in out.splitlines() if line.startswith("diffutran")]
+    sampler = build_sampler("full", steps=40, spread="mdlm", order="random")
+    passes = [len(list(sampler.planned(DecodeShape(24), seed))) for seed in range(4)]
+    assert [int(row[-3]) for row in rows] == passes
+    assert len({*passes}) > 1
