@@ -17,8 +17,8 @@ from dlm_bench.errors import (
     check_number,
 )
 from dlm_bench.models.backbones import backbone_info, check_length
-from dlm_bench.models.own import OWN, backbone_passes
 from dlm_bench.plugins.api import Cache, Model
+from dlm_bench.samplers.capabilities import check_capabilities
 from dlm_bench.samplers.former import Former, adopt
 from dlm_bench.samplers.prompt import check_prompt, drawn_prompt
 from dlm_bench.samplers.schedule import (
@@ -165,8 +165,7 @@ class Sampler(ABC):
         self, backbone: str, supports: tuple[str, ...], length: int = 1, prompt_len: int = 0
     ) -> None:
         """As `check_backbone`, of a backbone that supports these passes."""
-        if self.requires not in supports:
-            raise self._refusal(backbone, supports)
+        check_capabilities(self, backbone, supports)
         if "prefill" in supports or not prompt_len:
             return
         if next(iter(self.passes(length, prompt_len))).kind == PREFILL:
@@ -175,24 +174,6 @@ class Sampler(ABC):
                 f"{self.name!r}, which begins with a 'prefill' pass; there are those of "
                 f"{', '.join(supports)}"
             )
-
-    def _refusal(self, backbone: str, supports: tuple[str, ...]) -> ConfigError:
-        if self.requires == "ar":
-            why = "it needs a causal model, and a denoiser sees both sides"
-        elif "ar" in supports:
-            why = "it fills in masked tokens from both sides, and a causal model sees only the left"
-        elif self.requires == "self-speculation" and "block-cache" in supports:
-            why = "a Mamba state cannot be put back to the last token that is kept"
-        else:
-            why = (
-                f"it needs the passes of {self.requires!r}; "
-                f"there are those of {', '.join(supports)}"
-            )
-        fitting = [name for name in OWN if self.requires in backbone_passes(name)]
-        return ConfigError(
-            f"backbone: {backbone!r} does not decode with sampler {self.name!r}: {why}; "
-            f"allowed: {', '.join(fitting)}"
-        )
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         """Empty caches of a decode of `length` tokens, those of the prompt included; none unless a

@@ -22,6 +22,7 @@ from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.adaptive import trace_decode
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.acceptance.traced import alike
+from dlm_bench.samplers.pairs import pair_passes, prefill_pass
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass
 
@@ -138,20 +139,13 @@ class SelfSpeculation(Sampler):
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         begin, end = prompt_len, prompt_len + length
         if prompt_len:
-            yield PlannedPass(
-                kind=PREFILL,
-                query_len=prompt_len,
-                context_len=0,
-                block_start=begin,
-                block_len=1,
-                masked=1,
-                reveal=1,
-                t=0.0,
-            )
+            yield prefill_pass(prompt_len)
             begin += 1
         for kept in self._kept(end - begin):
             tokens = min(self.block_size, end - begin)
-            yield from self._pair(begin, tokens, min(kept, tokens), after_prompt=prompt_len > 0)
+            # End of text stands before the first token of a decode without a prompt (see `step`).
+            context = begin - (prompt_len > 0)
+            yield from pair_passes(begin, tokens, self.block_size, context, min(kept, tokens))
             begin += kept
 
     def _kept(self, left: int) -> Iterator[int]:
@@ -168,35 +162,6 @@ class SelfSpeculation(Sampler):
                 return
             yield min(count, left)
             left -= count
-
-    def _pair(
-        self, begin: int, tokens: int, kept: int, *, after_prompt: bool
-    ) -> Iterator[PlannedPass]:
-        """The passes that decode up to `tokens` tokens from position `begin` on."""
-        tail = "" if tokens == self.block_size else f":{tokens}"
-        # End of text stands before the first token of a decode without a prompt (see `step`).
-        context = begin - after_prompt
-        if tokens > 1:
-            yield PlannedPass(
-                kind=f"draft{tail}",
-                query_len=tokens,
-                context_len=context,
-                block_start=begin,
-                block_len=tokens - 1,
-                masked=tokens - 1,
-                reveal=0,
-                t=(tokens - 1) / tokens,
-            )
-        yield PlannedPass(
-            kind=f"verify{tail}",
-            query_len=tokens,
-            context_len=context,
-            block_start=begin,
-            block_len=tokens,
-            masked=tokens,
-            reveal=kept,
-            t=0.0,
-        )
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)

@@ -1,0 +1,48 @@
+"""The planned passes of self-speculation: a pair drafts tokens and verifies them."""
+
+from collections.abc import Iterator
+
+from dlm_bench.samplers.schedule import PREFILL, PlannedPass
+
+
+def prefill_pass(prompt_len: int) -> PlannedPass:
+    """Return the causal pass over a prompt, which predicts the first token."""
+    return PlannedPass(
+        kind=PREFILL,
+        query_len=prompt_len,
+        context_len=0,
+        block_start=prompt_len,
+        block_len=1,
+        masked=1,
+        reveal=1,
+        t=0.0,
+    )
+
+
+def pair_passes(
+    begin: int, tokens: int, block_size: int, context: int, kept: int
+) -> Iterator[PlannedPass]:
+    """List the passes that decode up to `tokens` tokens from position `begin` on, behind a context,
+    and keep some of them: a draft of all but one, if there is any, and its verification."""
+    tail = "" if tokens == block_size else f":{tokens}"
+    if tokens > 1:
+        yield PlannedPass(
+            kind=f"draft{tail}",
+            query_len=tokens,
+            context_len=context,
+            block_start=begin,
+            block_len=tokens - 1,
+            masked=tokens - 1,
+            reveal=0,
+            t=(tokens - 1) / tokens,
+        )
+    yield PlannedPass(
+        kind=f"verify{tail}",
+        query_len=tokens,
+        context_len=context,
+        block_start=begin,
+        block_len=tokens,
+        masked=tokens,
+        reveal=kept,
+        t=0.0,
+    )
