@@ -151,7 +151,8 @@ def test_every_sampler_decodes_from_a_folder(saved, model_type):
     place, _ = saved(model_type)
     model = build_model(f"hf:{place}")
     info = backbone_info(f"hf:{place}")
-    beyond = {"sub-blocks", "pipeline", "self-speculation"}
+    shift = model.config.token_shift
+    beyond = {"sub-blocks", "pipeline", "self-speculation", *(["next-token"] if shift else [])}
     assert set(info.supports) == {"full", "fast-dllm", "block-cache", "prefill"} | beyond
     assert (info.sizes, info.block_size) == (("hf",), model.config.block_size)
     blocks = {"tokens_per_step": 2, "block_size": BLOCK}
@@ -160,6 +161,8 @@ def test_every_sampler_decodes_from_a_folder(saved, model_type):
     samplers += [
         ("block-cache", blocks | {"commit": each}) for each in ("separate", "fused", "none")
     ]
+    if shift:
+        samplers.append(("block-cache", blocks | {"first_token": "commit"}))
     decoded = {}
     for name, options in samplers:
         tokens = build_sampler(name, **options).decode(model, LENGTH, prompt=torch.tensor([[5, 6]]))

@@ -17,6 +17,7 @@ SAMPLERS = {
     "p = B": build_sampler("block-cache", tokens_per_step=32, commit="none"),
     "p = B, dual": build_sampler("fast-dllm", tokens_per_step=32),
     "sub-blocks": build_sampler("block-cache", sub_block_size=8, tokens_per_step=2),
+    "first token": build_sampler("block-cache", sub_block_size=8, first_token="commit"),
     "p = S": build_sampler("block-cache", sub_block_size=8, commit="fused"),
     "full, blocks": build_sampler("full", block_size=64),
     "remdm": build_sampler("remdm"),
