@@ -8,6 +8,7 @@ softmax follows them (430 TFLOP/s), and nearly all of it if the two overlap (830
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dlm_bench.models.config import ModelConfig, model_config
 
@@ -15,6 +16,7 @@ GAP = 1.3e-6  # between kernels of a graph that wait for each other
 TINY = 2.2e-6  # a small kernel by itself
 SKINNY, OWN = 0.80, 0.85  # of the bandwidth, that a product of few tokens reaches
 SPLITS, L2 = 16, 100e9  # of a head's keys; bytes/s at which one program reads what they leave
+L2_RATE = 5.5e12  # bytes/s at which all programs together read it
 START = 2e-6  # of a product of few tokens, until its pipeline is full
 PEAK = 790e12  # FLOP/s of products at the highest clock, for floors
 GEMM, HEAD = 680e12, 550e12  # FLOP/s of whole sequences
@@ -34,8 +36,60 @@ class Gpu:
 GPUS = {"h100": Gpu("h100", 3.0e12), "h200": Gpu("h200", 4.3e12)}
 
 
+class Early(NamedTuple):
+    """Kernels that begin while the one before ends (`small_pass=triton-pdl`).
+
+    saves: seconds of a launch. prefetched: a block's scan brings half of the next weights to L2, as
+    its own bytes leave memory idle.
+    """
+
+    saves: float
+    prefetched: bool
+
+
+# Measured by others on an H100 in CUDA graphs: 0.15 and 0.21 us between a norm and a product that
+# reads 100 or 34 MB of weights, prefetching none; 0.96 us between empty kernels
+# (github.com/pegainfer-project/pegainfer/issues/569). No figure is known of what prefetching in
+# front of the wait adds; it is left out, but for the scan's, which follows from the rates.
+LEAST, MOST = Early(0.15e-6, False), Early(0.96e-6, True)
+
+
+class Part(NamedTuple):
+    """Launches of a pass over a block that are alike.
+
+    launches: their number. read: bytes of each, at `rate` bytes/s. beside: seconds of each that
+    are not reading: until its pipeline is full, split sums, arithmetic. own: by a Triton kernel.
+    """
+
+    name: str
+    launches: int
+    read: float
+    rate: float
+    beside: float
+    own: bool = True
+
+    def reading(self) -> float:
+        """Seconds of all of them to read."""
+        return self.launches * self.read / self.rate
+
+    def gaps(self, early: Early | None = None) -> float:
+        """Seconds in front of all of them."""
+        saved = early.saves if early is not None and self.own else 0.0
+        return self.launches * (GAP - saved)
+
+    def seconds(self, early: Early | None = None) -> float:
+        """Seconds of all of them."""
+        return self.reading() + self.launches * self.beside + self.gaps(early)
+
+
 def pass_seconds(
-    backbone: str, query_len: int, context_len: int, gpu: Gpu, *, own_attention: bool = False
+    backbone: str,
+    query_len: int,
+    context_len: int,
+    gpu: Gpu,
+    *,
+    own_attention: bool = False,
+    early: Early | None = None,
 ) -> float:
     """Seconds of a pass."""
     denoiser = {"ar-mamba": "diffumamba", "ar-transformer": "diffutran"}.get(backbone, backbone)
@@ -43,41 +97,80 @@ def pass_seconds(
     if query_len > SHORT:
         return whole_seconds(config, query_len, gpu, own_attention=own_attention)
     share = AR_SHARE if denoiser != backbone else 1.0
-    return share * block_seconds(config, context_len, query_len, gpu)
+    return share * block_seconds(config, context_len, query_len, gpu, early)
 
 
-def block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu) -> float:
-    """Seconds of a pass over a block, by the faster of the implementations of `small_pass`."""
-    return min(_block_seconds(config, context, tokens, gpu, own) for own in (False, True))
+def block_seconds(
+    config: ModelConfig, context: int, tokens: int, gpu: Gpu, early: Early | None = None
+) -> float:
+    """Seconds of a pass over a block, by the faster of the implementations of `small_pass`, or by
+    kernels that begin early."""
+    if early is not None:
+        return sum(part.seconds(early) for part in early_parts(config, context, tokens, gpu, early))
+    return min(
+        sum(part.seconds() for part in block_parts(config, context, tokens, gpu, own))
+        for own in (False, True)
+    )
 
 
-def _block_seconds(config: ModelConfig, context: int, tokens: int, gpu: Gpu, own: bool) -> float:
-    """Seconds of a pass over a block, bound by reading weights and caches. `own`: norms, gates,
-    GELU and rotary inside own products, else by a kernel each."""
+def block_parts(
+    config: ModelConfig, context: int, tokens: int, gpu: Gpu, own: bool = True
+) -> list[Part]:
+    """The launches of a pass over a block, bound by reading weights and caches. `own`: norms, gates
+    and GELU inside own products, else by a kernel each."""
     d, rate = config.d_model, gpu.bandwidth
-    norm = 0.0 if own else TINY + 0.4e-6 + GAP
-
-    def product(outputs: int, inputs: int) -> float:
-        # Of split sums: the last program of a tile adds them, or a kernel of cuBLAS.
-        split = outputs <= 64 * 132 if own else inputs > outputs
-        reduced = 0.0 if not split else (0.7e-6 if own else TINY + GAP)
-        return outputs * inputs * 2 / ((OWN if own else SKINNY) * rate) + START + GAP + reduced
-
     hidden = config.mlp_ratio * d
-    total = config.layers * (product(hidden, d) + product(d, hidden) + 2 * norm)
-    for layer in range(config.layers):
-        if config.is_attention(layer):
-            cache = (context + tokens) * d * 2 * 2
-            total += product(3 * d, d) + product(d, d)
-            total += 0.0 if own else TINY + 0.4e-6 + GAP  # rotary, and the write to the cache
-            parts = SPLITS * tokens * config.head_dim * 4
-            total += max(3e-6, cache / (0.85 * rate) + 1.5e-6) + 1e-6 + parts / L2 + GAP
-        else:
-            total += product(_projected(config), d) + product(d, 2 * config.d_inner)
-            total += 7.5e-6 * (1.0 if tokens <= 32 else 1.6) + GAP  # the scan of the block
-            total += 0.0 if own else TINY + 0.8e-6 + GAP  # the gated norm
-    head = config.vocab_size * d * 2 / (0.88 * rate) + 7e-6 + 2 * GAP
-    return total + head + 6 * (1.6e-6 + GAP)  # numbers, tokens, embeddings, adaLN's rows, a norm
+    attentions = sum(config.is_attention(layer) for layer in range(config.layers))
+    scans = config.layers - attentions
+
+    def product(name: str, launches: int, outputs: int, inputs: int) -> Part:
+        # Of split sums: the last program of a tile adds them, or a kernel of cuBLAS.
+        split = outputs <= 2 * inputs if own else inputs > outputs
+        reduced = 0.0 if not split else (0.7e-6 if own else TINY + GAP)
+        reached = (OWN if own else SKINNY) * rate
+        return Part(name, launches, 2 * outputs * inputs, reached, START + reduced, own)
+
+    cache = (context + tokens) * d * 2 * 2
+    least = max(3e-6 - cache / (0.85 * rate), 1.5e-6)
+    combined = 1e-6 + SPLITS * tokens * config.head_dim * 4 / L2
+    scan = 7.5e-6 * (1.0 if tokens <= 32 else 1.6)
+    head = config.vocab_size * d * 2
+    parts = [
+        product("qkv", attentions, 3 * d, d),
+        Part("attention", attentions, cache, 0.85 * rate, least + combined),
+        product("out", attentions, d, d),
+        product("in_proj", scans, _projected(config), d),
+        Part("block_scan", scans, 0, rate, scan),
+        product("out_proj", scans, d, 2 * config.d_inner),
+        product("up", config.layers, hidden, d),
+        product("down", config.layers, d, hidden),
+        Part("LM head", 1, head, 0.88 * rate, 3e-6),
+        Part("its winners", 1, 0, rate, 4e-6),
+        # Numbers, adaLN's rows and the count by torch; tokens, embeddings, a norm, unmasking.
+        Part("torch", 3, 0, rate, 1.6e-6, own=False),
+        Part("around", 4, 0, rate, 1.6e-6),
+    ]
+    if not own:
+        parts.append(Part("rotary", attentions, 0, rate, TINY + 0.4e-6))
+        parts.append(Part("norms", 2 * config.layers, 0, rate, TINY + 0.4e-6))
+        parts.append(Part("gated norms", scans, 0, rate, TINY + 0.8e-6))
+    return [part for part in parts if part.launches]
+
+
+def early_parts(
+    config: ModelConfig, context: int, tokens: int, gpu: Gpu, early: Early
+) -> list[Part]:
+    """The launches of `triton-pdl`."""
+    parts = block_parts(config, context, tokens, gpu)
+    if not early.prefetched:
+        return parts
+    # Half of the bytes are in L2; both halves are read at once, so that L2 gives all of them.
+    return [
+        part._replace(read=part.read / 2, rate=min(part.rate, L2_RATE / 2))
+        if part.name == "out_proj"
+        else part
+        for part in parts
+    ]
 
 
 def whole_seconds(

@@ -5,6 +5,11 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed")
 
 import launches
+from pass_estimates import GPUS, block_parts, pass_seconds
+from pass_estimates import LEAST as LEAST_EARLY
+from pass_estimates import MOST as MOST_EARLY
+
+from dlm_bench.models.config import model_config
 
 MOST = {  # nodes of a pass
     ("diffumamba", "block-cache", "denoise"): 129,
@@ -26,3 +31,28 @@ def test_a_pass_has_no_more_nodes_than_it_had(backbone, capsys):
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
     # The floor is the least time there is.
     assert all(min(row.over_floor.values()) > 1 for row in rows)
+    if backbone in ("diffumamba", "diffutran"):
+        parts = block_parts(model_config(backbone, "1.3b"), 1024, 32, GPUS["h100"])
+        assert sum(part.launches for part in parts) == nodes[backbone, "block-cache", "denoise"]
+
+
+def test_kernels_that_begin_early_save_their_gaps_and_prefetch():
+    shape, gpu = ("diffutran", 32, 8192), GPUS["h100"]
+    usual = pass_seconds(*shape, gpu)
+    least, most = (pass_seconds(*shape, gpu, early=each) for each in (LEAST_EARLY, MOST_EARLY))
+    # 129 launches but the three of torch.
+    assert usual - least == pytest.approx(126 * 0.15e-6)
+    assert usual - most == pytest.approx(126 * 0.96e-6)
+    shape = "diffumamba", 32, 8192
+    saved = pass_seconds(*shape, gpu) - pass_seconds(*shape, gpu, early=MOST_EARLY)
+    # Half of out_proj's 29.5 MB, at 0.85 of 3 TB/s, in each of 24 layers.
+    assert saved == pytest.approx(126 * 0.96e-6 + 24 * 1920 * 7680 / (0.85 * 3.0e12))
+
+
+def test_the_parts_of_a_pass_add_up(capsys):
+    launches.print_parts(["diffumamba"], 8192)
+    h100 = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    *parts, together = [[float(each) for each in line[22:].split()] for line in h100[2:]]
+    assert together[-2] == pytest.approx(sum(part[-2] for part in parts), abs=5)  # rounded lines
+    expected = 1e6 * pass_seconds("diffumamba", 32, 8192, GPUS["h100"])
+    assert together[-2] == pytest.approx(expected, abs=0.5)

@@ -24,6 +24,7 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 SHARED_LIMIT = 232448  # bytes of shared memory that one block can have on sm_90
+_MEMORY = ("LD", "ST", "ATOM", "RED", "UBLK", "UTMA")  # operations that touch it begin so
 _BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -90,6 +91,18 @@ class Compiled:
             file.flush()
             command = [_BINARIES / program, option, file.name]
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    @cached_property
+    def waits_first(self) -> bool:
+        """True if a program waits for the kernel before (programmatic dependent launch) ahead of
+        every access to memory but prefetches, and of every exit."""
+        waits = [i for i, name in enumerate(self.instructions) if name.startswith("ACQBULK")]
+        if len(waits) != 1:
+            return False
+        before = {name.split(".")[0] for name in self.instructions[: waits[0]]}
+        arguments = {"LDC", "LDCU"}  # of the kernel: constants
+        touching = {name for name in before - arguments if name.startswith(_MEMORY)}
+        return not touching and not before & {"EXIT", "RET"}
 
     @property
     def registers(self) -> int:
