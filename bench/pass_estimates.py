@@ -116,16 +116,17 @@ def block_seconds(
 def block_parts(
     config: ModelConfig, context: int, tokens: int, gpu: Gpu, own: bool = True
 ) -> list[Part]:
-    """The launches of a pass over a block, bound by reading weights and caches. `own`: norms, gates
-    and GELU inside own products, else by a kernel each."""
+    """The launches of a pass over a block, bound by reading weights and caches. `own`: norms,
+    gates, GELU and rotary inside own products, else by a kernel each."""
     d, rate = config.d_model, gpu.bandwidth
     hidden = config.mlp_ratio * d
     attentions = sum(config.is_attention(layer) for layer in range(config.layers))
     scans = config.layers - attentions
 
     def product(name: str, launches: int, outputs: int, inputs: int) -> Part:
-        # Of split sums: the last program of a tile adds them, or a kernel of cuBLAS.
-        split = outputs <= 2 * inputs if own else inputs > outputs
+        # Of split sums: the last program of a tile adds them (fewer tiles of 64 outputs than
+        # processors have two splits and more), or a kernel of cuBLAS.
+        split = outputs <= 64 * 132 if own else inputs > outputs
         reduced = 0.0 if not split else (0.7e-6 if own else TINY + GAP)
         reached = (OWN if own else SKINNY) * rate
         return Part(name, launches, 2 * outputs * inputs, reached, START + reduced, own)
