@@ -23,26 +23,14 @@ PLAIN = dict.fromkeys(IMPLEMENTATIONS, "torch")
 def mixer_cases(bench: Bench) -> Iterator[Case]:
     """The whole mixer, matmuls included, against the plain one in float32."""
     exact = _exact(bench, _mixer(bench, bench.dtype, PLAIN))
-    weights = sum(p.numel() for p in exact.parameters())
+    for convolution in bench.implementations("conv"):
+        for name in bench.implementations("ssd", conv="triton"):
+            kernels = {"ssd": name, "walking_scan": "torch", "conv": convolution}
+            yield _whole_case(bench, exact, f"{name}, {convolution}", kernels)
+        for name in bench.implementations("walking_scan", conv="triton"):
+            kernels = {"walking_scan": name, "conv": convolution}
+            yield _whole_case(bench, exact, f"walking {name}, {convolution}", kernels)
     for name in bench.implementations("ssd", conv="triton"):
-        for convolution in bench.implementations("conv"):
-            kernels = {"ssd": name, "conv": convolution}
-            mixer = _mixer(bench, bench.dtype, kernels)
-            x = bench.randn(1, bench.sequence, bench.config.d_model)
-
-            def run(mixer: BiMamba = mixer, x: Tensor = x) -> Tensor:
-                return mixer(x)
-
-            yield Case(
-                "mixer",
-                f"{name}, {convolution}",
-                f"L={bench.sequence}",
-                kernels,
-                (run,),
-                {"output": Check(run, lambda x=x: exact(x.float()))},
-                flops=_flops_per_token(bench.config, weights) * bench.sequence,
-                bytes=(weights + 2 * x.numel()) * x.element_size(),
-            )
         yield _refresh_case(bench, exact, name)
     for name in bench.implementations("block_scan"):
         yield _continued_case(bench, exact, "block_scan", name, BLOCK)
@@ -75,6 +63,27 @@ def _mixer(bench: Bench, dtype: torch.dtype, forced: dict[str, str]) -> BiMamba:
         torch.set_default_dtype(before)
     mixer.init_weights(torch.Generator(bench.device).manual_seed(0))
     return mixer.eval().requires_grad_(False)
+
+
+def _whole_case(bench: Bench, exact: BiMamba, name: str, kernels: dict[str, str]) -> Case:
+    """A whole sequence from zeros."""
+    mixer = _mixer(bench, bench.dtype, kernels)
+    x = bench.randn(1, bench.sequence, bench.config.d_model)
+    weights = sum(p.numel() for p in exact.parameters())
+
+    def run() -> Tensor:
+        return mixer(x)
+
+    return Case(
+        "mixer",
+        name,
+        f"L={bench.sequence}",
+        kernels,
+        (run,),
+        {"output": Check(run, lambda: exact(x.float()))},
+        flops=_flops_per_token(bench.config, weights) * bench.sequence,
+        bytes=(weights + 2 * x.numel()) * x.element_size(),
+    )
 
 
 def _refresh_case(bench: Bench, exact: BiMamba, name: str) -> Case:

@@ -8,7 +8,7 @@ splits takes one more. The times are estimates (pass_estimates.py), the floors t
 model at the same rate of copies; "early" is the range of the ratio with `small_pass=triton-pdl`.
 
 - `--parts` shows where the time of a block pass is estimated to go.
-- `--own-attention` takes the own attention over whole sequences, else it is a library's.
+- `--own` takes this project's attention and scans over whole sequences, else they are libraries'.
 - `--kernels` compiles each own kernel for sm_90 and shows registers and spilled bytes of a thread,
   shared memory, programs and the waves that they run in, and from the machine code the warpgroup
   matmuls (HGMMA), the waits for them, and the 16-byte loads. As many waits as matmuls: ptxas could
@@ -62,6 +62,7 @@ DENOISING = (
 AUTOREGRESSIVE = (("ar", {}),)
 _PARTS = " launches  MB each  reading  beside   gaps      us   early"
 _YES = {True: "yes", False: "NO"}
+OWN = {"attention": "triton", "walking_scan": "triton"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def main() -> None:
     every = (*DENOISERS, *CAUSAL)
     parser.add_argument("--backbones", nargs="+", default=every, choices=every)
     parser.add_argument(
-        "--own-attention", action="store_true", help="over whole sequences (default a library's)"
+        "--own",
+        action="store_true",
+        help="attention and scans of whole sequences by own kernels (default libraries')",
     )
     parser.add_argument("--parts", action="store_true", help="show the parts of a block pass")
     parser.add_argument("--kernels", action="store_true", help="compile, and show the kernels")
@@ -104,8 +107,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
     args = parser.parse_args()
     launches: dict[str, Launch] = {}
-    kernels = {"attention": "triton" if args.own_attention else "flash"}
-    kernels["small_pass"] = DEPENDENT if args.early else "triton"
+    kernels = OWN if args.own else {}
+    kernels = kernels | {"small_pass": DEPENDENT if args.early else "triton"}
     rows = [
         row for name in args.backbones for row in passes_of(name, args.length, launches, **kernels)
     ]
@@ -127,7 +130,7 @@ def passes_of(
     """Each kind of pass of a backbone with these kernels, in the middle of a decode; adds to
     `launches` those that the compiler can tell apart."""
     model = traced_model(backbone, **kernels)
-    own = kernels.get("attention") == "triton"
+    own = kernels.get("attention") == OWN["attention"]
     for name, options in AUTOREGRESSIVE if backbone in CAUSAL else DENOISING:
         sampler = build_sampler(name, **options)
         state = traced_state(model, sampler, length)
@@ -140,8 +143,10 @@ def passes_of(
                 launches.setdefault(launch.key, launch)
             cost = pass_costs(model.config, sampler, [place])
             shape = backbone, place.query_len, place.context_len
+            walking = own and name == "full"  # a refresh keeps states
             seconds = {
-                gpu: pass_seconds(*shape, rates, own_attention=own) for gpu, rates in GPUS.items()
+                gpu: pass_seconds(*shape, rates, own_attention=own, walking=walking)
+                for gpu, rates in GPUS.items()
             }
             floors = {
                 gpu: max(float(cost.flops[0]) / PEAK, float(cost.bytes[0]) / rates.bandwidth)

@@ -4,7 +4,8 @@ Assumptions, not measurements: the copy rates below, products of 32 tokens at 80
 and 85 % by own kernels, 680 TFLOP/s of whole sequences under a power limit, attention with heads of
 80 at 390 by a library that computes 128 columns at 620 and at 450 by the own kernel, and 1.3 us
 between the kernels of a graph. At 1.7 GHz the own kernel's products take 0.51 of the time if its
-softmax follows them (430 TFLOP/s), and nearly all of it if the two overlap (830).
+softmax follows them (430 TFLOP/s), and nearly all of it if the two overlap (830). The walking scan
+takes 2,200 cycles for a tile, of which 1,600 issue an instruction.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ START = 2e-6  # of a product of few tokens, until its pipeline is full
 PEAK = 790e12  # FLOP/s of products at the highest clock, for floors
 GEMM, HEAD = 680e12, 550e12  # FLOP/s of whole sequences
 LIBRARY_ATTENTION, OWN_ATTENTION = 390e12, 450e12
+WALKED_TILE = 2200 / 1.7e9  # seconds
 SHORT = 256  # query tokens up to which a pass is one of a block
 AR_SHARE = 0.75  # of a denoiser's block pass: no adaLN, and no second direction
 
@@ -89,13 +91,14 @@ def pass_seconds(
     gpu: Gpu,
     *,
     own_attention: bool = False,
+    walking: bool = False,
     early: Early | None = None,
 ) -> float:
-    """Seconds of a pass."""
+    """Seconds of a pass. own_attention, walking: over a whole sequence by own kernels."""
     denoiser = {"ar-mamba": "diffumamba", "ar-transformer": "diffutran"}.get(backbone, backbone)
     config = model_config(denoiser, "1.3b")
     if query_len > SHORT:
-        return whole_seconds(config, query_len, gpu, own_attention=own_attention)
+        return whole_seconds(config, query_len, gpu, own_attention, walking)
     share = AR_SHARE if denoiser != backbone else 1.0
     return share * block_seconds(config, context_len, query_len, gpu, early)
 
@@ -175,7 +178,7 @@ def early_parts(
 
 
 def whole_seconds(
-    config: ModelConfig, length: int, gpu: Gpu, *, own_attention: bool = False
+    config: ModelConfig, length: int, gpu: Gpu, own_attention: bool, walking: bool
 ) -> float:
     """Seconds of a pass over a whole sequence."""
     d, rate = config.d_model, gpu.bandwidth
@@ -195,21 +198,24 @@ def whole_seconds(
             total += 4 * length**2 * d / attention + length * d * 8 / (0.9 * rate) + 6e-6
         else:
             total += product(_projected(config), d) + product(d, 2 * config.d_inner)
-            total += _scan_seconds(config, length, rate)
+            total += _scan_seconds(config, length, rate, walking)
     return total
 
 
-def _scan_seconds(config: ModelConfig, length: int, rate: float) -> float:
-    """Seconds of convolution, chunked scan and gated norm, bound by memory."""
+def _scan_seconds(config: ModelConfig, length: int, rate: float, walking: bool) -> float:
+    """Seconds of convolution, scan and gated norm: in chunks, bound by memory, or walking."""
     inner, state, chunk = config.d_inner, config.d_state, 256
     heads = 2 * config.ssm_heads
     states = length / chunk * heads * 64 * state  # elements, of all chunks
     moved = length * 4 * (inner + 2 * state) * 2 / 0.85  # convolution
+    moved += length * 12 * inner / 0.9  # gated norm
+    if walking:
+        walked = length * (8 * inner + 8 * state + 8 * heads) / 0.75
+        return moved / rate + max(walked / rate, length / 64 * WALKED_TILE) + 12e-6
     moved += (length * heads * 10 + length * chunk * 4 + length * 8 * state) / 0.6  # C B^T
     moved += (length * 2 * inner * 2 + 2 * states) / 0.75  # states of the chunks
     moved += 4 * states / 0.8  # passed on
     moved += (length * 8 * inner + 2 * states) / 0.75  # outputs
-    moved += length * 12 * inner / 0.9  # gated norm
     return moved / rate + 24e-6
 
 

@@ -38,6 +38,7 @@ DENOISING = (
     ("block-cache", {"commit": "fused"}, BLOCKS),
 )
 AUTOREGRESSIVE = (("ar", {}, BLOCKS),)
+OWN = {"attention": "triton", "walking_scan": "triton"}  # over whole sequences: the first of these
 BACKBONES = ("diffumamba", "diffutran", "diffumamba-h", "ar-transformer", "ar-mamba")
 SIZES = {"1.3b": None, "240m": (300,)}  # of the sweep, and of most tests, with their length
 
@@ -86,12 +87,14 @@ def unique_launches(sizes: list[str]) -> list[Launch]:
     found: dict[str, Launch] = {}
     for size in sizes:
         for backbone in BACKBONES:
-            model = traced_model(backbone, size, attention="triton")
-            for name, options, lengths in AUTOREGRESSIVE if backbone in CAUSAL else DENOISING:
-                sampler = build_sampler(name, **options)
-                for length in SIZES[size] or lengths:
-                    for launch in launches_of(model, sampler, length):
-                        found.setdefault(launch.key, launch)
+            passes = AUTOREGRESSIVE if backbone in CAUSAL else DENOISING
+            for kernels, samplers in (({}, passes), (OWN, passes[:1])):
+                model = traced_model(backbone, size, **kernels)
+                for name, options, lengths in samplers:
+                    sampler = build_sampler(name, **options)
+                    for length in SIZES[size] or lengths:
+                        for launch in launches_of(model, sampler, length):
+                            found.setdefault(launch.key, launch)
     return list(found.values())
 
 

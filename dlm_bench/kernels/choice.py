@@ -25,6 +25,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "attention": ("flash-attn-4", "cudnn", "flash", "efficient", "flash-attn", "triton", "torch"),
     "cached_attention": ("triton", "flash-attn", "varlen", "torch"),
     "ssd": ("mamba-ssm", "torch"),
+    "walking_scan": ("triton", "torch"),
     "conv": ("triton", "causal-conv1d", "torch"),
     "block_scan": ("triton", "torch"),
     "step": ("triton", "mamba-ssm", "torch"),
@@ -55,6 +56,8 @@ class Kernels:
         that libraries pad.
     cached_attention: of a block's queries over a cache with the length on the device.
     ssd: the scan of a whole sequence.
+    walking_scan: the same from zeros where no state is kept, a program a head with the state in
+        registers; `torch` leaves it to `ssd`.
     conv: the convolution in front of the scan.
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).
@@ -70,6 +73,7 @@ class Kernels:
     attention: str = "torch"
     cached_attention: str = "torch"
     ssd: str = "torch"
+    walking_scan: str = "torch"
     conv: str = "torch"
     block_scan: str = "torch"
     step: str = "torch"
@@ -139,13 +143,16 @@ def choose_kernels(
                 if not _missing(operation, name, device, dtype, head_dim, group, forced=False)
             )
     kernels = Kernels(**chosen)
-    if kernels.ssd == "mamba-ssm" and kernels.conv == "torch":
-        if {"ssd", "conv"} & set(forced):
+    for operation, insisted in (("ssd", {"ssd", "conv"}), ("walking_scan", {"walking_scan"})):
+        name = getattr(kernels, operation)
+        if name == "torch" or kernels.conv != "torch":
+            continue
+        if insisted & set(forced):
             raise ConfigError(
-                "conv: 'torch' is not allowed with ssd 'mamba-ssm', which takes both directions "
-                "at once; allowed: triton, causal-conv1d"
+                f"conv: 'torch' is not allowed with {operation} {name!r}, which takes both "
+                "directions at once; allowed: triton, causal-conv1d"
             )
-        kernels = replace(kernels, ssd="torch")
+        kernels = replace(kernels, **{operation: "torch"})
     if kernels.small_pass != "torch":
         others = [name for name in _OF_SMALL_PASS if getattr(kernels, name) != "triton"]
         if others and "small_pass" in forced:

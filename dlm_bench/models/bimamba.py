@@ -62,7 +62,8 @@ class Forms(NamedTuple):
 def choose_forms(kernels: Kernels) -> Forms:
     """Return the forms by a model's kernels."""
     plain, chunked = BiMamba, kernels.ssd != "torch"
-    if not chunked and kernels.block_scan == kernels.step == "torch":
+    walks = kernels.walking_scan != "torch"
+    if not chunked and not walks and kernels.block_scan == kernels.step == "torch":
         return Forms(
             sequence=small.sequence,
             refresh=long.refresh,
@@ -74,8 +75,9 @@ def choose_forms(kernels: Kernels) -> Forms:
     from dlm_bench.models import bimamba_fused as fused  # needs Triton
 
     span = fused.continued if chunked else plain._continue
+    whole = fused.sequence if chunked else plain._sequence
     return Forms(
-        sequence=fused.sequence if chunked else plain._sequence,
+        sequence=fused.walked if walks else whole,
         refresh=fused.refresh if chunked else plain._refresh,
         prefill=fused.prefill if chunked else plain._prefill,
         block=fused.block if kernels.block_scan != "torch" else span,

@@ -2,8 +2,8 @@
 
 A matmul projects into both directions. Another projects out of both, their d_inner columns side
 by side, and so adds y_fwd and y_bwd (Eq. 6). No copy of x is flipped (Eq. 5). In between a whole
-sequence goes through the convolution, mamba-ssm's chunked scan with a group per direction, and
-the gated norm; a block continues from a state through a fused kernel and the norm.
+sequence goes through the convolution, mamba-ssm's chunked scan with a group per direction or the
+walking one, and the gated norm; a block continues from a state through a fused kernel and the norm.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlm_bench.kernels import mamba_ssm
-from dlm_bench.kernels.conv import StepWeights, conv_causal_conv1d, conv_tail
+from dlm_bench.kernels.conv import Steps, StepWeights, conv_causal_conv1d, conv_tail
 from dlm_bench.kernels.cuda.block_scan import block_scan
 from dlm_bench.kernels.cuda.conv import conv_silu, conv_step
 from dlm_bench.kernels.cuda.gated_norm import gated_norm
 from dlm_bench.kernels.cuda.pass_states import Kept
+from dlm_bench.kernels.cuda.walking_scan import TOKENS, walking_scan
 from dlm_bench.kernels.mamba_ssm import PassStates, ScanResult
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.window import Window
@@ -34,6 +35,13 @@ def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
     projected = _project(mixer, x)
     y = _scan(mixer, projected, [None] * mixer.directions).y
     return _finish(mixer, y, projected)
+
+
+def walked(mixer: "BiMamba", x: Tensor) -> Tensor:
+    """As `sequence`, the scan by a program for each head."""
+    projected = _project(mixer, x)
+    u, B, C, steps = _convolved(mixer, projected, [None] * mixer.directions, TOKENS)
+    return _finish(mixer, walking_scan(u, steps, B, C, mixer.D.flatten()), projected)
 
 
 def refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
@@ -151,17 +159,24 @@ def _scan(
     keep: PassStates | None = None,
 ) -> ScanResult:
     """Convolution and scan of a sequence, everything in scan order."""
+    u, B, C, steps = _convolved(mixer, projected, tails, mamba_ssm.CHUNK)
+    return mamba_ssm.scan(u, steps, B, C, mixer.D.flatten(), states, keep)
+
+
+def _convolved(
+    mixer: "BiMamba", projected: Tensor, tails: Sequence[Tensor | None], chunk: int
+) -> tuple[Tensor, Tensor, Tensor, Steps]:
+    """x, B and C of a sequence after the convolution, and the steps in chunks (ConvSequence)."""
     assert mixer.forms.conv is not None
-    u, B, C, steps = mixer.forms.conv(
+    return mixer.forms.conv(
         projected,
         mixer.conv_weight,
         mixer.conv_bias,
         mixer.d_state,
         mixer.heads,
         tuple(tails),
-        StepWeights(mixer.dt_bias, mixer.A_log, mamba_ssm.CHUNK),
+        StepWeights(mixer.dt_bias, mixer.A_log, chunk),
     )
-    return mamba_ssm.scan(u, steps, B, C, mixer.D.flatten(), states, keep)
 
 
 def _finish(mixer: "BiMamba", y: Tensor, projected: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dlm_bench.models.device import ITEM_BYTES, find_device
 from dlm_bench.models.hf.folder import Folder, read_folder
 from dlm_bench.models.hf.tensors import load_weights
 from dlm_bench.models.language_model import LanguageModel
-from dlm_bench.models.measured import settle_attention, settle_small_pass
+from dlm_bench.models.measured import settle_attention, settle_scan, settle_small_pass
 from dlm_bench.models.own import OWN, Config, own_config
 from dlm_bench.models.transformer import Transformer
 from dlm_bench.models.transformer_config import TransformerConfig
@@ -201,6 +201,8 @@ def empty_model(
     chosen = choose_kernels(device, dtype, config.head_dim, kernels, group=group)
     if device.type == "cuda" and "attention" not in (kernels or {}):
         chosen = settle_attention(chosen, config, device, dtype)
+    if device.type == "cuda" and "walking_scan" not in (kernels or {}):
+        chosen = settle_scan(chosen, config, device, dtype)
     if not isinstance(config, ModelConfig):
         chosen = replace(chosen, small_pass="torch")  # the paper's layers alone have another form
     before = torch.get_default_dtype()

@@ -3,6 +3,7 @@
 - A pass over few tokens: own matmuls with norms and gates inside, launched one after the other or
   each while the one before ends, or torch's with a kernel for each of these.
 - Attention over whole sequences: own, or a library's that computes more columns than a head has.
+- The scan of a whole sequence: a program a head, or mamba-ssm's in chunks.
 
 Which is faster depends on the GPU and the size of the model. Each is timed once, and the result
 kept on disk.
@@ -24,15 +25,17 @@ import torch
 from torch import Tensor
 
 from dlm_bench.errors import first_line
+from dlm_bench.kernels import mamba_ssm
 from dlm_bench.kernels.attention import choose_attend
 from dlm_bench.kernels.choice import DEPENDENT, Kernels, launches_dependents
+from dlm_bench.kernels.conv import Steps
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.models.transformer_config import TransformerConfig
 from dlm_bench.models.window import Window
 
 TOKENS = 32  # of the pass that is timed: a block
-LENGTH = 8192  # of the sequence that attention is timed over
+LENGTH = 8192  # of the sequence that attention and scans are timed over
 RUNS, REPLAYS = 5, 5  # passes of a graph, and replays, of which the fastest counts
 LIBRARY_COLUMNS = 64  # of a tile, or a multiple
 EXACT_WIDTHS = ("flash-attn-4", "triton")  # attention in steps of 16 columns
@@ -103,6 +106,35 @@ def settle_attention(
         return _attention_seconds(name, heads, config.head_dim, device, dtype, causal=causal)
 
     return replace(kernels, attention=fastest("attention", ("triton", name), facts, seconds))
+
+
+def settle_scan(
+    kernels: Kernels,
+    config: ModelConfig | TransformerConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Kernels:
+    """Return the kernels of a model on a GPU with the faster scan of a whole sequence, where there
+    is another than the walking one."""
+    if not isinstance(config, ModelConfig) or "torch" in (kernels.ssd, kernels.walking_scan):
+        return kernels
+    if all(map(config.is_attention, range(config.layers))):
+        return kernels
+    shape = config.directions, config.ssm_heads, config.headdim, config.d_state
+    facts = (
+        torch.cuda.get_device_name(device),
+        torch.__version__,
+        version("triton"),
+        version("mamba-ssm"),
+        f"{dtype} {shape}",
+    )
+
+    def seconds(name: str) -> float:
+        return _scan_seconds(name, *shape, device, dtype)
+
+    return replace(
+        kernels, walking_scan=fastest("walking_scan", ("triton", "torch"), facts, seconds)
+    )
 
 
 def fastest(operation: str, names: Sequence[str], facts: Sequence[str], seconds: Seconds) -> str:
@@ -192,6 +224,34 @@ def _attention_seconds(
     for _ in range(2):  # compiles
         attend()
     return _least_seconds(attend, device)
+
+
+@torch.inference_mode()
+def _scan_seconds(
+    name: str,
+    directions: int,
+    heads: int,
+    headdim: int,
+    d_state: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> float:
+    """Seconds of a scan of LENGTH tokens, walking or mamba-ssm's."""
+    from dlm_bench.kernels.cuda.walking_scan import TOKENS, walking_scan  # needs Triton
+
+    widths = [directions * each for each in (heads * headdim, d_state, d_state)]
+    rows = torch.randn(1, LENGTH, sum(widths), device=device, dtype=dtype)
+    x, B, C = rows.split(widths, dim=-1)
+    x = x.unflatten(-1, (directions * heads, headdim))
+    B, C = (each.unflatten(-1, (directions, d_state)) for each in (B, C))
+    chunk = TOKENS if name == "triton" else mamba_ssm.CHUNK
+    dt = torch.rand(1, directions * heads, LENGTH // chunk, chunk, device=device) / 16
+    steps, D = Steps(dt, -dt.cumsum(-1)), torch.ones(directions * heads, device=device)
+    scan = walking_scan if name == "triton" else mamba_ssm.scan
+    run = partial(scan, x, steps, B, C, D)
+    for _ in range(2):  # compiles, and tunes what is tuned
+        run()
+    return _least_seconds(run, device)
 
 
 def _least_seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -56,3 +56,13 @@ def test_the_parts_of_a_pass_add_up(capsys):
     assert together[-2] == pytest.approx(sum(part[-2] for part in parts), abs=5)  # rounded lines
     expected = 1e6 * pass_seconds("diffumamba", 32, 8192, GPUS["h100"])
     assert together[-2] == pytest.approx(expected, abs=0.5)
+
+
+@pytest.mark.parametrize(("backbone", "most"), [("diffumamba", 250), ("diffutran", 235)])
+def test_own_kernels_of_whole_sequences_make_fewer_launches(backbone, most):
+    usual, own = (
+        next(launches.passes_of(backbone, 1024, {}, **kernels)) for kernels in ({}, launches.OWN)
+    )
+    assert (usual.sampler, usual.kind) == (own.sampler, own.kind) == ("full", "denoise")
+    assert own.nodes <= most < usual.nodes
+    assert own.milliseconds["h100"] < usual.milliseconds["h100"]

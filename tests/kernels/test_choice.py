@@ -89,6 +89,12 @@ def test_the_both_directions_scan_needs_its_convolution(packages):
     assert choose(CUDA).ssd == "torch"
     with pytest.raises(ConfigError, match="conv: 'torch' is not allowed with ssd 'mamba-ssm'"):
         choose(CUDA, {"ssd": "mamba-ssm"})
+    packages |= {"triton"}
+    assert choose(CUDA).walking_scan == "triton"
+    plain = {"conv": "torch", "ssd": "torch"}
+    assert choose(CUDA, plain).walking_scan == "torch"
+    with pytest.raises(ConfigError, match="not allowed with walking_scan 'triton'"):
+        choose(CUDA, plain | {"walking_scan": "triton"})
 
 
 def test_the_next_attention_is_taken_where_one_refuses(packages, monkeypatch):

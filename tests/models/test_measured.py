@@ -7,7 +7,13 @@ from dlm_bench import build_model
 from dlm_bench.kernels.choice import Kernels
 from dlm_bench.models import measured
 from dlm_bench.models.config import model_config
-from dlm_bench.models.measured import fastest, results_file, settle_attention, settle_small_pass
+from dlm_bench.models.measured import (
+    fastest,
+    results_file,
+    settle_attention,
+    settle_scan,
+    settle_small_pass,
+)
 from dlm_bench.models.own import own_config
 
 FACTS = ("a GPU", "1.3b")
@@ -127,6 +133,47 @@ class TestSmallPass:
         monkeypatch.setattr(measured, "launches_dependents", lambda device: False)
         assert self.settled() == "triton"
         assert self.timed == ["torch", "triton"]
+
+
+class TestScan:
+    BOTH = Kernels(ssd="mamba-ssm", walking_scan="triton")
+
+    @pytest.fixture(autouse=True)
+    def _a_gpu_on_which_chunks_are_faster(self, monkeypatch):
+        self.timed = []
+
+        def seconds(name, *shape_and_place):
+            self.timed.append((name, shape_and_place[:4]))
+            return {"triton": 2.0, "torch": 1.0}[name]
+
+        monkeypatch.setattr(measured, "_scan_seconds", seconds)
+        monkeypatch.setattr(measured, "version", lambda package: "1.0")
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+
+    def settled(self, backbone, kernels=BOTH):
+        config = model_config(backbone, "1.3b")
+        return settle_scan(kernels, config, torch.device("cuda", 0), torch.bfloat16).walking_scan
+
+    def test_the_faster_one_is_chosen_once_for_the_heads_of_a_model(self):
+        assert self.settled("diffumamba") == "torch"
+        assert self.timed == [(name, (2, 60, 64, 128)) for name in ("torch", "triton")]
+        assert self.settled("diffumamba-h") == "torch"  # of equal mixers
+        assert len(self.timed) == 2
+        assert self.settled("ar-mamba") == "torch"
+        assert len(self.timed) == 4
+
+    @pytest.mark.parametrize(
+        ("backbone", "kernels"),
+        [
+            ("diffutran", BOTH),
+            ("diffumamba", Kernels(walking_scan="triton")),
+            ("diffumamba", Kernels(ssd="mamba-ssm")),
+        ],
+        ids=["no scan", "without mamba-ssm", "without triton"],
+    )
+    def test_nothing_is_timed_where_there_is_one_scan(self, backbone, kernels):
+        assert self.settled(backbone, kernels) == kernels.walking_scan
+        assert not self.timed
 
 
 class TestAttention:

@@ -147,7 +147,7 @@ def point(backbone, sampler, prompt_len=0):
         (("diffutran", "full"), {"attention"}),
         (("diffutran", "block-cache"), {"cached_attention"}),
         (("diffutran", "block-cache", 8), {"cached_attention", "attention"}),
-        (("diffumamba", "full"), {"ssd", "conv"}),
+        (("diffumamba", "full"), {"ssd", "conv", "walking_scan"}),
         (("diffumamba", "block-cache"), {"block_scan"}),
         (("diffumamba", "fast-dllm"), {"ssd", "conv", "block_scan"}),
         (("ar-mamba", "ar"), {"step"}),
