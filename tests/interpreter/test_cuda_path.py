@@ -36,10 +36,17 @@ def test_normed_heads_agree(name):
     agree("sdar", SAMPLERS[name])
 
 
-@pytest.mark.parametrize(("backbone", "commit"), [("diffutran", "fused"), ("dream", "none")])
-def test_passes_over_sub_blocks_agree(backbone, commit):
+@pytest.mark.parametrize(
+    ("backbone", "option"),
+    [
+        ("diffutran", {"commit": "fused"}),
+        ("dream", {"commit": "none"}),
+        ("dream", {"first_token": "commit"}),
+    ],
+)
+def test_passes_over_sub_blocks_agree(backbone, option):
     sampler = build_sampler(
-        "block-cache", block_size=8, sub_block_size=4, tokens_per_step=2, commit=commit
+        "block-cache", block_size=8, sub_block_size=4, tokens_per_step=2, **option
     )
     agree(backbone, sampler)
 
@@ -48,8 +55,9 @@ def test_passes_that_unmask_a_block_of_a_whole_sequence_agree():
     agree("dream", build_sampler("full", block_size=8, steps=9, spread="dream"), 2)
 
 
-def test_passes_that_mask_again_agree():
-    agree("dream", build_sampler("remdm", steps=4, eta=0.5))
+@pytest.mark.parametrize("option", [{"eta": 0.5}, {"remask": "conf"}])
+def test_passes_that_mask_again_agree(option):
+    agree("dream", build_sampler("remdm", steps=4, **option))
 
 
 @pytest.mark.parametrize("backbone", ["diffumamba", "dream"])
