@@ -146,15 +146,22 @@ def test_the_prefill_pass_of_a_batch_agrees(backbone, name, prompt_len):
     agree(backbone, SAMPLERS[name], prompt_len=prompt_len)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "name", "last"), [("diffutran", "fused", 3), ("ar-transformer", "ar", 1)]
+)
+def test_passes_of_a_batch_after_a_prompt_agree(backbone, name, last):
+    agree(backbone, SAMPLERS[name], last, prompt_len=9)
+
+
 def agree(backbone, sampler, last=None, prompt_len=0, **kernels):
-    """The ends of each kind of pass, or the last few of them, by both paths; of a decode after a
-    prompt the prefill pass of a batch."""
+    """The ends of each kind of pass, or the last few of them, by both paths; after a prompt of a
+    batch, and without `last` the prefill pass alone."""
     layers = 2 if backbone == "diffumamba-h" else 1  # one of each mixer
     plain = build_model(backbone, "tiny", layers=layers)
     fused = build_model(backbone, "tiny", layers=layers, kernels=FUSED | kernels)
     indices = ends_of_each_kind(list(sampler.passes(LENGTH, prompt_len)))
     place = {"batch": 2, "prompt_len": prompt_len} if prompt_len else {}
-    for index in [0] if prompt_len else indices[-last:] if last else indices:
+    for index in indices[-last:] if last else [0] if prompt_len else indices:
         got = run_pass(sampler, fused, LENGTH, index, **place)
         expected = run_pass(sampler, plain, LENGTH, index, **place)
         # Both in float32; sums in another order, through all layers.
