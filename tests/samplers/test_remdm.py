@@ -1,5 +1,6 @@
 """ReMDM: passes that unmask tokens, and mask others again, by chance."""
 
+import copy
 import math
 
 import pytest
@@ -104,12 +105,16 @@ def test_nothing_is_masked_again_without_a_chance():
 @pytest.mark.parametrize("remask", ["cap", "rescale", "conf", "loop"])
 @pytest.mark.parametrize("backbone", ["diffumamba-h", "dream"])
 def test_a_decode_is_that_of_a_recomputation(backbone, remask):
-    eta = {} if remask == "conf" else {"eta": 0.3}
-    model, sampler = lively_model(backbone, layers=2), remdm(steps=6, remask=remask, **eta)
+    model, options = lively_model(backbone, layers=2), {"steps": 6, "eta": 0.3}
+    if remask == "conf":  # a token a pass, by confidences that are far apart
+        model, options = copy.deepcopy(model), {"steps": 12}
+        model.head.weight.mul_(5)
+    sampler = remdm(remask=remask, **options)
     length, prompt_len, seed = 12, 3, 4
     state = sampler.prepare(model, length, 2, seed, prompt_len)
     tokens, again = state.tokens.clone(), 0
     total, mask = prompt_len + length, model.config.mask_id
+    spread = []  # the shares over those of equal tokens
     psi = [{}, {}]  # of each row, the confidence of each unmasked place
     for index, (unmask, remasked) in enumerate(sampler.chances(length)):
         sampler.step(model, state, "denoise")
@@ -134,8 +139,11 @@ def test_a_decode_is_that_of_a_recomputation(backbone, remask):
                 if drawn[place] < remasked * share:
                     tokens[row, at], again = mask, again + 1
                     del psi[row][at]
+                if remask == "conf":
+                    spread.append(share * len(known))
         assert torch.equal(state.tokens, tokens), index
     assert again > 0
+    assert remask != "conf" or max(spread) > 1.5 * min(spread)
     assert masked_fraction(model, tokens) == 0
 
 
