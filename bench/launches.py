@@ -144,8 +144,11 @@ def passes_of(
             cost = pass_costs(model.config, sampler, [place])
             shape = backbone, place.query_len, place.context_len
             walking = own and name == "full"  # a refresh keeps states
+            predicts = role_of(kind) != "commit"
             seconds = {
-                gpu: pass_seconds(*shape, rates, own_attention=own, walking=walking)
+                gpu: pass_seconds(
+                    *shape, rates, own_attention=own, walking=walking, predicts=predicts
+                )
                 for gpu, rates in GPUS.items()
             }
             floors = {
@@ -165,7 +168,7 @@ def passes_of(
                 over_floor={gpu: seconds[gpu] / floors[gpu] for gpu in GPUS},
                 early={
                     gpu: tuple(
-                        pass_seconds(*shape, rates, early=early) / floors[gpu]
+                        pass_seconds(*shape, rates, early=early, predicts=predicts) / floors[gpu]
                         for early in (MOST, LEAST)
                     )
                     for gpu, rates in GPUS.items()

@@ -24,6 +24,7 @@ GEMM, HEAD = 680e12, 550e12  # FLOP/s of whole sequences
 LIBRARY_ATTENTION, OWN_ATTENTION = 390e12, 450e12
 WALKED_TILE = 2200 / 1.7e9  # seconds
 SHORT = 256  # query tokens up to which a pass is one of a block
+PREDICTING = ("LM head", "its winners", "unmasking")  # parts
 AR_SHARE = 0.75  # of a denoiser's block pass: no adaLN, and no second direction
 
 
@@ -93,26 +94,23 @@ def pass_seconds(
     own_attention: bool = False,
     walking: bool = False,
     early: Early | None = None,
+    predicts: bool = True,
 ) -> float:
-    """Seconds of a pass. own_attention, walking: over a whole sequence by own kernels."""
+    """Seconds of a pass. own_attention, walking: over a whole sequence by own kernels. predicts:
+    the LM head and unmasking follow, as after no commit."""
     denoiser = {"ar-mamba": "diffumamba", "ar-transformer": "diffutran"}.get(backbone, backbone)
     config = model_config(denoiser, "1.3b")
     if query_len > SHORT:
         return whole_seconds(config, query_len, gpu, own_attention, walking)
     share = AR_SHARE if denoiser != backbone else 1.0
-    return share * block_seconds(config, context_len, query_len, gpu, early)
-
-
-def block_seconds(
-    config: ModelConfig, context: int, tokens: int, gpu: Gpu, early: Early | None = None
-) -> float:
-    """Seconds of a pass over a block, by the faster of the implementations of `small_pass`, or by
-    kernels that begin early."""
-    if early is not None:
-        return sum(part.seconds(early) for part in early_parts(config, context, tokens, gpu, early))
-    return min(
-        sum(part.seconds() for part in block_parts(config, context, tokens, gpu, own))
-        for own in (False, True)
+    shape = config, context_len, query_len, gpu
+    if early is None:  # by the faster of the implementations of `small_pass`
+        ways = [block_parts(*shape, own) for own in (False, True)]
+    else:
+        ways = [early_parts(*shape, early)]
+    return share * min(
+        sum(part.seconds(early) for part in parts if predicts or part.name not in PREDICTING)
+        for parts in ways
     )
 
 
@@ -150,9 +148,10 @@ def block_parts(
         product("down", config.layers, d, hidden),
         Part("LM head", 1, head, 0.88 * rate, 3e-6),
         Part("its winners", 1, 0, rate, 4e-6),
-        # Numbers, adaLN's rows and the count by torch; tokens, embeddings, a norm, unmasking.
+        Part("unmasking", 1, 0, rate, 1.6e-6),
+        # Numbers, adaLN's rows and the count by torch; tokens, embeddings and a norm.
         Part("torch", 3, 0, rate, 1.6e-6, own=False),
-        Part("around", 4, 0, rate, 1.6e-6),
+        Part("around", 3, 0, rate, 1.6e-6),
     ]
     if not own:
         parts.append(Part("rotary", attentions, 0, rate, TINY + 0.4e-6))

@@ -11,7 +11,6 @@ from support.cases import samplers
 from support.hopper import compile_for_hopper, record_launches
 from support.traced import traced_model, traced_state
 
-from dlm_bench.kernels.cuda.advance_tail import advance_tail
 from dlm_bench.kernels.cuda.dependent import (
     dependent_launches,
     launch_options,
@@ -19,7 +18,7 @@ from dlm_bench.kernels.cuda.dependent import (
     share_of_lines,
     wait,
 )
-from dlm_bench.kernels.cuda.lookup import take
+from dlm_bench.kernels.cuda.lookup import embed_stream, take
 
 SAMPLERS = samplers()
 
@@ -73,12 +72,11 @@ def test_the_programs_of_a_scan_share_half_of_the_next_weights():
 def test_small_kernels_wait_before_they_touch_memory():
     tokens = torch.zeros(1, 64, dtype=torch.int64, device="meta")
     start = torch.zeros(1, dtype=torch.int64, device="meta")
-    projected = torch.zeros(1, 32, 2, 704, dtype=torch.bfloat16, device="meta")
-    tail = torch.zeros(1, 3, 384, dtype=torch.bfloat16, device="meta")
+    weight = torch.zeros(100, 64, dtype=torch.bfloat16, device="meta")
     with record_launches() as launches, dependent_launches():
         take(tokens, start, 32, 7)
-        advance_tail(projected, tail, 32, 256)
-    assert [each.name for each in launches] == ["_take", "_advance_tail"]
+        embed_stream(tokens, weight)
+    assert [each.name for each in launches] == ["_take", "_embed"]
     for launch in launches:
         built = compile_for_hopper(launch)
         assert "griddepcontrol.wait" in built.ptx

@@ -7,6 +7,7 @@ from support.close import assert_close
 
 from dlm_bench.kernels.conv import causal_conv_silu, conv_tail
 from dlm_bench.kernels.cuda.block_scan import block_scan
+from dlm_bench.kernels.cuda.common import counters
 from dlm_bench.kernels.ssd import ssd_recurrent
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -103,6 +104,7 @@ def _check(case, advance):
     if advance:
         assert_close(case.states[0], state, tolerance, "l2")
         assert torch.equal(case.tails[0], tail)
+        assert not counters(tail.device).any()  # a captured launch begins as this one did
         del untouched[len(case.states)], untouched[0]
     for tensor, kept in untouched:
         assert torch.equal(tensor, kept)

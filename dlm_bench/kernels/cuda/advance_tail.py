@@ -2,67 +2,48 @@
 
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
 
 
-@triton.jit(do_not_specialize=["first", "length"])
-def _advance_tail(
-    projected,
+@triton.jit
+def advance_tail(
     tail,
+    inputs,
+    arrived,
+    column,
+    inside,
     first,
-    length,
-    D_INNER: tl.constexpr,
-    WIDTH: tl.constexpr,
+    step,
+    D_STATE: tl.constexpr,
+    N: tl.constexpr,
     CHANNELS: tl.constexpr,
     REACH: tl.constexpr,
-    DIRECTIONS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    PDL: tl.constexpr,
 ):
-    """The forward direction's last REACH inputs up to the end of the first segment."""
-    wait(PDL)
-    release(PDL)
-    channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    batch = tl.program_id(1).to(tl.int64)
-    inside = channel < CHANNELS
-    tail += batch * REACH * CHANNELS
-    # All rows are read before one is written: a short segment leaves some of the old ones.
+    """Overwrite the forward direction's tail by its REACH inputs before position `first`.
+
+    A program of a scan moves the columns of x that it alone has read, and the one that ends last
+    those of B and C, which all have. tail points at where the row of position 0 would be, behind
+    the inputs before it, oldest first, CHANNELS apart; inputs at that of position 0, the next one
+    `step` elements on. arrived: the programs that have ended, 0 between launches. A short segment
+    leaves some of the old rows, moved to the front.
+    """
+    _advance(tail, inputs, column, inside, first, step, CHANNELS, REACH)
+    if tl.atomic_add(arrived, 1, sem="acq_rel") == tl.num_programs(0) - 1:
+        tl.store(arrived, 0)  # for the next launch
+        both = tl.arange(0, 2 * N)
+        there = both < 2 * D_STATE
+        both += CHANNELS - 2 * D_STATE
+        _advance(tail, inputs, both, there, first, step, CHANNELS, REACH)
+
+
+@triton.jit
+def _advance(
+    tail, inputs, column, inside, first, step, CHANNELS: tl.constexpr, REACH: tl.constexpr
+):
     rows = ()
     for i in tl.static_range(REACH):
         at = first - REACH + i
-        if at < 0:
-            source = tail + (at + REACH) * CHANNELS
-        else:
-            source = projected + (batch * length + at) * (DIRECTIONS * WIDTH) + D_INNER
-        rows = rows + (tl.load(source + channel, inside),)  # type: ignore[assignment]  # noqa: RUF005
+        source = tl.where(at < 0, tail + at * CHANNELS, inputs + at * step)
+        rows += (tl.load(source + column, inside),)  # type: ignore[assignment]
+    tl.debug_barrier()  # all threads have read the rows before one is written
     for i in tl.static_range(REACH):
-        tl.store(tail + i * CHANNELS + channel, rows[i], inside)
-
-
-def advance_tail(projected: Tensor, tail: Tensor, first: int, d_inner: int) -> None:
-    """Overwrite `tail` by the forward direction's inputs before position `first`, oldest first.
-
-    projected (batch, length, directions, width), contiguous: the columns z | x B C | dt of each
-    direction. tail (batch, d_conv - 1, channels), contiguous: the inputs before position 0. d_inner
-    is the width of z, where the channels begin. first may be less than d_conv - 1: then some of the
-    old rows stay, moved to the front.
-    """
-    batch, length, directions, width = projected.shape
-    reach, channels = tail.shape[1:]
-    block = 256
-    _advance_tail[(triton.cdiv(channels, block), batch)](
-        projected,
-        tail,
-        first,
-        length,
-        D_INNER=d_inner,
-        WIDTH=width,
-        CHANNELS=channels,
-        REACH=reach,
-        DIRECTIONS=directions,
-        BLOCK=block,
-        num_warps=2,
-        **launch_options(),
-    )
+        tl.store(tail + (i - REACH) * CHANNELS + column, rows[i], inside)

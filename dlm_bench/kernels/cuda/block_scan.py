@@ -1,6 +1,6 @@
 """A few tokens of a Mamba-2 mixer from a cached state: convolution and scan of both directions.
 
-One launch from the input projection to the scan's output; a second, small one moves the
+One launch from the input projection to the scan's output, which also moves the state and the
 convolution's tail on where the block is committed.
 """
 
@@ -13,11 +13,11 @@ import triton.language as tl
 from torch import Tensor
 
 from dlm_bench.kernels.cuda.advance_tail import advance_tail
-from dlm_bench.kernels.cuda.common import LOG2E, NEVER, softplus
+from dlm_bench.kernels.cuda.common import LOG2E, NEVER, counters, softplus
 from dlm_bench.kernels.cuda.dependent import (
-    LINE,
     launch_options,
     prefetch,
+    prefetch_rows,
     prefetch_share,
     release,
     share_of_lines,
@@ -46,6 +46,7 @@ def _block_scan(
     y,
     squares,
     ahead,
+    arrived,
     first,
     second,
     HEADS: tl.constexpr,
@@ -108,9 +109,7 @@ def _block_scan(
         prefetch(weight + tl.minimum(B_column, CHANNELS - 1) * D_CONV)
         prefetch(weight + tl.minimum(C_column, CHANNELS - 1) * D_CONV)
         if known:
-            EVERY: tl.constexpr = (4 * N + LINE - 1) // LINE
-            of_row = tl.minimum(tl.arange(0, EVERY) * (LINE // 4), D_STATE - 1)
-            prefetch(state + tl.minimum(p, HEADDIM - 1)[:, None] * D_STATE + of_row[None, :])
+            prefetch_rows(state + tl.minimum(p, HEADDIM - 1) * D_STATE, D_STATE, N)
         if ahead is not None:
             program = (tl.program_id(2) * directions + direction) * tl.num_programs(0)
             prefetch_share(ahead, program + tl.program_id(0), LINES, SHARE)
@@ -214,6 +213,15 @@ def _block_scan(
         tl.store(y_at, out.to(dtype), in_p[:, None] & inside[None, :])
         if ADVANCE and (tile == tiles - 1) & (direction == 0):
             tl.store(state + state_at, S, in_p[:, None] & in_n[None, :])
+    if ADVANCE:  # noqa: SIM102  (known when compiled, the other is not)
+        if direction == 0:
+            row = directions * WIDTH
+            origin = projected + batch * (first + second) * row + D_INNER
+            ended = arrived + tl.program_id(2)
+            REACH: tl.constexpr = D_CONV - 1
+            advance_tail(
+                tail, origin, ended, p_column, in_p, first, row, D_STATE, N, CHANNELS, REACH
+            )
 
 
 def block_scan(
@@ -281,6 +289,7 @@ def block_scan(
         y,
         squares,
         ahead,
+        counters(projected.device) if advance else None,
         first,
         second,
         HEADS=heads,
@@ -300,7 +309,4 @@ def block_scan(
         num_stages=1,  # a tile or two: nothing to fetch ahead
         **launch_options(),
     )
-    if advance:
-        # In a launch of its own: every head's program reads the tails of B and C.
-        advance_tail(projected, tails[0], first, d_inner)
     return y, squares

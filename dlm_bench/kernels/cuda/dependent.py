@@ -89,6 +89,14 @@ def prefetch(pointers):
 
 
 @triton.jit
+def prefetch_rows(rows, COLUMNS: tl.constexpr, WIDTH: tl.constexpr):
+    """Prefetch rows of COLUMNS elements of 32 bits by their addresses; WIDTH a power of two."""
+    LINES: tl.constexpr = (4 * WIDTH + LINE - 1) // LINE
+    column = tl.minimum(tl.arange(0, LINES) * (LINE // 4), COLUMNS - 1)
+    prefetch(rows[:, None] + column[None, :])
+
+
+@triton.jit
 def prefetch_share(weight, program, LINES: tl.constexpr, SHARE: tl.constexpr):
     """Prefetch this program's share of every second line of the weights of a product to come.
 
