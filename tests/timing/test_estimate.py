@@ -48,10 +48,8 @@ def sample(
 ):
     """An estimate, and the plan of its decode."""
     sampler = SAMPLERS.get(name) or irregular(name, length // 32)
-    backbone = {"ar": "ar-mamba", "first token": "dream"}.get(name, "diffumamba")
-    if backbone == "diffumamba" and getattr(sampler, "sub_block_size", 0):
-        backbone = "diffutran"
-    model = build_model(backbone, "tiny")
+    backbone = "dream" if getattr(sampler, "sub_block_size", 0) else "diffumamba"
+    model = build_model("ar-mamba" if name == "ar" else backbone, "tiny")
     state = sampler.prepare(model, length, prompt_len=prompt_len)
     found = estimate(
         sampler,
