@@ -31,7 +31,11 @@ def mixer_cases(bench: Bench) -> Iterator[Case]:
             kernels = {"walking_scan": name, "conv": convolution}
             yield _whole_case(bench, exact, f"walking {name}, {convolution}", kernels)
     for name in bench.implementations("ssd", conv="triton"):
-        yield _refresh_case(bench, exact, name)
+        kernels = {"ssd": name, "walking_scan": "torch", "conv": "triton"}
+        yield _refresh_case(bench, exact, name, kernels)
+    for name in bench.implementations("walking_scan", conv="triton"):
+        kernels = {"walking_scan": name, "conv": "triton"}
+        yield _refresh_case(bench, exact, f"walking {name}", kernels)
     for name in bench.implementations("block_scan"):
         yield _continued_case(bench, exact, "block_scan", name, BLOCK)
         yield _continued_case(bench, exact, "block_scan", name, 2 * BLOCK)
@@ -86,10 +90,9 @@ def _whole_case(bench: Bench, exact: BiMamba, name: str, kernels: dict[str, str]
     )
 
 
-def _refresh_case(bench: Bench, exact: BiMamba, name: str) -> Case:
+def _refresh_case(bench: Bench, exact: BiMamba, name: str, kernels: dict[str, str]) -> Case:
     """The state that a refresh keeps in the middle of the sequence, and the whole mixer's time."""
     config, length = bench.config, bench.sequence
-    kernels = {"ssd": name, "conv": "triton"}
     mixer = _mixer(bench, bench.dtype, kernels)
     x = bench.randn(1, length, config.d_model)
     start = torch.full((1,), length // 4 + 3, device=bench.device)

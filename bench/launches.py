@@ -143,12 +143,9 @@ def passes_of(
                 launches.setdefault(launch.key, launch)
             cost = pass_costs(model.config, sampler, [place])
             shape = backbone, place.query_len, place.context_len
-            walking = own and name == "full"  # a refresh keeps states
             predicts = role_of(kind) != "commit"
             seconds = {
-                gpu: pass_seconds(
-                    *shape, rates, own_attention=own, walking=walking, predicts=predicts
-                )
+                gpu: pass_seconds(*shape, rates, own_attention=own, walking=own, predicts=predicts)
                 for gpu, rates in GPUS.items()
             }
             floors = {

@@ -38,7 +38,8 @@ DENOISING = (
     ("block-cache", {"commit": "fused"}, BLOCKS),
 )
 AUTOREGRESSIVE = (("ar", {}, BLOCKS),)
-OWN = {"attention": "triton", "walking_scan": "triton"}  # over whole sequences: the first of these
+OWN = {"attention": "triton", "walking_scan": "triton"}  # over whole sequences
+WHOLE = ("full", "fast-dllm")
 BACKBONES = ("diffumamba", "diffutran", "diffumamba-h", "ar-transformer", "ar-mamba")
 SIZES = {"1.3b": None, "240m": (300,)}  # of the sweep, and of most tests, with their length
 
@@ -88,7 +89,8 @@ def unique_launches(sizes: list[str]) -> list[Launch]:
     for size in sizes:
         for backbone in BACKBONES:
             passes = AUTOREGRESSIVE if backbone in CAUSAL else DENOISING
-            for kernels, samplers in (({}, passes), (OWN, passes[:1])):
+            whole = [each for each in passes if each[0] in WHOLE]
+            for kernels, samplers in (({}, passes), (OWN, whole)):
                 model = traced_model(backbone, size, **kernels)
                 for name, options, lengths in samplers:
                     sampler = build_sampler(name, **options)

@@ -56,8 +56,8 @@ class Kernels:
         that libraries pad.
     cached_attention: of a block's queries over a cache with the length on the device.
     ssd: the scan of a whole sequence.
-    walking_scan: the same from zeros where no state is kept, a program a head with the state in
-        registers; `torch` leaves it to `ssd`.
+    walking_scan: the same from zeros, a program a head with the state in registers; `torch` leaves
+        it to `ssd`.
     conv: the convolution in front of the scan.
     block_scan: convolution and scan of a few tokens from a cached state, both directions.
     step: the same of a single token (autoregressive decoding).

@@ -76,9 +76,10 @@ def choose_forms(kernels: Kernels) -> Forms:
 
     span = fused.continued if chunked else plain._continue
     whole = fused.sequence if chunked else plain._sequence
+    refresh = fused.refresh if chunked else plain._refresh
     return Forms(
         sequence=fused.walked if walks else whole,
-        refresh=fused.refresh if chunked else plain._refresh,
+        refresh=fused.walked_refresh if walks else refresh,
         prefill=fused.prefill if chunked else plain._prefill,
         block=fused.block if kernels.block_scan != "torch" else span,
         span=span,

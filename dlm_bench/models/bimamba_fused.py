@@ -53,6 +53,15 @@ def refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> T
     return _finish(mixer, scanned.y, projected)
 
 
+def walked_refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
+    """As `refresh`, the scan by a program for each head."""
+    assert window.edges is not None
+    projected = _project(mixer, x)
+    keep = Kept(projected, *window.edges, cache.stacked, cache.tails)
+    u, B, C, steps = _convolved(mixer, projected, [None] * mixer.directions, TOKENS)
+    return _finish(mixer, walking_scan(u, steps, B, C, mixer.D.flatten(), keep), projected)
+
+
 def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """The first tokens of a sequence, keeping the forward state (see BiMamba._prefill)."""
     projected = _project(mixer, x)

@@ -100,8 +100,7 @@ def operations_of(point: Point) -> set[str]:
         used |= {"attention"} if whole else set()
         used |= {"cached_attention"} if cached else set()
     if every != 1:
-        used |= {"ssd", "conv"} if whole else set()
-        used |= {"walking_scan"} if uncached else set()
+        used |= {"ssd", "walking_scan", "conv"} if whole else set()
         if cached:
             used.add("block_scan" if is_denoiser(point.backbone) else "step")
     return used

@@ -202,12 +202,10 @@ def test_the_own_attention_keeps_products_in_flight_and_its_registers(backbone):
     assert built.count("WARPGROUP", ".DEPBAR") < built.count("HGMMA") / 3
 
 
-@torch.inference_mode()
-def test_the_walking_scan_keeps_its_state_in_registers():
-    model = traced_model("diffumamba", walking_scan="triton")
-    tokens = torch.zeros(1, 8192, dtype=torch.int64, device="meta")
-    with record_launches() as launches:
-        model(tokens, torch.zeros(1, 1, device="meta"))
+@pytest.mark.parametrize("name", ["full", "dual"])
+def test_the_walking_scan_keeps_its_state_in_registers(name):
+    """In a pass over a whole sequence, and in a refresh."""
+    launches = trace(traced_model("diffumamba", walking_scan="triton"), SAMPLERS[name], 8192)
     assert not any(launch.kernel.fn.__module__.startswith("mamba_ssm") for launch in launches)
     found = {launch.key: launch for launch in launches if launch.name == "_walk"}
     (launch,) = found.values()

@@ -120,9 +120,12 @@ def test_block_passes_with_a_kernel_for_each_step_agree(backbone, name):
     agree(backbone, SAMPLERS[name], 3, small_pass="torch")
 
 
-@pytest.mark.parametrize("backbone", ["diffumamba", "diffumamba-h"])
-def test_whole_sequences_by_a_walking_scan_agree(backbone):
-    agree(backbone, SAMPLERS["full"], 2, walking_scan="triton")
+@pytest.mark.parametrize(
+    ("backbone", "name"),
+    [("diffumamba", "full"), ("diffumamba-h", "dual"), ("diffumamba", "prefix")],
+)
+def test_whole_sequences_by_a_walking_scan_agree(backbone, name):
+    agree(backbone, SAMPLERS[name], 3, walking_scan="triton")
 
 
 def test_single_tokens_by_mamba_ssm_agree():

@@ -8,13 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.close import assert_close
+from support.scan_case import ScanCase
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.kernels import mamba_ssm
-from dlm_bench.kernels.conv import StepWeights, causal_conv_silu, conv_tail
-from dlm_bench.kernels.cuda.conv import conv_silu
-from dlm_bench.kernels.cuda.pass_states import Kept
-from dlm_bench.kernels.ssd import ssd_recurrent, ssd_step
+from dlm_bench.kernels.ssd import ssd_step
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned"),
@@ -24,72 +22,19 @@ pytestmark = [
     ),
 ]
 
-HEADS, HEADDIM, D_STATE, D_CONV, CHUNK = 2, 16, 16, 4, 16
+HEADS, HEADDIM, D_STATE, CHUNK = 2, 16, 16, 16
 # float32: products of chunks against a recurrence, and mamba-ssm's softplus is log(1 + exp(x)).
 # float16: x, B, C and the mixing matrix are rounded (2^-11).
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3}
 
 
-class Case:
-    """Random inputs of a mixer, and what the plain path makes of them."""
-
-    def __init__(self, length, directions=2, batch=1, states=False, dtype=torch.float32):
-        self.length, self.directions, self.batch = length, directions, batch
-        self.d_inner = HEADS * HEADDIM
-        self.channels = self.d_inner + 2 * D_STATE
-        width = self.d_inner + self.channels + HEADS
-        self.projected = torch.randn(batch, length, directions, width).to(dtype)
-        self.weight = torch.randn(directions, self.channels, D_CONV).mul(0.5).to(dtype)
-        self.bias = torch.randn(directions, self.channels).to(dtype)
-        self.dt_bias = torch.empty(directions, HEADS).uniform_(-5, -1)
-        self.A_log = torch.empty(directions, HEADS).uniform_(0.5, 4).log()
-        self.A = -self.A_log.exp()
-        self.D = torch.randn(directions, HEADS)
-        shape = (batch, directions, HEADS, HEADDIM, D_STATE)
-        self.states = torch.randn(shape) if states else None
-
-    def conv(self, chunk=CHUNK):
-        steps = StepWeights(self.dt_bias, self.A_log, chunk)
-        tails = (None,) * self.directions
-        return conv_silu(self.projected, self.weight, self.bias, D_STATE, HEADS, tails, steps)
+class Case(ScanCase):
+    """A case that mamba-ssm scans."""
 
     def scan(self, chunk=CHUNK, keep=None):
         x, B, C, steps = self.conv(chunk)
         states = None if self.states is None else self.states.flatten(1, 2)
         return mamba_ssm.scan(x, steps, B, C, self.D.flatten(), states, keep)
-
-    def kept(self, at):
-        """Buffers of a cache at the edges `at`, in tokens of each direction's scan."""
-        start, stop = (torch.tensor([each]) for each in (at[0], self.length - at[-1]))
-        states = torch.full((self.directions, self.batch, HEADS, HEADDIM, D_STATE), torch.nan)
-        shape = self.batch, D_CONV - 1, self.channels
-        tails = [torch.full(shape, torch.nan).to(self.projected.dtype) for _ in at]
-        return Kept(self.projected, start, stop, states, tails)
-
-    def tail(self, direction, at):
-        part = self.projected[:, :, direction, self.d_inner : -HEADS]
-        part = part.flip(1) if direction == 1 else part
-        return conv_tail(part, None, torch.tensor([at]), D_CONV - 1)
-
-    def expected(self, at=None):
-        """y in scan order, and the states after the first at[direction] tokens."""
-        ys, states = [], []
-        for direction in range(self.directions):
-            part = self.projected[:, :, direction]
-            part = part.flip(1) if direction == 1 else part
-            _, xbc, dt = part.split((self.d_inner, self.channels, HEADS), dim=-1)
-            xbc = causal_conv_silu(xbc, self.weight[direction], self.bias[direction])
-            x, B, C = xbc.split((self.d_inner, D_STATE, D_STATE), dim=-1)
-            x = x.unflatten(-1, (HEADS, HEADDIM))
-            dt = F.softplus(dt.float() + self.dt_bias[direction])
-            A, D = self.A[direction], self.D[direction]
-            first = None if self.states is None else self.states[:, direction]
-            end = self.length if at is None else at[direction]
-            ys.append(ssd_recurrent(x, dt, A, B, C, D, first)[0])
-            states.append(
-                ssd_recurrent(x[:, :end], dt[:, :end], A, B[:, :end], C[:, :end], D, first)[1]
-            )
-        return torch.cat(ys, dim=2), torch.cat(states, dim=1)
 
 
 def _check(case, chunk=CHUNK):

@@ -149,13 +149,13 @@ def point(backbone, sampler, prompt_len=0):
         (("diffutran", "block-cache", 8), {"cached_attention", "attention"}),
         (("diffumamba", "full"), {"ssd", "conv", "walking_scan"}),
         (("diffumamba", "block-cache"), {"block_scan"}),
-        (("diffumamba", "fast-dllm"), {"ssd", "conv", "block_scan"}),
+        (("diffumamba", "fast-dllm"), {"ssd", "conv", "walking_scan", "block_scan"}),
         (("ar-mamba", "ar"), {"step"}),
         (("ar-transformer", "ar"), {"cached_attention"}),
         (("llada", "full"), {"attention"}),
         (
             ("diffumamba-h", "fast-dllm"),
-            {"attention", "cached_attention", "ssd", "conv", "block_scan"},
+            {"attention", "cached_attention", "ssd", "conv", "walking_scan", "block_scan"},
         ),
     ],
 )

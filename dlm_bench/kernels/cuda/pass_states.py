@@ -1,7 +1,8 @@
 """The states of a chunked Mamba-2 scan from chunk to chunk, and what a refresh keeps of them.
 
 One launch passes the states on, finds the state at a position that the device alone knows, and
-copies the convolution's inputs in front of that position.
+copies the convolution's inputs in front of that position. The walking scan passes its states on
+itself, and leaves the last two to the launch.
 """
 
 from typing import NamedTuple
@@ -101,7 +102,10 @@ def _pass_states(
     N: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """P rows of a head's states; behind these programs, BLOCK channels of a direction's tail."""
+    """P rows of a head's states; behind these programs, BLOCK channels of a direction's tail.
+
+    Without `added` the state before the chunk of the position is in `states`.
+    """
     D_INNER: tl.constexpr = HEADS * HEADDIM
     CHANNELS: tl.constexpr = D_INNER + 2 * D_STATE
     WIDTH: tl.constexpr = D_INNER + CHANNELS + HEADS
@@ -119,8 +123,11 @@ def _pass_states(
         mask = (p < HEADDIM)[:, None] & (n < D_STATE)[None, :]
         chunk_step = tl.full((), ALL * HEADDIM * D_STATE, tl.int64)
         first = (batch * chunks * ALL + head) * (HEADDIM * D_STATE)
-        added += first
-        passed += first
+        if added is not None:
+            added += first
+            passed += first
+        states += direction * state_direction
+        states += (batch * HEADS + head % HEADS) * (HEADDIM * D_STATE)
         decay += (batch * ALL + head) * chunks * CHUNK
         dt += (batch * ALL + head) * chunks * CHUNK
 
@@ -129,8 +136,11 @@ def _pass_states(
             end = length - tl.load(stop)
         # At the very end there may be no next chunk: then it is all of the last one.
         index = tl.minimum(end // CHUNK, chunks - 1).to(tl.int32)
-        S = tl.zeros((P, N), tl.float32)
-        S = _pass_on(S, added, passed, decay, 0, index, chunk_step, at, mask, CHUNK)
+        if added is None:
+            S = tl.load(states + at, mask & (direction < KEPT), 0.0)
+        else:
+            S = tl.zeros((P, N), tl.float32)
+            S = _pass_on(S, added, passed, decay, 0, index, chunk_step, at, mask, CHUNK)
         if direction < KEPT:
             low = index.to(tl.int64) * CHUNK
             rest = (end - low).to(tl.int32)
@@ -151,9 +161,9 @@ def _pass_states(
                 # As mamba-ssm's chunk state does: weighted in float32, and back to the dtype.
                 weighted = (B_tile.to(tl.float32) * weight[:, None]).to(B_tile.dtype)
                 K = tl.dot(x_tile, weighted, K, input_precision="ieee")
-            own = (batch * HEADS + head % HEADS) * (HEADDIM * D_STATE)
-            tl.store(states + direction * state_direction + own + at, K, mask)
-        _pass_on(S, added, passed, decay, index, chunks, chunk_step, at, mask, CHUNK)
+            tl.store(states + at, K, mask)
+        if added is not None:
+            _pass_on(S, added, passed, decay, index, chunks, chunk_step, at, mask, CHUNK)
     else:
         block = tl.program_id(0) - ALL * PARTS
         direction = block // BLOCKS
@@ -183,9 +193,29 @@ def pass_states(
     d_state) in scan order, with any strides but 1 along the last dimension, the heads of direction
     0 first. Returns the shape of `added` in the dtype of B.
     """
-    batch, chunks, all_heads, headdim, d_state = added.shape
-    directions, chunk = B.shape[2], dt.shape[3]
     passed = torch.empty(added.shape, dtype=B.dtype, device=B.device)
+    _launch(added, passed, decay, dt, x, B, kept)
+    return passed
+
+
+def finish_states(decay: Tensor, dt: Tensor, x: Tensor, B: Tensor, kept: Kept) -> None:
+    """Move the states in `kept`, those before the chunks of its edges, on to the edges, and copy
+    the tails (see `pass_states`)."""
+    _launch(None, None, decay, dt, x, B, kept)
+
+
+def _launch(
+    added: Tensor | None,
+    passed: Tensor | None,
+    decay: Tensor,
+    dt: Tensor,
+    x: Tensor,
+    B: Tensor,
+    kept: Kept,
+) -> None:
+    batch, _, all_heads, headdim = x.shape
+    directions, d_state = B.shape[2:]
+    chunks, chunk = dt.shape[2:]
     exact = x.dtype == torch.float32
     rows, block = 16, 256  # so few rows that the programs are some for each SM
     reach, channels = kept.tails[0].shape[1:]
@@ -223,4 +253,3 @@ def pass_states(
         num_warps=4,
         num_stages=3,
     )
-    return passed

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dlm_bench.kernels.conv import Steps
 from dlm_bench.kernels.cuda.common import LOG2E, NEVER
+from dlm_bench.kernels.cuda.pass_states import Kept, finish_states
 
 TOKENS = 64  # of a tile; more would not fit in registers beside the state
 
@@ -33,10 +34,15 @@ def _walk(
     decay,
     D,
     y,
+    start,
+    stop,
+    states,
+    state_direction,
     length,
     tiles,
     sequence,
     token,
+    KEPT: tl.constexpr,
     HEADS: tl.constexpr,
     HEADDIM: tl.constexpr,
     D_STATE: tl.constexpr,
@@ -60,8 +66,19 @@ def _walk(
     y += (batch * length * heads + head) * HEADDIM
     steps = (batch * heads + head) * tiles * T
 
+    if KEPT > 0:
+        # The tile with the edge of the block in it; behind the last token there is no next one.
+        end = tl.where(direction == 1, length - tl.load(stop), tl.load(start))
+        kept = tl.where(direction < KEPT, tl.minimum(end // T, tiles - 1), -1)
+        states += direction * state_direction
+        states += (batch * HEADS + tl.program_id(0)) * (HEADDIM * D_STATE)
+
     S = tl.zeros((N, P), tl.float32)
     for tile in range(tiles):
+        if KEPT > 0:  # noqa: SIM102  (known when compiled, the other is not)
+            if tile == kept:
+                own = (p < HEADDIM)[None, :] & (n < D_STATE)[:, None]
+                tl.store(states + p[None, :] * D_STATE + n[:, None], S, own)
         at = tile * T + t
         # Clamped instead of masked: beyond the end the steps are 0, and nothing happens.
         rows = (tl.minimum(at, length - 1).to(tl.int64) * token)[:, None]
@@ -83,12 +100,15 @@ def _walk(
         tl.store(to, out.to(dtype), (at < length)[:, None] & (p < HEADDIM)[None, :])
 
 
-def walking_scan(x: Tensor, steps: Steps, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+def walking_scan(
+    x: Tensor, steps: Steps, B: Tensor, C: Tensor, D: Tensor, keep: Kept | None = None
+) -> Tensor:
     """y (batch, length, heads, headdim) of a scan of all tokens from zeros, D x added.
 
     x (batch, length, heads, headdim), B and C (batch, length, directions, d_state), in scan order,
     views of one buffer as a rule, else copied into one; the heads are those of all directions.
-    steps: in chunks of TOKENS, or another power of two from 16 on; D (heads,) float32.
+    steps: in chunks of TOKENS, or another power of two from 16 on; D (heads,) float32. keep: takes
+    states and tails at the edges of a block.
     """
     batch, length, heads, headdim = x.shape
     directions, d_state = B.shape[2:]
@@ -105,9 +125,14 @@ def walking_scan(x: Tensor, steps: Steps, B: Tensor, C: Tensor, D: Tensor) -> Te
         *steps,
         D,
         y,
+        None if keep is None else keep.start,
+        None if keep is None else keep.stop,
+        None if keep is None else keep.states,
+        0 if keep is None else keep.states.stride(0),
         length,
         steps.dt.shape[2],
         *x.stride()[:2],
+        KEPT=0 if keep is None else len(keep.tails),
         HEADS=heads // directions,
         HEADDIM=headdim,
         D_STATE=d_state,
@@ -117,4 +142,6 @@ def walking_scan(x: Tensor, steps: Steps, B: Tensor, C: Tensor, D: Tensor) -> Te
         num_warps=8,
         num_stages=3 if x.element_size() == 2 else 1,  # float32 is there to check against
     )
+    if keep is not None:
+        finish_states(steps.decay, steps.dt, x, B, keep)
     return y
