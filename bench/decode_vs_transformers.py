@@ -1,13 +1,14 @@
 """A block-cache decode against one of the `transformers` library's own modules, on a CPU.
 
-    OMP_WAIT_POLICY=passive python bench/decode_vs_transformers.py [--length 512] [--d-model 128]
+    OMP_WAIT_POLICY=passive python bench/decode_vs_transformers.py [--lengths 512] [--sizes small]
 
 Both decode with the same weights of a Qwen3 without a causal mask, block by block, by the same
 passes: t that unmask the most confident tokens of a block, then one that commits the clean block to
 the cache. The library's decode is the usual loop: a pass through Qwen3Model and its DynamicCache,
 which is cropped after a pass that does not commit, then LM head, softmax and top-k. The tokens must
 agree before both are timed, side by side in alternation, at float32. Backbones of the paper of the
-size `small`, which has this width and depth, decode by the same passes beside them.
+sizes `tiny` and `small`, of the same width and depth, decode by the same passes beside them. The
+calls are those of PyTorch's operators in a whole decode, nested ones too, by the number of passes.
 """
 
 import argparse
@@ -17,8 +18,10 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from small_passes import calls_of
 from torch import Tensor
 from transformers import DynamicCache, Qwen3Config, Qwen3ForCausalLM
 
@@ -28,17 +31,30 @@ from dlm_bench.plugins.api import Model
 VOCABULARY, MASK = 2050, 2049
 
 
-def networks(d_model: int, layers: int, folder: Path) -> tuple[Qwen3ForCausalLM, Model]:
+class Size(NamedTuple):
+    """Width, depth and heads of a network."""
+
+    d_model: int
+    layers: int
+    heads: int
+
+
+# The first two are those of this project's sizes; a network of the third is bound by its products.
+SIZES = {"tiny": Size(64, 3, 4), "small": Size(128, 5, 4), "wide": Size(512, 6, 8)}
+
+
+def networks(size: Size, folder: Path) -> tuple[Qwen3ForCausalLM, Model]:
     """The library's network, and ours of the same weights."""
+    d_model, layers, heads = size
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=VOCABULARY,
         hidden_size=d_model,
         intermediate_size=3 * d_model,
         num_hidden_layers=layers,
-        num_attention_heads=d_model // 32,
-        num_key_value_heads=d_model // 32,
-        head_dim=32,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=d_model // heads,
         max_position_embeddings=1 << 15,
         attn_implementation="sdpa",
     )
@@ -95,58 +111,69 @@ def _pass(
     ).last_hidden_state
 
 
-@torch.inference_mode()
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--backbones", nargs="*", default=["diffutran", "diffumamba"])
-    parser.add_argument("--d-model", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--block-size", type=int, default=32)
-    parser.add_argument("--tokens-per-step", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=7)
-    args = parser.parse_args(arguments)
+def compare(size: str, length: int, args: argparse.Namespace) -> None:
+    """Decode by the library and by every model of a size, and print the ratios."""
     with tempfile.TemporaryDirectory() as folder:
-        library, model = networks(args.d_model, args.layers, Path(folder))
+        library, model = networks(SIZES[size], Path(folder))
     models: dict[str, Model] = {"the same network": model}
-    for name in args.backbones:
-        models[name] = dlm_bench.build_model(name, size="small", dtype=torch.float32, seed=0)
+    for name in args.backbones if size in ("tiny", "small") else ():
+        models[name] = dlm_bench.build_model(name, size=size, dtype=torch.float32, seed=0)
     plan = {"block_size": args.block_size, "tokens_per_step": args.tokens_per_step}
     sampler = dlm_bench.build_sampler("block-cache", **plan)
-    # Without a prompt the first block's MASKs are alike, and rounding would order them.
-    prompt = torch.randint(MASK, (1, args.block_size), generator=torch.Generator().manual_seed(0))
+
+    def prompt(vocabulary: int) -> Tensor:
+        # Without a prompt the first block's MASKs are alike, and rounding would order them.
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(vocabulary - 1, (1, args.block_size), generator=generator)
 
     def ours(model: Model) -> Tensor:
-        return sampler.decode(model, args.length, prompt_len=args.block_size, prompt=prompt)
+        given = prompt(model.config.vocab_size)
+        return sampler.decode(model, length, prompt_len=args.block_size, prompt=given)
 
     def theirs() -> Tensor:
-        return decode_by_library(library, prompt, args.length, **plan)
+        return decode_by_library(library, prompt(VOCABULARY), length, **plan)
 
     differ = int((ours(model) != theirs()).sum())
     if differ:
-        raise SystemExit(f"the decodes disagree: {differ} of {args.length} tokens differ")
+        raise SystemExit(f"the decodes disagree: {differ} of {length} tokens differ")
     decodes = {"transformers": theirs}
     decodes |= {name: partial(ours, model) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in decodes}
-    for _ in range(args.repeats):
+    for number in range(-1, args.repeats):
         for name, decode in decodes.items():
             begin = time.perf_counter()
             decode()
-            seconds[name].append(time.perf_counter() - begin)
-    passes = sampler.schedule(args.length).forward_passes
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - begin)
+    passes = sampler.schedule(length).forward_passes
     print(
-        f"d_model {args.d_model}, {args.layers} layers, {args.length} tokens, {passes} passes, "
-        f"{torch.get_num_threads()} threads, float32; tokens agree"
+        f"{size}: d_model {SIZES[size].d_model}, {SIZES[size].layers} layers, {length} tokens, "
+        f"{passes} passes, {torch.get_num_threads()} threads, float32; tokens agree"
     )
-    baseline = seconds.pop("transformers")
-    print(f"transformers {statistics.median(baseline) * 1e3:.1f} ms (median)")
+    baseline = seconds["transformers"]
     for name, found in seconds.items():
         ratios = sorted(b / a for a, b in zip(found, baseline, strict=True))
         middle, low, high = statistics.median(ratios), ratios[0], ratios[-1]
         print(
-            f"{name} {statistics.median(found) * 1e3:.1f} ms, ratio {middle:.2f} "
-            f"(pairs from {low:.2f} to {high:.2f})"
+            f"  {name}: {statistics.median(found) * 1e3:.1f} ms, "
+            f"{calls_of(decodes[name]) / passes:.0f} calls a pass, "
+            f"ratio {middle:.2f} (pairs from {low:.2f} to {high:.2f})"
         )
+
+
+@torch.inference_mode()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--lengths", nargs="+", type=int, default=[512, 2048])
+    parser.add_argument("--backbones", nargs="*", default=["diffutran", "diffumamba"])
+    parser.add_argument("--block-size", type=int, default=32)
+    parser.add_argument("--tokens-per-step", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5, help="of each decode (default: 5)")
+    args = parser.parse_args(arguments)
+    for size in args.sizes:
+        for length in args.lengths:
+            compare(size, length, args)
 
 
 if __name__ == "__main__":

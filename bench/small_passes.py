@@ -10,7 +10,7 @@ backbones in turns: the ratio of their throughputs, of pairs of decodes next to 
 import argparse
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -73,8 +73,13 @@ def count_calls(case: Case) -> int:
         case.seek()
         if warm:
             case.step()
+    return calls_of(case.step)
+
+
+def calls_of(run: Callable[[], object]) -> int:
+    """Run a function and count the calls of PyTorch's operators."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        case.step()
+        run()
     prefixes = "aten::", "mkldnn::"
     return sum(e.count for e in profiled.key_averages() if e.key.startswith(prefixes))
 

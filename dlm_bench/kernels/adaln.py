@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlm_bench.kernels.wide import wide
+
 EPSILON = 1e-5  # nn.LayerNorm's
 
 
@@ -89,13 +91,9 @@ def add_norm_ready(
     second result has `dtype`."""
     if branch is not None:
         assert gate is not None
-        x = x.addcmul_(gate, _float(branch))
+        x = x.addcmul_(gate, wide(branch))
     if scale.dim() == 1:
         normed = F.layer_norm(x, scale.shape, scale, shift, EPSILON)
     else:
         normed = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPSILON), scale)
     return x, normed if dtype == torch.float32 else normed.to(dtype)
-
-
-def _float(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float32 else x.float()

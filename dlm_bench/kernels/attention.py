@@ -90,7 +90,7 @@ def attend_cached(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | int) -> Ten
     """Slice the visible keys (see AttendCached). The host must know `visible`, so no graph can
     capture this form; the others read `visible` on the device."""
     n = int(visible)
-    return _sdpa(q, k[:, :, :n], v[:, :, :n])
+    return _sdpa(q, k.narrow(2, 0, n), v.narrow(2, 0, n))
 
 
 def attend_masked(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:

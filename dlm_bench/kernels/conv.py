@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlm_bench.kernels.wide import wide
+
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor | None = None) -> Tensor:
     """SiLU(conv(x)), summed in float32 or wider, the inputs before the first being `tail` (zeros if
@@ -34,8 +36,8 @@ def conv_silu(padded: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tens
     d_conv - 1 inputs before the first in front."""
     # Token-major is channels-last to a convolution of images of one row, a layout that oneDNN takes
     # without a copy: 2.5 times faster than shifted multiply-adds, and than conv1d.
-    image = padded.float().transpose(1, 2)[:, :, None]
-    summed = F.conv2d(image, weight.float()[:, None, None], bias.float(), groups=len(weight))
+    image = wide(padded).transpose(1, 2)[:, :, None]
+    summed = F.conv2d(image, wide(weight)[:, None, None], wide(bias), groups=len(weight))
     return torch.ops.aten.silu.out(summed[:, :, 0].transpose(1, 2), out=out)
 
 

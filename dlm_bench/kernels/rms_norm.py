@@ -1,10 +1,11 @@
 """Residual addition and RMSNorm (arXiv 1910.07467) between two branches of a Transformer."""
 
-from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from dlm_bench.kernels.wide import constant, wide
 
 
 class AddRMSNorm(Protocol):
@@ -25,7 +26,7 @@ def add_rms_norm(
     Returns both, the second in the dtype of `weight`.
     """
     if branch is not None:
-        x = x + _float(branch)
+        x = x + wide(branch)
     return x, rms_norm(x, weight, epsilon)
 
 
@@ -35,20 +36,9 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     weight (width,), or a row for each of the vectors, as the heads of q and k have.
     """
     width, dtype = x.shape[-1], weight.dtype
-    x, weight = _float(x), _float(weight)
+    x, weight = wide(x), wide(weight)
     # Few calls: sqrt(width (mean(x^2) + epsilon)) is the hypotenuse of |x| and a constant.
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    length = torch.hypot(norm, _constant((epsilon * width) ** 0.5))
-    normed = x / length * (weight * width**0.5)
+    length = torch.hypot(norm, constant((epsilon * width) ** 0.5))
+    normed = (x / length).mul_(weight * constant(width**0.5))
     return normed if dtype == torch.float32 else normed.to(dtype)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _constant(value: float) -> Tensor:
-    """Return a number as a tensor; one of the CPU goes with those of every device."""
-    return torch.tensor(value)
-
-
-def _float(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float32 else x.float()

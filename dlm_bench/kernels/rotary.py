@@ -20,14 +20,26 @@ def rotary_angles(
     return angles.cos(), angles.sin()
 
 
+def widened(angles: tuple[Tensor, Tensor], head_dim: int) -> tuple[Tensor, Tensor]:
+    """Return the cosine and the sine, with its sign, of each column of a head that is turned whole,
+    (len, head_dim), for few calls of `rotate`; the angles as they are of one that is not."""
+    cos, sin = angles
+    if 2 * cos.shape[-1] != head_dim:
+        return angles
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
     """Turn the pairs (x_i, x_{i + w/2}) of the first w columns of x (..., len, head_dim).
 
-    The angles are (len, w / 2), or (len, 1, w / 2) for x (..., len, heads, head_dim).
+    The angles are (len, w / 2), or (len, 1, w / 2) for x (..., len, heads, head_dim); or `widened`.
     """
     cos, sin = angles
     half = cos.shape[-1]
     wide = x if x.dtype == torch.float32 else x.float()
+    if half == x.shape[-1]:
+        out = (wide * cos).addcmul_(wide.roll(half // 2, -1), sin)
+        return out if x.dtype == torch.float32 else out.to(x.dtype)
     others = x.shape[-1] - 2 * half
     columns = (half, half, others) if others else (half, half)
     first, second, *rest = wide.split(columns, dim=-1)

@@ -7,4 +7,4 @@ from torch import Tensor
 def swiglu(gate_up: Tensor) -> Tensor:
     """SiLU(gate) * up: gate_up (..., 2 ffn), the gate's half first, to (..., ffn)."""
     gate, up = gate_up.chunk(2, dim=-1)
-    return F.silu(gate) * up
+    return F.silu(gate).mul_(up)

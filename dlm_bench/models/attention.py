@@ -25,7 +25,8 @@ from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.transformer_config import TransformerConfig
 from dlm_bench.models.window import RowsWindow, Window
 
-Angles = tuple[Tensor, Tensor]  # cosine and sine of every position, (length, head_dim / 2) each
+# Cosine and sine of every position, (length, head_dim / 2) each, or `kernels.rotary.widened`.
+Angles = tuple[Tensor, Tensor]
 
 
 class Steps(NamedTuple):
@@ -109,6 +110,14 @@ class Attention(nn.Module):
                 mixed = steps.attend_window(self, q, window, cache)
         return linear(mixed.transpose(1, 2).flatten(2), self.out.weight)
 
+    def head_norms(self) -> Tensor:
+        """Return the norms' weights, a row for each head of q and of k, (heads, head_dim)."""
+        assert self.q_norm is not None
+        assert self.k_norm is not None
+        queries, keys, _ = self.groups
+        weights = self.q_norm.weight.expand(queries, -1), self.k_norm.weight.expand(keys, -1)
+        return torch.cat(weights)
+
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return views of q, k and v, (batch, heads of each, len, head_dim)."""
         q, k, v = qkv.transpose(1, 2).split(self.groups, dim=1)
@@ -121,14 +130,17 @@ def rotated(layer: Attention, qkv: Tensor, angles: Angles) -> tuple[Tensor, Tens
     return turned(layer, qkv, (cos, sin))
 
 
-def turned(layer: Attention, qkv: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
+def turned(
+    layer: Attention, qkv: Tensor, angles: Angles, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v (batch, heads of each, len, head_dim), q and k normalised in a model with norms
-    for them, and turned by a row (1, head_dim / 2) of the angles for each token."""
+    for them (`weights`, its `head_norms`), and turned by a row (1, head_dim / 2) of the angles for
+    each token."""
     queries, keys, values = layer.groups
     both, v = qkv.split((queries + keys, values), dim=2)
     if layer.q_norm is not None and layer.k_norm is not None:
-        weights = layer.q_norm.weight.expand(queries, -1), layer.k_norm.weight.expand(keys, -1)
-        both = rms_norm(both, torch.cat(weights), layer.config.norm_eps)
+        weights = layer.head_norms() if weights is None else weights
+        both = rms_norm(both, weights, layer.config.norm_eps)
     q, k = rotate(both, angles).transpose(1, 2).split((queries, keys), dim=1)
     return q, k, v.transpose(1, 2)
 
@@ -141,8 +153,10 @@ def stored(
     cache: AttentionCache,
 ) -> Tensor:
     """Put the window's keys and values in the cache; return q (batch, heads, len, head_dim)."""
-    q, k, v = turned(layer, qkv, window.rows(angles))
-    cache.write(window.positions(), k, v)
+    if cache.head_norms is None and layer.q_norm is not None:
+        cache.head_norms = layer.head_norms()
+    q, k, v = turned(layer, qkv, window.rows(angles), cache.head_norms)
+    cache.write(window, k, v)
     return q
 
 

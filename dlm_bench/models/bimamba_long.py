@@ -16,6 +16,7 @@ from dlm_bench.kernels.conv import conv_silu
 from dlm_bench.kernels.linear import linear
 from dlm_bench.kernels.norm import gated_rms_norm
 from dlm_bench.kernels.ssd import CHUNK, scan_chunks
+from dlm_bench.kernels.wide import wide
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.window import Window
 
@@ -121,7 +122,7 @@ def _scan_span(
     places: list[tuple[int, int]],
     state: Tensor,
     tails: list[Tensor],
-) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
+) -> tuple[list[Tensor], tuple[Tensor, ...], Tensor, Tensor]:
     """Mix the tokens of each direction's place, from (directions * batch, ...) states.
 
     Returns the outputs (batch, len, d_model) and the convolution's inputs with those of the tokens
@@ -129,29 +130,27 @@ def _scan_span(
     """
     directions, batch, length = mixer.directions, x.shape[0], places[0][1] - places[0][0]
     inner, reach, heads = mixer.d_inner, mixer.reach, mixer.heads
-    parts = (inner, inner + 2 * mixer.d_state, heads)  # z, xBC, dt
     # The tokens in front are projected again: cheaper than a copy that puts them there.
-    rows = [_rows(x, a - reach, b, direction) for direction, (a, b) in enumerate(places)]
-    z, xbc, dt = (
-        [linear(each, weight) for each, weight in zip(rows, weights.unbind(), strict=True)]
-        for weights in mixer.in_proj.split(parts, dim=1)
-    )
+    projected = [
+        _project(mixer, _rows(x, a - reach, b, direction), direction)
+        for direction, (a, b) in enumerate(places)
+    ]
+    z, xbc, dt = zip(*projected, strict=True)
     for padded, tail in zip(xbc, tails, strict=False):
         padded[:, :reach] = tail
 
-    mixed = x.new_empty(directions, batch, length, parts[1], dtype=torch.float32)
-    for padded, weight, bias, part in zip(
-        xbc, mixer.conv_weight, mixer.conv_bias, mixed, strict=True
-    ):
-        conv_silu(padded, weight, bias, out=part)
+    channels = inner + 2 * mixer.d_state
+    mixed = x.new_empty(directions, batch, length, channels, dtype=torch.float32)
+    for i, padded in enumerate(xbc):
+        conv_silu(padded, mixer.conv_weight[i], mixer.conv_bias[i], out=mixed[i])
     u, B, C = mixed.flatten(0, 1).split((inner, mixer.d_state, mixer.d_state), dim=-1)
-    steps = torch.stack(dt)[:, :, reach:].float()
+    steps = wide(torch.stack(dt)[:, :, reach:])
     steps = F.softplus(steps + mixer.dt_bias[:, None, None])
-    for each, (a, b) in zip(steps, places, strict=True):
+    for i, (a, b) in enumerate(places):
         if a < 0:
-            each[:, :-a].zero_()
+            steps[i, :, :-a].zero_()
         if b > x.shape[1]:
-            each[:, x.shape[1] - b :].zero_()
+            steps[i, :, x.shape[1] - b :].zero_()
 
     def of_sequences(weight: Tensor) -> Tensor:
         """(directions, heads) to (directions * batch, 1, heads)."""
@@ -167,17 +166,21 @@ def _scan_span(
         state,
         CHUNK,
     )
-    outs = [
-        linear(gated_rms_norm(part, gate[:, reach:], norm).to(x.dtype), weight)
-        for part, gate, norm, weight in zip(
-            y.view(directions, batch, length, inner),
-            z,
-            mixer.norm_weight,
-            mixer.out_proj.transpose(0, 1).contiguous(),
-            strict=True,
-        )
-    ]
+    y = y.view(directions, batch, length, inner)
+    outs = []
+    for i, gate in enumerate(z):
+        normed = gated_rms_norm(y[i], gate[:, reach:], mixer.norm_weight[i])
+        outs.append(linear(normed.to(x.dtype), mixer.out_proj[:, i].contiguous()))
     return outs, xbc, before, state
+
+
+def _project(mixer: "BiMamba", rows: Tensor, direction: int) -> list[Tensor]:
+    """Return z, the convolution's inputs and dt of a direction's tokens, (batch, len, ...) each: by
+    a product each, as the convolution takes no columns of a wider tensor without a copy."""
+    parts = mixer.d_inner, mixer.d_inner + 2 * mixer.d_state, mixer.heads
+    flat = rows.flatten(0, 1)
+    weights = mixer.in_proj[direction].split(parts)
+    return [linear(flat, weight).view(*rows.shape[:2], -1) for weight in weights]
 
 
 def _rows(x: Tensor, a: int, b: int, direction: int) -> Tensor:
@@ -192,7 +195,7 @@ def _left(
     mixer: "BiMamba",
     direction: int,
     at: int,
-    xbc: list[Tensor],
+    xbc: tuple[Tensor, ...],
     before: Tensor,
     state: Tensor,
 ) -> Edge:

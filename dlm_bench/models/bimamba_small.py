@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dlm_bench.kernels.linear import linear
 from dlm_bench.kernels.norm import EPSILON
+from dlm_bench.kernels.wide import constant, wide
 from dlm_bench.models import bimamba_long as long
 from dlm_bench.models.cache import MambaCache
 from dlm_bench.models.window import RowsWindow, Window
@@ -34,7 +35,7 @@ class Prepared(NamedTuple):
     in_proj, out_proj: those of all directions as one weight each, in the model's dtype.
     taps, bias: of the convolution in the order of positions, (directions, 1, channels) each.
     A, dt_bias, D: (directions, heads, 1), (directions, heads) and (directions, heads, 1).
-    norm: (directions, d_inner).
+    norm: (directions, d_inner), times sqrt(d_inner).
     """
 
     in_proj: Tensor
@@ -100,7 +101,7 @@ def _mix(
     sums, hidden, rows = _sight(segments, directions, batch, mixer.reach, x.device)
 
     projected = linear(x, weights.in_proj)
-    projected = _float(projected).view(batch, length, directions, -1)
+    projected = wide(projected).view(batch, length, directions, -1)
     z, xbc, dt = projected.split((inner, inner + 2 * mixer.d_state, heads), dim=-1)
 
     present = None if at is None else at.present
@@ -150,8 +151,8 @@ def _mix(
     gated = F.silu(z).view(batch, length, directions, heads, -1) * y.transpose(1, 2)
     gated = gated.view(batch * length, directions, inner)
     norm = torch.linalg.vector_norm(gated, dim=-1, keepdim=True)
-    scale = torch.rsqrt((norm * norm).div_(inner).add_(EPSILON))
-    normed = (gated * scale * weights.norm).view(batch, length, -1)
+    scale = torch.hypot(norm, constant((EPSILON * inner) ** 0.5))
+    normed = (gated / scale).mul_(weights.norm).view(batch, length, -1)
     return linear(normed.to(x.dtype), weights.out_proj)
 
 
@@ -204,7 +205,7 @@ def _prepare(mixer: "BiMamba") -> Prepared:
         -torch.exp(mixer.A_log)[..., None],
         mixer.dt_bias,
         mixer.D[..., None],
-        mixer.norm_weight.float(),
+        mixer.norm_weight.float() * mixer.d_inner**0.5,
     )
 
 
@@ -231,7 +232,3 @@ def _sight(
         hidden.repeat(batch, 1, 1)[:, None].to(device),
         rows,
     )
-
-
-def _float(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float32 else x.float()

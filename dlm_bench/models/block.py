@@ -116,7 +116,8 @@ class Block(nn.Module):
 
 def mlp(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:
     """Run the MLP in the plain form, (batch, len, d_model) to the same."""
-    return linear(linear_gelu(x, up.weight, up.bias), down.weight, down.bias)
+    hidden = linear_gelu(x.flatten(0, 1), up.weight, up.bias)
+    return linear(hidden, down.weight, down.bias).view_as(x)
 
 
 def mlp_fused(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:

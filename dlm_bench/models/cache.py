@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlm_bench.kernels.rotary import rotary_angles
+from dlm_bench.kernels.rotary import rotary_angles, widened
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.transformer_config import TransformerConfig
 from dlm_bench.models.window import RowsWindow
@@ -15,8 +15,9 @@ from dlm_bench.models.window import Window as Window  # where plug-ins find it
 class AttentionCache:
     """Keys (after rotary) and values of every position: (batch, kv_heads, length, head_dim).
 
-    angles: the rotary embedding's of every position, the same in all layers.
+    angles: the rotary embedding's of every position, `widened` or not, the same in all layers.
     rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
+    head_norms: the weights of the layer's norms of q and k, if any, from its first pass.
     """
 
     def __init__(
@@ -33,17 +34,21 @@ class AttentionCache:
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.angles = angles
         self.rows: dict[tuple[object, ...], Any] = {}
+        self.head_norms: Tensor | None = None
         self.filled = False
 
-    def write(self, positions: Tensor, k: Tensor, v: Tensor) -> None:
-        """Store the keys and values of these positions, (len,) or (batch, len)."""
-        if positions.dim() == 1:
-            self.k.index_copy_(2, positions, k)
-            self.v.index_copy_(2, positions, v)
-        else:
-            places = positions[:, None, :, None].expand_as(k)
+    def write(self, window: Window, k: Tensor, v: Tensor) -> None:
+        """Store the keys and values of a window's tokens."""
+        if isinstance(window, RowsWindow):
+            places = window.positions()[:, None, :, None].expand_as(k)
             self.k.scatter_(2, places, k)
             self.v.scatter_(2, places, v)
+        elif k.is_cpu:  # where nothing waits for the host to know the start
+            self.k.narrow(2, window.host_start, k.shape[2]).copy_(k)
+            self.v.narrow(2, window.host_start, k.shape[2]).copy_(v)
+        else:
+            self.k.index_copy_(2, window.positions(), k)
+            self.v.index_copy_(2, window.positions(), v)
 
     def reset(self) -> None:
         """Nothing to do: a pass never reads a position before a write there."""
@@ -154,13 +159,16 @@ def new_caches(
     dtype: torch.dtype,
     *,
     reverse_state: bool = False,
+    wide_angles: bool = False,
 ) -> list[Cache]:
     """Return a cache for each layer, for a decode of `length` tokens.
 
     `reverse_state`: the reverse Mamba scans continue from a state too (Fast-dLLM's dual cache).
+    `wide_angles`: the angles are `widened`, which PyTorch's form alone takes.
     """
     directions = 2 if reverse_state else 1
     angles = rotary_angles(torch.arange(length, device=device), config.head_dim)
+    angles = widened(angles, config.head_dim) if wide_angles else angles
     return [
         AttentionCache(config, batch, length, device, dtype, angles)
         if config.is_attention(layer)

@@ -96,7 +96,13 @@ class LanguageModel(nn.Module):
         """Return empty caches on the model's device, in the model's dtype."""
         weight = self.head.weight
         return new_caches(
-            self.config, batch, length, weight.device, weight.dtype, reverse_state=reverse_state
+            self.config,
+            batch,
+            length,
+            weight.device,
+            weight.dtype,
+            reverse_state=reverse_state,
+            wide_angles=self.kernels.elementwise == "torch",
         )
 
     @torch.no_grad()

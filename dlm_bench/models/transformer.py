@@ -15,6 +15,7 @@ from dlm_bench.kernels.choice import REFERENCE, Kernels
 from dlm_bench.kernels.forms import choose_add_rms_norm, choose_embed, choose_swiglu
 from dlm_bench.kernels.linear import linear
 from dlm_bench.kernels.rms_norm import AddRMSNorm
+from dlm_bench.kernels.rotary import widened
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.cache import AttentionCache, ShiftCache
 from dlm_bench.models.own import own_passes
@@ -102,6 +103,8 @@ class Transformer(nn.Module):
         hidden state in front of the window."""
         weight, config = self.head.weight, self.config
         angles = config_angles(config, length, weight.device)
+        if self.kernels.elementwise == "torch":
+            angles = widened(angles, config.head_dim)
         caches: list[AttentionCache | ShiftCache] = [
             AttentionCache(config, batch, length, weight.device, weight.dtype, angles)
             for _ in range(config.layers)

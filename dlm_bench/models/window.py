@@ -82,7 +82,12 @@ class Window:
     @cached_property
     def host_seen_start(self) -> int:
         """`seen_start` on the host, which waits for the device: for a CPU."""
-        return int(self.seen_start)
+        return self.host_start if self.sight is None else int(self.seen_start)
+
+    @cached_property
+    def host_start(self) -> int:
+        """`start` on the host, which waits for the device: for a CPU."""
+        return int(self.start)
 
     @cached_property
     def _positions(self) -> "Tensor":

@@ -10,7 +10,7 @@ from dlm_bench.kernels.linear import HAS_ONEDNN, WORTH, linear, linear_gelu
 
 # Two orders of the same float32 sums of 128 products.
 ROUNDING = 1e-6
-WIDE, ROWS = (160, 128), 32  # a product worth it
+WIDE, ROWS = (320, 128), 32  # a product worth it
 
 
 def case(shape=WIDE, rows=ROWS, dtype=torch.float32):
@@ -62,7 +62,7 @@ def test_gelu_is_that_of_the_plain_form_at_small_and_large_numbers():
 
 
 def test_parts_of_wider_tensors_are_taken_without_an_error():
-    x, weight, bias = case((320, 256))
+    x, weight, bias = case((640, 256))
     for rows in (x[:, 3:, 128:], x[:, :, :128].transpose(0, 1)):
         for columns in (weight[7:, :128], weight[7:, :128].contiguous()):
             found = linear(rows, columns, bias[7:])
@@ -87,7 +87,7 @@ def test_a_small_product_a_weight_with_gaps_and_bfloat16_are_left_to_pytorch():
     assert rows // 4 * out * width < WORTH
     assert not takes_onednn(*case(rows=ROWS // 4))
     assert not takes_onednn(*case(dtype=torch.bfloat16))
-    x, weight, bias = case((160, 256))
+    x, weight, bias = case((320, 256))
     assert not takes_onednn(x[..., :128], weight[:, :128], bias)
 
 
