@@ -129,15 +129,14 @@ def _attend_whole(
     low = tl.arange(0, LOW)
     q_rows = q + tl.multiple_of(batch * q_batch + head * q_head + row.to(tl.int64) * q_token, ALIGN)
     q_low = _load(q_rows, low, inside, True, HEAD_DIM, LOW)
-    q_high = None
     acc_low = tl.zeros((ROWS, LOW), tl.float32)
-    acc_high = None
+    level = tl.full((ROWS,), NEVER, tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    q_high, acc_high = q_low, total  # stand-ins, of a head without a second part
     if HIGH > 0:
         high = LOW + tl.arange(0, HIGH)
         q_high = _load(q_rows, high, inside, True, HEAD_DIM, LOW + HIGH)
         acc_high = tl.zeros((ROWS, HIGH), tl.float32)
-    level = tl.full((ROWS,), NEVER, tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
 
     # First the keys that end the sequence, or that not all of these queries see: all see the first
     # of them, so that `level` is finite from there on. The rest is a single loop without masks;
