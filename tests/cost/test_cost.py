@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.cases import CAUSAL, DENOISERS, FIELD_CAUSAL, FIELD_DENOISERS
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from support.flops import counted_flops
 
 from dlm_bench import build_model, build_sampler
 from dlm_bench.cost.flops import cache_bytes, decode_cost, parameter_bytes, pass_costs
@@ -95,11 +94,8 @@ def count_all(model, state):
 
 
 def counted(model, sampler, state, place):
-    # Torch counts the CPU's fused attention as nothing; the mathematical one is matmuls.
     count_all(model, state)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        sampler.step(model, state, place.kind)
-    return counter.get_total_flops()
+    return counted_flops(lambda: sampler.step(model, state, place.kind))
 
 
 def unseen(config, place, batch):

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from support.flops import counted_flops
 from support.reference import assert_same_decode, lively_model, package_steps, reference_steps
 from support.reference_sub_blocks import sub_block_passes
 from support.scripted_model import ScriptedModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from dlm_bench import ConfigError, build_model, build_sampler
 from dlm_bench.cost.flops import pass_costs
@@ -195,10 +194,8 @@ def test_flops_of_every_kind_of_pass_are_those_torch_counts():
     for kind, index in first.items():
         sampler.seek(state, index)
         state.caches[0].rows.clear()  # adaLN's, of an earlier pass at the same time
-        # Torch counts a CPU's fused attention as nothing; the mathematical one is matmuls.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            sampler.step(model, state, kind)
-        assert counter.get_total_flops() == costs.flops[index], kind
+        found = counted_flops(lambda kind=kind: sampler.step(model, state, kind))
+        assert found == costs.flops[index], kind
 
 
 @pytest.mark.parametrize(
