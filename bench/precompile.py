@@ -26,6 +26,7 @@ from support.hopper import SHARED_LIMIT, Launch, compile_for_hopper, record_laun
 from support.traced import traced_model, traced_state  # noqa: E402
 
 from dlm_bench.errors import first_line  # noqa: E402
+from dlm_bench.kernels.choice import DEPENDENT  # noqa: E402
 from dlm_bench.samplers import build_sampler  # noqa: E402
 
 # Passes, and lengths at which the compiler sees other numbers of splits or wider counts: those over
@@ -40,6 +41,7 @@ DENOISING = (
 AUTOREGRESSIVE = (("ar", {}, BLOCKS),)
 OWN = {"attention": "triton", "walking_scan": "triton"}  # over whole sequences
 WHOLE = ("full", "fast-dllm")
+EARLY = {"small_pass": DEPENDENT}
 BACKBONES = ("diffumamba", "diffutran", "diffumamba-h", "ar-transformer", "ar-mamba")
 SIZES = {"1.3b": None, "240m": (300,)}  # of the sweep, and of most tests, with their length
 
@@ -90,7 +92,7 @@ def unique_launches(sizes: list[str]) -> list[Launch]:
         for backbone in BACKBONES:
             passes = AUTOREGRESSIVE if backbone in CAUSAL else DENOISING
             whole = [each for each in passes if each[0] in WHOLE]
-            for kernels, samplers in (({}, passes), (OWN, whole)):
+            for kernels, samplers in (({}, passes), (OWN, whole), (EARLY, passes)):
                 model = traced_model(backbone, size, **kernels)
                 for name, options, lengths in samplers:
                     sampler = build_sampler(name, **options)

@@ -12,10 +12,12 @@ from torch import Tensor
 from dlm_bench.kernels.cuda.common import NEVER
 from dlm_bench.kernels.cuda.dependent import launch_options, release, wait
 
+PLAIN = tl.constexpr("")  # as a default; Triton 3.6 takes no bare string there
+
 
 @triton.jit
 def load_rows(
-    rows, column, inside, BEYOND: tl.constexpr, HEAD_DIM: tl.constexpr, CACHE: tl.constexpr = ""
+    rows, column, inside, BEYOND: tl.constexpr, HEAD_DIM: tl.constexpr, CACHE: tl.constexpr = PLAIN
 ):
     """The columns of some rows, masked along the row only if some are BEYOND the end."""
     mask = inside[:, None]
