@@ -6,7 +6,7 @@
 - The scan of a whole sequence: a program a head, or mamba-ssm's in chunks.
 
 Which is faster depends on the GPU and the size of the model. Each is timed once, and the result
-kept on disk.
+kept on disk until a kernel changes.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -140,10 +140,11 @@ def settle_scan(
 def fastest(operation: str, names: Sequence[str], facts: Sequence[str], seconds: Seconds) -> str:
     """Return the name of the implementation that takes least time; of equals the last.
 
-    What is known of these facts is in the operation's file; what is measured goes there. An
-    implementation that raises is passed over, and a warning says why.
+    What is known of these facts is in the operation's file, until a kernel changes; what is
+    measured goes there. An implementation that raises is passed over, and a warning says why.
     """
     path = results_file(operation)
+    facts = (*facts, kernels_digest())
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     known = _read(path).get(key)
     if known in names:
@@ -165,6 +166,13 @@ def fastest(operation: str, names: Sequence[str], facts: Sequence[str], seconds:
     if len(times) == len(names):  # else another version may do better
         _write(path, _read(path) | {key: best})
     return best
+
+
+@cache
+def kernels_digest() -> str:
+    """Return a digest of the kernels' source."""
+    files = sorted(Path(mamba_ssm.__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _read(path: Path) -> dict[str, object]:

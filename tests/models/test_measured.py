@@ -51,6 +51,12 @@ def test_other_facts_are_timed_anew():
     assert choose(never) == "triton"
 
 
+def test_a_changed_kernel_is_timed_anew(monkeypatch):
+    choose({"triton": 1.0, "torch": 2.0}.get)
+    monkeypatch.setattr(measured, "kernels_digest", lambda: "of other kernels")
+    assert choose({"triton": 3.0, "torch": 2.0}.get) == "torch"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}'])
 def test_a_damaged_file_is_replaced(text, path):
     path.parent.mkdir(parents=True)
