@@ -2,13 +2,15 @@
 
     python bench/tasks.py
 
-prints a case of each task. A case is a question of QUESTION bytes and its answer of ANSWER bytes,
-all of which the question determines, so that a decode is right or wrong. Some answers can be told
-place by place (`copy`, `reverse`, `look`, `add`), in others a place follows from the one before it
-(`walk`, `count`): those cost accuracy when a pass takes many tokens. A tenth of the cases, by a
-checksum of the question, is held out of training.
+prints held-out questions as a file of prompts (`--prompts` of `dlm-bench run` and of
+`text_passes.py`), the answers as their names. A case is a question of QUESTION bytes and its answer
+of ANSWER bytes, all of which the question determines, so that a decode is right or wrong. Most
+answers can be told place by place; a number of `count` is easier told from the one before it. A
+tenth of the cases, by a checksum of the question, is held out of training.
 """
 
+import argparse
+import json
 import random
 import string
 import zlib
@@ -17,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-QUESTION, ANSWER = 32, 32
+QUESTION, ANSWER = 16, 16
 HELD_OUT = 10  # a question whose checksum this divides
 
 Case = tuple[str, str]
@@ -31,36 +33,36 @@ def word(draw: random.Random) -> str:
 def copy(draw: random.Random) -> Case:
     """A word, again and again."""
     told = word(draw)
-    return f"copy {told}", f"{told} " * 7
+    return f"copy {told}", f"{told} " * 4
 
 
 def reverse(draw: random.Random) -> Case:
     """A word from its end, again and again."""
     told = word(draw)
-    return f"reverse {told}", f"{told[::-1]} " * 7
+    return f"reverse {told}", f"{told[::-1]} " * 4
 
 
 def look(draw: random.Random) -> Case:
     """Letters with the digits that a table has for them, again and again."""
-    table = {letter: draw.choice(string.digits) for letter in "abcd"}
-    asked = draw.sample("abcd", 4)
+    table = {letter: draw.choice(string.digits) for letter in "abc"}
+    asked = draw.sample("abc", 3)
     told = "".join(letter + table[letter] for letter in asked)
     pairs = "".join(letter + digit for letter, digit in table.items())
-    return f"look {pairs} {''.join(asked)}", f"{told} " * 4
+    return f"look {pairs} {''.join(asked)}", f"{told} " * 3
 
 
 def add(draw: random.Random) -> Case:
-    """Sums of two digits each."""
-    pairs = [(draw.randrange(10), draw.randrange(10)) for _ in range(11)]
-    asked = "".join(f"{a}{b}" for a, b in pairs)
-    return f"add {asked}", " ".join(f"{a + b:02}" for a, b in pairs)
+    """The sums of a digit and each of six."""
+    one, *others = draw.choices(range(10), k=7)
+    asked = "".join(map(str, others))
+    return f"add {one} {asked}", " ".join(f"{one + other:02}" for other in others)
 
 
 def count(draw: random.Random) -> Case:
     """Numbers in equal steps, without their hundreds."""
     start, step = draw.randrange(100), draw.randrange(1, 10)
-    numbers = [f"{(start + i * step) % 100:02}" for i in range(12)]
-    return f"count by {step} from {numbers[0]}", " ".join(numbers[1:])
+    numbers = [f"{(start + i * step) % 100:02}" for i in range(7)]
+    return f"count by {step} {numbers[0]}", " ".join(numbers[1:])
 
 
 TASKS: dict[str, Callable[[random.Random], Case]] = {
@@ -95,8 +97,10 @@ def as_tokens(found: list[Case]) -> Tensor:
 
 
 def main() -> None:
-    for asked, answer in cases(len(TASKS), held_out=False):
-        print(asked + answer)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cases", type=int, default=50, help="questions to print (50)")
+    for asked, answer in cases(parser.parse_args().cases, held_out=True):
+        print(json.dumps({"name": answer, "text": asked}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The tasks: their answers are right, whole and determined, and some questions are held out."""
 
-from tasks import ANSWER, QUESTION, TASKS, as_tokens, cases, is_held_out
+from tasks import ANSWER, QUESTION, TASKS, as_tokens, cases, is_held_out, main
+
+from dlm_bench import load_prompts
 
 NUMBER = 200  # of cases, 40 of each task
 
@@ -29,15 +31,24 @@ def test_the_answers_are_right():
         task, *words = asked_of(asked)
         if task in ("copy", "reverse"):
             word = words[0] if task == "copy" else words[0][::-1]
-            assert answer == (f"{word} " * 7)[:ANSWER]
+            assert answer == (f"{word} " * 4)[:ANSWER]
         elif task == "look":
             digits = dict(zip(words[0][::2], words[0][1::2], strict=True))
             told = "".join(f"{letter}{digits[letter]}" for letter in words[1])
-            assert answer == (f"{told} " * 4)[:ANSWER]
-        elif task == "add":
-            sums = [int(a) + int(b) for a, b in zip(words[0][::2], words[0][1::2], strict=True)]
-            assert [int(number) for number in answer.split()] == sums
+            assert answer == (f"{told} " * 3)[:ANSWER]
         else:
-            step, start = int(words[1]), int(words[3])
-            numbers = [int(number) for number in answer.split()]
-            assert numbers == [(start + i * step) % 100 for i in range(1, 12)]
+            if task == "add":
+                numbers = [int(words[0]) + int(digit) for digit in words[1]]
+            else:
+                step, start = int(words[1]), int(words[2])
+                numbers = [(start + i * step) % 100 for i in range(1, 7)]
+            assert answer == " ".join(f"{number:02}" for number in numbers)[:ANSWER]
+
+
+def test_held_out_questions_are_printed_as_prompts(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["tasks.py", "--cases", "7"])
+    main()
+    (tmp_path / "t.jsonl").write_text(capsys.readouterr().out)
+    found = load_prompts(tmp_path / "t.jsonl")
+    texts = [bytes(ids).decode() for ids in found.ids]
+    assert [*zip(texts, found.names, strict=True)] == cases(7, held_out=True)
