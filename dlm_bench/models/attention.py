@@ -95,7 +95,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Mix the tokens; `angles` has a row for each position (kernels.rotary.rotary_angles)."""
         heads = -1, self.config.head_dim  # of q, k and v
-        qkv = linear(x, self.qkv.weight, self.qkv.bias)
+        packed = None if cache is None else cache.packed
+        qkv = linear(x, self.qkv.weight, self.qkv.bias, packed)
         qkv = qkv.view(*x.shape[:2], *heads)  # (batch, len, heads, head_dim)
         if cache is None or window is None:
             q, k, v = self.steps.rotated(self, qkv, angles)
@@ -108,7 +109,7 @@ class Attention(nn.Module):
                 mixed = self.attend(q, k, v, causal=self.causal or window.causal)
             else:
                 mixed = steps.attend_window(self, q, window, cache)
-        return linear(mixed.transpose(1, 2).flatten(2), self.out.weight)
+        return linear(mixed.transpose(1, 2).flatten(2), self.out.weight, packed=packed)
 
     def head_norms(self) -> Tensor:
         """Return the norms' weights, a row for each head of q and of k, (heads, head_dim)."""

@@ -100,7 +100,9 @@ def _mix(
     weights = _prepared(mixer, cache)
     sums, hidden, rows = _sight(segments, directions, batch, mixer.reach, x.device)
 
-    projected = linear(x, weights.in_proj)
+    # Weights that are made in every pass have no place to be kept.
+    packed = None if cache is None or weights is not cache.prepared else cache.packed
+    projected = linear(x, weights.in_proj, packed=packed)
     projected = wide(projected).view(batch, length, directions, -1)
     z, xbc, dt = projected.split((inner, inner + 2 * mixer.d_state, heads), dim=-1)
 
@@ -153,7 +155,7 @@ def _mix(
     norm = torch.linalg.vector_norm(gated, dim=-1, keepdim=True)
     scale = torch.hypot(norm, constant((EPSILON * inner) ** 0.5))
     normed = (gated / scale).mul_(weights.norm).view(batch, length, -1)
-    return linear(normed.to(x.dtype), weights.out_proj)
+    return linear(normed.to(x.dtype), weights.out_proj, packed=packed)
 
 
 def _conv_silu(padded: Tensor, weights: Prepared) -> Tensor:

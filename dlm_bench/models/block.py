@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dlm_bench.kernels.adaln import AddNorm
 from dlm_bench.kernels.choice import Kernels
-from dlm_bench.kernels.linear import linear, linear_gelu
+from dlm_bench.kernels.linear import Packed, linear, linear_gelu
 from dlm_bench.models.attention import Attention
 from dlm_bench.models.bimamba import BiMamba
 from dlm_bench.models.cache import AttentionCache, Cache, MambaCache
@@ -87,7 +87,8 @@ class Block(nn.Module):
     ) -> None:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(modulation)
         x.add(self._mix(x.adaln(shift1, scale1), angles, window, cache), gate1)  # Eq. 11
-        x.add(self.mlp(self.up, self.down, x.adaln(shift2, scale2)), gate2)  # Eq. 12
+        packed = None if cache is None else cache.packed
+        x.add(self.mlp(self.up, self.down, x.adaln(shift2, scale2), packed), gate2)  # Eq. 12
 
     def modulation(
         self, modulation: Rows | None
@@ -114,13 +115,13 @@ class Block(nn.Module):
         return self.mixer(x, window, cache)
 
 
-def mlp(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:
+def mlp(up: nn.Linear, down: nn.Linear, x: Tensor, packed: Packed | None = None) -> Tensor:
     """Run the MLP in the plain form, (batch, len, d_model) to the same."""
-    hidden = linear_gelu(x.flatten(0, 1), up.weight, up.bias)
-    return linear(hidden, down.weight, down.bias).view_as(x)
+    hidden = linear_gelu(x.flatten(0, 1), up.weight, up.bias, packed)
+    return linear(hidden, down.weight, down.bias, packed).view_as(x)
 
 
-def mlp_fused(up: nn.Linear, down: nn.Linear, x: Tensor) -> Tensor:
+def mlp_fused(up: nn.Linear, down: nn.Linear, x: Tensor, packed: Packed | None = None) -> Tensor:
     """Run the MLP with the GELU in the epilogue of the first matmul; tanh's on a GPU."""
     flat = x.flatten(0, 1)
     hidden = torch._addmm_activation(up.bias, flat, up.weight.t(), use_gelu=True)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlm_bench.kernels.linear import Packed
 from dlm_bench.kernels.rotary import rotary_angles, widened
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.transformer_config import TransformerConfig
@@ -17,6 +18,7 @@ class AttentionCache:
 
     angles: the rotary embedding's of every position, `widened` or not, the same in all layers.
     rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
+    packed: copies of the layer's weights for the products of a CPU.
     head_norms: the weights of the layer's norms of q and k, if any, from its first pass.
     """
 
@@ -34,6 +36,7 @@ class AttentionCache:
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.angles = angles
         self.rows: dict[tuple[object, ...], Any] = {}
+        self.packed: Packed = {}
         self.head_norms: Tensor | None = None
         self.filled = False
 
@@ -107,6 +110,7 @@ class MambaCache:
 
     stacked: the states in one tensor, (directions, batch, heads, headdim, d_state).
     rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
+    packed: copies of the layer's weights for the products of a CPU.
     prepared: the mixer's weights as its passes over few tokens read them, from the first of them.
     """
 
@@ -123,6 +127,7 @@ class MambaCache:
         state = (directions, batch, config.ssm_heads, config.headdim, config.d_state)
         tail = (batch, config.d_conv - 1, config.d_inner + 2 * config.d_state)
         self.rows: dict[tuple[object, ...], Any] = {}
+        self.packed: Packed = {}
         self.stacked = torch.zeros(state, device=device)
         self.states = list(self.stacked.unbind())
         self.tails = [torch.zeros(tail, device=device, dtype=dtype) for _ in range(directions)]

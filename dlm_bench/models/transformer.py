@@ -62,8 +62,9 @@ class TransformerBlock(nn.Module):
         cache: AttentionCache | None,
     ) -> None:
         x.branch = self.mixer(x.norm(self.norm1), angles, window, cache)
-        gate_up = linear(x.norm(self.norm2), self.gate_up.weight)
-        x.branch = linear(self.swiglu(gate_up), self.down.weight)
+        packed = None if cache is None else cache.packed
+        gate_up = linear(x.norm(self.norm2), self.gate_up.weight, packed=packed)
+        x.branch = linear(self.swiglu(gate_up), self.down.weight, packed=packed)
 
 
 class Transformer(nn.Module):

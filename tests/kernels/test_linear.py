@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from support.close import assert_close
 from torch.profiler import ProfilerActivity, profile
 
-from dlm_bench.kernels.linear import HAS_ONEDNN, WORTH, linear, linear_gelu
+from dlm_bench.kernels.linear import HAS_ONEDNN, PACKED_NUMBERS, WORTH, linear, linear_gelu
 
 # Two orders of the same float32 sums of 128 products.
 ROUNDING = 1e-6
@@ -89,6 +89,21 @@ def test_a_small_product_a_weight_with_gaps_and_bfloat16_are_left_to_pytorch():
     assert not takes_onednn(*case(dtype=torch.bfloat16))
     x, weight, bias = case((320, 256))
     assert not takes_onednn(x[..., :128], weight[:, :128], bias)
+
+
+@needs_onednn
+def test_a_decode_keeps_a_small_weight_in_the_layout_of_onednn_and_no_large_one():
+    packed = {}
+    _, weight, bias = case()
+    for rows in (2 * ROWS, ROWS, 100):  # kept for one number of rows, and taken for others
+        x = case(rows=rows)[0]
+        assert_close(linear(x, weight, bias, packed), exact(x, weight, bias).float(), ROUNDING)
+        found = linear_gelu(x, weight, bias, packed)
+        assert_close(found, linear_gelu(x, weight, bias), ROUNDING)
+        assert len(packed) == 1
+    x, weight, _ = case((PACKED_NUMBERS // 128 + 1, 128))
+    linear(x, weight, packed=packed)
+    assert len(packed) == 1
 
 
 @pytest.mark.parametrize("form", [linear, linear_gelu])
