@@ -38,7 +38,7 @@ class ScanResult(NamedTuple):
     """The result of a scan, in scan order and the heads of direction 0 first.
 
     y: (batch, length, heads, headdim), D x added.
-    final_state: (batch, heads, headdim, d_state) float32; None where a refresh keeps others.
+    final_state: (batch, heads, headdim, d_state) float32; None with `keep`.
     """
 
     y: Tensor

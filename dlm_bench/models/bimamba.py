@@ -14,7 +14,7 @@ adds them.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +46,7 @@ class Forms(NamedTuple):
     block: up to `few` tokens from the cached states.
     span: more of them.
     token: a token of an autoregressive decode.
-    conv: the convolution in a fused form of a whole sequence; None without any.
+    conv, scan: those of a fused form of a whole sequence; None without any.
     """
 
     sequence: Callable[["BiMamba", Tensor], Tensor]
@@ -56,6 +56,7 @@ class Forms(NamedTuple):
     span: Cached
     token: Cached
     conv: ConvSequence | None = None
+    scan: Callable[["BiMamba", Tensor, Any], Tensor] | None = None
     few: int = small.FEW_TOKENS
 
 
@@ -63,7 +64,8 @@ def choose_forms(kernels: Kernels) -> Forms:
     """Return the forms by a model's kernels."""
     plain, chunked = BiMamba, kernels.ssd != "torch"
     walks = kernels.walking_scan != "torch"
-    if not chunked and not walks and kernels.block_scan == kernels.step == "torch":
+    whole = chunked or walks
+    if not whole and kernels.block_scan == kernels.step == "torch":
         return Forms(
             sequence=small.sequence,
             refresh=long.refresh,
@@ -75,18 +77,17 @@ def choose_forms(kernels: Kernels) -> Forms:
     from dlm_bench.models import bimamba_fused as fused  # needs Triton
 
     span = fused.continued if chunked else plain._continue
-    whole = fused.sequence if chunked else plain._sequence
-    refresh = fused.refresh if chunked else plain._refresh
     return Forms(
-        sequence=fused.walked if walks else whole,
-        refresh=fused.walked_refresh if walks else refresh,
-        prefill=fused.prefill if chunked else plain._prefill,
+        sequence=fused.sequence if whole else plain._sequence,
+        refresh=fused.refresh if whole else plain._refresh,
+        prefill=fused.prefill if whole else plain._prefill,
         block=fused.block if kernels.block_scan != "torch" else span,
         span=span,
         token={"triton": fused.block, "mamba-ssm": fused.step, "torch": plain._continue}[
             kernels.step
         ],
         conv=fused.CONVOLUTIONS.get(kernels.conv),
+        scan=fused.walked if walks else fused.chunked,
         few=BLOCK_TOKENS,
     )
 

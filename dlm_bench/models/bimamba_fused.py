@@ -32,46 +32,32 @@ CONVOLUTIONS = {"triton": conv_silu, "causal-conv1d": conv_causal_conv1d}
 
 def sequence(mixer: "BiMamba", x: Tensor) -> Tensor:
     """A whole sequence from zero states, (batch, len, d_model): Eq. 4-6."""
-    projected = _project(mixer, x)
-    y = _scan(mixer, projected, [None] * mixer.directions).y
-    return _finish(mixer, y, projected)
-
-
-def walked(mixer: "BiMamba", x: Tensor) -> Tensor:
-    """As `sequence`, the scan by a program for each head."""
-    projected = _project(mixer, x)
-    u, B, C, steps = _convolved(mixer, projected, [None] * mixer.directions, TOKENS)
-    return _finish(mixer, walking_scan(u, steps, B, C, mixer.D.flatten()), projected)
+    return _whole(mixer, _project(mixer, x), None)
 
 
 def refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """A whole sequence anew, keeping the states at the block's edges (see BiMamba._refresh)."""
     assert window.edges is not None
     projected = _project(mixer, x)
-    keep = Kept(projected, *window.edges, cache.stacked, cache.tails)
-    scanned = _scan(mixer, projected, [None] * mixer.directions, keep=keep)
-    return _finish(mixer, scanned.y, projected)
-
-
-def walked_refresh(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
-    """As `refresh`, the scan by a program for each head."""
-    assert window.edges is not None
-    projected = _project(mixer, x)
-    keep = Kept(projected, *window.edges, cache.stacked, cache.tails)
-    u, B, C, steps = _convolved(mixer, projected, [None] * mixer.directions, TOKENS)
-    return _finish(mixer, walking_scan(u, steps, B, C, mixer.D.flatten(), keep), projected)
+    return _whole(mixer, projected, Kept(projected, *window.edges, cache.stacked, cache.tails))
 
 
 def prefill(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
     """The first tokens of a sequence, keeping the forward state (see BiMamba._prefill)."""
     projected = _project(mixer, x)
-    scanned = _scan(mixer, projected, [None] * mixer.directions)
-    assert scanned.final_state is not None
-    cache.states[0].copy_(scanned.final_state[:, : mixer.heads])
     end = torch.full((1,), x.shape[1], device=x.device)
-    inputs = _conv_inputs(mixer, projected)[:, :, 0]
-    cache.tails[0].copy_(conv_tail(inputs, None, end, mixer.reach))
-    return _finish(mixer, scanned.y, projected)
+    return _whole(mixer, projected, Kept(projected, end, end, cache.stacked[:1], cache.tails[:1]))
+
+
+def chunked(mixer: "BiMamba", projected: Tensor, keep: Kept | None) -> Tensor:
+    """y of a whole sequence by mamba-ssm's scan, (batch, len, heads of all, headdim)."""
+    return _scan(mixer, projected, [None] * mixer.directions, keep=keep).y
+
+
+def walked(mixer: "BiMamba", projected: Tensor, keep: Kept | None) -> Tensor:
+    """The same by a program for each head."""
+    u, B, C, steps = _convolved(mixer, projected, [None] * mixer.directions, TOKENS)
+    return walking_scan(u, steps, B, C, mixer.D.flatten(), keep)
 
 
 def block(mixer: "BiMamba", x: Tensor, window: Window, cache: MambaCache) -> Tensor:
@@ -186,6 +172,12 @@ def _convolved(
         tuple(tails),
         StepWeights(mixer.dt_bias, mixer.A_log, chunk),
     )
+
+
+def _whole(mixer: "BiMamba", projected: Tensor, keep: Kept | None) -> Tensor:
+    """The mixer's output of a whole sequence from zero states."""
+    assert mixer.forms.scan is not None
+    return _finish(mixer, mixer.forms.scan(mixer, projected, keep), projected)
 
 
 def _finish(mixer: "BiMamba", y: Tensor, projected: Tensor) -> Tensor:

@@ -121,11 +121,17 @@ def test_block_passes_with_a_kernel_for_each_step_agree(backbone, name):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "name"),
-    [("diffumamba", "full"), ("diffumamba-h", "dual"), ("diffumamba", "prefix")],
+    ("backbone", "name", "prompt_len"),
+    [
+        ("diffumamba", "full", 0),
+        ("diffumamba-h", "dual", 0),
+        ("diffumamba", "prefix", 0),
+        ("diffumamba", "separate", 9),
+        ("ar-mamba", "ar", 9),
+    ],
 )
-def test_whole_sequences_by_a_walking_scan_agree(backbone, name):
-    agree(backbone, SAMPLERS[name], 3, walking_scan="triton")
+def test_whole_sequences_by_a_walking_scan_agree(backbone, name, prompt_len):
+    agree(backbone, SAMPLERS[name], None if prompt_len else 3, prompt_len, walking_scan="triton")
 
 
 def test_single_tokens_by_mamba_ssm_agree():
