@@ -81,18 +81,7 @@ def test_drafts_and_their_causal_verification_agree(backbone, prompt_len):
 
 def test_a_pass_whose_sequences_are_at_blocks_of_their_own_agrees():
     counts = ((8,), (8,), (5,)), ((1,) * 8, (2,) * 4, (5,))
-    trace = Trace(
-        schema_version=2,
-        backbone="diffumamba-h",
-        size="tiny",
-        sampler="block-cache",
-        options={},
-        block_size=8,
-        length=LENGTH,
-        checkpoint="",
-        seed=0,
-        sequences=counts,
-    )
+    trace = Trace.by_hand(counts, 8)
     sampler = build_sampler("block-cache", block_size=8, trace=trace, batching="fdfo")
     plain = build_model("diffumamba-h", "tiny", layers=2)
     fused = build_model("diffumamba-h", "tiny", layers=2, kernels=FUSED)
