@@ -29,7 +29,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch: no CUDA context
+if __name__ == "__main__":  # tests that import this keep their GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch: no CUDA context
 
 import torch  # noqa: E402
 from pass_estimates import (  # noqa: E402

@@ -18,7 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch: no CUDA context
+if __name__ == "__main__":  # tests that import this keep their GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch: no CUDA context
 
 import torch  # noqa: E402
 from support.cases import CAUSAL  # noqa: E402

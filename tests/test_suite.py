@@ -1,5 +1,6 @@
 """The tests as a whole: where they lie, and that `make` runs each of them once."""
 
+import ast
 import itertools
 import os
 import re
@@ -54,6 +55,14 @@ def test_every_process_collects_the_same_tests_in_the_same_order():
         collected.append([line for line in run.stdout.splitlines() if "::" in line])
     assert len(collected[0]) > 1000
     assert collected[0] == collected[1]
+
+
+def test_scripts_that_tests_import_leave_the_environment_alone():
+    scripts = sorted((ROOT / "bench").glob("*.py"))
+    assert scripts
+    for script in scripts:
+        for statement in ast.parse(script.read_text()).body:
+            assert not ast.unparse(statement).startswith("os.environ"), script.name
 
 
 def test_make_runs_a_test_of_any_markers_once():

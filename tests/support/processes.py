@@ -1,11 +1,13 @@
 """Sweeps in quick workers (see quick_worker.py), and waiting for processes."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from dlm_bench.results.record import Point
+from dlm_bench.sweep.launch.multi_gpu import VISIBLE_DEVICES
 from dlm_bench.sweep.load import Sweep
 from dlm_bench.sweep.plan import Plan
 from support.quick_worker import HARDWARE
@@ -26,10 +28,13 @@ def quick_plan(points, timeout=None, gpus=()):
 
 
 def quick_sweep(plan, output, *options):
-    """Start the command line on a plan, with quick workers."""
+    """Start the command line on a plan, with quick workers, on all GPUs of the plan."""
     script = str(Path(__file__).with_name("quick_sweep.py"))
     command = [sys.executable, script, "sweep", str(plan), "--output", str(output), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != VISIBLE_DEVICES}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def workers_of(plan):

@@ -22,6 +22,7 @@ PARAMETERS = {
     "torch.cuda.current_stream": "device=None",
     "torch.cuda.device_count": "",
     "torch.cuda.empty_cache": "",
+    "torch.cuda.get_device_capability": "device=None",
     "torch.cuda.get_device_name": "device=None",
     "torch.cuda.get_device_properties": "device=None",
     "torch.cuda.get_rng_state": "device='cuda'",

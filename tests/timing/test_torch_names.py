@@ -43,7 +43,9 @@ def dotted(node):
 
 
 def is_for_gpus(name):
-    """True of what only a GPU runs, or what torch calls private."""
+    """True of what only a GPU runs, or what torch calls private; a CPU runs oneDNN's (mkldnn)."""
+    if ".mkldnn." in name:
+        return False
     private = any(part.startswith("_") for part in name.split(".")[1:]) and "__" not in name
     return name.startswith(("torch.cuda.", "torch.backends.", "torch.nn.attention.")) or (
         name.startswith("torch.") and private
