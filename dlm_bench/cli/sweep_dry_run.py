@@ -6,6 +6,7 @@ from typing import Any
 
 from dlm_bench.cli.sweep_results import find_records
 from dlm_bench.cli.terminal import print_grid
+from dlm_bench.cost.flops import deciding
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, counted
@@ -104,10 +105,10 @@ def _memory_there(sweep: Sweep, hardware: Hardware | None, here: bool) -> int | 
     return device_memory(sweep)
 
 
-def _passes_of(sampler: Sampler, shape: DecodeShape) -> tuple[str, int]:
+def _passes_of(sampler: Sampler, shape: DecodeShape, seed: int) -> tuple[str, int]:
     """Return the NFE of a decode as the plan shows it, and its query tokens: those expected where
     the seed decides."""
-    passes = run_lengths(shape.length, sampler.planned(shape))
+    passes = run_lengths(shape.length, sampler.planned(shape, seed))
     expected = sampler.expected_passes(shape)
     if expected is None:
         return f"{passes.forward_passes:,}", passes.query_tokens
@@ -124,11 +125,11 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
     counts: dict[object, tuple[str, int]] = {}
     for point in sweep.points:
         sampler = build_sampler(point.sampler, **sweep.options_of(point))
-        batch = point.batch if sampler.rows_differ else 1
-        shape = DecodeShape(point.length, point.prompt_len, batch)
-        key = (sampler, shape)
+        shape = DecodeShape(point.length, point.prompt_len, point.batch)
+        decode = deciding(sampler, shape, sweep.measuring.seed_of(point))
+        key = (sampler, *decode)
         if key not in counts:  # all backbones share them, and the passes take long to list
-            counts[key] = _passes_of(sampler, shape)
+            counts[key] = _passes_of(sampler, *decode)
         forward_passes, query_tokens = counts[key]
         refused = is_refused(sampler, point)
         needed = point_memory(sweep, point)

@@ -11,6 +11,7 @@ from dlm_bench.errors import LostPointWarning, TornLineWarning, counted
 from dlm_bench.results.record import Record
 from dlm_bench.results.series import labelled, series_of
 from dlm_bench.results.store import frame_of, read_records
+from dlm_bench.samplers import build_sampler
 from dlm_bench.streams import screen_width
 from dlm_bench.sweep.load import Sweep
 from dlm_bench.sweep.plan import Plan
@@ -56,7 +57,9 @@ def warn_of_random_weights(sweep: Sweep) -> None:
     measuring = sweep.measuring
     trained = set() if measuring.random_weights else measuring.folders.keys()
     for point in sweep.points:
-        if "accept" in point.options and not point.weights and point.backbone not in trained:
+        if "accept" not in point.options or point.weights or point.backbone in trained:
+            continue
+        if not build_sampler(point.sampler, **sweep.options_of(point)).is_fixed:
             warn_of_random_acceptance(str(point.options["accept"]))
             return
 

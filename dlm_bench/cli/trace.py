@@ -13,7 +13,7 @@ from dlm_bench.errors import ConfigError, check_lengths
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
 from dlm_bench.samplers import build_sampler, sampler_class, with_models_defaults
-from dlm_bench.samplers.acceptance.adaptive import record_trace
+from dlm_bench.samplers.acceptance.adaptive import check_has_trace, record_trace
 from dlm_bench.samplers.acceptance.options import rule_with
 from dlm_bench.samplers.acceptance.trace import save_trace
 from dlm_bench.samplers.prompt_file import load_prompts
@@ -21,6 +21,7 @@ from dlm_bench.samplers.prompt_file import load_prompts
 
 def trace(args: argparse.Namespace) -> int:
     """Record a trace and print the tokens accepted a pass."""
+    check_has_trace(sampler_class(args.sampler))
     options: dict[str, Any] = sampler_options(args)
     given = {name: getattr(args, name) for name in ("threshold", "factor")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -42,8 +43,8 @@ def trace(args: argparse.Namespace) -> int:
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     print_device(args, device)
     model = load_model(args, dtype, forced_kernels(args))
-    if not model.checkpoint:
-        warn_of_random_acceptance(str(sampler.options().get("accept", rule)))
+    if not sampler.is_fixed and not model.checkpoint:
+        warn_of_random_acceptance(str(sampler.options()["accept"]))
     place = {"seed": args.seed, "prompt_len": args.prompt_len}
     found = record_trace(model, sampler, args.length, **place, prompts=prompts)
     save_trace(found, args.output)

@@ -147,10 +147,15 @@ def passes_of(sampler: Sampler, shape: DecodeShape, seed: int = 0) -> Passes:
     The last few results are kept: the list takes longer than the costs, and all backbones of a
     study share the list. Raises ConfigError for passes that depend on the model.
     """
-    if not sampler.rows_differ:
-        shape = replace(shape, batch=1)
-        seed = seed if getattr(sampler, "trace", "") else 0
-    return _passes_of(sampler, shape, seed)
+    return _passes_of(sampler, *deciding(sampler, shape, seed))
+
+
+def deciding(sampler: Sampler, shape: DecodeShape, seed: int) -> tuple[DecodeShape, int]:
+    """Return the shape and the seed that decide the passes of a decode: a batch of 1 and seed 0
+    stand for all where the passes are the same."""
+    if sampler.rows_differ:
+        return shape, seed
+    return replace(shape, batch=1), seed if getattr(sampler, "trace", "") else 0
 
 
 @lru_cache(maxsize=4)  # the plans of a million passes take tens of MB each

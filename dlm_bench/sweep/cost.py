@@ -66,7 +66,7 @@ def _floor(point: Point, sweep: Sweep, hardware: Hardware) -> float | None:
     """Return the roofline of a decode in seconds; None if unknown, or out of memory."""
     sampler = build_sampler(point.sampler, **sweep.options_of(point))
     config = sweep.config_of(point)
-    if not sampler.is_fixed or config is None or is_refused(sampler, point):
+    if not sampler.is_fixed or point.stop_at_eos or config is None or is_refused(sampler, point):
         return None
     decode = (config, sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}

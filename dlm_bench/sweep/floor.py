@@ -24,15 +24,19 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     the floor in seconds, and tokens per second at this floor.
 
     A point whose weights and caches exceed the hardware's memory is said to be out of memory.
-    Passes that depend on the model leave a point without a floor, and so does a batch that the
-    sampler refuses. A point in another precision than the hardware's peak is predicted in the
-    precision of the peak, with a note. Raises ConfigError for an unknown style.
+    Passes that depend on the model or on the end of a text leave a point without a floor, and so
+    does a batch that the sampler refuses. A point in another precision than the hardware's peak is
+    predicted in the precision of the peak, with a note. Raises ConfigError for an unknown style.
     """
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
     points = [at_peak(point, hardware) for point in sweep.points]
     # The points of one schedule together, whose passes are then listed once.
-    order = sorted(range(len(points)), key=lambda index: _schedule_key(points[index]))
+    seed_of = sweep.measuring.seed_of
+    order = sorted(
+        range(len(points)),
+        key=lambda index: (*_schedule_key(points[index]), seed_of(points[index])),
+    )
     row_of = {index: _row(points[index], sweep, hardware) for index in order}
     rows = [row_of[index] for index in range(len(points))]
     note = (
@@ -83,7 +87,8 @@ def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
     prefill = next(iter(sampler.planned(shape))).kind == PREFILL
     seed = sweep.measuring.seed_of(point)
     passes = prefill + passes_of(sampler, shape, seed).masked.size
-    cells = [point.describe(), f"{passes:,}"]
+    most = "up to " if point.stop_at_eos else ""
+    cells = [point.describe(), f"{most}{passes:,}"]
     config = sweep.config_of(point)
     if config is None:
         return [*cells, MISSING, "cost not known"]
@@ -91,6 +96,8 @@ def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}
     if not fits(*decode, **place):
         return [*cells, MISSING, "out of memory"]
+    if point.stop_at_eos:
+        return [*cells, MISSING, MISSING]
     place |= {"dtype": point.dtype, "seed": seed}
     seconds, speed = decode_floor(*decode, **place), bound(*decode, **place)
     return [*cells, f"{seconds:,.4g}", f"{speed:,.1f}"]

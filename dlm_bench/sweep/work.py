@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlm_bench.cost.flops import Passes, pass_costs, passes_in
+from dlm_bench.cost.flops import Passes, deciding, pass_costs, passes_in
 from dlm_bench.models.own import OWN, own_config
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
@@ -40,9 +40,9 @@ def expected_load(
         config = own_config(point.backbone, point.size)
     else:  # of which no cost is known: a Transformer's grows with length and batch much alike
         config = own_config("ar-transformer" if sampler.requires == "ar" else "diffutran", "small")
-    batch = point.batch if sampler.rows_differ else 1
+    shape = DecodeShape(point.length, point.prompt_len, point.batch)
     plan, nodes = _schedule(
-        sampler, DecodeShape(point.length, point.prompt_len, batch), measuring.nodes
+        sampler, *deciding(sampler, shape, measuring.seed_of(point)), measuring.nodes
     )
     cost = pass_costs(config, sampler, plan, batch=point.batch, dtype=point.dtype)
     passes = np.asarray(cost.flops + FLOPS_PER_BYTE * cost.bytes)  # (passes,)
@@ -61,15 +61,18 @@ def by_schedule(sweep: Sweep) -> list[int]:
     def schedule(index: int) -> tuple[object, ...]:
         point = sweep.points[index]
         options = repr(sorted(sweep.options_of(point).items()))
-        return point.sampler, options, point.length, point.prompt_len
+        seed = sweep.measuring.seed_of(point)
+        return point.sampler, options, point.length, point.prompt_len, point.batch, seed
 
     return sorted(range(len(sweep.points)), key=schedule)
 
 
 @lru_cache(maxsize=1)  # the passes take tens of MB; see by_schedule
-def _schedule(sampler: Sampler, shape: DecodeShape, most: int) -> tuple[Passes, list[Unit]]:
+def _schedule(
+    sampler: Sampler, shape: DecodeShape, seed: int, most: int
+) -> tuple[Passes, list[Unit]]:
     """Return the passes of a decode, and the first nodes of a sampled point."""
-    plan = list(sampler.planned(shape))
+    plan = list(sampler.planned(shape, seed))
     nodes = [units[at] for units in strata(plan) for at in first_nodes(units, most)]
     prefill = prefill_unit(plan)
     return passes_in(plan), nodes if prefill is None else [*nodes, prefill]

@@ -11,6 +11,7 @@ from dlm_bench.cost.roofline import decode_floor, find_hardware
 from dlm_bench.models.config import model_config
 from dlm_bench.results.record import Record
 from dlm_bench.samplers import build_sampler
+from dlm_bench.samplers.acceptance.trace import Trace, save_trace
 from dlm_bench.sweep.cost import sweep_seconds_text
 from dlm_bench.sweep.planning import make_plan
 
@@ -186,3 +187,16 @@ def test_prompts_of_a_file_and_ends_of_text_are_shown(tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count("7 of mine") == 2
     assert out.count("up to 4") == 1
+
+
+def test_a_replay_has_the_passes_of_its_points_seed(tmp_path, capsys):
+    save_trace(Trace.by_hand([[[32]], [[1] * 32]], 32), tmp_path / "two.json")
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'name = "s"\nsize = "tiny"\nlengths = 64\nseed = [0, 1]\n'
+        '[[lines]]\nbackbone = "diffutran"\nsampler = "block-cache"\ntrace = "two.json"\n'
+    )
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "GB" not in line]
+    # Both blocks as one sequence or as the other, and a commit between.
+    assert [row[2] for row in rows if row[0] in ("0", "1")] == ["3", "65"]

@@ -2,12 +2,14 @@
 
 import json
 import re
+import warnings
 
 import pytest
 import torch
 
 from dlm_bench import build_sampler, load_prompts, save_checkpoint
 from dlm_bench.cli import main
+from dlm_bench.cli.sweep_results import warn_of_random_weights
 from dlm_bench.models.factory import build_model
 from dlm_bench.results.store import read_records
 from dlm_bench.samplers.acceptance.adaptive import decode_until_done
@@ -165,10 +167,40 @@ def test_a_trace_says_after_how_long_a_prompt_it_was_recorded(folder):
     assert load_trace(folder / "earlier.json") == without
 
 
-def test_an_autoregressive_model_has_nothing_to_trace(folder, capsys):
-    where = ["trace", "ar-mamba", "ar", "-L", "8", "--size", "tiny", "--device", "cpu"]
-    said = refused(capsys, *where, "--output", folder / "x.json")
-    assert "accept: sampler 'ar' has no such option" in said
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (["ar-mamba", "ar"], "sampler: 'ar' has no trace; each of its passes is a token's"),
+        (["diffutran", "remdm"], "sampler: 'remdm' has no trace; its passes mask tokens again"),
+    ],
+)
+def test_a_sampler_without_a_trace_says_why(folder, capsys, model, why):
+    where = ["trace", *model, "-L", "8", "--size", "tiny", "--device", "cpu"]
+    assert why in refused(capsys, *where, "--output", folder / "x.json")
+
+
+@pytest.mark.parametrize(("rule", "warned"), [("shipped", False), ("threshold", True)])
+def test_a_trace_of_passes_that_are_fixed_is_not_warned_of(tmp_path, capsys, rule, warned):
+    where = ["trace", "llada", "full", "-L", "8", "--size", "tiny", "--device", "cpu"]
+    assert main([*where, "--accept", rule, "--output", str(tmp_path / "x.json")]) == 0
+    assert ("on random weights" in capsys.readouterr().err) == warned
+    passes = load_trace(tmp_path / "x.json").accepted
+    assert warned or set(passes[0]) == {1}
+
+
+@pytest.mark.parametrize(("options", "warned"), [("", False), ('accept = "agreement"\n', True)])
+def test_a_sweep_warns_of_random_weights_where_they_decide_the_passes(tmp_path, options, warned):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'name = "s"\nsize = "tiny"\nlengths = 8\n[[lines]]\nbackbone = "diffutran"\n'
+        f'sampler = "self-speculation"\n{options}'
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_random_weights(load_sweep(path))
+    assert ["accept=agreement on random weights" in str(each.message) for each in caught] == (
+        [True] * warned
+    )
 
 
 def test_a_run_follows_a_trace_at_any_length(folder, capsys):

@@ -7,6 +7,7 @@ from support.processes import quick_plan
 from support.records import make_record
 
 from dlm_bench.results.record import Point, Record
+from dlm_bench.samplers.acceptance.trace import Trace
 from dlm_bench.sweep import progress
 from dlm_bench.sweep.eta import TimeLeft
 from dlm_bench.sweep.load import Measuring
@@ -210,3 +211,13 @@ def test_a_prediction_that_takes_long_is_made_seldom(monkeypatch):
         assert shown._left() == "about 1 s left"
         now[0] += 0.1
     assert made == pytest.approx([0.0, 21.0], abs=0.2)
+
+
+@pytest.mark.parametrize(("seed", "passes"), [(0, 3), (1, 65)])
+def test_a_replay_takes_the_passes_of_the_sequence_of_its_seed(seed, passes):
+    trace = Trace.by_hand([[[32]], [[1] * 32]], 32)
+    point = Point(backbone="diffutran", size="tiny", sampler="block-cache", length=64)
+    once = Measuring(mode="exact", warmup=0, repeats=1, seed=seed)
+    assert expected_load(point, once, {"trace": trace})[1] == passes
+    of_its_own = point.model_copy(update={"seed": seed})
+    assert expected_load(of_its_own, EXACT, {"trace": trace})[1] == 3 * passes

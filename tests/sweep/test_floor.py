@@ -202,3 +202,14 @@ def test_passes_that_a_seed_decides_are_those_of_each_point(tmp_path, capsys):
     passes = [len(list(sampler.planned(DecodeShape(24), seed))) for seed in range(4)]
     assert [int(row[-3]) for row in rows] == passes
     assert len({*passes}) > 1
+
+
+def test_a_decode_that_may_end_with_a_text_has_no_floor(sweep, capsys):
+    path = sweep(extra="stop_at_eos = true\n")
+    out = printed(capsys, "--sweep", path, "--hardware", "h200")
+    rows = [line.split() for line in out.splitlines() if line.startswith("diffutran")]
+    assert [row[-5:] for row in rows] == [["up", "to", n, "-", "-"] for n in ("95", "191")]
+    assert main(["sweep", path, "--dry-run", "--hardware", "h200"]) == 0
+    out = capsys.readouterr().out
+    assert "for 0 points on h200" in out
+    assert "2 more points without a known cost" in out

@@ -96,15 +96,7 @@ def record_trace(
 
 def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int = 0) -> Trace:
     """As `record_trace`, of a shape."""
-    if sampler.requires == "ar":
-        raise ConfigError(
-            f"sampler: {sampler.name!r} has no trace; each of its passes is a token's"
-        )
-    if sampler.remasks:
-        raise ConfigError(
-            f"sampler: {sampler.name!r} has no trace; its passes mask tokens again, and their "
-            "number is fixed"
-        )
+    check_has_trace(type(sampler))
     import torch
 
     # Each sequence takes the passes that it takes alone, whatever the batching.
@@ -128,3 +120,14 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         batch=shape.batch,
         sequences=sequences,
     )
+
+
+def check_has_trace(kind: "type[Sampler]") -> None:
+    """Raise ConfigError for samplers whose decodes have no trace."""
+    if kind.requires == "ar":
+        raise ConfigError(f"sampler: {kind.name!r} has no trace; each of its passes is a token's")
+    if kind.remasks:
+        raise ConfigError(
+            f"sampler: {kind.name!r} has no trace; its passes mask tokens again, and their number "
+            "is fixed"
+        )
