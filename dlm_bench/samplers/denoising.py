@@ -49,13 +49,18 @@ class DenoisingSampler(Sampler):
         acceptance = self.acceptance
         if acceptance.edits and self.temperature:
             raise ConfigError(
-                f"temperature: {self.temperature} is not allowed with accept 'joint', whose blocks "
-                "end where the same tokens are predicted again; must be 0"
+                f"temperature: {self.temperature} is not allowed with accept 'joint', or a trace "
+                "of it, whose blocks end where the same tokens are predicted again; must be 0"
             )
-        if (acceptance.decides or acceptance.edits) and self.order != "confidence":
+        if acceptance.decides and self.order != "confidence":
             raise ConfigError(
                 f"order: {self.order!r} is not allowed with accept {acceptance.name!r}, which "
                 f"takes tokens by {acceptance.score}; allowed with accept 'fixed'"
+            )
+        if acceptance.edits and self.order != "confidence":
+            raise ConfigError(
+                f"order: {self.order!r} is not allowed with a trace of accept 'joint', which edits "
+                "by confidence; allowed: confidence"
             )
         if isinstance(acceptance, Traced):
             object.__setattr__(self, "trace", acceptance.trace)  # instead of the path of its file

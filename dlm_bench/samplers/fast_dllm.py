@@ -48,8 +48,8 @@ class FastDLLM(AcceptanceOptions, DenoisingSampler):
         L, B, total = length, self.block_size, prompt_len + length
         for b, (start, block_len) in enumerate(blocks(L, B, prompt_len)):
             tail = "" if block_len == B else f":{block_len}"
-            for masked, reveal in self.block_passes(b, block_len):
-                if masked == block_len:
+            for index, (masked, reveal) in enumerate(self.block_passes(b, block_len)):
+                if index == 0:
                     kind, query, context = f"refresh{tail}", total, 0
                 elif self.cache == "dual":
                     kind, query, context = f"denoise{tail}", block_len, total - block_len

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dlm_bench.samplers.state import DecodeState
 
 
-# The rules that may be sure of no token of a block.
+# The rules that may be sure of no token of a block, and that replace none.
 ACCEPTS = ("fixed", "threshold", "strict", "factor")
 
 
@@ -65,8 +65,13 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
         check_number("activate_at", self.activate_at, maximum=1.0)
         if self.accept not in ACCEPTS:
             raise ConfigError(
-                f"accept: {self.accept!r} is not allowed with sampler 'pipeline': the rule takes a "
-                f"token of every block, activated or not; allowed: {', '.join(ACCEPTS)}"
+                f"accept: {self.accept!r} is not allowed with sampler 'pipeline', "
+                f"{_why_not(self)}; allowed: {', '.join(ACCEPTS)}"
+            )
+        if isinstance(self.acceptance, Traced) and self.acceptance.edits:
+            raise ConfigError(
+                f"trace: {self.acceptance.trace.label!r} is a trace of accept 'joint'; not allowed "
+                f"with sampler 'pipeline', {_why_not(self)}"
             )
 
     def without_meaning(self) -> dict[str, str]:
@@ -258,6 +263,13 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
             state.table[name][index] = value
         for number, part in enumerate(pass_.parts):
             state.parts[index, 1, number] = part.activated
+
+
+def _why_not(sampler: Pipeline) -> str:
+    """Say why a rule of acceptance, or a trace of it, is not a pipeline's."""
+    if sampler.acceptance.edits:
+        return "whose blocks end at their last MASK, before any pass that edits alone"
+    return "as the rule takes a token of every block, activated or not"
 
 
 def segments(tokens: int, block_size: int) -> tuple[int, ...]:

@@ -141,6 +141,14 @@ def test_any_sampler_with_blocks_can_follow_it(name, options, passes):
     assert sampler.schedule(10).forward_passes == passes
 
 
+@pytest.mark.parametrize("cache", ["dual", "prefix"])
+def test_a_block_is_refreshed_once_though_its_first_pass_unmasks_nothing(cache):
+    trace = trace_of(options={"spread": "dream"}, length=8, accepted=[[0, 0, 4], [0, 2, 2]])
+    passes = build_sampler("fast-dllm", block_size=4, cache=cache, trace=trace).schedule(8)
+    roles = [each.role for each in passes for _ in range(each.count)]
+    assert roles == ["refresh", "denoise", "denoise"] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "options", "trace", "said"),
     [

@@ -9,6 +9,7 @@ from dlm_bench import ConfigError, build_model, build_sampler
 from dlm_bench.cost.flops import pass_costs, passes_of
 from dlm_bench.samplers import unmask
 from dlm_bench.samplers.acceptance.adaptive import record_trace
+from dlm_bench.samplers.acceptance.trace import Trace
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.timing.decode_check import check_passes
 from dlm_bench.timing.measure import decode_fields
@@ -134,6 +135,29 @@ def test_the_passes_that_edit_are_in_schedule_record_cost_and_check():
     head = 2 * model.config.vocab_size * model.config.d_model
     masked = sum(each.masked for each in state.passes)
     assert flops.sum() - rows.sum() == (8 * passes - masked) * head
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"order": "random"},
+            "order: 'random' is not allowed with a trace of accept 'joint', which edits by "
+            "confidence; allowed: confidence",
+        ),
+        (
+            {"temperature": 0.5},
+            "temperature: 0.5 is not allowed with accept 'joint', or a trace of it, whose blocks "
+            "end where the same tokens are predicted again; must be 0",
+        ),
+    ],
+)
+def test_a_replay_of_edits_says_that_they_are_the_reason(options, said):
+    edits = {"accept": "joint", "threshold": 0.5, "edit_threshold": 0.0, "max_edit_passes": 3}
+    trace = Trace.by_hand([[[4, 0]]], 4, options=edits)
+    with pytest.raises(ConfigError) as caught:
+        build_sampler("block-cache", block_size=4, trace=trace, **options)
+    assert str(caught.value) == said
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from support.reference_pipeline import trace_of
 
 from dlm_bench import ConfigError, build_sampler
 from dlm_bench.samplers.acceptance.adaptive import record_trace
-from dlm_bench.samplers.acceptance.trace import load_trace, save_trace
+from dlm_bench.samplers.acceptance.trace import Trace, load_trace, save_trace
 from dlm_bench.samplers.schedule import DecodeShape, first_block_passes
 
 LENGTH, BLOCK = 22, 8  # two blocks and a shorter one
@@ -107,6 +107,19 @@ def test_a_pipeline_follows_the_trace_of_another_sampler_and_not_the_reverse():
         build_sampler("block-cache", block_size=BLOCK, trace=trace_of([[4, 4], [0, 8]]))
 
 
+def test_a_trace_with_passes_that_edit_alone_is_refused():
+    edits = {"accept": "joint", "threshold": 0.5, "edit_threshold": 0.0, "max_edit_passes": 3}
+    trace = Trace.by_hand([[[4, 4, 0, 0], [8, 0]]], BLOCK, options=edits)
+    fused = build_sampler("block-cache", block_size=BLOCK, trace=trace, commit="fused")
+    assert fused.schedule(16).forward_passes == 4 + 2
+    with pytest.raises(ConfigError) as caught:
+        sampler_of(trace=trace, max_blocks=1)
+    assert str(caught.value) == (
+        f"trace: {trace.label!r} is a trace of accept 'joint'; not allowed with sampler "
+        "'pipeline', whose blocks end at their last MASK, before any pass that edits alone"
+    )
+
+
 def test_a_seed_follows_its_own_sequence_of_a_trace_and_a_batch_has_no_room_for_several():
     one, other = trace_of([[4, 4]]), trace_of([[8]])
     both = one.model_copy(update={"seed": 3, "sequences": (*one.sequences, *other.sequences)})
@@ -129,7 +142,12 @@ def test_a_seed_follows_its_own_sequence_of_a_trace_and_a_batch_has_no_room_for_
         ({"add_at": 1.5}, "add_at: 1.5"),
         ({"activate_at": -0.1, "accept": "threshold"}, "activate_at: -0.1"),
         ({"activate_at": 0.5}, "activate_at: 0.5 is not allowed with accept 'fixed'"),
-        ({"accept": "entropy"}, "accept: 'entropy' .* allowed: fixed, threshold, strict, factor"),
+        (
+            {"accept": "entropy"},
+            "accept: 'entropy' .* a token of every block, .* allowed: fixed, threshold, strict, "
+            "factor",
+        ),
+        ({"accept": "joint"}, "accept: 'joint' .* end at their last MASK, .* allowed: fixed, thr"),
         ({"tokens_per_step": 9}, r"tokens_per_step: 9 .* at most block_size \(8\)"),
     ],
 )
