@@ -122,8 +122,9 @@ def _prompts(model: Model, sampler: Sampler) -> list[int]:
 def _schedule(model: Model, sampler: Sampler, length: int) -> None:
     for prompt_len in _prompts(model, sampler):
         for each in (1, length - 1, length):
-            plan = list(sampler.passes(each, prompt_len))
-            check_plan(plan, DecodeShape(each, prompt_len))
+            shape = DecodeShape(each, prompt_len)
+            plan = list(sampler.planned(shape))
+            check_plan(plan, shape)
             if sampler.is_fixed:
                 schedule = sampler.schedule(each, prompt_len)
                 assert schedule.forward_passes == len(plan) - (plan[0].kind == "prefill"), (

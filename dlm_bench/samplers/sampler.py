@@ -122,9 +122,9 @@ class Sampler(ABC):
         """The passes of a decode of `length` tokens after `prompt_len` of a prompt; where the seed
         decides their number, those of seed 0 (see `planned`, `expected_passes`). Raises ConfigError
         if they are not allowed, or if they are not known."""
-        DecodeShape(length, prompt_len)
+        shape = DecodeShape(length, prompt_len)
         self.check_fixed()
-        return run_lengths(length, self.passes(length, prompt_len), prompt_len)
+        return run_lengths(length, self.planned(shape), prompt_len)
 
     @property
     def rows_differ(self) -> bool:

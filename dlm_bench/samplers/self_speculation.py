@@ -43,7 +43,7 @@ class SelfSpeculation(Sampler):
         rule above, so that the tokens are those of a causal decode one by one.
     accept_len: tokens kept a pair, the last of them by the verify pass.
     trace: a Trace of this sampler, or the path of its file, to keep as many tokens a pair as
-        the sequence of the decode's seed.
+        the sequence of the decode's seed; a longer decode repeats all its pairs but the last.
     """
 
     name: ClassVar[str] = "self-speculation"
@@ -157,6 +157,8 @@ class SelfSpeculation(Sampler):
             # The first of them is the token of the prefill pass.
             prefilled = bool(self.trace.prompt_len or self.trace.prompts)
             counts = counts[1:] if prefilled and len(counts) > 1 else counts
+            if left > sum(counts) and len(counts) > 1:
+                del counts[-1]  # cut short by the trace's end
         for count in cycle(counts):
             if left <= 0:
                 return

@@ -26,6 +26,8 @@ FACTS = {
     "seed": 0,
     "sequences": [[[3, 1], [1, 1, 1, 1], [2]]],
 }
+EDITS = {"accept": "joint", "threshold": 0.9, "edit_threshold": 0.0, "max_edit_passes": 4}
+PAIRS = FACTS | {"sampler": "self-speculation", "block_size": None}
 SCHEMA_1 = {key: value for key, value in FACTS.items() if key != "sequences"} | {
     "schema_version": 1,
     "accepted": FACTS["sequences"][0],
@@ -65,9 +67,8 @@ def test_a_shorter_block_stops_where_nothing_is_left():
 
 
 def test_a_shorter_block_keeps_the_passes_that_edit_alone():
-    edits = {"accept": "joint", "threshold": 0.9, "edit_threshold": 0.0, "max_edit_passes": 4}
     sequences = [[[2, 0, 2, 0, 0], [4, 0], [2, 0]]]
-    trace = trace_of(options=edits, sequences=sequences)
+    trace = trace_of(options=EDITS, sequences=sequences)
     assert trace.row_counts(2, 3) == [[2, 0, 1, 0, 0]]
     assert trace.row_counts(1, 3) == [[3, 0]]
     passes = build_sampler("block-cache", block_size=4, trace=trace).passes(3)
@@ -83,6 +84,14 @@ def test_a_shorter_block_keeps_the_passes_that_edit_alone():
 def test_a_trace_shorter_than_a_block_goes_on_from_its_first_pass():
     short = trace_of(length=3, accepted=[[2, 1]])
     assert reveals(8, trace=short) == [[2, 1, 1], [2, 1, 1]]
+
+
+def test_a_longer_block_makes_the_passes_that_edit_alone_once_at_its_end():
+    whole = {"sampler": "full", "block_size": None, "length": 8, "options": EDITS}
+    trace = trace_of(**whole, accepted=[[4, 4, 0, 0]])
+    assert trace.row_counts(0, 16) == [[4, 4, 4, 4, 0, 0]]
+    short = trace_of(length=3, options=EDITS, accepted=[[2, 1, 0]])
+    assert short.row_counts(0, 4) == [[2, 1, 1, 0]]
 
 
 def test_a_trace_without_blocks_drives_full_at_any_length():
@@ -281,6 +290,11 @@ def test_a_trace_of_schema_1_keeps_its_label_and_its_file(tmp_path):
         (json.dumps(SCHEMA_1 | {"accepted": [["3", 1], [4], [2]]}), "sequences.0.0.0"),
         (json.dumps({k: v for k, v in FACTS.items() if k != "seed"}), "seed"),
         (json.dumps(FACTS | {"more": 1}), "more"),
+        (json.dumps(FACTS | {"drawn": [7]}), "drawn is not a field of a file"),
+        (json.dumps(FACTS | {"sampler": "self-speculation"}), "block_size must be null"),
+        (json.dumps(PAIRS | {"sequences": [[[3, 0, 7]]]}), "each pair of passes must keep a token"),
+        (json.dumps(FACTS | {"options": {"accept": "joint"}}), "needs the numbers edit_threshold"),
+        (json.dumps(FACTS | {"options": EDITS | {"max_edit_passes": "4"}}), "needs the numbers"),
         (json.dumps(FACTS | {"schema_version": 3}), "schema_version 3 is not known; allowed: 1, 2"),
     ],
 )

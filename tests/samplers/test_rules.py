@@ -72,6 +72,11 @@ def test_a_bounded_block_takes_what_its_passes_left_need():
     assert count([0.5, 0.4], 16, **bound) == 1
 
 
+@pytest.mark.parametrize("accept", ["factor", "factor-released"])
+def test_a_factor_beyond_float32_takes_all(accept):
+    assert count([0.9, 0.5, 0.0, DECODED], accept=accept, factor=1e300) == 3
+
+
 @given(
     scores=st.lists(st.floats(0.0078125, 1, width=32), min_size=1, max_size=30),
     decoded=st.integers(0, 3),

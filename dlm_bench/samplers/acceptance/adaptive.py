@@ -79,14 +79,18 @@ def record_trace(
     prompts: Prompts | None = None,
 ) -> Trace:
     """Decode `length` tokens after a random prompt and record the tokens accepted by each pass, in
-    each of `batch` sequences; or after every one of `prompts`, each in a decode by itself, whose
-    batch is 1.
+    each of `batch` sequences; or after every one of `prompts`, each in a decode by itself.
 
-    Raises ConfigError as `Sampler.prepare` does.
+    Raises ConfigError as `Sampler.prepare` does, and for a batch of `prompts` above 1.
     """
     shape = DecodeShape(length, prompt_len, batch)
     if prompts is None:
         return trace_decode(model, sampler, shape, seed)
+    if batch > 1:
+        raise ConfigError(
+            f"batch: {batch} is not allowed with prompts, each of which is decoded by itself; must "
+            "be 1"
+        )
     seeds = range(seed, seed + len(prompts.ids))
     found = [trace_decode(model, sampler, shape.after(prompts, each), each) for each in seeds]
     sequences = tuple(each for trace in found for each in trace.sequences)
@@ -105,12 +109,13 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
     with torch.inference_mode():
         state = traced.prepare_shape(model, shape, seed)
         sequences = tuple(traced.run_counting(model, state))
+    followed = getattr(sampler, "trace", None)
     return Trace(
         schema_version=SCHEMA_VERSION,
         backbone=model.config.backbone,
         size=model.config.size,
         sampler=sampler.name,
-        options=sampler.options(),
+        options=(followed.options if isinstance(followed, Trace) else {}) | sampler.options(),
         block_size=sampler.trace_block,
         length=shape.length,
         prompt_len=shape.prompt_len,

@@ -48,8 +48,8 @@ class ReleasedFactor(Adaptive):
 
 
 def _bound(scores: "Tensor", factor: float) -> "Tensor":
-    """1 - factor / (n + 1) for n = 1, 2, ..., (n,)."""
+    """1 - factor / (n + 1) for n = 1, 2, ..., (n,); no less than -1, below any confidence."""
     import torch
 
     n = torch.arange(1, scores.shape[1] + 1, device=scores.device)
-    return 1 - factor / (n + 1)
+    return (1 - factor / (n + 1)).clamp(min=-1)

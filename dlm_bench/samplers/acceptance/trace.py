@@ -40,6 +40,7 @@ TOLD = {
 class Trace(BaseModel):
     """The tokens accepted by each pass of decodes by `sampler` with `options`.
 
+    options: of a replay its own, beside those of the trace that it followed.
     sequences: for each sequence and each of its blocks, the tokens that each pass over the block
         unmasked in that sequence, until it had nothing left to do; 0 in a pass that only edits.
     block_size: tokens of a block, None where there is one block, the sequence.
@@ -81,6 +82,21 @@ class Trace(BaseModel):
         late = self.sampler == "pipeline" or self.options.get("spread", "even") != "even"
         if not late and not all(block[0] for blocks in self.sequences for block in blocks):
             raise ValueError("the first pass of a block must accept a token")
+        if self.drawn:
+            raise ValueError("drawn is not a field of a file")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> Self:
+        if self.sampler == "self-speculation":
+            if self.block_size is not None:
+                raise ValueError("block_size must be null in a trace of self-speculation")
+            if not all(all(pairs) for (pairs,) in self.sequences):
+                raise ValueError("each pair of passes must keep a token")
+        limit, most = (self.options.get(name) for name in ("edit_threshold", "max_edit_passes"))
+        known = isinstance(limit, int | float) and isinstance(most, int)
+        if self.options.get("accept") == "joint" and not known:
+            raise ValueError("accept 'joint' needs the numbers edit_threshold and max_edit_passes")
         return self
 
     def __hash__(self) -> int:
@@ -171,7 +187,7 @@ class Trace(BaseModel):
         is done.
 
         Beyond a sequence's end its blocks come again. A block of another length goes on from its
-        first pass, or ends where nothing is left, with the sequence's passes that edit alone.
+        first pass, or ends where nothing is left; the passes that edit alone come at its end.
         """
         found = {each: self._counts(each, number, block_len) for each in {*self.drawn} or {0}}
         return [found[each] for each in self.drawn or (0,)]
@@ -184,13 +200,13 @@ class Trace(BaseModel):
             own = whole[number % len(whole)]
         if sum(own) == block_len:
             return list(own)
+        edits = list(takewhile(lambda count: not count, reversed(own)))
         counts, left = [], block_len
-        for count in cycle(own):
+        for count in cycle(own[: len(own) - len(edits)]):
             counts.append(min(count, left))
             left -= counts[-1]
             if not left:
                 break
-        edits = takewhile(lambda count: not count, reversed(own))
         return [*counts, *edits]
 
     @cached_property
