@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.backbones import BackboneInfo, known_config
 from dlm_bench.plugins.api import Model, ModelInfo
+from dlm_bench.samplers.first_done import idle_after
+from dlm_bench.samplers.pass_numbers import numbers_of, timesteps_of
+from dlm_bench.samplers.places import places_of
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
 
 if TYPE_CHECKING:
@@ -21,13 +24,14 @@ if TYPE_CHECKING:
 class Ends:
     """The end of a decode in which each sequence ends at its EOS.
 
-    passes: of the decode, until the end of the block in which the last sequence ends.
+    passes: of each sequence, until the end of the block in which the last one ends or, where they
+        are at blocks of their own, in which it ends itself.
     generated: tokens of each sequence by then.
     to_eos: tokens of each sequence up to its EOS, that one included; all where it has none.
     """
 
-    passes: int
-    generated: int
+    passes: tuple[int, ...]
+    generated: tuple[int, ...]
     to_eos: tuple[int, ...]
 
 
@@ -55,13 +59,15 @@ def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
     The host reads the tokens after each block. Raises ConfigError as `eos_of`, and PointError where
     logits are not finite.
     """
-    eos, done = eos_of(state.config), 0
-    if state.places is not None:
-        raise ConfigError(
-            "stop_at_eos: is not allowed with batching 'fdfo', whose sequences are at blocks of "
-            "their own; allowed: batching lockstep"
-        )
+    eos = eos_of(state.config)
     sampler.seek(state, 0)
+    find = _find_together if state.places is None else _find_apart
+    return find(sampler, model, state, eos)
+
+
+def _find_together(sampler: "Sampler", model: Model, state: "DecodeState", eos: int) -> Ends:
+    """As `find_ends`, of sequences that are at the same block."""
+    done, batch = 0, len(state.tokens)
     for index in block_ends(state.passes):
         for each in state.passes[done : index + 1]:
             sampler.step(model, state, each.kind)
@@ -74,7 +80,43 @@ def find_ends(sampler: "Sampler", model: Model, state: "DecodeState") -> Ends:
             break
     else:
         state.check_unmasked()
-    return Ends(done, generated, tuple(tokens_to(row) for row in found))
+    return Ends((done,) * batch, (generated,) * batch, tuple(map(tokens_to, found)))
+
+
+def _find_apart(sampler: "Sampler", model: Model, state: "DecodeState", eos: int) -> Ends:
+    """As `find_ends`, of sequences that are at blocks of their own and do not wait for the last."""
+    batch = len(state.tokens)
+    passes, generated, ended = [0] * batch, [0] * batch, [False] * batch
+
+    def found(row: int) -> "Tensor":
+        return state.decoded[row, : generated[row]] == eos
+
+    for index, each in enumerate(state.passes):
+        sampler.step(model, state, each.kind)
+        rows = each.of_rows(batch)
+        for row, (masked, reveal) in enumerate(zip(rows.masked, rows.reveal, strict=True)):
+            if masked and reveal == masked and not ended[row]:  # the row's block is decoded
+                passes[row] = index + 1
+                generated[row] = rows.block_start[row] + rows.block_len[row] - state.prompt_len
+                ended[row] = bool(found(row).any())
+        if all(ended):
+            break
+    else:
+        state.check_unmasked()
+    to_eos = tuple(tokens_to(found(row)) for row in range(batch))
+    return Ends(tuple(passes), tuple(generated), to_eos)
+
+
+def stop_at(state: "DecodeState", ends: Ends) -> None:
+    """Cut a decode at its ends. A sequence that ends before the last one idles until then."""
+    batch, most, timesteps = len(state.tokens), max(ends.generated), timesteps_of(state.passes)
+    state.passes = state.passes[: max(ends.passes)]
+    state.end = state.prompt_len + most
+    state.behind_ends = sum(most - count for count in ends.generated)
+    if state.places is not None:
+        state.passes = idle_after(state.passes, ends.passes)
+        state.places = places_of(state.passes, batch, state.index.device)
+        state.numbers = numbers_of(state.passes, timesteps, batch).to(state.index.device)
 
 
 def block_ends(passes: Sequence[PlannedPass]) -> Iterator[int]:

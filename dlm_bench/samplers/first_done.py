@@ -7,38 +7,67 @@ idle until the last one is. What a sequence decodes is what it decodes alone.
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dlm_bench.models.window import RowsWindow
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.schedule import MIXED, PREFILL, PlannedPass, Rows, blocks
+from dlm_bench.samplers.schedule import COMMIT, MIXED, PREFILL, PlannedPass, Rows, blocks
 
 if TYPE_CHECKING:
     from dlm_bench.samplers.block_cache import BlockCache
     from dlm_bench.samplers.state import DecodeState
 
 
+class _Row(NamedTuple):
+    """The fields of `Rows`, of one row."""
+
+    block_start: int
+    block_len: int
+    masked: int
+    reveal: int
+    advance: bool
+
+    def idle(self) -> "_Row":
+        """The row when it is done: it repeats its block and unmasks nothing."""
+        return self._replace(masked=0, reveal=0, advance=False)
+
+
 def first_done(plans: Sequence[Sequence[PlannedPass]], block_size: int) -> Iterator[PlannedPass]:
     """Interleave the plan of each row, a decode of it alone by a block cache whose passes take a
     block at a time, into passes over all rows."""
-    # A row that is done repeats its last block and unmasks nothing.
-    idle = [plan[-1]._replace(kind=MIXED, masked=0, reveal=0) for plan in plans]
+    idle = [_row_of(plan[-1]).idle() for plan in plans]
     for steps in zip_longest(*plans):
         first = next(step for step in steps if step is not None)
         if first.kind == PREFILL:
             yield first
             continue
-        yield _mixed([step or done for step, done in zip(steps, idle, strict=True)], block_size)
+        rows = [_row_of(step) if step else done for step, done in zip(steps, idle, strict=True)]
+        yield _mixed(rows, block_size)
 
 
-def _mixed(steps: list[PlannedPass], block_size: int) -> PlannedPass:
-    rows = Rows(
-        block_start=tuple(step.block_start for step in steps),
-        block_len=tuple(step.block_len for step in steps),
-        masked=tuple(step.masked for step in steps),
-        reveal=tuple(step.reveal for step in steps),
-        advance=tuple(step.kind == "commit" for step in steps),
-    )
+def idle_after(passes: Sequence[PlannedPass], done: Sequence[int]) -> list[PlannedPass]:
+    """Return passes over all rows in which row i idles after its first `done[i]` passes."""
+    found = list(passes)
+    idle = [_rows_of(passes[count - 1])[row].idle() for row, count in enumerate(done)]
+    for index in range(min(done), len(found)):
+        places = zip(_rows_of(found[index]), idle, done, strict=True)
+        rows = [row if index < count else last for row, last, count in places]
+        found[index] = _mixed(rows, found[index].query_len)
+    return found
+
+
+def _row_of(step: PlannedPass) -> _Row:
+    commits = step.kind == COMMIT
+    return _Row(step.block_start, step.block_len, step.masked, step.reveal, commits)
+
+
+def _rows_of(pass_: PlannedPass) -> list[_Row]:
+    assert pass_.rows is not None
+    return [_Row(*row) for row in zip(*pass_.rows[:5], strict=True)]
+
+
+def _mixed(steps: list[_Row], block_size: int) -> PlannedPass:
+    rows = Rows(*zip(*steps, strict=True))
     revealing = [step.block_start for step in steps if step.reveal]
     return PlannedPass(
         kind=MIXED,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.plugins.api import Cache, Model
-from dlm_bench.samplers.pass_numbers import noise_of, numbers_of
+from dlm_bench.samplers.pass_numbers import noise_of, numbers_of, timesteps_of
 from dlm_bench.samplers.places import places_of, width_of
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 from dlm_bench.samplers.state import DecodeState
@@ -51,7 +51,7 @@ def new_state(
     # A decode may have more passes than tokens; a row that is apart has not.
     drawn = noise_of(passes) if places is None else [0]
     noise_start = [each * max(total, 1 + max(drawn)) % LARGEST_INDEX for each in seeds]
-    timesteps = sorted({0.0, *(each.t for each in passes)})
+    timesteps = timesteps_of(passes)
     return DecodeState(
         config=config,
         passes=passes,

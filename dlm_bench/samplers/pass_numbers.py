@@ -35,6 +35,11 @@ def column(numbers: Tensor, name: str) -> Tensor:
     return numbers.view(torch.bool)[:, 8 * at] if name == "after_seek" else numbers[:, at]
 
 
+def timesteps_of(passes: list[PlannedPass]) -> list[float]:
+    """Return the timesteps of the passes, that of a clean block first."""
+    return sorted({0.0, *(each.t for each in passes)})
+
+
 def numbers_of(passes: list[PlannedPass], timesteps: list[float], batch: int) -> Tensor:
     """The numbers of each pass, (passes, columns) int64."""
     rows_differ = any(each.rows for each in passes)

@@ -61,6 +61,7 @@ class DecodeState:
     offsets: the numbers from 0, by their count.
     drafts: (batch, block_size) tokens drafted and not verified yet; of `self-speculation` alone.
     end: the position behind the last token to decode.
+    behind_ends: MASK tokens in front of it that stay, behind sequences that end earlier.
     chances: (passes, 2) of each pass to unmask a masked token and to mask an unmasked one; of a
         sampler that draws both (`Sampler.remasks`), whose plan has expected numbers.
     confidences: (batch, tokens to decode) those with which tokens were unmasked, where they are; of
@@ -90,6 +91,7 @@ class DecodeState:
     offsets: dict[int, Tensor] = field(default_factory=dict)
     drafts: Tensor | None = None
     end: int | None = None
+    behind_ends: int = 0
     chances: Tensor | None = None
     confidences: Tensor | None = None
     parts: Tensor | None = None
@@ -101,10 +103,6 @@ class DecodeState:
     def decoded(self) -> Tensor:
         """The tokens to decode, (batch, tokens), without the prompt."""
         return self.tokens[:, self.prompt_len : self.end]
-
-    def stop_after(self, passes: int, generated: int) -> None:
-        """End the decode after so many passes, which decode so many tokens of each sequence."""
-        self.passes, self.end = self.passes[:passes], self.prompt_len + generated
 
     @property
     def rows_differ(self) -> bool:
@@ -276,7 +274,7 @@ class DecodeState:
         """Raise PointError if the block of pass `last` has more MASKs than that pass was to leave
         in it, or the whole decode any, its prompt aside. Waits for the device: not for the timed
         region."""
-        tokens, expected = self.decoded, 0
+        tokens, expected = self.decoded, self.behind_ends
         if last is None:
             masked = int((tokens == self.config.mask_id).sum())
         else:

@@ -215,7 +215,8 @@ def digest(tokens: Tensor) -> str:
 def whole_output(state: DecodeState) -> dict[str, Any]:
     """Return the record's `output` of a whole decode that just ended. Waits for the device."""
     tokens = state.decoded
-    return _output(tokens, state.prompt_len, int((tokens == state.config.mask_id).sum()))
+    masked = int((tokens == state.config.mask_id).sum()) - state.behind_ends
+    return _output(tokens, state.prompt_len, masked)
 
 
 def _output(tokens: Tensor, prompt_len: int, masked: int) -> dict[str, Any]:

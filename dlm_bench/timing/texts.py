@@ -4,7 +4,7 @@ from typing import Any
 
 from dlm_bench.errors import PointError
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.ends import find_ends
+from dlm_bench.samplers.ends import find_ends, stop_at
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, prefill_passes
 from dlm_bench.samplers.state import DecodeState
@@ -14,7 +14,7 @@ def end_of(model: Model, sampler: Sampler, state: DecodeState) -> dict[str, int]
     """Find the end of the texts by a decode, cut the passes there, and return the record's fields
     about it. Raises PointError if there is nothing left to time."""
     ends = find_ends(sampler, model, state)
-    state.stop_after(ends.passes, ends.generated)
+    stop_at(state, ends)
     first = sum(step.reveal for step in state.passes[: prefill_passes(state.passes)])
     timed = sum(tokens - first for tokens in ends.to_eos)
     if not timed:
@@ -24,7 +24,7 @@ def end_of(model: Model, sampler: Sampler, state: DecodeState) -> dict[str, int]
         )
     return {
         "timed_tokens": timed,
-        "generated": ends.generated * len(ends.to_eos),
+        "generated": sum(ends.generated),
         "tokens_to_eos": sum(ends.to_eos),
     }
 

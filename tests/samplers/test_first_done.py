@@ -175,12 +175,6 @@ def test_both_modes_of_timing_take_it(mode):
     assert measure(model, by_rule, 10, warmup=0, repeats=1, **place).nfe == 10 + 2
 
 
-def test_it_does_not_end_at_the_end_of_text():
-    sampler = build_sampler("block-cache", block_size=4, tokens_per_step=4, batching="fdfo")
-    with pytest.raises(ConfigError, match=r"stop_at_eos: .*'fdfo'.*lockstep"):
-        measure(lively_model("dream", layers=1), sampler, 8, stop_at_eos=True, warmup=0, repeats=1)
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [

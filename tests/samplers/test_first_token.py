@@ -176,7 +176,7 @@ def test_a_decode_that_stops_at_eos_ends_with_a_block(monkeypatch):
     ends = find_ends(sampler, model, sampler.prepare(model, 24, prompt_len=3))
     decoded = state.tokens[0, 3:].tolist()
     assert ends.to_eos == (decoded.index(eos) + 1,)
-    assert ends.generated == -(-ends.to_eos[0] // 8) * 8
+    assert ends.generated == (-(-ends.to_eos[0] // 8) * 8,)
 
 
 def test_a_commit_that_takes_a_token_has_the_cost_of_a_row_of_the_head():
