@@ -196,3 +196,13 @@ def test_options_that_cannot_be_together_are_one_line(options, said):
 def test_lockstep_goes_without_saying_in_records():
     assert "batching" not in build_sampler("block-cache").options()
     assert build_sampler("block-cache", batching="fdfo").options()["batching"] == "fdfo"
+
+
+def test_a_trace_is_the_same_by_either_batching():
+    model = lively_model("sdar", layers=1)
+    traces = [
+        record_trace(model, sampler, 10, 2)
+        for sampler in batchings(block_size=4, accept="threshold", threshold=0.05)
+    ]
+    assert traces[0].label == traces[1].label
+    assert "batching" not in traces[1].options

@@ -115,7 +115,7 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
         backbone=model.config.backbone,
         size=model.config.size,
         sampler=sampler.name,
-        options=(followed.options if isinstance(followed, Trace) else {}) | sampler.options(),
+        options=(followed.options if isinstance(followed, Trace) else {}) | traced.options(),
         block_size=sampler.trace_block,
         length=shape.length,
         prompt_len=shape.prompt_len,
