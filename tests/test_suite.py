@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import os
 import re
 import subprocess
 import sys
@@ -38,23 +37,6 @@ def test_tests_lie_where_what_they_test_lies():
     assert top - package - whole == set()
     folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/test_*.py")}
     assert folders - package - {"bench", "cuda_path", "gpu", "interpreter"} == set()
-
-
-@pytest.mark.slow
-@pytest.mark.process
-def test_every_process_collects_the_same_tests_in_the_same_order():
-    """As xdist needs: no parameter comes from a set, whose order each process has its own."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-n", "0", str(TESTS)]
-    command += ["--ignore", str(TESTS / "interpreter")]
-    collected = []
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        run = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT
-        )
-        collected.append([line for line in run.stdout.splitlines() if "::" in line])
-    assert len(collected[0]) > 1000
-    assert collected[0] == collected[1]
 
 
 def test_scripts_that_tests_import_leave_the_environment_alone():
