@@ -47,6 +47,10 @@ class ClaimWarning(UserWarning):
     """Points cannot be claimed, so two sweeps of the same file would measure the same points."""
 
 
+class FormerNameWarning(DeprecationWarning):
+    """An option is given by its former name."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text; empty without a text."""
     lines = str(error).strip().splitlines()

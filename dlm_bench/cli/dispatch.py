@@ -8,7 +8,13 @@ import sys
 import traceback
 import warnings
 
-from dlm_bench.errors import DlmBenchError, LostPointWarning, PointError, first_line
+from dlm_bench.errors import (
+    DlmBenchError,
+    FormerNameWarning,
+    LostPointWarning,
+    PointError,
+    first_line,
+)
 from dlm_bench.signals import Interrupts, exit_code, terminable
 from dlm_bench.streams import guarded
 from dlm_bench.waiting import wait_passively
@@ -91,5 +97,6 @@ def _show_warnings() -> list[Warning | str]:
     warnings.resetwarnings()
     for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", quiet)
+    warnings.simplefilter("default", FormerNameWarning)  # the user's own, not a library's
     warnings.showwarning = one_line
     return lost

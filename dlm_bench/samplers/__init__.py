@@ -2,13 +2,15 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dlm_bench.errors import ConfigError, unknown, unknown_option
 from dlm_bench.models.backbones import BackboneInfo
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import CAPABILITIES
+from dlm_bench.samplers.acceptance.options import blocks_of_trace
+from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
@@ -50,18 +52,27 @@ def with_models_defaults(
 ) -> dict[str, Any]:
     """Return options with those of a model where none are asked for: with accept=shipped those
     that its own code decodes with; the block that it was trained with, if there is one, and a
-    quarter of that as the tokens of a pass, or of a pair of passes: the paper's 8 of 32.
+    quarter of that as the tokens of a pass, or of a pair of passes: the paper's 8 of 32. A trace
+    gives its own blocks instead.
 
-    Raises ConfigError as `sampler_class` does, and if it is not known what the model ships with.
+    Raises ConfigError as `sampler_class` does, if it is not known what the model ships with, and
+    for accept=shipped with a trace.
     """
     found, block_size = dict(options), model.block_size
     usual = {field.name: field.default for field in dataclasses.fields(sampler_class(name))}
     if found.get("accept") == SHIPPED_RULE:
+        if found.get("trace"):
+            raise ConfigError(
+                f"accept: {SHIPPED_RULE!r} is not allowed with trace, whose passes are those that "
+                "were recorded; leave one of the two out"
+            )
         del found["accept"]
         rule = {**_shipped(name, model)}
         if found.get("steps"):  # instead of the tokens of a pass
             rule.pop("tokens_per_step", None)
         found = {**rule, **found}
+    if found.get("trace") and name in SAMPLERS:
+        return _blocks_of_trace(found, usual) | found
     if not block_size or not usual.get("block_size") or "trace" in found:
         return found
     asked = found.setdefault("block_size", block_size)
@@ -71,6 +82,20 @@ def with_models_defaults(
         if rate in usual and isinstance(part, int):
             found.setdefault(rate, max(1, min(asked // 4, part)))
     return found
+
+
+def _blocks_of_trace(options: Mapping[str, Any], known: Collection[str]) -> dict[str, int]:
+    """Return the options of a trace's blocks for a sampler that has the options `known`; none if a
+    block is asked for."""
+    trace = options["trace"]
+    if "block_size" in options or options.get("accept", "fixed") != "fixed":
+        return {}
+    if isinstance(trace, str):
+        try:
+            trace = load_trace(trace)
+        except ConfigError:  # raised again where the sampler is built
+            return {}
+    return blocks_of_trace(trace, known) if isinstance(trace, Trace) else {}
 
 
 def _shipped(name: str, model: BackboneInfo) -> Mapping[str, Any]:

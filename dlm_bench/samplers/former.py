@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from dlm_bench.errors import FormerNameWarning
 from dlm_bench.results.record import FORMER_OPTIONS
 
 NAMES = {
@@ -15,14 +16,14 @@ NAMES = {
 
 
 def renamed(options: Mapping[str, Any], allowed: Collection[str]) -> dict[str, Any]:
-    """Return options by their names of now, with a DeprecationWarning for each former one, as far
+    """Return options by their names of now, with a FormerNameWarning for each former one, as far
     as a sampler has the options `allowed`."""
     found = {}
     for option, value in options.items():
         name = FORMER_OPTIONS.get(option, option)
         if name in allowed and option not in allowed and name not in options:
             text = f"option {option} is {name} now"
-            warnings.warn(text, DeprecationWarning, stacklevel=3)
+            warnings.warn(text, FormerNameWarning, stacklevel=3)
             found[name] = value
         else:
             found[option] = value

@@ -67,7 +67,6 @@ def test_help_lists_the_options_of_every_sampler(capsys):
         (["--commit", "fused"], "commit: sampler 'full' has no such option"),
         (["-o", "tokens_per_step=4", "--tokens-per-step", "8"], "tokens_per_step is given by"),
         (["--order", "coin"], "order: 'coin' is not known"),
-        (["--unmask", "coin"], "order: 'coin' is not known"),
     ],
 )
 def test_a_wrong_option_is_one_line_with_a_hint(options, said, run):
@@ -75,6 +74,24 @@ def test_a_wrong_option_is_one_line_with_a_hint(options, said, run):
     assert code == 2
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+def test_the_former_name_of_an_option_is_taken_with_a_warning(run):
+    code, record, err = run("full", "--unmask", "random")
+    assert (code, record.point.options["order"]) == (0, "random")
+    warning = "dlm-bench: warning: option unmask is order now\n"
+    assert err == warning
+    code, _, err = run("full", "--unmask", "coin")
+    assert code == 2
+    assert err.startswith(f"{warning}dlm-bench: order: 'coin' is not known")
+
+
+def test_the_start_of_an_options_name_is_not_the_option(capsys):
+    trace = ["trace", "diffutran", "full", "-L", "8", "--output", "t.json"]
+    assert main([*trace, "--batch", "4"]) == 2
+    assert "unrecognized arguments: --batch 4 (did you mean '--batching'?)" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_command_that_is_none_is_hinted_at(capsys):

@@ -161,13 +161,33 @@ def test_a_block_is_refreshed_once_though_its_first_pass_unmasks_nothing(cache):
 @pytest.mark.parametrize(
     ("name", "options", "trace", "said"),
     [
-        ("block-cache", {}, {}, ["block_size 32", "block_size 4"]),
-        ("full", {}, {}, ["block_size 4", "'full'", "no blocks"]),
+        (
+            "block-cache",
+            {},
+            {},
+            ["trace of block_size 4; not allowed with block_size 32; must be block_size=4"],
+        ),
+        (
+            "block-cache",
+            {},
+            {"options": {"block_size": 8, "sub_block_size": 4}},
+            [
+                "of block_size 8 and sub_block_size 4; not allowed with block_size 32; "
+                "must be block_size=8 and sub_block_size=4"
+            ],
+        ),
+        ("full", {}, {}, ["block_size 4; not allowed with block_size 0; must be block_size=4"]),
+        (
+            "full",
+            {"block_size": 4, "tokens_per_step": 4},
+            {"block_size": None, "sequences": [[[10]]]},
+            ["without blocks; not allowed with block_size 4; must be block_size=0"],
+        ),
         (
             "fast-dllm",
             {"block_size": 4},
             {"block_size": None, "sequences": [[[10]]]},
-            ["without blocks", "block_size 4"],
+            ["without blocks", "block_size 4; must be a trace by a sampler with blocks"],
         ),
         ("block-cache", {"block_size": 4, "tokens_per_step": 2}, {}, ["tokens_per_step", "trace"]),
         ("block-cache", {"block_size": 4, "threshold": 0.9}, {}, ["threshold", "'fixed'"]),

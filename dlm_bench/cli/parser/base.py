@@ -7,10 +7,10 @@ from dlm_bench.errors import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with single-line errors, `--debug` and `--quiet`."""
+    """A parser of whole names with single-line errors, `--debug` and `--quiet`."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(allow_abbrev=False, **settings)
         self.add_argument(
             "--debug",
             action="store_true",

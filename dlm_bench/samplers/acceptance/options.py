@@ -1,6 +1,7 @@
 """The options by which a sampler's acceptance is chosen, and the rules by name."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from dlm_bench.errors import ConfigError, unknown
@@ -92,12 +93,36 @@ def _trace_of(sampler: AcceptanceOptions) -> Trace:
             f"trace: {trace.label!r} is a trace of sampler {trace.sampler!r}, which no other can "
             f"follow; not allowed with sampler {name!r}"
         )
-    own, of_trace = getattr(sampler, "trace_block", None), trace.block_size
-    if own != of_trace:
-        named = "without blocks" if of_trace is None else f"of block_size {of_trace}"
-        allowed = f"block_size {own}" if own else f"sampler {name!r}, which has no blocks"
-        raise ConfigError(f"trace: {trace.label!r} is a trace {named}; not allowed with {allowed}")
+    if getattr(sampler, "trace_block", None) != trace.block_size:
+        raise _of_other_blocks(sampler, trace)
     return trace
+
+
+def _of_other_blocks(sampler: AcceptanceOptions, trace: Trace) -> ConfigError:
+    """Return the error for a trace of blocks that are not a sampler's."""
+    wanted = blocks_of_trace(trace, [field.name for field in dataclasses.fields(sampler)])
+    named = " and ".join(f"{option} {value}" for option, value in wanted.items())
+    mine = " and ".join(
+        f"{option} {value}"
+        for option in ("block_size", "sub_block_size")
+        if (value := getattr(sampler, option, 0)) or option == "block_size"
+    )
+    remedy = " and ".join(f"{option}={value}" for option, value in wanted.items())
+    if not wanted:
+        whole = getattr(sampler, "name", "") == "full"
+        remedy = "block_size=0" if whole else "a trace by a sampler with blocks (dlm-bench trace)"
+    return ConfigError(
+        f"trace: {trace.label!r} is a trace {f'of {named}' if named else 'without blocks'}; not "
+        f"allowed with {mine}; must be {remedy}"
+    )
+
+
+def blocks_of_trace(trace: Trace, known: Collection[str]) -> dict[str, int]:
+    """Return the options by which a sampler with the options `known` has a trace's blocks."""
+    found = trace.blocks
+    if "sub_block_size" in found and "sub_block_size" not in known:  # its blocks are the parts
+        found = {"block_size": found["sub_block_size"]}
+    return found if "block_size" in known else {}
 
 
 def without_meaning(sampler: AcceptanceOptions) -> dict[str, str]:

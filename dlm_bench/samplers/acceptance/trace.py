@@ -143,6 +143,19 @@ class Trace(BaseModel):
         return f'{rest},"accepted":{accepted}}}'
 
     @property
+    def blocks(self) -> dict[str, int]:
+        """The options of a sampler with blocks, and maybe sub-blocks, as this trace's; none where
+        there is one block, the sequence. Those of self-speculation are of its verify pass."""
+        whole, size = self.options.get("block_size"), self.block_size
+        if not isinstance(whole, int):
+            whole = size
+        if whole and size and size < whole and size == self.options.get("sub_block_size"):
+            return {"block_size": whole, "sub_block_size": size}
+        if self.sampler == "self-speculation":
+            size = whole
+        return {"block_size": size} if size else {}
+
+    @property
     def accepted(self) -> Blocks:
         """The blocks of the first sequence."""
         return self.sequences[0]
