@@ -1,7 +1,7 @@
 """The tables of results: throughput, speed-up over a reference, and the latency laws."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,15 @@ def fit_table(drawn: Sequence[Series]) -> Table:
     return Table(titles, rows, notes, heading)
 
 
+def absent_lengths(there: Collection[int], at: Sequence[int]) -> list[int]:
+    """Return the lengths of `at` that are not there. Raises ResultsError if that is all of them."""
+    absent = [length for length in dict.fromkeys(at) if length not in there]
+    if at and len(absent) == len(set(at)):
+        asked, known = (", ".join(map(str, lengths)) for lengths in (absent, sorted(there)))
+        raise ResultsError(f"length {asked}: not in the records; there are: {known}")
+    return absent
+
+
 def batch_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
     """Tokens per second of all sequences together: a row a series of one length, a column a batch,
     and for each autoregressive series the batch at which it overtakes (see `analysis.overtake`).
@@ -129,11 +138,7 @@ def batch_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
     A length of `at` without records is left out and noted; raises ResultsError if that is all.
     """
     drawn = series_of(frame, along="batch")
-    there = sorted({series.settings["length"] for series in drawn})
-    absent = [length for length in dict.fromkeys(at) if length not in there]
-    if at and len(absent) == len(set(at)):
-        asked = ", ".join(map(str, absent))
-        raise ResultsError(f"length {asked}: not in the records; there are: {_listed(there)}")
+    absent = absent_lengths({series.settings["length"] for series in drawn}, at)
     drawn = [series for series in drawn if not at or series.settings["length"] in at]
     labels = [series.label for series in labelled(drawn)]
     drawn = labelled(drawn, hidden={"length"})
@@ -214,20 +219,13 @@ def _by_length(
     """Cells by (row, length) under the lengths asked for, or all."""
     there = sorted({length for _, length in cells})
     lengths = [length for length in dict.fromkeys(at) if length in there] if at else there
-    absent = [length for length in dict.fromkeys(at) if length not in there]
-    if not lengths:
-        asked = ", ".join(map(str, absent))
-        raise ResultsError(f"length {asked}: not in the records; there are: {_listed(there)}")
+    absent = absent_lengths(there, at)
     rows = [
         [label, *(cells.get((place, length), MISSING) for length in lengths)]
         for place, label in enumerate(labels)
     ]
     notes = [f"length {length}: not in the records" for length in absent]
     return Table([title, *(Number(length, f"{length:,}") for length in lengths)], rows, notes)
-
-
-def _listed(lengths: Sequence[int]) -> str:
-    return ", ".join(map(str, lengths))
 
 
 def _key(identity: dict[str, Any], length: int) -> tuple[Any, ...]:

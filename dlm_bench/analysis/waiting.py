@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dlm_bench.analysis.tables import absent_lengths
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.series import labelled, series_of, shared_settings
 from dlm_bench.results.table import Cell, Number, Table
@@ -24,17 +25,20 @@ def waiting_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
     Columns: passes over a block of a sequence, tokens of all sequences per forward pass, and the
     share of the sequences that had nothing to do in a pass.
 
-    Raises ResultsError if no record tells them.
+    A length of `at` without records is noted; raises ResultsError if that is all, or if no record
+    tells the passes.
     """
-    drawn = [each for each in series_of(frame, along="batch") if _asked(each.settings, at)]
+    found = series_of(frame, along="batch")
+    absent = absent_lengths({each.settings["length"] for each in found}, at)
+    drawn = [each for each in found if not at or each.settings["length"] in at]
     rows: list[list[Cell]] = []
     for series in labelled(drawn):
         for row in series.rows:
-            found = row["blocks"]
-            if not found:
+            blocks = row["blocks"]
+            if not blocks:
                 continue
-            passes = (Number(found[name], f"{found[name]:.4g}") for name in _PASSES)
-            tokens, waited = found["tokens_per_forward"], found["waited"]
+            passes = (Number(blocks[name], f"{blocks[name]:.4g}") for name in _PASSES)
+            tokens, waited = blocks["tokens_per_forward"], blocks["waited"]
             rows.append(
                 [
                     series.label,
@@ -48,8 +52,5 @@ def waiting_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
         raise ResultsError("waiting: no record tells the passes of its blocks")
     titles: list[Cell] = ["series", "batch", *_PASSES.values(), "tokens/forward", "waited"]
     heading = ": ".join(filter(None, ["Passes and waiting", shared_settings(drawn)]))
-    return Table(titles, rows, heading=heading)
-
-
-def _asked(settings: dict[str, object], at: Sequence[int]) -> bool:
-    return not at or settings["length"] in at
+    notes = [f"length {length}: not in the records" for length in absent]
+    return Table(titles, rows, notes, heading)

@@ -4,6 +4,7 @@ throughput."""
 import itertools
 import math
 import textwrap
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,15 +15,12 @@ from matplotlib.lines import Line2D
 from dlm_bench.errors import ResultsError, did_you_mean
 from dlm_bench.figures import theme
 from dlm_bench.figures.caption import CaptionedFigure
+from dlm_bench.figures.curves import curve_names, lumped
+from dlm_bench.figures.legend import text_lines
+from dlm_bench.figures.missing import NotDrawnWarning
 from dlm_bench.figures.palette import BACKBONE_COLOURS, MORE_COLOURS, MORE_DASHES
-from dlm_bench.results.series import (
-    BACKBONE_NAMES,
-    SAMPLER_NAMES,
-    identity_columns,
-    ok_points,
-    setting_text,
-    time_bounds,
-)
+from dlm_bench.results.flat import flattened
+from dlm_bench.results.series import identity_columns, ok_points, setting_text, time_bounds
 
 Row = dict[str, Any]
 
@@ -32,6 +30,8 @@ AXES = {
     "tokens_per_second": "throughput (tokens/s)",
     "ms_per_pass": "latency (ms per pass)",
     "first_block_ms": "time to first block (ms)",
+    "tokens_per_pass": "tokens per pass, commits apart",
+    "blocks.tokens_per_forward": "tokens per pass of the batch",
     "joules_per_token": "energy (J per token)",
     "peak_memory_gib": "peak memory (GiB)",
     "tokens_per_step": "tokens per step p",
@@ -54,9 +54,10 @@ def draw_free(
     first_block_ms, joules_per_token and peak_memory_gib.
 
     curves: the columns with a curve for each combination of values, by default all that tell points
-    apart, but x, and the length unless x is. panels: the column with a panel for each value.
-    Bars of throughput and latency are those of `draw_throughput`. Raises ResultsError for a column
-    that is not there or holds no number.
+    apart, but x; where x is a measured number a curve runs along the length. panels: the column
+    with a panel for each value. A curve with several points at an x has no line, and a warning
+    names the columns in which they differ. Bars of throughput and latency are those of
+    `draw_throughput`. Raises ResultsError for a column that is not there or holds no number.
     """
     return _draw(frame, x, y, curves, panels, frontier=False)
 
@@ -87,32 +88,35 @@ def _draw(
     if not left:
         raise ResultsError(f"no ok point has both {x} and {y}")
     if curves is None:
-        along = {x, y, panels, "length"} if x != "length" else {x, y, panels}
+        along = {x, y, panels} if x in identity else {x, y, panels, "length"}
         curves = [name for name in identity if name not in along]
     groups = _panels(left, panels)
-    names = _curve_names(left, curves)
-    figure, axes = theme.panels(
-        len(groups),
-        height=2.2,
-        extra=0.12 + 0.14 * math.ceil((len({*names.values()}) + frontier) / min(len(groups), 2)),
-        xlabel=AXES.get(x, x),
-        ylabel=AXES.get(y, y),
-    )
+    names = curve_names(left, curves)
     styles = _styles(names.values())
-    for panel, (title, members) in zip(axes, groups.items(), strict=True):
-        panel.set_title(title)
-        _draw_panel(panel, members, names, styles, x, y)
-        if frontier:
-            _draw_frontier(panel, members, x, y)
-    _scale(axes, left, x, y)
+    if not frontier:
+        _break_lumped(groups.values(), names, styles, x, identity)
     handles = [
         Line2D([], [], label=textwrap.fill(name, 44), **look) for name, look in styles.items()
     ]
     if frontier:
         handles.append(Line2D([], [], color=theme.GREY, lw=3, alpha=0.3, label="frontier"))
     columns = 1 if len(groups) == 1 else 2
+    figure, axes = theme.panels(
+        len(groups),
+        height=2.2,
+        extra=0.12 + 0.14 * text_lines([handles], math.ceil(len(handles) / columns)),
+        xlabel=AXES.get(x, x),
+        ylabel=AXES.get(y, y),
+    )
+    for panel, (title, members) in zip(axes, groups.items(), strict=True):
+        panel.set_title(title)
+        _draw_panel(panel, members, names, styles, x, y)
+        if frontier:
+            _draw_frontier(panel, members, x, y)
+    _scale(axes, left, x, y)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-    sentences = [f"{AXES.get(y, y)} against {AXES.get(x, x)}.".capitalize()]
+    title = f"{AXES.get(y, y)} against {AXES.get(x, x)}."
+    sentences = [title[0].upper() + title[1:]]
     if y in ("tokens_per_second", "mean_seconds", "ms_per_pass"):
         sentences.append("Bars: as in the figure of throughput.")
     if frontier:
@@ -126,9 +130,9 @@ def _draw(
 def _with_numbers(row: Row) -> Row:
     """Return a row with nested fields by names with dots, and all numbers of AXES."""
     flat: Row = dict(row)
-    for name in ("environment", "telemetry", "settings", "model"):
-        if isinstance(row.get(name), dict):
-            flat |= {f"{name}.{key}": value for key, value in row[name].items()}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            flat |= flattened(name, value)
     first, joules = row["mean_first_block_seconds"], row["telemetry"].get("energy_joules")
     flat["first_block_ms"] = 1e3 * first if _is_number(first) else None
     tokens = len(row["seconds"]) * row["timed_tokens"]
@@ -171,21 +175,31 @@ def _order(value: Any) -> tuple[float, str]:
     return (float(value), "") if _is_number(value) else (math.inf, str(value))
 
 
-def _curve_names(rows: Sequence[Row], curves: Sequence[str]) -> dict[int, str]:
-    """Return the label of each row's curve, by the row's id: the values that differ."""
-    varying = [name for name in curves if len({_text(name, row) for row in rows}) > 1]
-    shown = varying or list(curves[:1])
-    return {id(row): ", ".join(filter(None, (_text(name, row) for name in shown))) for row in rows}
-
-
-def _text(name: str, row: Row) -> str:
-    value = row.get(name)
-    if value is None or value != value:
-        return ""
-    titles = {"backbone": BACKBONE_NAMES, "sampler": SAMPLER_NAMES}
-    if name in titles:
-        return titles[name].get(value, str(value))
-    return setting_text(name, value) if isinstance(value, int | float | str) else str(value)
+def _break_lumped(
+    panels: Iterable[Sequence[Row]],
+    names: dict[int, str],
+    styles: dict[str, Row],
+    x: str,
+    identity: Sequence[str],
+) -> None:
+    """Take the line from curves with several points at the same x, and warn of them."""
+    differ: dict[str, None] = {}
+    broken: dict[str, None] = {}
+    for rows in panels:
+        for name in styles:
+            mixed = lumped([row for row in rows if names[id(row)] == name], x, identity)
+            if mixed:
+                styles[name]["linestyle"] = "none"
+                broken[name] = None
+                differ |= dict.fromkeys(mixed)
+    if broken:
+        these = "; ".join(broken) if len(broken) <= 4 else f"{len(broken)} curves"
+        warnings.warn(
+            f"figure of {x}: several points at the same {x}, drawn without a line: {these}; they "
+            f"differ in {', '.join(differ)}: add these to --curves, or choose with --where",
+            NotDrawnWarning,
+            stacklevel=5,
+        )
 
 
 def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:

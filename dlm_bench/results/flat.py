@@ -25,7 +25,7 @@ def flat_frame(records: Sequence[Record]) -> "pandas.DataFrame":
     for row in frame_of(records).to_dict("records"):
         flat: dict[str, Any] = {}
         for name, value in row.items():
-            flat |= _flattened(str(name), value)
+            flat |= flattened(str(name), value)
         rows.append(flat)
     return pd.DataFrame(rows)
 
@@ -46,11 +46,12 @@ def chosen_columns(names: Iterable[str], asked: str | None) -> list[str]:
     return list(found)
 
 
-def _flattened(name: str, value: Any) -> dict[str, Any]:
+def flattened(name: str, value: Any) -> dict[str, Any]:
+    """Return the single values of a field, by names with dots."""
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for key, each in value.items():
-            found |= _flattened(f"{name}.{key}", each)
+            found |= flattened(f"{name}.{key}", each)
         return found
     if isinstance(value, list | tuple):
         return {name: json.dumps(value)}

@@ -164,3 +164,12 @@ def test_the_table_of_waiting_has_a_row_for_each_batch(frame):
     ]
     with pytest.raises(ResultsError, match="no record tells"):
         waiting_table(frame(*crossing(3)))
+
+
+def test_the_table_of_waiting_names_the_lengths_there_are(frame):
+    records = frame(*apart())
+    with pytest.raises(ResultsError, match="length 4096: not in the records; there are: 256"):
+        waiting_table(records, at=[4096])
+    table = waiting_table(records, at=[256, 4096])
+    assert len(table.rows) == 4
+    assert table.notes == ["length 4096: not in the records"]

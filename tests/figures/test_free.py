@@ -1,11 +1,11 @@
 """Figures of any columns, the Pareto figure and the repeats of points."""
 
 import pytest
-from support.figure_records import caption_of, legend_of, measured, record
+from support.figure_records import caption_of, legend_of, measured, record, renderer
 
 from dlm_bench.cli import main
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures import draw_free, draw_pareto, draw_repeats
+from dlm_bench.figures import NotDrawnWarning, draw_free, draw_pareto, draw_repeats
 from dlm_bench.figures.free import frontier_of
 from dlm_bench.results.store import append_record
 
@@ -36,6 +36,69 @@ def test_nested_fields_and_derived_numbers_are_columns(frame):
     figure = draw_free(frame(*records), "telemetry.energy_joules", "peak_memory_gib")
     (line,) = measured(figure.axes[0]).values()
     assert line.get_ydata().tolist() == pytest.approx([1 + n / 2**18 for n in (512, 1024)])
+
+
+def block_cache(length=512, batch=1, tokens_per_forward=8.0, **options):
+    point = {"batch": batch, "options": {"block_size": 32, "commit": "separate", **options}}
+    blocks = {"tokens_per_forward": tokens_per_forward}
+    return record("diffumamba", "block-cache", length, point=point, blocks=blocks)
+
+
+def test_tokens_per_forward_of_the_blocks_are_a_column(frame):
+    records = [block_cache(batch=n, tokens_per_forward=6.5 * n) for n in (1, 4)]
+    figure = draw_free(frame(*records), "batch", "blocks.tokens_per_forward")
+    (line,) = measured(figure.axes[0]).values()
+    assert line.get_ydata().tolist() == [6.5, 26.0]
+    with pytest.raises(ResultsError, match=r"did you mean 'blocks\.tokens_per_forward'"):
+        draw_free(frame(*records), "batch", "tokens_per_forward")
+
+
+def test_a_figure_of_many_curves_keeps_its_axes_and_their_label(frame):
+    rules = [{"accept": "threshold", "threshold": 0.9 + n / 100} for n in range(9)]
+    long = [{"trace": f"a-model-with-a-long-name-{rule}@0dcfb82408e8"} for rule in range(6)]
+    records = [block_cache(batch=n, **options) for n in (1, 4) for options in (*rules, *long)]
+    figure = draw_free(frame(*records), "batch", "blocks.tokens_per_forward")
+    drawn = renderer(figure)
+    (axes,) = figure.axes
+    assert len(legend_of(figure)) == 15
+    assert axes.get_window_extent(drawn).height > 1.4 * figure.dpi  # inches
+    label = axes.yaxis.label.get_window_extent(drawn)
+    assert 0 <= label.y0 < label.y1 <= figure.bbox.height
+
+
+def test_a_curve_of_usual_options_is_named_by_them(frame):
+    records = [
+        block_cache(batch=n, **options)
+        for n in (1, 4)
+        for options in ({}, {"batching": "fdfo"}, {"accept": "entropy"})
+    ]
+    figure = draw_free(frame(*records), "batch", "nfe", ["batching", "accept"])
+    assert legend_of(figure) == [
+        "batching=lockstep, accept=fixed",
+        "batching=fdfo",
+        "accept=entropy",
+    ]
+    figure = draw_free(frame(block_cache(), block_cache(trace="a@0123")), "length", "nfe")
+    assert legend_of(figure) == ["no trace", "trace=a@0123"]
+
+
+def test_points_at_the_same_x_have_no_line_and_a_warning_says_how_they_differ(frame):
+    records = [
+        block_cache(batch=n, order=order, **options)
+        for n in (1, 4)
+        for order, options in (("confidence", {}), ("margin", {}), ("margin", {"gamma": 2.0}))
+    ]
+    with pytest.warns(NotDrawnWarning, match=r"no gamma; they differ in order: add these to"):
+        figure = draw_free(frame(*records), "batch", "nfe", ["gamma"])
+    styles = {name: line.get_linestyle() for name, line in measured(figure.axes[0]).items()}
+    assert styles["no gamma"] == "None"
+    assert styles["gamma=2"] != "None"
+
+
+def test_lengths_are_curves_of_their_own_against_a_setting(frame):
+    records = [block_cache(length, batch=n) for length in (512, 1024) for n in (1, 4)]
+    figure = draw_free(frame(*records), "batch", "nfe")
+    assert legend_of(figure) == ["L=512", "L=1024"]
 
 
 def test_points_without_the_number_are_counted_in_the_caption(frame):

@@ -1,0 +1,67 @@
+"""The curves of a figure of any columns: the name of each, and points at the same place."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dlm_bench.results.series import BACKBONE_NAMES, SAMPLER_NAMES, SETTINGS, setting_text
+
+Row = dict[str, Any]
+
+_OF_ALL = ("backbone", "sampler", "file", "length", *SETTINGS)  # no options of a sampler
+_TITLES = {"backbone": BACKBONE_NAMES, "sampler": SAMPLER_NAMES}
+# Where these are the usual ones, no record has them.
+_UNWRITTEN = ("accept", "batching", "first_token")
+
+
+def curve_names(rows: Sequence[Row], curves: Sequence[str]) -> dict[int, str]:
+    """Return the label of each row's curve, by the row's id: the values that differ, of an option
+    those that differ with the same sampler where samplers have curves of their own."""
+    varying = _varying(rows, curves) or list(curves[:1])
+    within: dict[Any, set[str]] = {}
+    if "sampler" in varying:
+        options = [name for name in varying if name not in _OF_ALL]
+        for sampler in {row["sampler"] for row in rows}:
+            same = [row for row in rows if row["sampler"] == sampler]
+            within[sampler] = {*options}.difference(_varying(same, options))
+    names = {}
+    for row in rows:
+        shown = [name for name in varying if name not in within.get(row["sampler"], ())]
+        texts = list(filter(None, (_text(name, row.get(name)) for name in shown)))
+        names[id(row)] = ", ".join(texts or (_unwritten(name, row) for name in shown))
+    return names
+
+
+def lumped(rows: Sequence[Row], x: str, among: Sequence[str]) -> list[str]:
+    """Return the columns of `among` in which rows with the same x differ."""
+    at: dict[Any, list[Row]] = {}
+    for row in rows:
+        at.setdefault(row[x], []).append(row)
+    found: dict[str, None] = {}
+    for same in at.values():
+        found |= dict.fromkeys(_varying(same, among))
+    return list(found)
+
+
+def _varying(rows: Sequence[Row], names: Iterable[str]) -> list[str]:
+    return [name for name in names if len({_text(name, row.get(name)) for row in rows}) > 1]
+
+
+def _text(name: str, value: Any) -> str:
+    """Write a value for a label; an empty text where there is none."""
+    if value is None or value != value:
+        return ""
+    if name in _TITLES:
+        return _TITLES[name].get(value, str(value))
+    return setting_text(name, value) if isinstance(value, int | float | str) else str(value)
+
+
+def _unwritten(name: str, row: Row) -> str:
+    """Write what a row without a value has: the usual one, or none."""
+    from dlm_bench.samplers import SAMPLERS  # torch takes seconds, and few labels need it
+
+    if name in _UNWRITTEN and row["sampler"] in SAMPLERS:
+        for field in dataclasses.fields(SAMPLERS[row["sampler"]]):
+            if field.name == name:
+                return f"{name}={field.default}"
+    return f"no {name}"
