@@ -1,6 +1,8 @@
 # ruff: noqa: E501  (a meaning is a cell of a table)
 """Meanings of the sweep keys, record fields, flags and statuses, for make_references.py."""
 
+from dlm_bench.samplers import SAMPLERS
+
 SWEEP = {
     "name": "name of the sweep: letters, digits, `.`, `-`, `_`. The results file is results/NAME.jsonl by default",
     "size": "model size or sizes: `tiny`, `small`, `240m`, `0.5b`, `1.3b` of the paper's backbones, or those of a preset ([models.md](models.md)) or plug-in",
@@ -33,7 +35,7 @@ SWEEP = {
 }
 GROUP = {
     "backbone": "a backbone or a list: `diffutran`, `diffumamba`, `diffumamba-h`, `ar-transformer`, `ar-mamba`, a preset ([models.md](models.md)), `hf:FOLDER`, or a plug-in's",
-    "sampler": "a sampler or a list: `full`, `fast-dllm`, `block-cache`, `ar`, or a plug-in's",
+    "sampler": f"a sampler or a list: {', '.join(f'`{name}`' for name in SAMPLERS)}, or a plug-in's",
     "size": "in the place of the sweep's",
     "lengths": "in the place of the sweep's",
     "batch": "in the place of the sweep's",

@@ -9,13 +9,14 @@ from dlm_bench.errors import ConfigError, unknown, unknown_option
 from dlm_bench.models.backbones import BackboneInfo
 from dlm_bench.plugins import entry_points
 from dlm_bench.plugins.api import CAPABILITIES
-from dlm_bench.samplers.acceptance.options import blocks_of_trace
+from dlm_bench.samplers.acceptance.options import RULES, blocks_of_trace
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.autoregressive import Autoregressive
 from dlm_bench.samplers.block_cache import BlockCache
 from dlm_bench.samplers.fast_dllm import FastDLLM
 from dlm_bench.samplers.former import renamed
 from dlm_bench.samplers.full import Full
+from dlm_bench.samplers.names import names_of
 from dlm_bench.samplers.pipeline import Pipeline
 from dlm_bench.samplers.remdm import ReMDM
 from dlm_bench.samplers.sampler import Sampler
@@ -55,10 +56,13 @@ def with_models_defaults(
     quarter of that as the tokens of a pass, or of a pair of passes: the paper's 8 of 32. A trace
     gives its own blocks instead.
 
-    Raises ConfigError as `sampler_class` does, if it is not known what the model ships with, and
-    for accept=shipped with a trace.
+    Raises ConfigError as `sampler_class` does, for an unknown rule of acceptance, if it is not
+    known what the model ships with, and for accept=shipped with a trace.
     """
     found, block_size = dict(options), model.block_size
+    accept, rules = found.get("accept", ""), allowed_names(name).get("accept", ())
+    if rules and accept and accept not in {*rules, *RULES}:
+        raise unknown("accept", accept, rules)
     usual = {field.name: field.default for field in dataclasses.fields(sampler_class(name))}
     if found.get("accept") == SHIPPED_RULE:
         if found.get("trace"):
@@ -107,6 +111,16 @@ def _shipped(name: str, model: BackboneInfo) -> Mapping[str, Any]:
             f"{name!r}; {allowed} (dlm-bench list)"
         )
     return model.shipped[name]
+
+
+def allowed_names(name: str) -> dict[str, tuple[str, ...]]:
+    """The names that a sampler's options take, by option, the default first; options of numbers
+    or files are left out. Raises ConfigError as `sampler_class` does."""
+    named = {field.name: names_of(field) for field in dataclasses.fields(sampler_class(name))}
+    found = {option: names for option, names in named.items() if names}
+    if "accept" in found:
+        found["accept"] += (SHIPPED_RULE,)
+    return found
 
 
 def options_of(name: str) -> list[str]:

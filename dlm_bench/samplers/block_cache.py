@@ -25,6 +25,7 @@ from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers import clean_passes, sub_blocks
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.clean_passes import (
+    FIRST_TOKENS,
     check_first_token,
     clean_pass_before,
     is_ahead,
@@ -34,6 +35,7 @@ from dlm_bench.samplers.clean_passes import (
 )
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.first_done import decode_first_done, first_done, step_mixed
+from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import (
     COMMIT,
@@ -76,10 +78,10 @@ class BlockCache(AcceptanceOptions, DenoisingSampler):
     OFF: ClassVar[tuple[str, ...]] = ("sub_block_size",)
 
     block_size: int = 32
-    commit: str = "separate"
+    commit: str = one_of(COMMITS)
     sub_block_size: int = 0
-    batching: str = "lockstep"
-    first_token: str = "rule"
+    batching: str = one_of(BATCHINGS)
+    first_token: str = one_of(FIRST_TOKENS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,6 +17,7 @@ from dlm_bench.samplers.acceptance.options import (
     without_meaning,
 )
 from dlm_bench.samplers.acceptance.traced import Traced, in_step
+from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.order import ORDERS
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
@@ -39,7 +40,7 @@ class DenoisingSampler(Sampler):
     OFF: ClassVar[tuple[str, ...]] = ()
 
     tokens_per_step: int = 8
-    order: str = "confidence"
+    order: str = one_of(ORDERS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,7 @@ from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
+from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PlannedPass, blocks
 
@@ -36,7 +37,7 @@ class FastDLLM(AcceptanceOptions, DenoisingSampler):
     requires: ClassVar[str] = "fast-dllm"
 
     block_size: int = 32
-    cache: str = "dual"
+    cache: str = one_of(CACHES)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
+from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, Rows, blocks
 from dlm_bench.samplers.steps import DRAWN, SPREADS, block_steps, passes_with_change, spread
 
@@ -34,7 +35,7 @@ class Full(AcceptanceOptions, DenoisingSampler):
 
     block_size: int = 0
     steps: int = 0
-    spread: str = "even"
+    spread: str = one_of(SPREADS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,6 +27,7 @@ from dlm_bench.samplers.acceptance.options import AcceptanceOptions
 from dlm_bench.samplers.acceptance.traced import Traced, alike
 from dlm_bench.samplers.clean_passes import clean_pass
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
+from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.order import ordered, score_of
 from dlm_bench.samplers.sampler import model_caches
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass
@@ -52,6 +53,7 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
     name: ClassVar[str] = "pipeline"
     requires: ClassVar[str] = "pipeline"
 
+    accept: str = one_of(ACCEPTS)
     block_size: int = 32
     max_blocks: int = 4
     add_at: float = 0.1

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import ConfigError, check_int, check_number, unknown
 from dlm_bench.plugins.api import Model
+from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass
 
@@ -47,7 +48,7 @@ class ReMDM(Sampler):
 
     tokens_per_step: int = 8
     steps: int = 0
-    remask: str = "cap"
+    remask: str = one_of(REMASKS)
     eta: float = 0.02
     t_on: float = 0.55
     t_off: float = 0.05

@@ -22,6 +22,7 @@ from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.adaptive import trace_decode
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.acceptance.traced import alike
+from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.pairs import pair_passes, prefill_pass
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass
@@ -51,7 +52,7 @@ class SelfSpeculation(Sampler):
     traced_rule: ClassVar[str] = "agreement"
 
     block_size: int = 32
-    accept: str = "fixed"
+    accept: str = one_of(ACCEPTS)
     accept_len: int = 8
     trace: str | Trace = ""
 

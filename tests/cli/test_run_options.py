@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
 
 from dlm_bench.cli import main
+from dlm_bench.errors import ConfigError
 from dlm_bench.results.store import read_records
-from dlm_bench.samplers import SAMPLERS
+from dlm_bench.samplers import SAMPLERS, SHIPPED_RULE, allowed_names, build_sampler
 
 TINY = ["--size", "tiny", "--device", "cpu", "-L", "32", "--warmup", "0", "--repeats", "1"]
 
@@ -47,6 +49,42 @@ def test_help_lists_the_options_of_every_sampler(capsys):
             assert f"--{field.name.replace('_', '-')} " in out
 
 
+def test_help_lists_the_names_that_an_option_takes(capsys):
+    assert main(["run", "--help"]) == 0
+    out = " ".join(re.sub(r"-\n\s+", "-", capsys.readouterr().out).split())
+    rules = "threshold, strict, bounded, joint, entropy, factor, factor-released or shipped"
+    for said in (
+        f"set accept of full, fast-dllm, block-cache to fixed (default), {rules}; of pipeline to "
+        "fixed (default), threshold, strict, factor or shipped; of self-speculation to fixed "
+        "(default), agreement or shipped",
+        "pipeline to confidence (default), margin, entropy, left-to-right or random",
+        "set spread of full to even (default), dream, origin or mdlm",
+        "set cache of fast-dllm to dual (default) or prefix",
+        "set commit of block-cache to separate (default), fused or none",
+        "set batching of block-cache to lockstep (default) or fdfo",
+        "set first_token of block-cache to rule (default) or commit",
+        "set remask of remdm to cap (default), rescale, conf or loop",
+    ):
+        assert said in out
+
+
+def refusal(sampler, option, name):
+    try:
+        build_sampler(sampler, **{option: name})
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_name_of_an_option_is_one_that_its_sampler_knows(sampler):
+    for option, names in allowed_names(sampler).items():
+        # Beside the defaults a name may be refused, for another reason.
+        found = [refusal(sampler, option, name) for name in {*names} - {SHIPPED_RULE}]
+        assert not any("is not known" in text for text in found)
+        assert f"{option}: 'xyzzy' is not known" in refusal(sampler, option, "xyzzy")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -67,6 +105,7 @@ def test_help_lists_the_options_of_every_sampler(capsys):
         (["--commit", "fused"], "commit: sampler 'full' has no such option"),
         (["-o", "tokens_per_step=4", "--tokens-per-step", "8"], "tokens_per_step is given by"),
         (["--order", "coin"], "order: 'coin' is not known"),
+        (["--accept", "coin"], "entropy, factor, factor-released, shipped"),
     ],
 )
 def test_a_wrong_option_is_one_line_with_a_hint(options, said, run):

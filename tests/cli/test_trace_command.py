@@ -179,6 +179,22 @@ def test_a_sampler_without_a_trace_says_why(folder, capsys, model, why):
     assert why in refused(capsys, *where, "--output", folder / "x.json")
 
 
+def test_a_trace_of_self_speculation_is_of_agreement_asked_for_or_not(tmp_path):
+    where = ["diffutran", "self-speculation", "-L", "8", "--size", "tiny", "--device", "cpu"]
+    paths = [tmp_path / "usual.json", tmp_path / "asked.json"]
+    assert main(["trace", *where, "--output", str(paths[0])]) == 0
+    assert main(["trace", *where, "--accept", "agreement", "--output", str(paths[1])]) == 0
+    usual, asked = map(load_trace, map(str, paths))
+    assert usual.options["accept"] == "agreement"
+    assert asked == usual
+
+
+def test_help_names_the_samplers_whose_passes_can_be_recorded(capsys):
+    assert main(["trace", "--help"]) == 0
+    said = "decode with full, fast-dllm, block-cache, pipeline or self-speculation"
+    assert said in " ".join(re.sub(r"-\n\s+", "-", capsys.readouterr().out).split())
+
+
 @pytest.mark.parametrize(("rule", "warned"), [("shipped", False), ("threshold", True)])
 def test_a_trace_of_passes_that_are_fixed_is_not_warned_of(tmp_path, capsys, rule, warned):
     where = ["trace", "llada", "full", "-L", "8", "--size", "tiny", "--device", "cpu"]

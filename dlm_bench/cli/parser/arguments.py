@@ -10,7 +10,7 @@ from pathlib import Path
 from dlm_bench.cli.parser.base import Parser
 from dlm_bench.errors import seconds_of, share_of
 from dlm_bench.results.record import FORMER_OPTIONS
-from dlm_bench.samplers import SAMPLERS
+from dlm_bench.samplers import SAMPLERS, allowed_names
 
 
 def add_length(parser: argparse.ArgumentParser, default: int | None = None) -> None:
@@ -88,23 +88,33 @@ def add_sampler_options(parser: Parser) -> None:
         help="set an option of the sampler, a plug-in's too, as commit=fused; may be repeated",
     )
     group = parser.add_argument_group("options of the sampler")
-    defaults: dict[str, dict[str, object]] = {}
+    values: dict[str, dict[str, str]] = {}
     for sampler, kind in SAMPLERS.items():
+        names = allowed_names(sampler)
         for field in dataclasses.fields(kind):
-            defaults.setdefault(field.name, {})[sampler] = field.default
-    for name, of in defaults.items():
+            takes = _takes(field.default, names.get(field.name, ()))
+            values.setdefault(field.name, {})[sampler] = takes
+    for name, of in values.items():
         flag = f"--{name.replace('_', '-')}"
         if flag not in parser._option_string_actions:  # a command may have it as its own
-            help = f"set {name} of {', '.join(_with_defaults(of))}"
+            help = f"set {name} of {'; of '.join(_with_values(of))}"
             group.add_argument(flag, dest=f"sampler_{name}", metavar="VALUE", help=help)
     for former in FORMER_OPTIONS:
         group.add_argument(f"--{former}", dest=f"sampler_{former}", help=argparse.SUPPRESS)
 
 
-def _with_defaults(defaults: dict[str, object]) -> Iterator[str]:
-    """The samplers of an option, and behind those with the same default what it is."""
-    for default, samplers in groupby(defaults, key=defaults.__getitem__):
-        yield f"{', '.join(samplers)} (default: {'none' if default == '' else default})"
+def _takes(default: object, names: tuple[str, ...]) -> str:
+    """Say what an option takes: its default, among all names where it takes a name."""
+    if not names:
+        return f" (default: {'none' if default == '' else default})"
+    usual, *others, last = names
+    return f" to {', '.join([f'{usual} (default)', *others])} or {last}"
+
+
+def _with_values(values: dict[str, str]) -> Iterator[str]:
+    """The samplers of an option, and behind those alike what it takes."""
+    for takes, samplers in groupby(values, key=values.__getitem__):
+        yield f"{', '.join(samplers)}{takes}"
 
 
 def add_prompt_len(parser: argparse.ArgumentParser, how: str) -> None:

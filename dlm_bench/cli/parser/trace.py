@@ -13,13 +13,17 @@ from dlm_bench.cli.parser.arguments import (
 )
 from dlm_bench.cli.parser.base import Commands, add_command
 from dlm_bench.models.backbones import DEFAULT_SIZE
-from dlm_bench.samplers import SHIPPED_RULE
+from dlm_bench.samplers import SAMPLERS, SHIPPED_RULE
+from dlm_bench.samplers.acceptance.adaptive import has_trace
 from dlm_bench.samplers.acceptance.options import ADAPTIVE
+from dlm_bench.samplers.self_speculation import SelfSpeculation
 
 EXAMPLE = """\
 dlm-bench trace diffumamba block-cache -L 256 --threshold 0.9 \\
     --checkpoint w.safetensors --output trace.json
   dlm-bench run diffumamba block-cache -L 4096 --size 1.3b -o trace=trace.json"""
+
+_TRACED = [name for name, kind in SAMPLERS.items() if has_trace(kind)]
 
 
 def add(subparsers: Commands) -> None:
@@ -35,7 +39,7 @@ def add(subparsers: Commands) -> None:
         EXAMPLE,
     )
     parser.add_argument("backbone", help="decode with this denoiser (see dlm-bench list)")
-    parser.add_argument("sampler", help="decode with full, fast-dllm or block-cache")
+    parser.add_argument("sampler", help=f"decode with {', '.join(_TRACED[:-1])} or {_TRACED[-1]}")
     add_length(parser)
     parser.add_argument(
         "--size",
@@ -45,7 +49,7 @@ def add(subparsers: Commands) -> None:
     add_random_weights(parser)
     parser.add_argument(
         "--accept",
-        choices=(*ADAPTIVE, SHIPPED_RULE),
+        choices=(*ADAPTIVE, SelfSpeculation.traced_rule, SHIPPED_RULE),
         help="accept by this rule, shipped by the model's own (default: threshold, or the rule "
         "whose value is given)",
     )

@@ -127,6 +127,11 @@ def trace_decode(model: Model, sampler: "Sampler", shape: DecodeShape, seed: int
     )
 
 
+def has_trace(kind: "type[Sampler]") -> bool:
+    """True of samplers whose passes may accept any number of tokens."""
+    return kind.requires != "ar" and not kind.remasks
+
+
 def check_has_trace(kind: "type[Sampler]") -> None:
     """Raise ConfigError for samplers whose decodes have no trace."""
     if kind.requires == "ar":

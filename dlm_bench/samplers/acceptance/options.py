@@ -14,6 +14,7 @@ from dlm_bench.samplers.acceptance.joint import Joint
 from dlm_bench.samplers.acceptance.threshold import Strict, Threshold
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.acceptance.traced import Traced
+from dlm_bench.samplers.names import one_of
 
 _KINDS: tuple[type[Acceptance], ...] = (
     Fixed,
@@ -54,7 +55,7 @@ class AcceptanceOptions:
     trace: a Trace, or the path of a file by `dlm-bench trace`.
     """
 
-    accept: str = "fixed"
+    accept: str = one_of(RULES)
     threshold: float = 0.9
     factor: float = 1.0
     gamma: float = 0.1
