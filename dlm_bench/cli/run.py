@@ -20,7 +20,7 @@ from dlm_bench.results.series import short_number
 from dlm_bench.results.store import append_record, check_writable
 from dlm_bench.samplers import build_sampler, with_models_defaults
 from dlm_bench.samplers.ends import check_ends
-from dlm_bench.samplers.prompt_file import load_prompts
+from dlm_bench.samplers.prompt_file import prompts_of
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.streams import folded
 from dlm_bench.sweep.expand import provenance
@@ -51,8 +51,9 @@ def _measure(args: argparse.Namespace) -> int:
     if shape.stop_at_eos:
         check_ends(info, args.size or info.default_size)
     if args.prompts is not None:
-        prompts = load_prompts(args.prompts, info.folder)
+        prompts = prompts_of(args.prompts, info, args.size or info.default_size)
         shape = shape.after(prompts, args.seed)
+    sampler.check_batch(shape.batch)
     sampler.check_shape_timed(shape)
     sampler.check_backbone(args.backbone, shape.length, shape.prompt_len)
     if args.output:

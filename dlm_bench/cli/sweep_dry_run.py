@@ -17,7 +17,6 @@ from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, run_lengths
 from dlm_bench.sweep.budget import Prediction, predict
 from dlm_bench.sweep.cost import sweep_seconds_text
-from dlm_bench.sweep.floor import NOT_OF_A_BATCH, is_refused
 from dlm_bench.sweep.launch.task import parts_of
 from dlm_bench.sweep.load import Sweep, has_device, load_sweep
 from dlm_bench.sweep.memory import gigabytes, lack_of_memory, point_memory
@@ -131,7 +130,6 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
         if key not in counts:  # all backbones share them, and the passes take long to list
             counts[key] = _passes_of(sampler, *decode)
         forward_passes, query_tokens = counts[key]
-        refused = is_refused(sampler, point)
         needed = point_memory(sweep, point)
         if lack_of_memory(needed, memory):
             too_large.append(point.describe())
@@ -151,8 +149,8 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
                 f"{point.length:,}",
                 f"{point.prompt_len:,}{of_file}",
                 f"{point.batch:,}",
-                NOT_OF_A_BATCH if refused else f"{most}{forward_passes}",
-                MISSING if refused else f"{most}{query_tokens:,}",
+                f"{most}{forward_passes}",
+                f"{most}{query_tokens:,}",
                 MISSING if needed is None else gigabytes(needed.total),
             ]
         )

@@ -16,7 +16,7 @@ from dlm_bench.samplers import build_sampler, sampler_class, with_models_default
 from dlm_bench.samplers.acceptance.adaptive import check_has_trace, record_trace
 from dlm_bench.samplers.acceptance.options import rule_with
 from dlm_bench.samplers.acceptance.trace import save_trace
-from dlm_bench.samplers.prompt_file import load_prompts
+from dlm_bench.samplers.prompt_file import prompts_of
 
 
 def trace(args: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def trace(args: argparse.Namespace) -> int:
     check_lengths(args.length, args.prompt_len)
     prompts, longest = None, args.prompt_len
     if args.prompts is not None:
-        prompts = load_prompts(args.prompts, info.folder)
+        prompts = prompts_of(args.prompts, info, args.size or info.default_size)
         longest = longest or max(map(len, prompts.ids))
     sampler.check_backbone(args.backbone, args.length, longest)
     device = find_device(args)

@@ -24,7 +24,7 @@ from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.acceptance import Adaptive, Now, masked
 from dlm_bench.samplers.acceptance.options import AcceptanceOptions
-from dlm_bench.samplers.acceptance.traced import Traced, alike
+from dlm_bench.samplers.acceptance.traced import Traced, alike, check_alike
 from dlm_bench.samplers.clean_passes import clean_pass
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.names import one_of
@@ -90,6 +90,16 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
     def takes_batches(self) -> bool:
         return self.is_fixed and not super().rows_differ
 
+    def check_batch(self, batch: int) -> None:
+        if batch > 1 and not self.is_fixed:
+            raise ConfigError(
+                f"batch: {batch} is not allowed with sampler 'pipeline' and accept "
+                f"{self.accept!r}: its rows would move at paces of their own; must be 1, or replay "
+                "a trace of one sequence"
+            )
+        if isinstance(self.acceptance, Traced):
+            check_alike(self.acceptance.trace, batch, self.name)
+
     def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
         if not isinstance(self.acceptance, Traced):
             return self.passes(shape.length, shape.prompt_len)
@@ -124,12 +134,6 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
     ) -> "DecodeState":
         import torch
 
-        if shape.batch > 1 and not self.is_fixed:
-            raise ConfigError(
-                f"batch: {shape.batch} is not allowed with sampler 'pipeline' and accept "
-                f"{self.accept!r}: its rows would move at paces of their own; must be 1, or replay "
-                "a trace of one sequence"
-            )
         state = super().prepare_shape(model, shape, seed, prompt)
         most = min(self.max_blocks, -(-shape.length // self.block_size))
         state.parts = torch.zeros(len(state.passes), 2, most, dtype=torch.int64)

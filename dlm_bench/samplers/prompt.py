@@ -36,6 +36,16 @@ class Prompts:
         """Return the tokens of the shortest of these sequences' prompts."""
         return min(len(self.ids[self.number(seed)]) for seed in seeds)
 
+    def check_ids(self, vocab_size: int) -> None:
+        """Raise ConfigError for an id outside a vocabulary."""
+        for name, ids in zip(self.names, self.ids, strict=True):
+            if (wrong := max(ids)) >= vocab_size:
+                raise ConfigError(
+                    f"prompts: token {wrong} of prompt {name} in {self.label} is not allowed; must "
+                    f"be from 0 to {vocab_size - 1}, the vocabulary of this backbone and size "
+                    "(that of tiny ones is small)"
+                )
+
     def tokens(self, seed: int, length: int) -> list[int]:
         """Return the prompt of a sequence: the last `length` tokens of its prompt, behind the
         prompts before it in the file where it is shorter."""
@@ -54,6 +64,7 @@ def drawn_prompt(
     is not the model's."""
     import torch
 
+    prompts.check_ids(config.vocab_size)
     drawn = torch.tensor([prompts.tokens(seed, length) for seed in seeds])
     check_prompt(drawn, len(seeds), config, length)
     return drawn

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.models.backbones import BackboneInfo, known_config
 from dlm_bench.models.hf.tokenizer import encoder
 from dlm_bench.samplers.prompt import Prompts
 
@@ -61,6 +62,16 @@ def load_prompts(path: str | Path, folder: str = "") -> Prompts:
             raise ConfigError(f"prompts: {str(path)!r}: prompt {number} has no tokens")
     names = tuple(line.name or str(number) for number, line in enumerate(lines, 1))
     return Prompts(label, ids, names)
+
+
+def prompts_of(path: str | Path, info: BackboneInfo, size: str) -> Prompts:
+    """Read a file of prompts for a backbone of a size. Raises ConfigError as `load_prompts` does,
+    and for an id that is not the model's, if that is known before it is built."""
+    found = load_prompts(path, info.folder)
+    config = known_config(info.name, size, info.folder) if size in info.sizes else None
+    if config is not None:
+        found.check_ids(config.vocab_size)
+    return found
 
 
 def read_prompt_file(path: Path) -> tuple[str, list[Line]]:

@@ -10,24 +10,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from dlm_bench.errors import (
-    MAX_SEED,
-    ConfigError,
-    check_int,
-    check_number,
-)
+from dlm_bench.errors import MAX_SEED, ConfigError, check_int, check_number
 from dlm_bench.models.backbones import backbone_info, check_length
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.capabilities import check_capabilities
 from dlm_bench.samplers.former import Former, adopt
 from dlm_bench.samplers.prompt import check_prompt, drawn_prompt
-from dlm_bench.samplers.schedule import (
-    PREFILL,
-    DecodeShape,
-    PlannedPass,
-    Schedule,
-    run_lengths,
-)
+from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass, Schedule, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +82,14 @@ class Sampler(ABC):
     def takes_batches(self) -> bool:
         """False if a decode is of a single sequence."""
         return True
+
+    def check_batch(self, batch: int) -> None:
+        """Raise ConfigError for a batch of several where a decode is of a single sequence."""
+        if batch > 1 and not self.takes_batches:
+            raise ConfigError(
+                f"batch: {batch} is not allowed with sampler {self.name!r} and these options; "
+                "must be 1"
+            )
 
     @property
     def is_fixed(self) -> bool:
@@ -212,6 +209,7 @@ class Sampler(ABC):
         # Sequence i has seed + i.
         check_int("seed", seed, minimum=0, maximum=MAX_SEED - (batch - 1))
         self.check_supports(backbone, model.supports, length, prompt_len)
+        self.check_batch(batch)
         check_length(backbone, length, getattr(model.config, "max_length", None), prompt_len)
         device = model.head.weight.device
         if device.type == "meta":

@@ -21,7 +21,7 @@ from dlm_bench.models.window import Window
 from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.adaptive import trace_decode
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
-from dlm_bench.samplers.acceptance.traced import alike
+from dlm_bench.samplers.acceptance.traced import alike, check_alike
 from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.pairs import pair_passes, prefill_pass
 from dlm_bench.samplers.sampler import Sampler, model_caches
@@ -130,6 +130,10 @@ class SelfSpeculation(Sampler):
     @property
     def takes_batches(self) -> bool:
         return not (isinstance(self.trace, Trace) and self.trace.differs)
+
+    def check_batch(self, batch: int) -> None:
+        if isinstance(self.trace, Trace):
+            check_alike(self.trace, batch, self.name)
 
     def planned(self, shape: DecodeShape, seed: int = 0) -> Iterator[PlannedPass]:
         if not isinstance(self.trace, Trace):

@@ -7,7 +7,7 @@ from dlm_bench.errors import counted
 from dlm_bench.results.record import Point
 from dlm_bench.samplers import build_sampler
 from dlm_bench.sweep.budget import MIN_SAMPLING_SECONDS
-from dlm_bench.sweep.floor import at_peak, is_refused, precision_note
+from dlm_bench.sweep.floor import at_peak, precision_note
 from dlm_bench.sweep.load import Sweep
 from dlm_bench.sweep.plan import Plan
 from dlm_bench.sweep.progress import duration
@@ -66,7 +66,7 @@ def _floor(point: Point, sweep: Sweep, hardware: Hardware) -> float | None:
     """Return the roofline of a decode in seconds; None if unknown, or out of memory."""
     sampler = build_sampler(point.sampler, **sweep.options_of(point))
     config = sweep.config_of(point)
-    if not sampler.is_fixed or point.stop_at_eos or config is None or is_refused(sampler, point):
+    if not sampler.is_fixed or point.stop_at_eos or config is None:
         return None
     decode = (config, sampler, point.length, hardware)
     place: dict[str, Any] = {"batch": point.batch, "prompt_len": point.prompt_len}

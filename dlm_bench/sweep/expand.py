@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dlm_bench.errors import MAX_SEED, ConfigError, check_int, unknown_option
+from dlm_bench.errors import MAX_SEED, ConfigError, check_int
 from dlm_bench.models.backbones import FOLDER, BackboneInfo, backbone_info
 from dlm_bench.models.own import OWN
 from dlm_bench.plugins.entry_points import package_of
@@ -18,8 +18,8 @@ from dlm_bench.samplers import SAMPLERS, build_sampler, options_of, with_models_
 from dlm_bench.samplers.ends import check_ends
 from dlm_bench.samplers.former import renamed
 from dlm_bench.samplers.prompt import Prompts
-from dlm_bench.samplers.prompt_file import find_prompts, load_prompts
-from dlm_bench.sweep.file import File, Group, as_list
+from dlm_bench.samplers.prompt_file import find_prompts, prompts_of
+from dlm_bench.sweep.file import File, Group, as_list, no_option
 from dlm_bench.sweep.mistakes import Mistakes
 from dlm_bench.training.stated import check_holds, checkpoint_label
 
@@ -156,12 +156,13 @@ class Expansion:
         if stop_at_eos:
             checks.append(lambda: check_ends(info, size))
         prompts: list[Prompts | None] = []
-        checks.append(lambda: prompts.append(self._prompts(group, info)))
+        checks.append(lambda: prompts.append(self._prompts(group, info, size)))
         if self._mistakes.any(checks, *where) or sampler is None:
             return
         (drawn,) = prompts
 
-        def check(length: int, prompt_len: int) -> None:
+        def check(batch: int, length: int, prompt_len: int) -> None:
+            sampler.check_batch(batch)
             sampler.check_timed(length, prompt_len)
             sampler.check_supports(info.name, info.supports, length, prompt_len)
             info.check_length(length, prompt_len)
@@ -171,10 +172,11 @@ class Expansion:
                 if drawn is not None and not prompt_len:
                     first = file.seed[0] if model.seed is None else model.seed
                     prompt_len = drawn.shortest(range(first, first + batch))
-                if file.skip_impossible and (why := _why_not(partial(check, length, prompt_len))):
+                place = partial(check, batch, length, prompt_len)
+                if file.skip_impossible and (why := _why_not(place)):
                     self.impossible.append(why)
                     continue
-                check(length, prompt_len)
+                place()
                 point = Point(
                     backbone=info.name,
                     size=size,
@@ -205,7 +207,7 @@ class Expansion:
         options = renamed(options, allowed)
         unknown = [option for option in options if option not in allowed]
         for option in unknown:
-            self._mistakes.note(_no_option(option, name, allowed), *where)
+            self._mistakes.note(no_option(option, name, allowed), *where)
             del options[option]
         if name in SAMPLERS and isinstance(asked.get("trace"), str) and asked["trace"]:
             options["trace"] = str(self._base_folder / asked["trace"])
@@ -233,13 +235,13 @@ class Expansion:
                 self.traces[str(sampler.options()["trace"])] = str(trace)
             return sampler
 
-    def _prompts(self, group: Group, info: BackboneInfo) -> Prompts | None:
+    def _prompts(self, group: Group, info: BackboneInfo, size: str) -> Prompts | None:
         """Read the file of a group's prompts; None without one. Raises ConfigError."""
         asked = self._file.prompts if group.prompts is None else group.prompts
         if not asked:
             return None
         path = find_prompts(asked, self._base_folder)
-        found = load_prompts(path, info.folder)
+        found = prompts_of(path, info, size)
         self.prompts[found.label] = str(path)
         return found
 
@@ -286,14 +288,3 @@ def _why_not(check: Callable[[], object]) -> str:
     except ConfigError as error:
         return str(error)
     return ""
-
-
-def _no_option(option: str, sampler: str, allowed: Sequence[str]) -> ConfigError:
-    """Return the error for an option that a sampler lacks, with the likely key of a sweep file."""
-    if option in File.model_fields and option not in Group.model_fields:
-        return ConfigError(
-            f"{option}: sampler {sampler!r} has no such option; all points of a sweep have the "
-            "same: it stands above the first [[lines]]",
-            field=option,
-        )
-    return unknown_option(option, sampler, allowed, also=Group.model_fields)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -28,6 +28,7 @@ from dlm_bench.errors import (
     nearest,
     seconds_of,
     share_of,
+    unknown_option,
 )
 from dlm_bench.results.record import Graphs, Mode
 from dlm_bench.samplers import SAMPLERS
@@ -265,6 +266,17 @@ def _why(error: Any, name: str) -> str:
     if name == "lines":
         return f"{error['input']!r} is not allowed; must be tables, each below a [[lines]]"
     return f"{error['input']!r} is not allowed; {own or error['msg'].lower()}"
+
+
+def no_option(option: str, sampler: str, allowed: Sequence[str]) -> ConfigError:
+    """Return the error for an option that a sampler lacks, with the likely key of a sweep file."""
+    if option in File.model_fields and option not in Group.model_fields:
+        return ConfigError(
+            f"{option}: sampler {sampler!r} has no such option; all points of a sweep have the "
+            "same: it stands above the first [[lines]]",
+            field=option,
+        )
+    return unknown_option(option, sampler, allowed, also=Group.model_fields)
 
 
 def _is_option(key: str) -> bool:

@@ -10,12 +10,10 @@ from dlm_bench.errors import unknown
 from dlm_bench.results.record import Point
 from dlm_bench.results.table import MISSING, grid
 from dlm_bench.samplers import build_sampler
-from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape
 from dlm_bench.streams import folded, screen_width
 from dlm_bench.sweep.load import Sweep
 
-NOT_OF_A_BATCH = "not of a batch"  # in the place of a number of passes
 COLUMNS = ("point", "passes", "seconds at least", "tokens/s at most")
 
 
@@ -24,9 +22,9 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     the floor in seconds, and tokens per second at this floor.
 
     A point whose weights and caches exceed the hardware's memory is said to be out of memory.
-    Passes that depend on the model or on the end of a text leave a point without a floor, and so
-    does a batch that the sampler refuses. A point in another precision than the hardware's peak is
-    predicted in the precision of the peak, with a note. Raises ConfigError for an unknown style.
+    Passes that depend on the model or on the end of a text leave a point without a floor. A point
+    in another precision than the hardware's peak is predicted in the precision of the peak, with a
+    note. Raises ConfigError for an unknown style.
     """
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
@@ -48,11 +46,6 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     if style == "text":
         note = folded(note)
     return f"{note}\n\n{grid(COLUMNS, rows, style, screen_width())}"
-
-
-def is_refused(sampler: Sampler, point: Point) -> bool:
-    """Tell if a point fails because its sampler decodes no batch (see Sampler.takes_batches)."""
-    return point.batch > 1 and not sampler.takes_batches
 
 
 def at_peak(point: Point, hardware: Hardware) -> Point:
@@ -81,8 +74,6 @@ def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
     sampler = build_sampler(point.sampler, **sweep.options_of(point))
     if not sampler.is_fixed:
         return [point.describe(), "by the model", MISSING, MISSING]
-    if is_refused(sampler, point):
-        return [point.describe(), NOT_OF_A_BATCH, MISSING, MISSING]
     shape = DecodeShape(point.length, point.prompt_len, point.batch)
     prefill = next(iter(sampler.planned(shape))).kind == PREFILL
     seed = sweep.measuring.seed_of(point)

@@ -122,7 +122,7 @@ def test_rows_of_a_batch_decode_after_the_prompts_of_their_seeds(name):
 def test_an_id_that_is_not_the_models_is_refused():
     model = lively_model("diffutran", layers=1)
     shape = DecodeShape(8).after(Prompts("x@0", ((258,),), ("x",)), 0)
-    with pytest.raises(ConfigError, match=r"prompt: token 258 is not allowed; .* 0 to 257"):
+    with pytest.raises(ConfigError, match=r"token 258 of prompt x in x@0 is not allowed; .* 257"):
         build_sampler("full").prepare_shape(model, shape)
 
 

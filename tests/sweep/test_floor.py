@@ -7,7 +7,6 @@ from dlm_bench.cost.roofline import HARDWARE, decode_floor
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.config import model_config
 from dlm_bench.samplers import build_sampler
-from dlm_bench.samplers.acceptance.trace import Trace, save_trace
 from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.sweep.load import load_sweep
 
@@ -64,53 +63,6 @@ def test_a_point_that_does_not_fit_says_so(sweep, capsys):
     fits, does_not = [line for line in out.splitlines() if line.startswith("diffutran")]
     assert "out of memory" not in fits
     assert does_not.endswith("-     out of memory")
-
-
-REPLAYS = """
-batch = [1, 2]
-lengths = [16]
-
-[[lines]]
-backbone = "diffutran"
-sampler = "pipeline"
-block_size = 8
-trace = "pipeline.json"
-
-[[lines]]
-backbone = "llada"
-sampler = "self-speculation"
-block_size = 8
-trace = "self-speculation.json"
-"""
-
-
-@pytest.fixture
-def replays(tmp_path):
-    """Traces of two sequences, which those samplers replay at batch 1 alone."""
-    blocks = Trace.by_hand([[[4, 4], [8]], [[8], [8]]], 8, sampler="pipeline")
-    pairs = Trace.by_hand([[[4, 4, 8]], [[8, 8]]], None, sampler="self-speculation")
-    for trace in (blocks, pairs):
-        save_trace(trace, tmp_path / f"{trace.sampler}.json")
-    (tmp_path / "r.toml").write_text('name = "replays"\nsize = "tiny"\ndevice = "cpu"\n' + REPLAYS)
-    return str(tmp_path / "r.toml")
-
-
-def test_a_batch_that_a_replay_refuses_has_no_floor_and_the_others_keep_theirs(replays, capsys):
-    out = printed(capsys, "--sweep", replays, "--hardware", "h200")
-    rows = [line for line in out.splitlines() if "trace=" in line]
-    refused = ["batch=2" in row for row in rows]
-    assert refused == [False, True] * 2
-    assert ["not of a batch" in row for row in rows] == refused
-    assert [row.split()[-1] == "-" for row in rows] == refused
-
-
-def test_a_dry_run_counts_such_a_point_among_those_without_a_floor(replays, capsys):
-    assert main(["sweep", replays, "--dry-run", "--hardware", "h200"]) == 0
-    out = capsys.readouterr().out
-    rows = [line for line in out.splitlines() if "trace=" in line]
-    assert ["not of a batch" in row for row in rows] == [False, True] * 2
-    assert "for 2 points on h200" in out
-    assert "2 more points without a known cost" in out
 
 
 def test_a_sweep_in_another_precision_is_predicted_in_that_of_the_peak_and_says_so(sweep, capsys):

@@ -4,6 +4,7 @@ import pytest
 from support.sweep_files import VALID, load
 
 from dlm_bench.errors import ConfigError
+from dlm_bench.samplers.acceptance.trace import Trace, save_trace
 from dlm_bench.sweep.mistakes import Mistakes
 
 
@@ -132,3 +133,49 @@ def test_what_is_missing_is_told_in_one_line(tmp_path):
     with pytest.raises(ConfigError) as error:
         load(tmp_path, "\n")
     assert str(error.value).endswith("name, size, lengths, lines: missing; every sweep needs them")
+
+
+SINGLE = """name = "single"
+size = "tiny"
+lengths = 16
+[[lines]]
+batch = [1, 2]
+backbone = "diffutran"
+sampler = "pipeline"
+trace = "pipeline.json"
+[[lines]]
+batch = [1, 2]
+backbone = "llada"
+sampler = "self-speculation"
+trace = "self-speculation.json"
+[[lines]]
+batch = [1, 2]
+backbone = "diffumamba"
+sampler = "pipeline"
+accept = "threshold"
+"""
+
+
+def test_a_batch_that_a_sampler_refuses_is_a_mistake_before_anything_runs(tmp_path):
+    blocks = Trace.by_hand([[[4, 4], [8]], [[8], [8]]], 8, sampler="pipeline")
+    pairs = Trace.by_hand([[[4, 4, 8]], [[8, 8]]], None, sampler="self-speculation")
+    for trace in (blocks, pairs):
+        save_trace(trace, tmp_path / f"{trace.sampler}.json")
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, SINGLE)
+    of_trace, of_pairs, of_rule = str(error.value).splitlines()
+    for said, sampler in ((of_trace, "pipeline"), (of_pairs, "self-speculation")):
+        assert f"batch: 2 is not allowed with sampler '{sampler}' and trace" in said
+        assert "must be 1, or replay a trace of one sequence" in said
+    assert "batch: 2 is not allowed with sampler 'pipeline' and accept 'threshold'" in of_rule
+    with pytest.warns(UserWarning, match="3 points left out that cannot be"):
+        found = load(tmp_path, "skip_impossible = true\n" + SINGLE)
+    assert [point.batch for point in found.points] == [1, 1, 1]
+
+
+def test_a_prompt_of_other_ids_than_the_models_is_a_mistake_before_anything_runs(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"tokens": [257]}\n{"name": "x", "tokens": [1, 464]}\n')
+    asked = VALID + 'prompts = "mine.jsonl"\n'
+    with pytest.raises(ConfigError, match=r"token 464 of prompt x in mine@\w+ .* from 0 to 257"):
+        load(tmp_path, asked)
+    assert load(tmp_path, asked.replace("tiny", "small")).points

@@ -56,16 +56,19 @@ class Traced(Acceptance):
 
 def alike(trace: Trace, shape: DecodeShape, seed: int, sampler: str) -> Trace:
     """Return `trace` as a decode follows it whose rows cannot differ: the sequence of `seed`.
+    Raises ConfigError as `check_alike` does."""
+    check_alike(trace, shape.batch, sampler)
+    return trace.for_batch(1, seed)
 
-    Raises ConfigError for rows that would follow different ones.
-    """
-    if shape.batch > 1 and trace.differs:
+
+def check_alike(trace: Trace, batch: int, sampler: str) -> None:
+    """Raise ConfigError for rows that would follow different sequences of a trace."""
+    if batch > 1 and trace.differs:
         raise ConfigError(
-            f"batch: {shape.batch} is not allowed with sampler {sampler!r} and trace "
+            f"batch: {batch} is not allowed with sampler {sampler!r} and trace "
             f"{trace.label!r}: its {len(trace.sequences)} sequences take different passes; must be "
             "1, or replay a trace of one sequence"
         )
-    return trace.for_batch(1, seed)
 
 
 def in_step(plan: Iterable[PlannedPass], trace: Trace) -> Iterator[PlannedPass]:
