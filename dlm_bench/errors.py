@@ -63,9 +63,10 @@ def is_out_of_memory(error: Exception) -> bool:
     return named or "can't allocate memory" in str(error)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with a noun: `1 point`, `2 points`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def counted(count: float, noun: str) -> str:
+    """Return a count, or a mean to four digits, with a noun: `1 point`, `2 points`."""
+    shown = f"{count:,}" if isinstance(count, int) else f"{count:.4g}"
+    return f"{shown} {noun}{'s' * (shown != '1')}"
 
 
 def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError:

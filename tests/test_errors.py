@@ -1,8 +1,8 @@
-"""The grammars of durations and of shares that every option and sweep key shares."""
+"""Grammars of durations and of shares, and counts with their nouns, that all commands share."""
 
 import pytest
 
-from dlm_bench.errors import ConfigError, seconds_of, share_of
+from dlm_bench.errors import ConfigError, counted, seconds_of, share_of
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,20 @@ def test_anything_else_is_no_share(value):
 
 def test_a_share_may_be_0_where_that_means_something():
     assert share_of("--run-spread", "0%", zero=True) == share_of("--run-spread", 0, zero=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 tokens"),
+        (1, "1 token"),
+        (2, "2 tokens"),
+        (4096, "4,096 tokens"),
+        (1.0, "1 token"),
+        (1.00001, "1 token"),
+        (0.5, "0.5 tokens"),
+        (6.08649, "6.086 tokens"),
+    ],
+)
+def test_a_noun_is_of_the_number_that_is_shown(count, said):
+    assert counted(count, "token") == said

@@ -95,9 +95,12 @@ def _print_record(record: Record) -> None:
     """Print a measured point, a line for each quantity."""
     point, mean = record.point, record.mean_seconds
     assert mean is not None  # run raises where nothing was timed
-    repeats = len(record.seconds) if record.mode == "exact" else record.repeats
-    how = f"{record.mode}, {record.warmup} warm-up, {counted(repeats, 'repeat')}"
-    rate = f"{record.tokens_per_second:,.1f} tokens/s"
+    repeats = counted(len(record.seconds), "repeat" if record.mode == "exact" else "round")
+    how = f"{record.mode}, {record.warmup} warm-up, {repeats}"
+    # Two counts where texts end: those up to the ends, and all that the passes generated.
+    ended = record.tokens_to_eos is not None
+    to_eos, generated = (" to end of text", " generated") if ended else ("", "")
+    rate = f"{record.tokens_per_second:,.1f} tokens/s{to_eos}"
     if record.interval_95 is not None:
         low, high = record.interval_95
         rate += f" (95 % interval {low:,.1f} to {high:,.1f})"
@@ -120,10 +123,10 @@ def _print_record(record: Record) -> None:
     if first_block is not None:
         rows["first block"] = f"after {first_block:.4g} s"
     if record.tokens_per_pass:
-        each = f"{record.tokens_per_pass:.4g} tokens per pass"
+        each = f"{counted(record.tokens_per_pass, 'token')}{to_eos} per pass"
         rows["acceptance"] = f"{each}, {record.nfe_per_token:.4g} NFE per token"
     if record.point.batch > 1 and record.blocks:
-        rows["batch"] = _waiting(record.blocks)
+        rows["batch"] = _waiting(record.blocks, generated)
     if record.peak_memory_bytes:
         rows["peak memory"] = f"{record.peak_memory_bytes / 2**30:.2f} GiB"
     telemetry = record.telemetry
@@ -143,10 +146,12 @@ def _print_record(record: Record) -> None:
         print(folded(f"{name:12} {text}", indent=13))
 
 
-def _waiting(blocks: dict[str, float]) -> str:
-    """Say how many passes the blocks of a batch take, and how many sequences wait meanwhile."""
+def _waiting(blocks: dict[str, float], generated: str) -> str:
+    """Say how many passes the blocks of a batch take, how many tokens a forward pass gives, and how
+    many sequences wait meanwhile."""
     percentiles = ", ".join(f"p{p} {blocks[f'passes_p{p}']:g}" for p in (10, 50, 90))
     return (
         f"{blocks['passes']:.4g} passes a block ({percentiles}), "
-        f"{blocks['tokens_per_forward']:.4g} tokens per forward, {blocks['waited']:.1%} waited"
+        f"{counted(blocks['tokens_per_forward'], 'token')}{generated} per forward, "
+        f"{blocks['waited']:.1%} waited"
     )

@@ -9,7 +9,7 @@ from dlm_bench.cli.arguments import (
     warn_of_random_acceptance,
 )
 from dlm_bench.cli.model import find_device, load_model, print_device
-from dlm_bench.errors import ConfigError, check_lengths
+from dlm_bench.errors import ConfigError, check_lengths, counted
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.device import default_dtype
 from dlm_bench.samplers import build_sampler, sampler_class, with_models_defaults
@@ -17,6 +17,7 @@ from dlm_bench.samplers.acceptance.adaptive import check_has_trace, record_trace
 from dlm_bench.samplers.acceptance.options import rule_with
 from dlm_bench.samplers.acceptance.trace import save_trace
 from dlm_bench.samplers.prompt_file import prompts_of
+from dlm_bench.samplers.self_speculation import SelfSpeculation
 
 
 def trace(args: argparse.Namespace) -> int:
@@ -49,10 +50,14 @@ def trace(args: argparse.Namespace) -> int:
     found = record_trace(model, sampler, args.length, **place, prompts=prompts)
     save_trace(found, args.output)
     counts = [count for blocks in found.sequences for block in blocks for count in block]
-    print(
-        f"{found.tokens_per_pass:.4g} tokens per pass ({min(counts)} to {max(counts)}): "
-        f"{found.decoding_passes:,} passes over {len(found.passes_per_block):,} blocks "
-        f"for {found.length * len(found.sequences):,} tokens"
-    )
+    tokens = counted(found.length * len(found.sequences), "token")
+    if found.sampler == SelfSpeculation.name:
+        unit, passes = "pair of passes", f"{counted(found.decoding_passes, 'pair')} for {tokens}"
+    else:
+        blocks = counted(len(found.passes_per_block), "block")
+        passes = f"{found.decoding_passes:,} pass{'es' * (found.decoding_passes != 1)}"
+        unit, passes = "pass", f"{passes} over {blocks} for {tokens}"
+    each = counted(found.tokens_per_pass, "token")
+    print(f"{each} per {unit} ({min(counts)} to {max(counts)}): {passes}")
     print(f"trace {found.label} written to {args.output}")
     return 0

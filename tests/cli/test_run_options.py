@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dlm_bench.cli import main
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import ConfigError, counted
+from dlm_bench.models.factory import build_model
 from dlm_bench.results.store import read_records
 from dlm_bench.samplers import SAMPLERS, SHIPPED_RULE, allowed_names, build_sampler
 
@@ -226,6 +227,38 @@ def test_a_decode_to_the_ends_of_texts_says_so(run):
     assert record.generated == 64
     assert 0 < record.tokens_to_eos == record.timed_tokens <= 64
     assert run("block-cache")[1].generated is None
+
+
+def test_lines_of_a_decode_to_the_ends_of_texts_name_the_tokens_that_they_count(
+    capsys, monkeypatch
+):
+    options = {"block_size": 8, "tokens_per_step": 4}
+    sampler = build_sampler("block-cache", **options)
+    tokens = sampler.decode(build_model("diffutran", "tiny", seed=0), 32, 2, seed=0).tolist()
+    eos = tokens[0][10]
+    monkeypatch.setattr("dlm_bench.samplers.ends.eos_of", lambda _: eos)
+    to_eos = [row.index(eos) + 1 if eos in row else 32 for row in tokens]
+    blocks = -(-max(to_eos) // 8)
+    passes, commits = 2 * blocks, blocks - 1
+    command = ["run", "diffutran", "block-cache", *TINY, "--batch", "2", "--stop-at-eos"]
+    assert main([*command, "--block-size", "8", "--tokens-per-step", "4"]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert said["throughput"].endswith(" tokens/s to end of text")
+    assert said["end"] == f"of text  {sum(to_eos)} of {16 * blocks} tokens generated"
+    each, whole = sum(to_eos) / 2 / passes, 16 * blocks / (passes + commits)
+    assert each < 4  # as if nothing ended
+    assert said["acceptance"].startswith(f"{each:.4g} tokens to end of text per pass, ")
+    assert f"{whole:.4g} tokens generated per forward, 0.0% waited" in said["batch"]
+
+
+def test_sampled_timing_says_the_rounds_that_its_spread_is_of(capsys, tmp_path):
+    path = tmp_path / "r.jsonl"
+    where = ["run", "diffutran", "block-cache", *TINY, "--mode", "sampled", "--tolerance", "50%"]
+    assert main([*where, "--output", str(path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    record = read_records(path)[0]
+    assert f"sampled, 0 warm-up, {counted(len(record.seconds), 'round')};" in said
+    assert ("standard deviation" in said) == (len(record.seconds) > 1)
 
 
 def test_a_wrong_file_of_prompts_is_one_line_before_the_weights(run, tmp_path):

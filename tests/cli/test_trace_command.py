@@ -130,6 +130,19 @@ def test_a_trace_is_of_the_rule_that_was_asked_for_and_says_its_tokens_per_pass(
     assert load_trace(folder / "d.json").options["threshold"] == 0.9
 
 
+@pytest.mark.parametrize(
+    ("sampler", "length", "said"),
+    [
+        ("full", "1", "1 token per pass (1 to 1): 1 pass over 1 block for 1 token"),
+        ("self-speculation", "1", "1 token per pair of passes (1 to 1): 1 pair for 1 token"),
+    ],
+)
+def test_a_trace_counts_passes_or_pairs_of_them(tmp_path, capsys, sampler, length, said):
+    where = ["trace", "diffutran", sampler, "-L", length, "--size", "tiny", "--device", "cpu"]
+    assert main([*where, "--output", str(tmp_path / "t.json")]) == 0
+    assert said in capsys.readouterr().out.splitlines()
+
+
 def test_a_trace_of_a_checkpoint_names_it(folder):
     model = build_model("diffutran", "tiny", seed=5)
     save_checkpoint(model, folder / "w.safetensors")

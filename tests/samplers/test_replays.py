@@ -61,7 +61,7 @@ def test_a_trace_of_a_replay_edits_as_the_replay_did():
     first = Trace.by_hand([[[4, 4, 0, 0], [8, 0]]], BLOCK, options=EDITS)
     replay = build_sampler("block-cache", block_size=BLOCK, trace=first)
     again = record_trace(tiny(), replay, 16)
-    assert again.label.startswith("diffutran-tiny-joint-0.5-edit-0.0-max-3@")
+    assert again.label.startswith("diffutran-tiny-joint-0.5-edit-0-max-3@")
     twice = build_sampler("block-cache", block_size=BLOCK, trace=again)
     assert twice.acceptance.edits == replay.acceptance.edits
     assert torch.equal(twice.decode(tiny(), 16), replay.decode(tiny(), 16))

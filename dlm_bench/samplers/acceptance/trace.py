@@ -125,8 +125,10 @@ class Trace(BaseModel):
     def label(self) -> str:
         """The name in records: the model, the rule, and the digest of the whole trace."""
         rule = [str(self.options.get("accept", "fixed"))]
+        told = {name: value for name in TOLD if (value := self.options.get(name)) is not None}
         rule += [
-            f"{mark}{self.options[name]}" for name, mark in TOLD.items() if name in self.options
+            TOLD[name] + (value if isinstance(value, str) else f"{value:g}")
+            for name, value in told.items()
         ]
         order = str(self.options.get("order", "confidence"))
         rule += [] if order == "confidence" else [order]
