@@ -27,7 +27,7 @@ SWEEP = {
     "graphs": "CUDA graphs: `auto` (capture where possible), `require` (else an error), `off`",
     "kernels": 'implementation to insist on, by operation: `{ attention = "cudnn" }` ([gpu.md](gpu.md#kernels))',
     "random_weights": "`hf:FOLDER` only: draw random weights instead of loading the folder's",
-    "skip_impossible": "leave out, with a count, what cannot be: a backbone with a sampler of the other kind, a length that a model lacks; else a mistake",
+    "skip_impossible": "leave out, with a count, what cannot be: a backbone with a sampler of the other kind, a length that a model lacks, a batch that a sampler refuses; else a mistake",
     "exclude": "`[[exclude]]` tables: a point is left out if for each key of a table the point has a value of the key, with globs for names",
     "timeout": "give a point up after this duration, model building included; `--timeout` overrides",
     "memory_limit": "memory of a worker on a CPU, such as `8GiB`; `--memory-limit` overrides",
