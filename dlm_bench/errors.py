@@ -4,7 +4,8 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class DlmBenchError(Exception):
@@ -78,11 +79,16 @@ def unknown(field: str, value: object, allowed: Iterable[object]) -> ConfigError
 
 
 def unknown_option(
-    option: str, sampler: str, allowed: Sequence[str], also: Iterable[str] = ()
+    option: str,
+    sampler: str,
+    allowed: Sequence[str],
+    owners: Sequence[str],
+    also: Iterable[str] = (),
 ) -> ConfigError:
-    """Return the error for an option that a sampler lacks; `also` are other names that may have
-    been meant."""
-    hint = did_you_mean(option, allowed) or did_you_mean(option, also)
+    """Return the error for an option that a sampler lacks; `owners` are the samplers that have it,
+    `also` other names that may have been meant."""
+    hint = f" (it is one of {', '.join(owners)})" if owners else did_you_mean(option, allowed)
+    hint = hint or did_you_mean(option, also)
     text = f"{option}: sampler {sampler!r} has no such option{hint}; allowed: {', '.join(allowed)}"
     return ConfigError(text, field=option)
 
@@ -105,6 +111,20 @@ def nearest(given: str, names: Iterable[str]) -> list[str]:
         found = difflib.get_close_matches(start, by_lower, n=1)
         close = [by_lower[name] for name in found]
     return close
+
+
+def faulty_field(error: Mapping[str, Any]) -> str:
+    """Return the field and the fault of an error by pydantic, in this project's words."""
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] == "value_error":
+        text = str(error["ctx"]["error"])
+    elif error["type"] in ("too_short", "string_too_short"):
+        text = "must not be empty"
+    else:
+        known = {"extra_forbidden": "no such field", "missing": "is missing"}
+        text = error["msg"].replace("Input should be", "must be")
+        text = known.get(error["type"], text)
+    return f"{place}: {text}" if place else text
 
 
 MAX_LENGTH = 1 << 24  # tokens: a schedule lists the passes, in seconds for this many

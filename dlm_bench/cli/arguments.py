@@ -47,8 +47,9 @@ def warn_of_random_acceptance(rule: str) -> None:
     """Warn of a rule of acceptance by confidence with random weights."""
     warnings.warn(
         f"accept={rule} on random weights: the number of passes means nothing, whatever the "
-        "prompts; such weights are sure of nothing, so a pass unmasks the fewest tokens that the "
-        "rule allows; give trained weights, or a trace of theirs (dlm-bench trace)",
+        "prompts; such weights are about as sure of any token as of the others, so a pass unmasks "
+        "the fewest tokens that the rule allows, or by a loose limit most of a block; give trained "
+        "weights, or a trace of theirs (dlm-bench trace)",
         stacklevel=2,
     )
 

@@ -40,7 +40,7 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
     options = renamed(options, allowed)
     for option in options:
         if option not in allowed:
-            raise unknown_option(option, name, allowed)
+            raise unknown_option(option, name, allowed, owners_of(option))
     sampler = kind(**options)
     for option, why in sampler.without_meaning().items():
         if option in options:
@@ -126,6 +126,15 @@ def allowed_names(name: str) -> dict[str, tuple[str, ...]]:
 def options_of(name: str) -> list[str]:
     """The names of a sampler's options. Raises ConfigError as `sampler_class` does."""
     return [field.name for field in dataclasses.fields(sampler_class(name))]
+
+
+def owners_of(option: str) -> list[str]:
+    """The names of this project's samplers that have an option."""
+    return [
+        name
+        for name, kind in SAMPLERS.items()
+        if option in (field.name for field in dataclasses.fields(kind))
+    ]
 
 
 def sampler_class(name: str) -> type[Sampler]:

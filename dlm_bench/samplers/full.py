@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dlm_bench.errors import ConfigError, check_int, unknown
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.acceptance.options import AcceptanceOptions
+from dlm_bench.samplers.acceptance.options import OF_PASSES, AcceptanceOptions
 from dlm_bench.samplers.denoising import DenoisingSampler, check_block_size
 from dlm_bench.samplers.names import one_of
 from dlm_bench.samplers.schedule import DecodeShape, PlannedPass, Rows, blocks
@@ -65,10 +65,12 @@ class Full(AcceptanceOptions, DenoisingSampler):
     def without_meaning(self) -> dict[str, str]:
         found = super().without_meaning()
         if self.steps:
-            found["tokens_per_step"] = "with steps, which says how many passes there are"
+            found["tokens_per_step"] = (
+                "with steps, which says how many passes there are; leave it out"
+            )
         if not self._is_spread:
             other = "trace" if self.trace else f"accept {self.accept!r}"
-            found["spread"] = f"with {other}, which says how many tokens a pass unmasks"
+            found["spread"] = f"with {other}, {OF_PASSES}; leave it out"
         return found
 
     def options(self) -> dict[str, int | float | str]:

@@ -79,7 +79,7 @@ class Pipeline(AcceptanceOptions, DenoisingSampler):
     def without_meaning(self) -> dict[str, str]:
         if self.acceptance.decides:
             return super().without_meaning()
-        why = "with accept 'fixed', by which all blocks unmask as many tokens"
+        why = "with accept 'fixed', by which all blocks unmask as many tokens; leave it out"
         return super().without_meaning() | {"activate_at": why}
 
     @property

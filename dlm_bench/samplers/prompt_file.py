@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import ConfigError, faulty_field
 from dlm_bench.models.backbones import BackboneInfo, known_config
 from dlm_bench.models.hf.tokenizer import encoder
 from dlm_bench.samplers.prompt import Prompts
@@ -86,9 +86,7 @@ def read_prompt_file(path: Path) -> tuple[str, list[Line]]:
             try:
                 lines.append(Line.model_validate_json(text))
             except ValidationError as error:
-                first = error.errors()[0]
-                what = ".".join(map(str, first["loc"]))
-                said = f"{what + ': ' if what else ''}{first['msg']}"
+                said = faulty_field(error.errors()[0])
                 raise ConfigError(
                     f"prompts: {str(path)!r}: line {number} is no prompt ({said}); "
                     'must be as {"text": "..."} or {"tokens": [1, 2]}'

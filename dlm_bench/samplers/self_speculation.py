@@ -109,9 +109,14 @@ class SelfSpeculation(Sampler):
     def without_meaning(self) -> dict[str, str]:
         if self.accept == "agreement":
             why = "with accept 'agreement', which says how many tokens a pair keeps"
-            return {"accept_len": why, "trace": why}
+            return {
+                "accept_len": f"{why}; allowed with accept 'fixed'",
+                "trace": f"{why}; leave one of the two out",
+            }
         if self.trace:
-            return {"accept_len": "with trace, which says how many tokens a pair keeps"}
+            return {
+                "accept_len": "with trace, which says how many tokens a pair keeps; leave it out"
+            }
         return {}
 
     @property

@@ -31,7 +31,7 @@ from dlm_bench.errors import (
     unknown_option,
 )
 from dlm_bench.results.record import Graphs, Mode
-from dlm_bench.samplers import SAMPLERS
+from dlm_bench.samplers import SAMPLERS, owners_of
 from dlm_bench.sweep.mistakes import Mistakes, line_numbers
 from dlm_bench.timing.settings import DEFAULTS
 
@@ -276,7 +276,7 @@ def no_option(option: str, sampler: str, allowed: Sequence[str]) -> ConfigError:
             "same: it stands above the first [[lines]]",
             field=option,
         )
-    return unknown_option(option, sampler, allowed, also=Group.model_fields)
+    return unknown_option(option, sampler, allowed, owners_of(option), also=Group.model_fields)
 
 
 def _is_option(key: str) -> bool:

@@ -46,6 +46,13 @@ def test_only_options_that_mean_something_are_options(rule, value):
         ({"accept": "factor", "factor": 0}, ["factor", "0", "> 0"]),
         ({"accept": "factor", "commit": "none"}, ["commit", "'none'", "separate, fused"]),
         ({"trace": 3}, ["trace", "3", "path"]),
+        ({"trace": "none.json"}, ["'none.json': No such", "; record one with dlm-bench trace"]),
+        (
+            {"accept": "threshold", "trace": "t.json"},
+            ["with accept 'threshold', which says how many", "; leave one of the two out"],
+        ),
+        ({"accept": "agreement"}, ["rule of sampler 'self-speculation' alone; allowed: fixed"]),
+        ({"accept_len": 4}, ["no such option (it is one of self-speculation); allowed"]),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_in_one_line(options, said):
@@ -54,6 +61,32 @@ def test_an_option_that_cannot_be_is_refused_in_one_line(options, said):
     assert "\n" not in str(caught.value)
     for words in said:
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        (
+            "full",
+            {"spread": "dream", "accept": "threshold"},
+            "with accept 'threshold', which says how many tokens a pass unmasks; leave it out",
+        ),
+        (
+            "self-speculation",
+            {"accept": "agreement", "accept_len": 4},
+            "which says how many tokens a pair keeps; allowed with accept 'fixed'",
+        ),
+        (
+            "self-speculation",
+            {"accept": "agreement", "trace": "t.json"},
+            "which says how many tokens a pair keeps; leave one of the two out",
+        ),
+    ],
+)
+def test_what_means_nothing_beside_another_says_what_to_do(name, options, said):
+    with pytest.raises(ConfigError) as caught:
+        build_sampler(name, **options)
+    assert str(caught.value).endswith(said)
 
 
 def test_a_schedule_that_depends_on_the_model_is_refused():

@@ -51,12 +51,12 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_damage(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{}", "line 1 is no prompt .*must have either text or tokens"),
+        ("{}", "line 1 is no prompt \\(must have either text or tokens\\)"),
         ('{"text": "a", "tokens": [1]}', "must have either text or tokens"),
-        ('{"text": ""}', "line 1 is no prompt \\(text"),
-        ('{"tokens": []}', "line 1 is no prompt \\(tokens"),
+        ('{"text": ""}', "line 1 is no prompt \\(text: must not be empty\\)"),
+        ('{"tokens": []}', "line 1 is no prompt \\(tokens: must not be empty\\)"),
         ('{"tokens": [-1]}', "tokens.0"),
-        ('{"prompt": "a"}', "prompt: Extra"),
+        ('{"prompt": "a"}', "\\(prompt: no such field\\)"),
         ("a text", "line 1 is no prompt"),
         ("", "has no line"),
     ],

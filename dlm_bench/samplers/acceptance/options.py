@@ -32,6 +32,7 @@ RULE_OPTIONS = {
     name: tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
     for name, kind in RULES.items()
 }
+OF_PASSES = "which says how many tokens a pass unmasks"
 ADAPTIVE = tuple(name for name, kind in RULES.items() if kind.decides)  # the model decides
 
 
@@ -70,6 +71,11 @@ def acceptance_of(sampler: Any) -> Acceptance:
     value out of range, or a trace that cannot be read."""
     if not isinstance(sampler, AcceptanceOptions):
         return Fixed(sampler.tokens_per_step)
+    if sampler.accept == "agreement":
+        raise ConfigError(
+            "accept: 'agreement' is a rule of sampler 'self-speculation' alone; allowed: "
+            f"{', '.join(RULES)}"
+        )
     if sampler.accept not in RULES:
         raise unknown("accept", sampler.accept, RULES)
     values = {name: getattr(sampler, name) for name in RULE_OPTIONS[sampler.accept]}
@@ -135,10 +141,12 @@ def without_meaning(sampler: AcceptanceOptions) -> dict[str, str]:
         if option not in own:
             rules = [repr(name) for name, options in RULE_OPTIONS.items() if option in options]
             found[option] = f"with accept {accept!r}; allowed with accept {' or '.join(rules)}"
+            if accept == "fixed" and sampler.trace:
+                found[option] = f"with trace, {OF_PASSES}; leave it out"
     if (score := RULES[accept].score) != "confidence":
-        found["order"] = f"with accept {accept!r}, which takes the tokens by {score}"
+        found["order"] = f"with accept {accept!r}, which takes the tokens by {score}; leave it out"
     if accept != "fixed":
-        found["trace"] = f"with accept {accept!r}, which says how many tokens a pass unmasks"
+        found["trace"] = f"with accept {accept!r}, {OF_PASSES}; leave one of the two out"
     elif sampler.trace:
-        found["tokens_per_step"] = "with trace, which says how many tokens a pass unmasks"
+        found["tokens_per_step"] = f"with trace, {OF_PASSES}; leave it out"
     return found

@@ -17,7 +17,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from pydantic import ValidationError as Invalid
 
-from dlm_bench.errors import ConfigError
+from dlm_bench.errors import ConfigError, faulty_field
 from dlm_bench.results.files import write_file
 from dlm_bench.samplers.schedule import remaining
 
@@ -244,7 +244,9 @@ def load_trace(path: str | Path) -> Trace:
         text = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except (OSError, ValueError) as error:  # a path with a NUL
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"trace {str(path)!r}: {reason}") from None
+        raise ConfigError(
+            f"trace {str(path)!r}: {reason}; record one with dlm-bench trace"
+        ) from None
     facts = _facts_of(text)
     version = facts.get("schema_version")
     if version not in (None, 1, SCHEMA_VERSION):
@@ -257,10 +259,9 @@ def load_trace(path: str | Path) -> Trace:
     try:
         return Trace.model_validate_json(text)
     except Invalid as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         raise ConfigError(
-            f"trace {str(path)!r}: not a trace ({where + ': ' if where else ''}{first['msg']})"
+            f"trace {str(path)!r}: not a trace ({faulty_field(error.errors()[0])}); record one "
+            "with dlm-bench trace"
         ) from None
 
 
