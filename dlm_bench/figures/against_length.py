@@ -2,7 +2,6 @@
 for each machine and each p."""
 
 import itertools
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -118,23 +117,22 @@ def draw_series(
     caption. bounds: drawn under the series. missing: named in the caption.
     """
     under = [] if bounds is None else bounds.series
-    named = labelled([*measured, *under], hidden={P, "hardware", "device", "length"})
+    every = [*measured, *under]
+    named = labelled(every, hidden=settings_in_titles(every))
     drawn, under = named[: len(measured)], named[len(measured) :]
     members_of = facets(named)
     palette = palette_of(named)
     rows_drawn = [row for series in drawn for row in series.rows]
 
-    variants = legend.variant_handles(palette.styles)
+    handles = []
     if any(row["mode"] == "sampled" for row in rows_drawn):
-        variants.append(legend.sampled_handle())
+        handles.append(legend.sampled_handle())
     if any(row["flags"] for row in rows_drawn):
-        variants.append(flags.handle())
+        handles.append(flags.handle())
     if bounds is not None and under:
-        variants.append(predicted.handle(bounds))
-    backbones = (series.backbone for series in named)
-    groups = legend.backbone_handles(backbones, palette.colours), variants
-    longest = max(map(len, groups))
-    rows = longest if len(members_of) == 1 else max(3, math.ceil(longest / 2))
+        handles.append(predicted.handle(bounds))
+    backbones = legend.backbone_handles((each.backbone for each in named), palette.colours)
+    groups, rows = legend.layout(backbones, palette.styles, handles, one_panel=len(members_of) == 1)
     figure, panels = theme.panels(
         len(members_of),
         height=2.0,
@@ -159,6 +157,13 @@ def draw_series(
     figure.caption = " ".join(filter(None, sentences))
     legend.draw_legend(figure, groups, rows)
     return figure
+
+
+def settings_in_titles(drawn: Sequence[Series]) -> set[str]:
+    """Return the settings that titles of panels tell, or the caption; a p that some series lack is
+    neither."""
+    several = {P} if len(_values(drawn, P)) > 1 else set()
+    return {"hardware", "device", "length", *several}
 
 
 def facets(drawn: list[Series]) -> dict[str, list[Series]]:

@@ -4,7 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dlm_bench.results.series import BACKBONE_NAMES, SAMPLER_NAMES, SETTINGS, setting_text
+from dlm_bench.results.series import (
+    BACKBONE_NAMES,
+    SAMPLER_NAMES,
+    SETTINGS,
+    setting_text,
+    short_traces,
+)
 
 Row = dict[str, Any]
 
@@ -16,20 +22,27 @@ _UNWRITTEN = ("accept", "batching", "first_token")
 
 def curve_names(rows: Sequence[Row], curves: Sequence[str]) -> dict[int, str]:
     """Return the label of each row's curve, by the row's id: the values that differ, of an option
-    those that differ with the same sampler where samplers have curves of their own."""
-    varying = _varying(rows, curves) or list(curves[:1])
-    within: dict[Any, set[str]] = {}
-    if "sampler" in varying:
-        options = [name for name in varying if name not in _OF_ALL]
-        for sampler in {row["sampler"] for row in rows}:
-            same = [row for row in rows if row["sampler"] == sampler]
-            within[sampler] = {*options}.difference(_varying(same, options))
+    those that differ where samplers know it, if samplers have curves of their own."""
+    shown = _varying(rows, curves) or list(curves[:1])
+    if "sampler" in shown:
+        shown = [name for name in shown if name in _OF_ALL or not _same_where_known(rows, name)]
+    traces = short_traces(row.get("trace") for row in rows)
     names = {}
     for row in rows:
-        shown = [name for name in varying if name not in within.get(row["sampler"], ())]
-        texts = list(filter(None, (_text(name, row.get(name)) for name in shown)))
+        values = {name: row.get(name) for name in shown}
+        if "trace" in values:
+            values["trace"] = traces.get(row["trace"], row["trace"])
+        texts = list(filter(None, (_text(*value) for value in values.items())))
         names[id(row)] = ", ".join(texts or (_unwritten(name, row) for name in shown))
     return names
+
+
+def _same_where_known(rows: Sequence[Row], option: str) -> bool:
+    by_sampler: dict[str, set[str]] = {}
+    for row in rows:
+        by_sampler.setdefault(row["sampler"], set()).add(_text(option, row.get(option)))
+    known = [values for values in by_sampler.values() if values != {""}]
+    return all(len(values) == 1 for values in known) and len(set().union(*known)) == 1
 
 
 def lumped(rows: Sequence[Row], x: str, among: Sequence[str]) -> list[str]:

@@ -20,7 +20,15 @@ from dlm_bench.figures.legend import text_lines
 from dlm_bench.figures.missing import NotDrawnWarning
 from dlm_bench.figures.palette import BACKBONE_COLOURS, MORE_COLOURS, MORE_DASHES
 from dlm_bench.results.flat import flattened
-from dlm_bench.results.series import identity_columns, ok_points, setting_text, time_bounds
+from dlm_bench.results.series import (
+    BACKBONE_NAMES,
+    grouped,
+    identity_columns,
+    ok_points,
+    setting_text,
+    shared_settings,
+    time_bounds,
+)
 
 Row = dict[str, Any]
 
@@ -30,7 +38,7 @@ AXES = {
     "tokens_per_second": "throughput (tokens/s)",
     "ms_per_pass": "latency (ms per pass)",
     "first_block_ms": "time to first block (ms)",
-    "tokens_per_pass": "tokens per pass, commits apart",
+    "tokens_per_pass": "tokens per pass (commits apart)",
     "blocks.tokens_per_forward": "tokens per pass of the batch",
     "joules_per_token": "energy (J per token)",
     "peak_memory_gib": "peak memory (GiB)",
@@ -81,10 +89,12 @@ def _draw(
     panels: str | None,
     frontier: bool,
 ) -> CaptionedFigure:
-    rows = [_with_numbers(row) for row in ok_points(frame).to_dict("records")]
+    points = ok_points(frame)
+    rows = [_with_numbers(row) for row in points.to_dict("records")]
     identity = [*identity_columns(frame), "length"]
     _check_columns(rows, [x, y, *(curves or ()), *([panels] if panels else ())])
-    left = [row for row in rows if _is_number(row.get(x)) and _is_number(row.get(y))]
+    there = [_is_number(row.get(x)) and _is_number(row.get(y)) for row in rows]
+    left = list(itertools.compress(rows, there))
     if not left:
         raise ResultsError(f"no ok point has both {x} and {y}")
     if curves is None:
@@ -96,7 +106,8 @@ def _draw(
     if not frontier:
         _break_lumped(groups.values(), names, styles, x, identity)
     handles = [
-        Line2D([], [], label=textwrap.fill(name, 44), **look) for name, look in styles.items()
+        Line2D([], [], label=textwrap.fill(name, 48, break_on_hyphens=False), **look)
+        for name, look in styles.items()
     ]
     if frontier:
         handles.append(Line2D([], [], color=theme.GREY, lw=3, alpha=0.3, label="frontier"))
@@ -117,6 +128,10 @@ def _draw(
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     title = f"{AXES.get(y, y)} against {AXES.get(x, x)}."
     sentences = [title[0].upper() + title[1:]]
+    shared = shared_settings(grouped(points[there], x if x in identity else "length"))
+    backbones = {BACKBONE_NAMES.get(row["backbone"], row["backbone"]) for row in left}
+    same = filter(None, [*(backbones if len(backbones) == 1 else ()), shared])
+    sentences.append(f"{', '.join(same)}.")
     if y in ("tokens_per_second", "mean_seconds", "ms_per_pass"):
         sentences.append("Bars: as in the figure of throughput.")
     if frontier:

@@ -19,7 +19,6 @@ from dlm_bench.figures.against_length import INTERVAL, measurement
 from dlm_bench.figures.caption import CaptionedFigure
 from dlm_bench.figures.palette import backbone_colours
 from dlm_bench.results.series import (
-    SAMPLER_NAMES,
     Series,
     labelled,
     mixed,
@@ -64,9 +63,7 @@ def draw_latency(frame: pd.DataFrame, sampler: str | None = None) -> CaptionedFi
     low, high = min(times) / 15, max(times)
     panels[0].set_ylim(low, high * (high / low) ** 0.4)
     theme.value_axis(panels[0].yaxis, low, high)
-    samplers = {SAMPLER_NAMES.get(series.sampler, series.sampler) for series in drawn}
-    shared = f"{samplers.pop().capitalize()}, " if len(samplers) == 1 else ""
-    sentences = [f"{shared}{shared_settings(drawn)}.", measurement(drawn, INTERVAL)]
+    sentences = [f"{shared_settings(drawn)}.", measurement(drawn, INTERVAL)]
     sentences += ["Equations: L in thousands.", flags.explain(drawn), mixed(drawn)]
     figure.caption = " ".join(filter(None, sentences))
     handles = _legend([row for series in drawn for row in series.rows])

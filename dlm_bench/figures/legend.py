@@ -1,5 +1,6 @@
 """The legend of series against length: a colour a backbone, a marker with dashes a variant."""
 
+import math
 import textwrap
 from collections.abc import Iterable
 
@@ -19,8 +20,27 @@ def backbone_handles(backbones: Iterable[str], colours: dict[str, str]) -> list[
     ]
 
 
-def variant_handles(styles: dict[str, SeriesStyle]) -> list[Line2D]:
-    """Return a grey marker with dashes for each variant."""
+def layout(
+    backbones: list[Line2D],
+    styles: dict[str, SeriesStyle],
+    others: list[Line2D],
+    one_panel: bool,
+) -> tuple[list[list[Line2D]], int]:
+    """Return the groups of handles and the rows of a legend below panels: variants beside the
+    backbones, or below them where that is less high, as with long names under a single panel."""
+    beside = [backbones, variant_handles(styles, 29) + others]
+    longest = max(map(len, beside))
+    if not one_panel:
+        return beside, max(3, math.ceil(longest / 2))
+    below = [backbones + variant_handles(styles, 48) + others]
+    rows = len(below[0])
+    if text_lines(below, rows) < text_lines(beside, longest):
+        return below, rows
+    return beside, longest
+
+
+def variant_handles(styles: dict[str, SeriesStyle], width: int) -> list[Line2D]:
+    """Return a grey marker with dashes for each variant, its name in lines of `width` letters."""
     return [
         Line2D(
             [],
@@ -28,7 +48,7 @@ def variant_handles(styles: dict[str, SeriesStyle]) -> list[Line2D]:
             color=theme.GREY,
             marker=style.marker,
             linestyle=style.dashes,
-            label=textwrap.fill(variant, 29),
+            label=textwrap.fill(variant, width, break_on_hyphens=False),
         )
         for variant, style in styles.items()
     ]

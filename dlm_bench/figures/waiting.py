@@ -10,7 +10,7 @@ from dlm_bench.results.series import Series, labelled, series_of
 
 FORWARD = Quantity(
     "tokens per pass of a sequence",
-    explanation="Tokens of all sequences over all passes, commits among them, and the batch.",
+    explanation="All tokens generated, divided by the passes (commits included) and by the batch.",
     bars="",
     along="batch",
 )
@@ -40,8 +40,9 @@ def waited(drawn: list[Series]) -> str:
     for series in labelled(drawn, hidden={"length"}):
         last = max(series.rows, key=lambda row: row["batch"])
         if last["blocks"].get("waited"):
-            texts.append(f"{last['blocks']['waited']:.0%} of {series.label} at {last['batch']}")
-    return f" Sequences that waited in a pass: {'; '.join(texts)}." if texts else ""
+            texts.append(f"{series.label}: {last['blocks']['waited']:.0%} at {last['batch']}")
+    told = " Share of the sequences that wait in a pass, at the largest batch:"
+    return f"{told} {'; '.join(texts)}." if texts else ""
 
 
 def tokens_per_forward(row: Row) -> Spread | None:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from dlm_bench.analysis import tables
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures.against_length import P, facets
+from dlm_bench.figures.against_length import facets, settings_in_titles
 from dlm_bench.figures.palette import palette_of
 from dlm_bench.report import charts
 from dlm_bench.report import tables as report_tables
@@ -29,8 +29,6 @@ from dlm_bench.results.series import (
 from dlm_bench.results.store import frame_of
 from dlm_bench.results.table import Table, shown
 from dlm_bench.version import __version__
-
-HIDDEN = ("device", "hardware", P)  # settings in the title of a facet
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def _figures(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the figures for the script, and title, legend and quantities of each facet."""
     if not study.series:
         return {"figures": []}, []
-    named = labelled(list(study.series), hidden=HIDDEN)
+    named = labelled(list(study.series), hidden=settings_in_titles(study.series))
     palette = palette_of(named)
     members_of = facets(named)
     drawn = charts.draw(list(members_of.values()), palette, study.values)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlm_bench.errors import ResultsError
 from dlm_bench.results.pooling import pooled
-from dlm_bench.results.record import Point, Record
+from dlm_bench.results.record import ORDINARY, Point, Record
 
 if TYPE_CHECKING:
     import pandas
@@ -42,6 +42,8 @@ SAMPLER_NAMES = {
     "remdm": "ReMDM",
     "ar": "autoregressive",
 }
+_OPTIONS_FIRST = ("tokens_per_step", "block_size")
+_OF_PROMPT = ("prompt_len", "prompts", "stop_at_eos")
 _MEASURED = {
     "timed_tokens",
     "mean_seconds",
@@ -164,27 +166,56 @@ def grouped(points: "pandas.DataFrame", along: str = "length") -> list[Series]:
 def labelled(drawn: list[Series], hidden: Iterable[str] = ()) -> list[Series]:
     """Label each series by the settings that differ among them, except those in `hidden`, which
     the figure shows otherwise."""
-    return [_labelled(series, drawn, hidden) for series in drawn]
-
-
-def _labelled(series: Series, among: list[Series], hidden: Iterable[str]) -> Series:
-    same = [other for other in among if other.sampler == series.sampler]
-    shown = set()
-    for name in series.settings.keys() - set(hidden):
-        others = among if name in (*SETTINGS, "file") else same
-        # Commit costs up to half of all passes more: never silent.
-        if name == "commit" or len({other.settings.get(name) for other in others}) > 1:
-            shown.add(name)
+    names = dict.fromkeys(name for series in drawn for name in series.settings)
+    # Commit costs up to half of all passes more: never silent.
+    shown = {name for name in names if name == "commit" or not _is_shared(name, drawn)}
+    shown -= {*hidden}
     if "hardware" in shown:
         shown.discard("device")
-    if series.settings.get("accept") in shown:  # threshold=0.9 says accept=threshold
-        shown.discard("accept")
-    texts = [setting_text(name, value) for name, value in series.settings.items() if name in shown]
+    traces = short_traces(series.settings.get("trace") for series in drawn)
+    one_sampler = len({series.sampler for series in drawn}) == 1
+    return [_labelled(series, shown, traces, named=not one_sampler) for series in drawn]
+
+
+def _labelled(series: Series, shown: set[str], traces: Mapping[str, str], named: bool) -> Series:
+    own = {name: value for name, value in series.settings.items() if name in shown}
+    if own.get("accept") in own:  # threshold=0.9 says accept=threshold
+        del own["accept"]
+    texts = [setting_text(name, traces.get(value, value)) for name, value in own.items()]
     sampler = SAMPLER_NAMES.get(series.sampler, series.sampler)
     backbone = BACKBONE_NAMES.get(series.backbone, series.backbone)
-    named = [sampler] if len(same) < len(among) else []
-    variant, label = ", ".join([sampler, *texts]), ", ".join([backbone, *named, *texts])
+    variant = ", ".join([sampler, *texts])
+    label = ", ".join([backbone, *([sampler] if named else []), *texts])
     return replace(series, variant=variant, label=label)
+
+
+def _is_shared(name: str, drawn: Iterable[Series]) -> bool:
+    """Decide if the series have the same value, of an option those of the samplers that know it."""
+    having = [series for series in drawn if name in series.settings]
+    samplers = {series.sampler for series in having}
+    concerned = [
+        series for series in drawn if name in (*SETTINGS, "file") or series.sampler in samplers
+    ]
+    return len({series.settings.get(name) for series in concerned}) == 1
+
+
+def short_traces(labels: Iterable[Any]) -> dict[str, str]:
+    """Return each trace's label without its digest, or with a part that tells it from traces of
+    the same name."""
+    full = {str(label) for label in labels if not _absent(label)}
+    short = {}
+    for label in full:
+        name, _, digest = label.partition("@")
+        others = {
+            other.partition("@")[2]
+            for other in full
+            if other != label and other.partition("@")[0] == name
+        }
+        length = 4
+        while any(other[:length] == digest[:length] for other in others):
+            length += 1
+        short[label] = f"{name}@{digest[:length]}" if others else name
+    return short
 
 
 def setting_text(name: str, value: Any) -> str:
@@ -203,15 +234,27 @@ def setting_text(name: str, value: Any) -> str:
 
 
 def shared_settings(drawn: list[Series]) -> str:
-    """Name the settings common to all series, for the caption: hardware, dtype, size, p, B, batch,
-    and the prompt if there is one."""
-    texts = []
-    names = ("hardware", "device", "dtype", "size", "tokens_per_step", "block_size")
-    for name in (*names, "length", "batch", "prompt_len", "prompts", "stop_at_eos"):
+    """Name the settings common to all series, for the caption: hardware, dtype, size, the sampler,
+    its options, batch, and the prompt if there is one."""
+    options = (name for series in drawn for name in series.settings if name not in SETTINGS)
+    first, last = ("hardware", "device", "dtype", "size"), ("length", "batch", *_OF_PROMPT)
+    names = dict.fromkeys((*first, *_OPTIONS_FIRST, *options, *last))
+    found = {}
+    for name in names:
         values = {series.settings[name] for series in drawn if name in series.settings}
-        if len(values) == 1 and all(values):
-            texts.append(setting_text(name, values.pop()))
-    return ", ".join(texts)
+        if len(values) == 1 and all(values) and name != "commit" and _is_shared(name, drawn):
+            found[name] = values.pop()
+    if found.get("accept") in found:
+        del found["accept"]
+    texts = {
+        name: setting_text(name, value)
+        for name, value in found.items()
+        if (name, value) not in ORDINARY
+    }
+    samplers = {series.sampler for series in drawn}
+    named = [SAMPLER_NAMES.get(name, name) for name in samplers] if len(samplers) == 1 else []
+    of_all = [texts.pop(name) for name in first if name in texts]
+    return ", ".join([*of_all, *named, *texts.values()])
 
 
 def short_number(value: float) -> str:

@@ -1,7 +1,7 @@
 """The figure of throughput against batch, and batches in the other figures."""
 
 import pytest
-from support.figure_records import caption_of, legend_of, measured, record
+from support.figure_records import caption_of, legend_of, measured, record, renderer
 
 from dlm_bench.analysis.waiting import waiting_table
 from dlm_bench.errors import ResultsError
@@ -133,7 +133,7 @@ def test_waiting_is_drawn_as_tokens_per_pass_of_a_sequence(frame):
     assert axes.get_xlabel() == "batch (sequences)"
     lines = [line.get_ydata().tolist() for line in measured(axes).values()]
     assert sorted(lines) == [[6.0, 4.0], [6.0, 5.0]]
-    assert "25% of DiffuMamba, commit=separate at 4." in caption_of(figure)
+    assert "at the largest batch: DiffuMamba, commit=separate: 25% at 4." in caption_of(figure)
 
 
 def test_records_without_passes_of_blocks_are_not_drawn_as_waiting(frame):
@@ -173,3 +173,25 @@ def test_the_table_of_waiting_names_the_lengths_there_are(frame):
     table = waiting_table(records, at=[256, 4096])
     assert len(table.rows) == 4
     assert table.notes == ["length 4096: not in the records"]
+
+
+def test_a_legend_of_long_names_is_less_high_than_the_axes(frame):
+    rules = (
+        {"accept": "entropy", "gamma": 20.0},
+        {"trace": "a-model-tiny-entropy-20@0dcfb82408e8"},
+    )
+    records = [
+        waiting(batch, 6.0 * batch, 0.0, **options, **more)
+        for batch in (1, 4)
+        for options in rules
+        for more in ({}, {"batching": "fdfo"})
+    ]
+    figure = draw_waiting(frame(*records))
+    assert "All tokens generated, divided by the passes (commits included) and by the batch." in (
+        caption_of(figure)
+    )
+    (legend,), (axes,) = figure.legends, figure.axes
+    drawn = renderer(figure)
+    assert legend.get_window_extent(drawn).height < axes.get_window_extent(drawn).height
+    trace = "block cache, commit=separate,\ntrace=a-model-tiny-entropy-20"
+    assert trace in legend_of(figure)

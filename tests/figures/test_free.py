@@ -79,7 +79,7 @@ def test_a_curve_of_usual_options_is_named_by_them(frame):
         "accept=entropy",
     ]
     figure = draw_free(frame(block_cache(), block_cache(trace="a@0123")), "length", "nfe")
-    assert legend_of(figure) == ["no trace", "trace=a@0123"]
+    assert legend_of(figure) == ["no trace", "trace=a"]
 
 
 def test_points_at_the_same_x_have_no_line_and_a_warning_says_how_they_differ(frame):

@@ -88,7 +88,7 @@ def test_machines_never_share_a_panel(frame):
 
 def test_the_caption_says_what_the_numbers_were_measured_on(frame):
     text = caption_of(draw_throughput(frame(*demo([512, 1024]))))
-    assert text.startswith(f"{CPU}, cpu, float32, tiny, p=8, B=32, batch=1.")
+    assert text.startswith(f"{CPU}, cpu, float32, tiny, p=8, B=32, cache=dual, batch=1.")
     assert "Mean of 5 decodes" in text
 
 
@@ -142,7 +142,7 @@ def test_variants_of_a_sampler_have_dashes_and_markers_of_their_own(frame):
     assert len({line.get_marker() for line in drawn}) == len(drawn) == 8
     # As matplotlib keeps them, unscaled: get_linestyle() only says that there are some.
     assert len({str(line._unscaled_dash_pattern) for line in drawn}) == 8
-    assert "block cache, commit=separate,\nthreshold=0.7" in legend_of(figure)
+    assert "block cache, commit=separate, threshold=0.7" in legend_of(figure)
     # A legend of long labels takes room of its own, and none of the panel's.
     assert axes.get_window_extent(renderer(figure)).height == pytest.approx(
         draw_throughput(frame(*records[:2])).axes[0].get_window_extent().height, rel=0.5
