@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 from dlm_bench.errors import ConfigError
 from dlm_bench.models.backbones import BackboneInfo, known_config
 from dlm_bench.plugins.api import Model, ModelInfo
-from dlm_bench.samplers.first_done import idle_after
-from dlm_bench.samplers.pass_numbers import numbers_of, timesteps_of
-from dlm_bench.samplers.places import places_of
 from dlm_bench.samplers.schedule import PREFILL, PlannedPass, role_of
 
 if TYPE_CHECKING:
@@ -105,18 +102,6 @@ def _find_apart(sampler: "Sampler", model: Model, state: "DecodeState", eos: int
         state.check_unmasked()
     to_eos = tuple(tokens_to(found(row)) for row in range(batch))
     return Ends(tuple(passes), tuple(generated), to_eos)
-
-
-def stop_at(state: "DecodeState", ends: Ends) -> None:
-    """Cut a decode at its ends. A sequence that ends before the last one idles until then."""
-    batch, most, timesteps = len(state.tokens), max(ends.generated), timesteps_of(state.passes)
-    state.passes = state.passes[: max(ends.passes)]
-    state.end = state.prompt_len + most
-    state.behind_ends = sum(most - count for count in ends.generated)
-    if state.places is not None:
-        state.passes = idle_after(state.passes, ends.passes)
-        state.places = places_of(state.passes, batch, state.index.device)
-        state.numbers = numbers_of(state.passes, timesteps, batch).to(state.index.device)
 
 
 def block_ends(passes: Sequence[PlannedPass]) -> Iterator[int]:

@@ -4,10 +4,11 @@ from typing import Any
 
 from dlm_bench.errors import PointError
 from dlm_bench.plugins.api import Model
-from dlm_bench.samplers.ends import find_ends, stop_at
+from dlm_bench.samplers.ends import find_ends
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.schedule import DecodeShape, prefill_passes
 from dlm_bench.samplers.state import DecodeState
+from dlm_bench.samplers.stop import stop_at
 
 
 def end_of(model: Model, sampler: Sampler, state: DecodeState) -> dict[str, int]:

@@ -12,7 +12,8 @@ from dlm_bench import ConfigError, build_sampler, measure
 from dlm_bench.models.backbones import backbone_info
 from dlm_bench.models.own import own_config
 from dlm_bench.samplers.acceptance.trace import Trace
-from dlm_bench.samplers.ends import Ends, check_ends, eos_of, find_ends, stop_at
+from dlm_bench.samplers.ends import Ends, check_ends, eos_of, find_ends
+from dlm_bench.samplers.stop import stop_at
 from dlm_bench.timing.decode_check import check_passes, digest
 
 LENGTH, BLOCK, BATCH, PROMPT = 40, 8, 2, 5
