@@ -29,12 +29,12 @@ class Autoregressive(Sampler):
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         L = length
         if prompt_len:
-            yield _token(PREFILL, query=prompt_len, context=0, position=prompt_len)
+            yield token_pass(PREFILL, query=prompt_len, context=0, position=prompt_len)
             for i in range(prompt_len + 1, prompt_len + L):
-                yield _token("decode", query=1, context=i - 1, position=i)
+                yield token_pass("decode", query=1, context=i - 1, position=i)
             return
         for i in range(L):
-            yield _token("decode", query=1, context=i, position=i)
+            yield token_pass("decode", query=1, context=i, position=i)
 
     def caches(self, model: Model, length: int, batch: int) -> list[Cache]:
         return model_caches(model, length, batch)
@@ -64,8 +64,8 @@ class Autoregressive(Sampler):
         state.next_pass()
 
 
-def _token(kind: str, query: int, context: int, position: int) -> PlannedPass:
-    """The pass that decodes the token at a position."""
+def token_pass(kind: str, query: int, context: int, position: int) -> PlannedPass:
+    """Return the causal pass that decodes the token at a position, a prefill of a prompt too."""
     return PlannedPass(
         kind=kind,
         query_len=query,

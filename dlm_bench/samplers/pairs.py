@@ -2,21 +2,7 @@
 
 from collections.abc import Iterator
 
-from dlm_bench.samplers.schedule import PREFILL, PlannedPass
-
-
-def prefill_pass(prompt_len: int) -> PlannedPass:
-    """Return the causal pass over a prompt, which predicts the first token."""
-    return PlannedPass(
-        kind=PREFILL,
-        query_len=prompt_len,
-        context_len=0,
-        block_start=prompt_len,
-        block_len=1,
-        masked=1,
-        reveal=1,
-        t=0.0,
-    )
+from dlm_bench.samplers.schedule import PlannedPass
 
 
 def pair_passes(

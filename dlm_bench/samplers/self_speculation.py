@@ -22,8 +22,9 @@ from dlm_bench.plugins.api import Cache, Model
 from dlm_bench.samplers.acceptance.adaptive import trace_decode
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.acceptance.traced import alike, check_alike
+from dlm_bench.samplers.autoregressive import token_pass
 from dlm_bench.samplers.names import one_of
-from dlm_bench.samplers.pairs import pair_passes, prefill_pass
+from dlm_bench.samplers.pairs import pair_passes
 from dlm_bench.samplers.sampler import Sampler, model_caches
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape, PlannedPass
 
@@ -149,7 +150,7 @@ class SelfSpeculation(Sampler):
     def passes(self, length: int, prompt_len: int = 0) -> Iterator[PlannedPass]:
         begin, end = prompt_len, prompt_len + length
         if prompt_len:
-            yield prefill_pass(prompt_len)
+            yield token_pass(PREFILL, query=prompt_len, context=0, position=prompt_len)
             begin += 1
         for kept in self._kept(end - begin):
             tokens = min(self.block_size, end - begin)

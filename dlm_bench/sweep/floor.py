@@ -13,6 +13,7 @@ from dlm_bench.samplers import build_sampler
 from dlm_bench.samplers.schedule import PREFILL, DecodeShape
 from dlm_bench.streams import folded, screen_width
 from dlm_bench.sweep.load import Sweep
+from dlm_bench.sweep.work import by_schedule
 
 COLUMNS = ("point", "passes", "seconds at least", "tokens/s at most")
 
@@ -29,13 +30,7 @@ def sweep_report(sweep: Sweep, hardware: Hardware, style: str = "text") -> str:
     if style not in FORMATS:
         raise unknown("format", style, FORMATS)
     points = [at_peak(point, hardware) for point in sweep.points]
-    # The points of one schedule together, whose passes are then listed once.
-    seed_of = sweep.measuring.seed_of
-    order = sorted(
-        range(len(points)),
-        key=lambda index: (*_schedule_key(points[index]), seed_of(points[index])),
-    )
-    row_of = {index: _row(points[index], sweep, hardware) for index in order}
+    row_of = {index: _row(points[index], sweep, hardware) for index in by_schedule(sweep)}
     rows = [row_of[index] for index in range(len(points))]
     note = (
         f"Roofline of one decode of each point of sweep {sweep.name}"
@@ -64,10 +59,6 @@ def precision_note(points: Iterable[Point], hardware: Hardware) -> str:
         f"; in {hardware.dtype}, as the peak of {hardware.name} is, where the sweep asks for "
         f"{min(others)}"
     )
-
-
-def _schedule_key(point: Point) -> tuple[str, str, int, int, int]:
-    return point.sampler, repr(point.options), point.length, point.prompt_len, point.batch
 
 
 def _row(point: Point, sweep: Sweep, hardware: Hardware) -> list[str]:
