@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT end a command in the same way: results are kept, workers are stopped."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -42,6 +42,26 @@ def terminable() -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def at_interrupt(what: Callable[[], str]) -> Iterator[None]:
+    """Add `what` to the message of an interrupt of this block, whatever a library makes of it."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(what())
+        raise
+
+
+def message(error: BaseException) -> str:
+    """Return the message of an interrupt, or of the error that was made of it."""
+    said: list[str] = []
+    each: BaseException | None = error
+    while each is not None:  # a second signal has the first as its context
+        said += getattr(each, "__notes__", [])
+        each = each.__context__
+    return "; ".join(["interrupted", *said])
 
 
 def exit_code(error: KeyboardInterrupt) -> int:

@@ -15,7 +15,7 @@ from dlm_bench.errors import (
     PointError,
     first_line,
 )
-from dlm_bench.signals import Interrupts, exit_code, terminable
+from dlm_bench.signals import Interrupts, exit_code, message, terminable
 from dlm_bench.streams import guarded
 from dlm_bench.waiting import wait_passively
 
@@ -47,18 +47,18 @@ def _run(arguments: list[str], interrupts: Interrupts) -> int:
         sys.stdout.flush()
         return code
     except BaseException as error:
-        code, message = _ended(error, interrupts, debug)
+        code, line = _ended(error, interrupts, debug)
         if debug:
             traceback.print_exc()
-        print(f"dlm-bench: {message}", file=sys.stderr)
+        print(f"dlm-bench: {line}", file=sys.stderr)
         return code
 
 
 def _ended(error: BaseException, interrupts: Interrupts, debug: bool) -> tuple[int, str]:
-    """Return the exit code and the message for an error at the end of a command."""
+    """Return the exit code and the line for an error at the end of a command."""
     interrupt = error if isinstance(error, KeyboardInterrupt) else interrupts.came
     if interrupt is not None:  # whatever a library made of it
-        return exit_code(interrupt), "interrupted"
+        return exit_code(interrupt), message(error)
     if isinstance(error, PointError):
         return POINTS_FAILED, str(error)
     if isinstance(error, DlmBenchError):

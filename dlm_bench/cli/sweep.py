@@ -1,7 +1,6 @@
 """`sweep`: measure the points of a file."""
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
@@ -29,7 +28,7 @@ from dlm_bench.errors import (
 from dlm_bench.results.claims import Claims
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import check_writable, size_of
-from dlm_bench.signals import exit_code
+from dlm_bench.signals import at_interrupt
 from dlm_bench.sweep.budget import run_within
 from dlm_bench.sweep.file import find_sweep
 from dlm_bench.sweep.launch.multi_gpu import gpu_environments, run_on
@@ -75,22 +74,20 @@ def sweep(args: argparse.Namespace) -> int:
         check_writable(output)
         plans = [plan.of_run(run, args.shuffle) for run in range(1, args.runs + 1)]
         found = find_records(args, plans, output)
-        records, appended, interrupt = found[:], 0, None
+        records, shares = found[:], list[Shared]()
         end = None if args.budget is None else time.monotonic() + args.budget
-        with Claims(output) as claims:
+        kept = at_interrupt(lambda: f"{_appended(shares)} records were appended to {output}")
+        with kept, Claims(output) as claims:
             for each in plans:
-                shared = Shared(each, output, start, claims, found)
+                shares.append(Shared(each, output, start, claims, found))
                 budget = None if end is None else _share(end, args.runs + 1 - each.run)
-                interrupt = _run_all(executor, each, records, shared, budget, places, args.runs)
-                appended += shared.appended
-                if interrupt is not None:
-                    break
+                _run_all(executor, each, records, shares[-1], budget, places, args.runs)
                 executor.stop()  # the next run has fresh workers
-    if interrupt is not None:
-        told = f"{appended} records were appended to {output}"
-        print(f"dlm-bench: interrupted; {told}", file=sys.stderr)
-        return exit_code(interrupt)
-    return conclude(plans, records, appended, output)
+    return conclude(plans, records, _appended(shares), output)
+
+
+def _appended(shares: list[Shared]) -> int:
+    return sum(shared.appended for shared in shares)
 
 
 def _share(end: float, runs: int) -> float:
@@ -157,9 +154,9 @@ def _run_all(
     budget: float | None,
     places: list[dict[str, str]],
     runs: int,
-) -> KeyboardInterrupt | None:
+) -> None:
     """Measure the points without a record in `records`, in a worker on each of these GPUs, or in a
-    single worker without GPUs, and add their records; return the interrupt if one came."""
+    single worker without GPUs, and add their records."""
     done, before = {record.identity for record in records}, len(records)
 
     try:
@@ -179,13 +176,10 @@ def _run_all(
                 if own:
                     shared.append(index, record)
                 progress.end(index, record, seconds)
-    except KeyboardInterrupt as interrupt:
-        return interrupt
     except DlmBenchError:  # such as a full disk: what was measured is shown all the same
         if len(records) > before:
             print_throughput(records)
         raise
-    return None
 
 
 def _way_to_run(

@@ -13,7 +13,7 @@ from dlm_bench.cli.sweep_results import conclude, find_records, warn_of_random_w
 from dlm_bench.errors import counted
 from dlm_bench.results.record import Record
 from dlm_bench.results.store import check_writable, read_appended, size_of
-from dlm_bench.signals import exit_code
+from dlm_bench.signals import at_interrupt
 from dlm_bench.sweep.launch.slurm import Job, Jobs, SlurmError, check_slurm
 from dlm_bench.sweep.launch.task import Task, parts_of
 from dlm_bench.sweep.plan import Plan
@@ -99,20 +99,14 @@ def _wait(runs: Sequence[_Run], jobs: Jobs, output: Path, start: int) -> int:
     records = [record for run in runs for record in run.found.values()]
     found = len(records)
     left: list[tuple[Job, set[str]]] = []  # the jobs that are over, and the points without a record
-    try:
+    numbers = " ".join(job.number for run in runs for job in run.jobs)
+    kept = f"the jobs go on, and --resume waits for them again (to end them: scancel {numbers})"
+    with at_interrupt(lambda: kept):
         for run in runs:
             lacking = run.lacking()
             with SweepProgress(run.plan, run.found, runs=len(runs)) as progress:
                 _follow(run.plan, jobs, run.jobs, records, lacking, output, start, progress)
             left += [(job, lacking & set(job.task.points)) for job in run.jobs]
-    except KeyboardInterrupt as interrupt:
-        numbers = " ".join(job.number for run in runs for job in run.jobs)
-        print(
-            f"dlm-bench: interrupted; the jobs go on, and --resume waits for them again "
-            f"(to end them: scancel {numbers})",
-            file=sys.stderr,
-        )
-        return exit_code(interrupt)
     code = conclude([run.plan for run in runs], records, len(records) - found, output)
     kinds = sorted({r.environment["hardware"] for r in records if "hardware" in r.environment})
     if len(kinds) > 1:

@@ -38,10 +38,17 @@ def test_a_signal_while_jobs_of_slurm_are_waited_for_has_the_exit_code_of_any(
     def follow(*_):
         raise interrupt
 
+    def command(*_):
+        run = sweep_slurm._Run(quick_plan([("diffutran", 8)]), {}, [])
+        return sweep_slurm._wait([run], None, tmp_path / "r.jsonl", 0)
+
     monkeypatch.setattr(sweep_slurm, "_follow", follow)
-    run = sweep_slurm._Run(quick_plan([("diffutran", 8)]), {}, [])
-    assert sweep_slurm._wait([run], None, tmp_path / "r.jsonl", 0) == code
-    assert "interrupted; the jobs go on" in capsys.readouterr().err
+    monkeypatch.setattr(dispatch, "_command", command)
+    assert main(["env"]) == code
+    assert capsys.readouterr().err == (
+        "dlm-bench: interrupted; the jobs go on, and --resume waits for them again "
+        "(to end them: scancel )\n"
+    )
 
 
 def test_an_ignored_interrupt_stays_ignored(monkeypatch):

@@ -1,5 +1,6 @@
 """Sweeps that are killed, resumed, and run side by side on one file."""
 
+import os
 import random
 import re
 import signal
@@ -238,6 +239,28 @@ def test_a_signal_ends_a_sweep_in_one_line_and_keeps_its_records(files, signum, 
     assert kept == whole_lines(output)
     assert all(gone(pid) for pid in workers_of(path))
     assert not output.with_name("r.jsonl.claims").exists()
+
+
+@pytest.mark.parametrize("kind", [ImportError, ValueError, OSError])
+def test_a_signal_that_a_library_turns_into_another_error_is_told_with_the_records(
+    files, sweep, monkeypatch, kind
+):
+    path, output = files
+    write(path, [("diffutran", n) for n in range(1, 9)])
+
+    def end(progress, index, record, seconds):
+        if index == 2:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                signal.sigtimedwait([], 5)
+            except KeyboardInterrupt as interrupt:
+                raise kind("half imported") from interrupt
+
+    monkeypatch.setattr("dlm_bench.sweep.progress.SweepProgress.end", end)
+    code, _, err = sweep(path, output)
+    assert code == 130
+    assert err.splitlines()[-1] == (f"dlm-bench: interrupted; 3 records were appended to {output}")
+    assert whole_lines(output).count(b"\n") == 3
 
 
 def test_a_sweep_that_is_run_again_says_what_is_there_and_what_resume_does(files, sweep):
