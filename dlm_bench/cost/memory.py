@@ -5,10 +5,10 @@ stream in float32, and a branch with its input. The plain path keeps more, as do
 libraries; so the sum is a floor, and a decode whose floor exceeds a device's memory cannot run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from dlm_bench.cost.flops import cache_bytes
+from dlm_bench.cost.flops import cache_bytes, deciding
 from dlm_bench.cost.work import FLOAT32_BYTES, layer_counts, work_of
 from dlm_bench.models.config import ModelConfig
 from dlm_bench.models.device import item_bytes
@@ -34,10 +34,13 @@ class DecodeMemory:
         return self.weights + self.caches + self.activations
 
 
-def decode_memory(config: Config, sampler: Sampler, shape: DecodeShape, dtype: str) -> DecodeMemory:
-    """Return the least memory of a decode. Raises ConfigError for a dtype or a shape that is not
-    allowed."""
-    query = _longest_query(sampler, shape.length, shape.prompt_len)
+def decode_memory(
+    config: Config, sampler: Sampler, shape: DecodeShape, dtype: str, seed: int = 0
+) -> DecodeMemory:
+    """Return the least memory of a decode, of that with this seed where the seed decides the
+    passes. Raises ConfigError for a dtype or a shape that is not allowed."""
+    # The rows of a batch differ in the tokens that a pass unmasks, not in those that it takes.
+    query = _longest_query(sampler, *deciding(sampler, replace(shape, batch=1), seed))
     return DecodeMemory(
         weights=work_of(config).parameter_bytes(dtype),
         caches=cache_bytes(config, sampler, shape.length, shape.batch, dtype, shape.prompt_len),
@@ -46,8 +49,8 @@ def decode_memory(config: Config, sampler: Sampler, shape: DecodeShape, dtype: s
 
 
 @lru_cache(maxsize=256)  # the backbones of a study share their schedules
-def _longest_query(sampler: Sampler, length: int, prompt_len: int) -> int:
-    return max(step.query_len for step in sampler.passes(length, prompt_len))
+def _longest_query(sampler: Sampler, shape: DecodeShape, seed: int) -> int:
+    return max(step.query_len for step in sampler.planned(shape, seed))
 
 
 def token_activations(config: Config, dtype: str) -> int:

@@ -13,7 +13,8 @@ def point_memory(sweep: Sweep, point: Point) -> DecodeMemory | None:
     if config is None:
         return None
     shape = DecodeShape(point.length, point.prompt_len, point.batch)
-    return decode_memory(config, build_sampler(point.sampler, **options), shape, point.dtype)
+    sampler, seed = build_sampler(point.sampler, **options), sweep.measuring.seed_of(point)
+    return decode_memory(config, sampler, shape, point.dtype, seed)
 
 
 def lack_of_memory(needed: DecodeMemory | None, there: int | None) -> str | None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dlm_bench.results.record import Point
+from dlm_bench.samplers.acceptance.trace import Trace, save_trace
 from dlm_bench.sweep.load import Sweep, load_sweep
 from dlm_bench.sweep.memory import lack_of_memory, point_memory
 from dlm_bench.sweep.plan import Plan
@@ -80,3 +81,35 @@ def test_the_plan_knows_the_memory_of_this_machine(tmp_path):
     assert found.memory == 2 * 2**30
     assert make_plan(path).memory > 2**30
     assert make_plan(path, on_this_machine=False).memory is None
+
+
+PIPELINE = """
+name = "pipeline"
+size = "tiny"
+device = "cpu"
+seed = [0, 1]
+lengths = [64]
+
+[[lines]]
+backbone = "diffutran"
+sampler = "pipeline"
+trace = "two.json"
+block_size = 8
+"""
+
+
+def test_a_pipelines_memory_is_that_of_the_sequence_that_the_seed_follows(tmp_path):
+    """A pass over four blocks under way holds more than one that each block takes alone."""
+    alone, waiting = [[8]] * 8, [[1] * 8] * 8
+    save_trace(Trace.by_hand([alone, waiting], 8), tmp_path / "two.json")
+    save_trace(Trace.by_hand([waiting], 8), tmp_path / "waiting.json")
+    path = tmp_path / "pipeline.toml"
+
+    def activations(text):
+        path.write_text(text)
+        sweep = load_sweep(path)
+        return [point_memory(sweep, point).activations for point in sweep.points]
+
+    first, second = activations(PIPELINE)
+    assert second > 1.5 * first
+    assert activations(PIPELINE.replace("two", "waiting")) == [second, second]
