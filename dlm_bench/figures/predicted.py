@@ -33,7 +33,7 @@ class Bounds:
 
 def bounds_of(asked: Iterable[Series], hardware: Hardware, lengths: Iterable[int]) -> Bounds | None:
     """Return the largest tokens per second of each series on the hardware, at `lengths` and the
-    powers of two between them; None if no series has a bound.
+    powers of two between them, with the passes of the series' seed; None if no series has a bound.
 
     The bound is in the precision of the hardware, and ends where weights and caches exceed the
     memory. A user's own backbones and samplers have none.
@@ -58,7 +58,7 @@ def _rows(series: Series, hardware: Hardware, lengths: list[int]) -> list[dict[s
         sampler = roofline.sampler_of({"sampler": series.sampler} | series.settings)
         named = (series.backbone, series.settings["size"])
         config = stated_config(models[0]) if models else own_config(*named)
-        place = int(series.settings["batch"]), int(series.settings["prompt_len"])
+        place = [int(series.settings[name]) for name in ("batch", "prompt_len", "seed")]
         speeds = [_speed(config, sampler, length, hardware, *place) for length in lengths]
     except ConfigError:
         return []
@@ -77,12 +77,13 @@ def _speed(
     hardware: Hardware,
     batch: int,
     prompt_len: int,
+    seed: int,
 ) -> float | None:
     """Return the largest tokens per second; None where the memory is too small."""
-    place = {"batch": batch, "prompt_len": prompt_len}
+    place: dict[str, Any] = {"batch": batch, "prompt_len": prompt_len}
     if not roofline.fits(config, sampler, length, hardware, **place):
         return None
-    return roofline.bound(config, sampler, length, hardware, batch=batch, prompt_len=prompt_len)
+    return roofline.bound(config, sampler, length, hardware, **place, seed=seed)
 
 
 def draw(axes: Axes, series: Series, colour: str, marker: str) -> None:

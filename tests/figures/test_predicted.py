@@ -32,6 +32,21 @@ def test_a_bound_is_the_length_over_the_floor_of_a_decode(frame):
     assert bound.get_ydata().tolist() == pytest.approx(expected, rel=1e-12)  # the same quotients
 
 
+def test_a_bound_has_the_passes_of_the_seed_of_its_series(frame):
+    drawn = {"steps": 400, "spread": "mdlm", "order": "random"}
+    records = [
+        record("diffutran", "full", n, point={"options": drawn}, seed=seed)
+        for n in LENGTHS
+        for seed in (3, 4)
+    ]
+    (axes,) = draw_throughput(frame(*records), predict=SHEET).axes
+    config, sampler = model_config("diffutran", "tiny"), build_sampler("full", **drawn)
+    found = [line.get_ydata()[0] for line in bounds(axes).values()]
+    floors = [decode_floor(config, sampler, 512, SHEET, seed=seed) for seed in (3, 4)]
+    assert found == pytest.approx([512 / floor for floor in floors], rel=1e-12)
+    assert floors[0] != floors[1]
+
+
 def test_bounds_are_thin_dotted_pale_and_in_the_legend(frame):
     figure = draw_throughput(frame(*demo(LENGTHS)), predict=SHEET)
     (axes,) = figure.axes
