@@ -52,7 +52,7 @@ def profile(args: argparse.Namespace) -> int:
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     hardware = _hardware(args.hardware, device.type, device.index or 0)
     print_device(args, device)
-    model = load_model(args, dtype, forced_kernels(args))
+    model = load_model(args, dtype, forced_kernels(args), (sampler, shape))
     sampler = sampler.scheduled_for(model, shape, args.seed)
     state = sampler.prepare_shape(model, shape, args.seed)
     chosen = chosen_passes(state.passes, args.role)

@@ -64,7 +64,7 @@ def _measure(args: argparse.Namespace) -> int:
     check_settings(settings)
     forced = forced_kernels(args)
     print_device(args, device, for_programs=args.json)
-    model = load_model(args, dtype, forced)
+    model = load_model(args, dtype, forced, (sampler, shape))
     if not sampler.is_fixed and not model.checkpoint:
         warn_of_random_acceptance(str(sampler.options()["accept"]))
     with clocks_locked(args, args.device):

@@ -17,6 +17,7 @@ from dlm_bench.samplers.acceptance.adaptive import check_has_trace, record_trace
 from dlm_bench.samplers.acceptance.options import rule_with
 from dlm_bench.samplers.acceptance.trace import save_trace
 from dlm_bench.samplers.prompt_file import prompts_of
+from dlm_bench.samplers.schedule import DecodeShape
 from dlm_bench.samplers.self_speculation import SelfSpeculation
 
 
@@ -43,7 +44,8 @@ def trace(args: argparse.Namespace) -> int:
     device = find_device(args)
     dtype = default_dtype(device.type) if args.dtype is None else args.dtype
     print_device(args, device)
-    model = load_model(args, dtype, forced_kernels(args))
+    shape = DecodeShape(args.length, longest)
+    model = load_model(args, dtype, forced_kernels(args), (sampler, shape))
     if not sampler.is_fixed and not model.checkpoint:
         warn_of_random_acceptance(str(sampler.options()["accept"]))
     place = {"seed": args.seed, "prompt_len": args.prompt_len}

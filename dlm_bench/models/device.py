@@ -44,12 +44,21 @@ def find_device(device: str, *, must_exist: bool = True) -> Device:
     if must_exist:
         import torch
 
-        if int(found[2] or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                f"device: {device!r} is not here; this machine has "
-                f"{torch.cuda.device_count()} CUDA devices"
-            )
+        there = torch.cuda.device_count()
+        if int(found[2] or 0) >= there:
+            raise ConfigError(f"device: {device!r} is not here; {_remedy(there)}")
     return named
+
+
+def _remedy(devices: int) -> str:
+    """Return what to do where one of the CUDA devices is missing."""
+    import torch
+
+    if devices:
+        return f"name cpu, or a device up to cuda:{devices - 1}"
+    if torch.version.cuda is None:
+        return f"name cpu, or install a CUDA build of torch: {torch.__version__} has none"
+    return "name cpu, or look with nvidia-smi why torch finds no GPU"
 
 
 def default_dtype(device_type: str) -> str:

@@ -50,6 +50,21 @@ def test_auto_is_not_chosen_for_another_machine():
         find_device("auto", must_exist=False)
 
 
+@pytest.mark.parametrize(
+    ("count", "build", "remedy"),
+    [
+        (2, "12.8", "name cpu, or a device up to cuda:1"),
+        (0, "12.8", "name cpu, or look with nvidia-smi why torch finds no GPU"),
+        (0, None, "name cpu, or install a CUDA build of torch: "),
+    ],
+)
+def test_a_missing_gpu_is_told_with_what_to_do(gpus, monkeypatch, count, build, remedy):
+    gpus(count)
+    monkeypatch.setattr(torch.version, "cuda", build)
+    with pytest.raises(ConfigError, match=f"^device: 'cuda:2' is not here; {remedy}"):
+        find_device("cuda:2")
+
+
 def test_the_points_of_a_sweep_name_the_device_that_was_chosen(sweep, gpus):
     gpus(0)
     for loaded in (load_sweep(sweep('device = "auto"')), load_sweep(sweep(), device="auto")):

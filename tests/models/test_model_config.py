@@ -151,5 +151,5 @@ def test_a_wrong_value_is_one_line_naming_field_value_and_what_is_allowed(argume
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_cuda_without_a_device_says_so():
-    with pytest.raises(ConfigError, match=r"device: 'cuda' is not here.*0 CUDA devices"):
+    with pytest.raises(ConfigError, match="device: 'cuda' is not here; name cpu, or "):
         build_model("diffutran", "tiny", device="cuda")
