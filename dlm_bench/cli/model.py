@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+import torch
+
 from dlm_bench.cost.memory import DecodeMemory, decode_memory
 from dlm_bench.cost.work import work_of
 from dlm_bench.errors import PointError
@@ -35,8 +37,6 @@ def print_device(args: argparse.Namespace, device: Device, *, for_programs: bool
     """
     name = why = ""
     if device.type == "cuda":
-        import torch
-
         name = f", {torch.cuda.get_device_name(device.index)}"
     if args.device_is_auto:
         why = "; no CUDA device is here" if device.type == "cpu" else "; --device cpu for the CPU"
@@ -58,7 +58,9 @@ def load_model(
     if args.checkpoint is not None:
         check_holds(args.checkpoint, args.backbone, args.size)
     config = _config(args)
-    lack = lack_of_memory(_least_memory(config, dtype, decode), total_memory(find(args.device)))
+    lack = lack_of_memory(
+        _least_memory(config, dtype, decode), total_memory(torch.device(args.device))
+    )
     if lack is not None:
         raise PointError(
             f"{args.backbone} {lack}; a smaller --size, --length or --batch, another --dtype or "
