@@ -59,22 +59,23 @@ def speedup_table(
     no line has a counterpart, and as `throughput_table` does.
     """
     found = speedups_by_point(frame, reference)
-    labels: list[str] = []
+    compared: list[Series] = []
     cells = {}
     for series in drawn:
         ratios = {row["length"]: found.get(point_key(series, row["length"])) for row in series.rows}
         known = {length: ratio for length, ratio in ratios.items() if ratio is not None}
         for length, ratio in known.items():
             ends = (ratio.low, ratio.high) if ratio.low < ratio.high else (None, None)
-            cells[len(labels), length] = Number(ratio.value, f"{ratio.value:.2f}", *ends)
-        labels += [series.label] if known else []
+            cells[len(compared), length] = Number(ratio.value, f"{ratio.value:.2f}", *ends)
+        compared += [series] if known else []
     if not cells:
         raise ResultsError(
             f"reference: no series has the counterpart of {reference!r} that it needs"
         )
     name = reference_name(reference)
+    labels = [series.label for series in compared]
     table = _by_length(f"times as fast as {name}", labels, cells, at)
-    return replace(table, heading=_heading(f"Speed-up over {name}", drawn))
+    return replace(table, heading=_heading(f"Speed-up over {name}", compared))
 
 
 def speedups_by_point(
@@ -107,7 +108,7 @@ def fit_table(drawn: Sequence[Series]) -> Table:
     R² is of the unweighted means; the last column is the length from which the quadratic term
     exceeds the linear term.
     """
-    rows, notes = [], []
+    rows, notes, fitted = [], [], list[Series]()
     for series in drawn:
         lengths = [row["length"] for row in series.rows]
         try:
@@ -115,10 +116,11 @@ def fit_table(drawn: Sequence[Series]) -> Table:
         except ConfigError as error:
             notes.append(f"{series.label}: not fitted: {error}")
             continue
+        fitted.append(series)
         coefficients = [_coefficient(fit, name) for name in _UNITS]
         rows.append([series.label, *coefficients, Number(fit.r2, f"{fit.r2:.4f}"), _crossover(fit)])
     titles = ["ms per pass", *(title for title, _ in _UNITS.values()), "R²", "L² > L from"]
-    heading = _heading("Latency per pass, with 95 % intervals", drawn)
+    heading = _heading("Latency per pass, with 95 % intervals", fitted)
     return Table(titles, rows, notes, heading)
 
 

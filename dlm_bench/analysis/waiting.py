@@ -31,6 +31,7 @@ def waiting_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
     found = series_of(frame, along="batch")
     absent = absent_lengths({each.settings["length"] for each in found}, at)
     drawn = [each for each in found if not at or each.settings["length"] in at]
+    drawn = [each for each in drawn if any(row["blocks"] for row in each.rows)]
     rows: list[list[Cell]] = []
     for series in labelled(drawn):
         for row in series.rows:

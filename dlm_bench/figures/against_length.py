@@ -151,7 +151,7 @@ def draw_series(
             else:
                 _draw_curve(axes, series, colour, style, quantity)
     _scale(panels, named, quantity)
-    sentences = [f"{shared_settings(named)}.", quantity.explanation]
+    sentences = [f"{shared_settings(named)}.", without_p(named), quantity.explanation]
     sentences += [measurement(drawn, quantity.bars), flags.explain(drawn)]
     sentences += [mixed(drawn), _not_drawn(frame, missing)]
     figure.caption = " ".join(filter(None, sentences))
@@ -189,6 +189,15 @@ def facets(drawn: list[Series]) -> dict[str, list[Series]]:
                 and series.settings.get("length", length) == length
             ]
     return {title: members for title, members in facets.items() if members}
+
+
+def without_p(drawn: Sequence[Series]) -> str:
+    """Name the series in the panel of every p that have none themselves, for the caption; an empty
+    text without several panels."""
+    lacking = dict.fromkeys(series.variant for series in drawn if P not in series.settings)
+    if not lacking or len(_values(drawn, P)) < 2:
+        return ""
+    return f"Without p, and so in the panel of every p: {'; '.join(lacking)}."
 
 
 def _values(drawn: Iterable[Series], name: str) -> list[Any]:

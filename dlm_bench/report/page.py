@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from dlm_bench.analysis import tables
 from dlm_bench.errors import ResultsError
-from dlm_bench.figures.against_length import facets, settings_in_titles
+from dlm_bench.figures.against_length import facets, settings_in_titles, without_p
 from dlm_bench.figures.palette import palette_of
 from dlm_bench.report import charts
 from dlm_bench.report import tables as report_tables
@@ -67,7 +67,7 @@ def build_report(
         quantities=[quantity for quantity in QUANTITIES if quantity.name in there],
         missing=[quantity for quantity in QUANTITIES if quantity.name not in there],
         facets=legends,
-        caption=shared_settings(list(study.series)) if study.series else "",
+        caption=_caption(list(study.series)),
         tables=study.tables,
         environments=report_tables.environments(records),
         failures=report_tables.failures(points),
@@ -78,6 +78,11 @@ def build_report(
         bokeh=_bokeh() if legends else "",
         figures=_json(drawn),
     )
+
+
+def _caption(drawn: list[Series]) -> str:
+    """Name what all series share, and those of them that are in several panels."""
+    return ". ".join(filter(None, (shared_settings(drawn), without_p(drawn))))
 
 
 def _study(records: Sequence[Record]) -> Study:

@@ -235,7 +235,8 @@ def setting_text(name: str, value: Any) -> str:
 
 def shared_settings(drawn: list[Series]) -> str:
     """Name the settings common to all series, for the caption: hardware, dtype, size, the sampler,
-    its options, batch, and the prompt if there is one."""
+    its options, batch, and the prompt if there is one. Options that another sampler lacks follow
+    behind the name of each sampler whose series share them."""
     options = (name for series in drawn for name in series.settings if name not in SETTINGS)
     first, last = ("hardware", "device", "dtype", "size"), ("length", "batch", *_OF_PROMPT)
     names = dict.fromkeys((*first, *_OPTIONS_FIRST, *options, *last))
@@ -251,10 +252,17 @@ def shared_settings(drawn: list[Series]) -> str:
         for name, value in found.items()
         if (name, value) not in ORDINARY
     }
-    samplers = {series.sampler for series in drawn}
-    named = [SAMPLER_NAMES.get(name, name) for name in samplers] if len(samplers) == 1 else []
-    of_all = [texts.pop(name) for name in first if name in texts]
-    return ", ".join([*of_all, *named, *texts.values()])
+    of_all = {name for name in texts if all(name in series.settings for series in drawn)}
+    settings_of = {series.sampler: series.settings for series in drawn}
+    names_of = {sampler: SAMPLER_NAMES.get(sampler, sampler) for sampler in settings_of}
+    parts = [text for name, text in texts.items() if name in of_all and name in first]
+    parts += names_of.values() if len(names_of) == 1 else []
+    parts += [text for name, text in texts.items() if name in of_all and name not in first]
+    clauses = [", ".join(parts)]
+    for sampler, settings in settings_of.items():
+        own = [text for name, text in texts.items() if name in settings and name not in of_all]
+        clauses += [f"{names_of[sampler]}: {', '.join(own)}"] if own else []
+    return "; ".join(filter(None, clauses))
 
 
 def short_number(value: float) -> str:

@@ -13,6 +13,7 @@ from support.figure_records import (
 )
 
 from dlm_bench.figures import draw_throughput
+from dlm_bench.report import build_report
 
 
 def test_throughput_has_one_labelled_series_per_backbone_and_sampler(frame):
@@ -78,6 +79,16 @@ def test_each_p_has_a_panel_and_the_autoregressive_series_are_in_all(frame):
     assert sixteen[full].get_ydata() == pytest.approx(4 * four[full].get_ydata(), rel=0.06)
 
 
+def test_the_caption_names_the_series_in_every_panel_that_have_no_p(frame):
+    several = [*demo([512, 1024], steps=(4, 16))]
+    told = "Without p, and so in the panel of every p: autoregressive."
+    assert told in caption_of(draw_throughput(frame(*several)))
+    assert told in build_report(several, ["r.jsonl"])
+    assert "Without p" not in caption_of(draw_throughput(frame(*demo([512, 1024]))))
+    full = [each for each in several if each.point.sampler == "full"]
+    assert "Without p" not in caption_of(draw_throughput(frame(*full)))
+
+
 def test_machines_never_share_a_panel(frame):
     gpu = [record("diffutran", "full", n, hardware=H100) for n in (512, 1024)]
     figure = draw_throughput(frame(*gpu, record("diffutran", "full", 512)))
@@ -88,7 +99,10 @@ def test_machines_never_share_a_panel(frame):
 
 def test_the_caption_says_what_the_numbers_were_measured_on(frame):
     text = caption_of(draw_throughput(frame(*demo([512, 1024]))))
-    assert text.startswith(f"{CPU}, cpu, float32, tiny, p=8, B=32, cache=dual, batch=1.")
+    assert text.startswith(
+        f"{CPU}, cpu, float32, tiny, batch=1; full sequence: p=8; Fast-dLLM: p=8, B=32, "
+        "cache=dual; block cache: p=8, B=32. Mean"
+    )
     assert "Mean of 5 decodes" in text
 
 

@@ -74,6 +74,19 @@ def test_a_p_that_only_some_series_have_is_in_their_labels_and_not_in_the_captio
     ]
 
 
+def test_a_heading_names_an_option_that_a_sampler_lacks_behind_the_samplers_with_it(tmp_path):
+    options = {"tokens_per_step": 8, "temperature": 0.0}
+    drawn = series(tmp_path, ("block-cache", options | {"commit": "none"}), ("full", options))
+    append_record(tmp_path / "r.jsonl", record("ar-mamba", "ar", 512))
+    same, other = shared_settings(drawn), series_of(load_results(tmp_path / "r.jsonl"))
+    assert same.endswith(", cpu, float32, tiny, p=8, B=32, batch=1")
+    assert shared_settings(other).endswith(
+        ", cpu, float32, tiny, batch=1; full sequence: p=8, B=32; block cache: p=8, B=32"
+    )
+    of_all, *_ = shared_settings(other).split(";")
+    assert "p=8" not in of_all
+
+
 def test_a_trace_is_named_without_digest_unless_another_has_its_name():
     assert short_traces(["a@01234567", "b@89abcdef", None]) == {
         "a@01234567": "a",
