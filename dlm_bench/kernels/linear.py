@@ -1,9 +1,13 @@
-"""Products with a weight on a CPU by oneDNN, which takes the whole vector width of any processor.
+"""Products with a weight on a CPU, by oneDNN where PyTorch's BLAS takes half of the vector width.
 
-PyTorch takes the BLAS for float32, and the usual one, MKL, takes half the width on processors of
-another maker. The operator is the one into which PyTorch's compiler fuses an activation.
+PyTorch takes the BLAS for float32. The usual one, MKL, has no AVX-512 for processors of other
+makers than Intel; oneDNN has. The operator is the one into which PyTorch's compiler fuses an
+activation.
 """
 
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +20,32 @@ WORTH = 1 << 20
 # The largest weight of which a decode keeps a copy in oneDNN's layout: of a larger one the product
 # takes longer than the copying.
 PACKED_NUMBERS = 1 << 18
-Packed = dict[Tensor, Tensor]  # a weight's copy, by the weight
+
+
+@dataclass
+class Packed:
+    """The weights of a decode as products on a CPU take them, each from its first product on: small
+    ones in oneDNN's layout, and turned for the BLAS."""
+
+    reordered: dict[Tensor, Tensor] = field(default_factory=dict)
+    turned: dict[Tensor, Tensor] = field(default_factory=dict)
+
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 _onednn: Any = torch.ops.mkldnn._linear_pointwise.default if HAS_ONEDNN else None
+
+
+def blas_takes_half() -> bool:
+    """Tell if PyTorch's BLAS takes half of this processor's vector width."""
+    try:
+        maker = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        maker = platform.processor()
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return wide and torch.backends.mkl.is_available() and "GenuineIntel" not in maker
+
+
+TAKES_ONEDNN = HAS_ONEDNN and blas_takes_half()
 
 
 def linear(
@@ -27,43 +53,62 @@ def linear(
 ) -> Tensor:
     """x W^T + b, as F.linear: x (..., in), weight (out, in), bias (out,) to (..., out).
 
-    packed: the weights of a decode in oneDNN's layout; a small one that is not there is put in.
+    packed: the weights of a decode; this one is put in.
     """
-    if not _takes_onednn(x, weight, bias):
+    if _takes_onednn(x, weight, bias):
+        return _by_onednn(x, weight, bias, packed, "none", "")
+    if not x.is_cpu or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
-    return _pointwise(x, weight, bias, packed, "none", "")
+    return _by_blas(x, weight, bias, packed)
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, packed: Packed | None = None) -> Tensor:
     """GELU(x W^T + b) by the approximation with tanh; `packed` as in `linear`."""
-    if not _takes_onednn(x, weight, bias):
-        return F.gelu(F.linear(x, weight, bias), approximate="tanh")
-    return _pointwise(x, weight, bias, packed, "gelu", "tanh")
+    if _takes_onednn(x, weight, bias):
+        return _by_onednn(x, weight, bias, packed, "gelu", "tanh")
+    return F.gelu(linear(x, weight, bias, packed), approximate="tanh")
 
 
-def _pointwise(
+def _by_onednn(
     x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed | None, what: str, how: str
 ) -> Tensor:
     # Of two dimensions the operator makes a quarter of the calls.
-    flat = x if x.dim() == 2 else x.flatten(0, -2)
+    flat = _rows(x)
+    key, weight = weight, weight.contiguous()  # with gaps it takes a thousand times as long
     if packed is not None and weight.numel() <= PACKED_NUMBERS:
-        if weight not in packed:
-            packed[weight] = torch.ops.mkldnn._reorder_linear_weight(weight, len(flat))
-        weight = packed[weight]
+        kept = packed.reordered
+        if key not in kept:
+            kept[key] = torch.ops.mkldnn._reorder_linear_weight(weight, len(flat))
+        weight = kept[key]
     out: Tensor = _onednn(flat, weight, bias, what, [], how)
     return out if x.dim() == 2 else out.view(*x.shape[:-1], -1)
 
 
+def _by_blas(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed | None) -> Tensor:
+    """F.linear's own product by half of its calls."""
+    flat = _rows(x)
+    kept = {} if packed is None else packed.turned
+    if weight not in kept:
+        kept[weight] = weight.t()
+    out = torch.mm(flat, kept[weight]) if bias is None else torch.addmm(bias, flat, kept[weight])
+    return out if x.dim() == 2 else out.view(*x.shape[:-1], -1)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(..., width) to (rows, width), by a single call where no copy is needed."""
+    if x.dim() == 2:
+        return x
+    return x.view(-1, x.shape[-1]) if x.is_contiguous() else x.flatten(0, -2)
+
+
 def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Tell if oneDNN takes a product: a large one on a CPU, in float32 and without a gradient. For
-    a weight with gaps it has a loop a thousand times slower."""
+    """Tell if oneDNN takes a product: a large one on a CPU, in float32 and without a gradient."""
     return (
-        x.is_cpu
+        TAKES_ONEDNN
+        and x.is_cpu
         and x.dtype == torch.float32
         and x.numel() * weight.shape[0] >= WORTH
-        and weight.is_contiguous()
         and not (torch.is_grad_enabled() and _wants_gradient(x, weight, bias))
-        and HAS_ONEDNN
     )
 
 

@@ -170,7 +170,7 @@ def _scan_span(
     outs = []
     for i, gate in enumerate(z):
         normed = gated_rms_norm(y[i], gate[:, reach:], mixer.norm_weight[i])
-        outs.append(linear(normed.to(x.dtype), mixer.out_proj[:, i].contiguous()))
+        outs.append(linear(normed.to(x.dtype), mixer.out_proj[:, i]))
     return outs, xbc, before, state
 
 

@@ -171,7 +171,7 @@ def _padded(xbc: Tensor, segments: tuple[int, ...], reach: int, cache: MambaCach
     """The convolution's inputs, (batch, directions, positions, channels): the forward direction has
     its tail in front, the reverse one its tail, or zeros, behind each segment."""
     inputs, tails = xbc.unbind(2), [] if cache is None else cache.tails
-    blank = xbc.new_zeros(len(xbc), reach, xbc.shape[-1])
+    blank = _blank(len(xbc), reach, xbc.shape[-1], xbc.device)
     forward = tails[0] if tails else blank
     if len(inputs) == 1:
         return torch.cat((forward, inputs[0]), dim=1)[:, None]
@@ -184,6 +184,13 @@ def _padded(xbc: Tensor, segments: tuple[int, ...], reach: int, cache: MambaCach
             behind += part, last
     joined = torch.cat((forward, inputs[0], *behind), dim=1)
     return joined.view(joined.shape[0], 2, -1, joined.shape[-1])
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _blank(batch: int, reach: int, channels: int, device: torch.device) -> Tensor:
+    """The inputs in front of a sequence, zeros."""
+    return torch.zeros(batch, reach, channels, device=device, dtype=torch.float32)
 
 
 def _prepared(mixer: "BiMamba", cache: MambaCache | None) -> Prepared:

@@ -117,8 +117,8 @@ class Block(nn.Module):
 
 def mlp(up: nn.Linear, down: nn.Linear, x: Tensor, packed: Packed | None = None) -> Tensor:
     """Run the MLP in the plain form, (batch, len, d_model) to the same."""
-    hidden = linear_gelu(x.flatten(0, 1), up.weight, up.bias, packed)
-    return linear(hidden, down.weight, down.bias, packed).view_as(x)
+    hidden = linear_gelu(x.view(-1, x.shape[-1]), up.weight, up.bias, packed)
+    return linear(hidden, down.weight, down.bias, packed).view(x.shape)
 
 
 def mlp_fused(up: nn.Linear, down: nn.Linear, x: Tensor, packed: Packed | None = None) -> Tensor:

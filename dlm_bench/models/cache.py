@@ -18,9 +18,11 @@ class AttentionCache:
 
     angles: the rotary embedding's of every position, `widened` or not, the same in all layers.
     rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
-    packed: copies of the layer's weights for the products of a CPU.
+    packed: the layer's weights as the products of a CPU take them.
     head_norms: the weights of the layer's norms of q and k, if any, from its first pass.
     """
+
+    KEPT = 4  # parts: those that the passes over a block write and read
 
     def __init__(
         self,
@@ -36,9 +38,20 @@ class AttentionCache:
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.angles = angles
         self.rows: dict[tuple[object, ...], Any] = {}
-        self.packed: Packed = {}
+        self.packed = Packed()
         self.head_norms: Tensor | None = None
         self.filled = False
+        self._parts: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def part(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+        """The keys and the values of consecutive positions: views, the same in each pass over a
+        block."""
+        place = start, length
+        if place not in self._parts:
+            if len(self._parts) == self.KEPT:
+                self._parts.pop(next(iter(self._parts)))
+            self._parts[place] = self.k.narrow(2, *place), self.v.narrow(2, *place)
+        return self._parts[place]
 
     def write(self, window: Window, k: Tensor, v: Tensor) -> None:
         """Store the keys and values of a window's tokens."""
@@ -47,8 +60,9 @@ class AttentionCache:
             self.k.scatter_(2, places, k)
             self.v.scatter_(2, places, v)
         elif k.is_cpu:  # where nothing waits for the host to know the start
-            self.k.narrow(2, window.host_start, k.shape[2]).copy_(k)
-            self.v.narrow(2, window.host_start, k.shape[2]).copy_(v)
+            keys, values = self.part(window.host_start, k.shape[2])
+            keys.copy_(k)
+            values.copy_(v)
         else:
             self.k.index_copy_(2, window.positions(), k)
             self.v.index_copy_(2, window.positions(), v)
@@ -110,7 +124,7 @@ class MambaCache:
 
     stacked: the states in one tensor, (directions, batch, heads, headdim, d_state).
     rows: of adaLN by timestep and segments, in the first layer's cache, for all layers.
-    packed: copies of the layer's weights for the products of a CPU.
+    packed: the layer's weights as the products of a CPU take them.
     prepared: the mixer's weights as its passes over few tokens read them, from the first of them.
     """
 
@@ -127,7 +141,7 @@ class MambaCache:
         state = (directions, batch, config.ssm_heads, config.headdim, config.d_state)
         tail = (batch, config.d_conv - 1, config.d_inner + 2 * config.d_state)
         self.rows: dict[tuple[object, ...], Any] = {}
-        self.packed: Packed = {}
+        self.packed = Packed()
         self.stacked = torch.zeros(state, device=device)
         self.states = list(self.stacked.unbind())
         self.tails = [torch.zeros(tail, device=device, dtype=dtype) for _ in range(directions)]

@@ -6,11 +6,18 @@ import torch.nn.functional as F
 from support.close import assert_close
 from torch.profiler import ProfilerActivity, profile
 
-from dlm_bench.kernels.linear import HAS_ONEDNN, PACKED_NUMBERS, WORTH, linear, linear_gelu
+from dlm_bench.kernels import linear as products
+from dlm_bench.kernels.linear import HAS_ONEDNN, PACKED_NUMBERS, WORTH, Packed, linear, linear_gelu
 
 # Two orders of the same float32 sums of 128 products.
 ROUNDING = 1e-6
 WIDE, ROWS = (320, 128), 32  # a product worth it
+
+
+@pytest.fixture(autouse=True)
+def onednn(monkeypatch):
+    """The products of a processor whose BLAS takes half of the vector width."""
+    monkeypatch.setattr(products, "TAKES_ONEDNN", HAS_ONEDNN)
 
 
 def case(shape=WIDE, rows=ROWS, dtype=torch.float32):
@@ -39,6 +46,45 @@ def exact(x, weight, bias=None):
 
 def takes_onednn(*args):
     return "mkldnn::_linear_pointwise" in calls(linear, *args)[1]
+
+
+@pytest.mark.parametrize(
+    ("maker", "capability", "mkl", "half"),
+    [
+        ("AuthenticAMD", "AVX512", True, True),
+        ("AuthenticAMD", "AVX2", True, False),
+        ("AuthenticAMD", "AVX512", False, False),
+        ("GenuineIntel", "AVX512", True, False),
+    ],
+)
+def test_the_blas_takes_half_of_avx_512_on_other_processors_than_intels(
+    monkeypatch, maker, capability, mkl, half
+):
+    monkeypatch.setattr(products.Path, "read_text", lambda _: f"vendor_id\t: {maker}\n")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    assert products.blas_takes_half() == half
+
+
+def test_a_product_is_the_blas_s_where_that_takes_the_whole_width(monkeypatch):
+    monkeypatch.setattr(products, "TAKES_ONEDNN", False)
+    assert not takes_onednn(*case())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("with_bias", [True, False])
+@torch.inference_mode()
+def test_the_blas_gives_a_decode_the_numbers_of_the_plain_form_to_the_bit(
+    monkeypatch, dtype, with_bias
+):
+    monkeypatch.setattr(products, "TAKES_ONEDNN", False)
+    packed = Packed()
+    for rows in (2 * ROWS, ROWS, 1):
+        x, weight, bias = case(rows=rows, dtype=dtype)
+        given = (x, weight, bias) if with_bias else (x, weight, None)
+        for each in (x, x[0]):
+            found = linear(each, *given[1:], packed)
+            assert torch.equal(found, F.linear(each, *given[1:]))
 
 
 @needs_onednn
@@ -81,29 +127,34 @@ def test_a_row_that_is_not_finite_leaves_the_others_alone():
 
 
 @needs_onednn
-def test_a_small_product_a_weight_with_gaps_and_bfloat16_are_left_to_pytorch():
+def test_a_small_product_and_bfloat16_are_left_to_pytorch():
     assert takes_onednn(*case())
     rows, (out, width) = 2 * ROWS, WIDE
     assert rows // 4 * out * width < WORTH
     assert not takes_onednn(*case(rows=ROWS // 4))
     assert not takes_onednn(*case(dtype=torch.bfloat16))
+
+
+@needs_onednn
+def test_onednn_gets_a_weight_with_gaps_as_a_copy_without():
     x, weight, bias = case((320, 256))
-    assert not takes_onednn(x[..., :128], weight[:, :128], bias)
+    names = calls(linear, x[..., :128], weight[:, :128], bias)[1]
+    assert {"mkldnn::_linear_pointwise", "aten::contiguous"} <= names
 
 
 @needs_onednn
 def test_a_decode_keeps_a_small_weight_in_the_layout_of_onednn_and_no_large_one():
-    packed = {}
+    packed = Packed()
     _, weight, bias = case()
     for rows in (2 * ROWS, ROWS, 100):  # kept for one number of rows, and taken for others
         x = case(rows=rows)[0]
         assert_close(linear(x, weight, bias, packed), exact(x, weight, bias).float(), ROUNDING)
         found = linear_gelu(x, weight, bias, packed)
         assert_close(found, linear_gelu(x, weight, bias), ROUNDING)
-        assert len(packed) == 1
+        assert len(packed.reordered) == 1
     x, weight, _ = case((PACKED_NUMBERS // 128 + 1, 128))
     linear(x, weight, packed=packed)
-    assert len(packed) == 1
+    assert len(packed.reordered) == 1
 
 
 @pytest.mark.parametrize("form", [linear, linear_gelu])
