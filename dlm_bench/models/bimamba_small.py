@@ -133,8 +133,9 @@ def _mix(
     if cache is not None:
         # The states add exp(a_i) S C_i to the directions that have one.
         kept = len(cache.states)
-        state = cache.stacked.transpose(0, 1).reshape(batch * kept, inner, -1)
-        C = C.view(batch, directions, length, -1)[:, :kept].reshape(batch * kept, length, -1)
+        state = cache.states[0] if kept == 1 else cache.stacked.transpose(0, 1)
+        state = state.reshape(batch * kept, inner, -1)
+        C = C if kept == directions else C[::directions]
         added = torch.bmm(C, state.transpose(1, 2)).view(batch, kept, length, heads, -1)
         y[:, :kept].addcmul_(added, reached[:, :kept])
     if cache is not None and advance:
