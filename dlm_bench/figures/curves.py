@@ -1,19 +1,24 @@
-"""The curves of a figure of any columns: the name of each, and points at the same place."""
+"""The curves of a figure of any columns: name and look of each, and points at the same place."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dlm_bench.figures.palette import BACKBONE_COLOURS, MORE_COLOURS, MORE_DASHES, palette_of
 from dlm_bench.results.series import (
     BACKBONE_NAMES,
     SAMPLER_NAMES,
     SETTINGS,
+    Series,
     setting_text,
     short_traces,
 )
 
 Row = dict[str, Any]
 
+COLOURS = (*BACKBONE_COLOURS.values(), *MORE_COLOURS)
+MARKERS = "os^DvPX<>*"
 _OF_ALL = ("backbone", "sampler", "file", "length", *SETTINGS)  # no options of a sampler
 _TITLES = {"backbone": BACKBONE_NAMES, "sampler": SAMPLER_NAMES}
 # Where these are the usual ones, no record has them.
@@ -43,6 +48,40 @@ def _same_where_known(rows: Sequence[Row], option: str) -> bool:
         by_sampler.setdefault(row["sampler"], set()).add(_text(option, row.get(option)))
     known = [values for values in by_sampler.values() if values != {""}]
     return all(len(values) == 1 for values in known) and len(set().union(*known)) == 1
+
+
+def curve_series(rows: Sequence[Row], names: dict[int, str]) -> list[Series]:
+    """Return a series for each curve; one of several backbones or samplers has none."""
+    curves: dict[str, list[Row]] = {}
+    for row in rows:
+        curves.setdefault(names[id(row)], []).append(row)
+    series = []
+    for name, members in curves.items():
+        backbone, sampler = (_only(row[key] for row in members) for key in ("backbone", "sampler"))
+        series.append(Series(backbone, sampler, {}, members, variant=sampler, label=name))
+    return series
+
+
+def _only(values: Iterable[str]) -> str:
+    found = {*values}
+    return found.pop() if len(found) == 1 else ""
+
+
+def curve_styles(series: Sequence[Series]) -> dict[str, dict[str, Any]]:
+    """Return colour, marker and dashes of each curve: those of backbone and sampler in all figures,
+    if these tell the curves apart."""
+    pairs = {(each.backbone, each.sampler) for each in series}
+    if len(pairs) == len(series) and all(all(pair) for pair in pairs):
+        palette = palette_of(series)
+        looks = [(palette.colour(each), *palette.style(each)) for each in series]
+    else:
+        dashes = itertools.cycle(((0.0, ()), *MORE_DASHES))
+        spare = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), dashes, strict=False)
+        looks = [look for look, _ in zip(spare, series, strict=False)]
+    return {
+        each.label: {"color": colour, "marker": marker, "linestyle": dash}
+        for each, (colour, marker, dash) in zip(series, looks, strict=True)
+    }
 
 
 def lumped(rows: Sequence[Row], x: str, among: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ FLAGS: dict[Flag | str, str] = {
     "throttled": "clocks held down",
     "drifting": "repeats get slower or faster",
     "outliers": "some repeats far off",
-    "contended": "other work on the CPU",
+    "contended": "other work on the machine",
 }
 
 

@@ -13,15 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from dlm_bench.errors import ResultsError, did_you_mean
-from dlm_bench.figures import theme
+from dlm_bench.figures import flags, legend, theme
 from dlm_bench.figures.caption import CaptionedFigure
-from dlm_bench.figures.curves import curve_names, lumped
-from dlm_bench.figures.legend import text_lines
+from dlm_bench.figures.curves import curve_names, curve_series, curve_styles, lumped
 from dlm_bench.figures.missing import NotDrawnWarning
-from dlm_bench.figures.palette import BACKBONE_COLOURS, MORE_COLOURS, MORE_DASHES
 from dlm_bench.results.flat import flattened
 from dlm_bench.results.series import (
     BACKBONE_NAMES,
+    Series,
     grouped,
     identity_columns,
     ok_points,
@@ -45,9 +44,8 @@ AXES = {
     "tokens_per_step": "tokens per step p",
     "block_size": "block size B (tokens)",
 }
-COLOURS = (*BACKBONE_COLOURS.values(), *MORE_COLOURS)
-MARKERS = "os^DvPX<>*"
 MAX_PANELS = 12
+TIMED = ("tokens_per_second", "mean_seconds", "ms_per_pass")  # have bars, hollow markers and rings
 
 
 @theme.applied()
@@ -102,7 +100,8 @@ def _draw(
         curves = [name for name in identity if name not in along]
     groups = _panels(left, panels)
     names = curve_names(left, curves)
-    styles = _styles(names.values())
+    series = curve_series(left, names)
+    styles = curve_styles(series)
     if not frontier:
         _break_lumped(groups.values(), names, styles, x, identity)
     handles = [
@@ -111,17 +110,21 @@ def _draw(
     ]
     if frontier:
         handles.append(Line2D([], [], color=theme.GREY, lw=3, alpha=0.3, label="frontier"))
+    if y in TIMED and any(row["mode"] == "sampled" for row in left):
+        handles.append(legend.sampled_handle())
+    if y in TIMED and any(row["flags"] for row in left):
+        handles.append(flags.handle())
     columns = 1 if len(groups) == 1 else 2
     figure, axes = theme.panels(
         len(groups),
         height=2.2,
-        extra=0.12 + 0.14 * text_lines([handles], math.ceil(len(handles) / columns)),
+        extra=0.12 + 0.14 * legend.text_lines([handles], math.ceil(len(handles) / columns)),
         xlabel=AXES.get(x, x),
         ylabel=AXES.get(y, y),
     )
     for panel, (title, members) in zip(axes, groups.items(), strict=True):
         panel.set_title(title)
-        _draw_panel(panel, members, names, styles, x, y)
+        _draw_panel(panel, curve_series(members, names), styles, x, y)
         if frontier:
             _draw_frontier(panel, members, x, y)
     _scale(axes, left, x, y)
@@ -132,13 +135,14 @@ def _draw(
     backbones = {BACKBONE_NAMES.get(row["backbone"], row["backbone"]) for row in left}
     same = filter(None, [*(backbones if len(backbones) == 1 else ()), shared])
     sentences.append(f"{', '.join(same)}.")
-    if y in ("tokens_per_second", "mean_seconds", "ms_per_pass"):
+    if y in TIMED:
         sentences.append("Bars: as in the figure of throughput.")
+        sentences.append(flags.explain(series))
     if frontier:
         sentences.append("Grey: what no other point beats in both.")
     if len(left) < len(rows):
         sentences.append(f"Not drawn: {len(rows) - len(left)} points without {x} or {y}.")
-    figure.caption = " ".join(sentences)
+    figure.caption = " ".join(filter(None, sentences))
     return figure
 
 
@@ -217,34 +221,25 @@ def _break_lumped(
         )
 
 
-def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return colour, marker and dashes of each curve."""
-    dashes = itertools.cycle(((0.0, ()), *MORE_DASHES))
-    looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), dashes, strict=False)
-    return {
-        name: {"color": colour, "marker": marker, "linestyle": dash}
-        for name, (colour, marker, dash) in zip(dict.fromkeys(names), looks, strict=False)
-    }
-
-
 def _draw_panel(
-    axes: Axes, rows: Sequence[Row], names: dict[int, str], styles: dict[str, Any], x: str, y: str
+    axes: Axes, curves: Sequence[Series], styles: dict[str, dict[str, Any]], x: str, y: str
 ) -> None:
-    curves: dict[str, list[Row]] = {}
-    for row in rows:
-        curves.setdefault(names[id(row)], []).append(row)
-    for name, members in curves.items():
-        members.sort(key=lambda row: (row[x], row[y]))
-        below, above = zip(*(_bars(row, y) for row in members), strict=True)
+    for series in curves:
+        series.rows.sort(key=lambda row: (row[x], row[y]))
+        below, above = zip(*(_bars(row, y) for row in series.rows), strict=True)
+        look = styles[series.label]
         axes.errorbar(
-            [row[x] for row in members],
-            [row[y] for row in members],
+            [row[x] for row in series.rows],
+            [row[y] for row in series.rows],
             yerr=[below, above],
             elinewidth=0.8,
             capsize=1.5,
-            label=name,
-            **styles[name],
+            label=series.label,
+            **look,
         )
+        if y in TIMED:
+            theme.hollow(axes, series, y, look["color"], look["marker"], x)
+            flags.ring(axes, series, y, look["color"], x)
 
 
 def _bars(row: Row, y: str) -> tuple[float, float]:

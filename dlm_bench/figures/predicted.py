@@ -105,4 +105,7 @@ def draw(axes: Axes, series: Series, colour: str, marker: str) -> None:
 
 def handle(bounds: Bounds) -> Line2D:
     """Return the legend entry of all bounds."""
-    return Line2D([], [], color=theme.GREY, linestyle=DOTS, linewidth=WIDTH, label=bounds.label)
+    label = bounds.label
+    if len(label) > 29:  # wider than a variant, beside the backbones in a column of a paper
+        label = label.replace(" (", "\n(", 1)
+    return Line2D([], [], color=theme.GREY, linestyle=DOTS, linewidth=WIDTH, label=label)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import theme
 from dlm_bench.figures.caption import CaptionedFigure
-from dlm_bench.figures.free import COLOURS
+from dlm_bench.figures.curves import COLOURS
 from dlm_bench.figures.palette import MORE_DASHES
 from dlm_bench.results.series import labelled, series_of, shared_settings
 

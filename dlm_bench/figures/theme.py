@@ -117,9 +117,8 @@ def panels(
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[count:]:
         axes.remove()
-    for axes in grid.flat[max(count - columns, 0) : count]:
-        axes.xaxis.set_tick_params(labelbottom=True)  # also above a gap in the last row
-    for axes in grid.flat[(rows - 1) * columns : count]:
+    for axes in grid.flat[max(count - columns, 0) : count]:  # also above a gap in the last row
+        axes.xaxis.set_tick_params(labelbottom=True)
         axes.set_xlabel(xlabel)
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel)

@@ -50,7 +50,8 @@ def test_the_caption_says_what_the_rings_mean_and_how_many_there_are(name):
         DRAWN[name](with_flags({512: ["contended"], 1024: ["drifting", "contended"]}, name))
     )
     assert told.endswith(
-        "Ringed: 1 drifting (repeats get slower or faster), 2 contended (other work on the CPU)."
+        "Ringed: 1 drifting (repeats get slower or faster), "
+        "2 contended (other work on the machine)."
     )
 
 

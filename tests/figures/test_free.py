@@ -7,6 +7,7 @@ from dlm_bench.cli import main
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import NotDrawnWarning, draw_free, draw_pareto, draw_repeats
 from dlm_bench.figures.free import frontier_of
+from dlm_bench.figures.palette import BACKBONE_COLOURS, SAMPLER_STYLES
 from dlm_bench.results.store import append_record
 
 
@@ -130,6 +131,51 @@ def test_the_pareto_figure_has_a_panel_a_length_and_the_frontier(frame):
     assert measured(figure.axes[0])["DiffuTran"].get_xdata().tolist() == [500]
     with pytest.raises(ResultsError, match="no ok point has both first_block_ms"):
         draw_pareto(frame(record("diffutran", "full", 512)))
+
+
+def test_backbones_and_samplers_look_as_in_other_figures(frame):
+    records = [
+        record(b, s, n, first_block_seconds=[0.1])
+        for b in ("diffutran", "diffumamba")
+        for s in ("full", "fast-dllm")
+        for n in (512, 1024)
+    ]
+    for figure in (draw_pareto(frame(*records)), draw_free(frame(*records), "length", "nfe")):
+        curves = measured(figure.axes[0])
+        assert curves["DiffuMamba, Fast-dLLM"].get_color() == BACKBONE_COLOURS["diffumamba"]
+        assert curves["DiffuTran, Fast-dLLM"].get_marker() == SAMPLER_STYLES["fast-dllm"].marker
+
+
+def test_curves_of_several_backbones_differ_in_their_look(frame):
+    records = [record(b, "full", 512, p=8) for b in ("diffutran", "diffumamba")]
+    records += [record("diffutran", "full", 512, p=4)]
+    with pytest.warns(NotDrawnWarning, match="p=8; they differ in backbone"):
+        figure = draw_free(frame(*records), "length", "nfe", ["tokens_per_step"])
+    colours = {line.get_color() for line in measured(figure.axes[0]).values()}
+    assert len(colours) == 2
+
+
+def test_sampled_and_flagged_points_are_marked_where_time_is_drawn(frame):
+    records = [
+        record("diffutran", "full", 512, mode="sampled", flags=["drifting"]),
+        record("diffutran", "full", 1024),
+    ]
+    figure = draw_free(frame(*records), "length", "tokens_per_second")
+    (hollow,), (ring,) = (
+        [line for line in figure.axes[0].lines if line.get_label() == label]
+        for label in ("_sampled", "_flagged")
+    )
+    assert hollow.get_xdata().tolist() == ring.get_xdata().tolist() == [512]
+    assert legend_of(figure)[-2:] == ["sampled timing", "flagged"]
+    assert "Ringed: 1 drifting" in caption_of(figure)
+    assert "Ringed" not in caption_of(draw_free(frame(*records), "length", "nfe"))
+
+
+def test_panels_above_a_gap_name_their_axis(frame):
+    lengths = (512, 1024, 2048, 4096, 8192)
+    records = [record("diffutran", "full", n, first_block_seconds=[0.1]) for n in lengths]
+    axes = draw_pareto(frame(*records)).axes
+    assert [bool(each.get_xlabel()) for each in axes] == [False, False, True, True, True]
 
 
 def test_repeats_are_a_sequence_and_a_distribution_relative_to_the_median(frame):

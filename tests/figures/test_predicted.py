@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from support.figure_records import H100, SHEET, demo, legend_of, measured, record
+from support.figure_records import H100, SHEET, demo, legend_of, measured, record, renderer
 
 from dlm_bench.cost.roofline import HARDWARE, decode_floor
 from dlm_bench.figures import draw_throughput
@@ -70,8 +70,11 @@ def test_a_series_of_which_nothing_could_be_measured_has_a_bound(frame):
 
 
 def test_another_precision_is_named_in_the_legend(frame):
-    legend = legend_of(draw_throughput(frame(*demo(LENGTHS)), predict=HARDWARE["h200"]))
-    assert legend[-1] == "roofline bound (h200, bfloat16)"
+    figure = draw_throughput(frame(*demo(LENGTHS)), predict=HARDWARE["h100-sxm"])
+    assert legend_of(figure)[-1] == "roofline bound\n(h100-sxm, bfloat16)"
+    place = figure.legends[0].get_window_extent(renderer(figure))
+    assert place.x0 >= 0
+    assert place.x1 <= figure.bbox.x1
     half = [record("diffutran", "full", n, point={"dtype": "bfloat16"}) for n in LENGTHS]
     legend = legend_of(draw_throughput(frame(*half), predict=HARDWARE["h200"]))
     assert legend[-1] == "roofline bound (h200)"
