@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity
 
 import dlm_bench
 from dlm_bench.plugins.api import Model
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.samplers.state import DecodeState
+from dlm_bench.timing.profile import profiler
 
 DENOISERS = {
     "block-cache": {},
@@ -78,7 +79,7 @@ def count_calls(case: Case) -> int:
 
 def calls_of(run: Callable[[], object]) -> int:
     """Run a function and count the calls of PyTorch's operators."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+    with profiler([ProfilerActivity.CPU]) as profiled:
         run()
     prefixes = "aten::", "mkldnn::"
     return sum(e.count for e in profiled.key_averages() if e.key.startswith(prefixes))

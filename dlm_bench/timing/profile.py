@@ -88,7 +88,7 @@ def replayed_spans(
     for run in range(replays + 1):
         sampler.seek(state, index)
         _synchronize(device)
-        with _profiler([activity]) as seen:
+        with profiler([activity]) as seen:
             steps(state.passes[index].kind)
             _synchronize(device)
         if run:
@@ -143,7 +143,7 @@ def write_trace(
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    with _profiler(activities) as seen:
+    with profiler(activities) as seen:
         run_in_ranges(sampler, state, steps, indices, record_function, replays)
     seen.export_chrome_trace(str(path))
 
@@ -186,7 +186,8 @@ def cuda_profiler() -> Iterator[None]:
         torch.cuda.profiler.stop()
 
 
-def _profiler(activities: list[ProfilerActivity]) -> profile:
+def profiler(activities: list[ProfilerActivity]) -> profile:
+    """Return a profiler that prints nothing."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it prints a line at each begin and end
     return profile(activities=activities)
 
