@@ -10,6 +10,7 @@ from dlm_bench.cost.flops import deciding
 from dlm_bench.cost.hardware import Hardware
 from dlm_bench.cost.roofline import find_hardware
 from dlm_bench.errors import ConfigError, counted
+from dlm_bench.results.labels import value_text
 from dlm_bench.results.record import ORDINARY
 from dlm_bench.results.table import MISSING
 from dlm_bench.samplers import build_sampler
@@ -145,7 +146,7 @@ def _print_plan(sweep: Sweep, memory: int | None, runs: int) -> None:
                 point.weights or "random",
                 "" if point.seed is None else str(point.seed),
                 point.sampler,
-                " ".join(f"{short.get(name, name)}={value}" for name, value in options),
+                " ".join(f"{short.get(name, name)}={value_text(value)}" for name, value in options),
                 f"{point.length:,}",
                 f"{point.prompt_len:,}{of_file}",
                 f"{point.batch:,}",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from dlm_bench.results.labels import former_labels
 from dlm_bench.results.record import SCHEMA_VERSION, Point
 from dlm_bench.version import __version__
 
@@ -51,6 +52,21 @@ def identity(
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
+def identities(
+    point: Point,
+    measuring: Mapping[str, Any],
+    hardware: str,
+    origin: Mapping[str, str] = MappingProxyType({}),
+    run: int = 1,
+) -> list[str]:
+    """Return the `identity` of a measurement, and those of records under former labels of the
+    trace."""
+    options = point.options
+    labels = former_labels(str(options["trace"])) if "trace" in options else ()
+    former = [point.model_copy(update={"options": options | {"trace": each}}) for each in labels]
+    return [identity(each, measuring, hardware, origin, run) for each in (point, *former)]
+
+
 def _by_former_names(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options by the names that identities of before have, where those had the value."""
     order = options.get("order")
@@ -60,7 +76,7 @@ def _by_former_names(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def point_key(point: Point, *without: str) -> str:
     """Return a key, equal for points with the same fields apart from those of `without`."""
-    return point.model_dump_json(exclude=set(without))
+    return json.dumps(_plain(point.model_dump(exclude=set(without))))
 
 
 def asked_of(measuring: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from dlm_bench.results.interval import interval_of, relative_error
+from dlm_bench.results.labels import label_of_now, value_text
 
 SCHEMA_VERSION = 1
 UNSET: dict[str, Any] = {"weights": "", "seed": None}  # of a point; older records have neither
@@ -88,6 +89,8 @@ class Point(BaseModel):
     @field_validator("options")
     @classmethod
     def _by_names_of_now(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if isinstance(trace := options.get("trace"), str):
+            options = options | {"trace": label_of_now(trace)}
         if info.data.get("sampler") not in _RENAMED_IN:
             return options
         return {FORMER_OPTIONS.get(name, name): value for name, value in options.items()}
@@ -110,7 +113,7 @@ class Point(BaseModel):
         parts = [self.backbone, self.size, self.sampler]
         short = {"tokens_per_step": "p", "block_size": "B"}
         shown = (item for item in self.options.items() if item not in ORDINARY)
-        parts += [f"{short.get(name, name)}={value}" for name, value in shown]
+        parts += [f"{short.get(name, name)}={value_text(value)}" for name, value in shown]
         parts += [f"{name}={value}" for name, value in (self.model_extra or {}).items()]
         parts.append(f"L={self.length}")
         if self.prompt_len:

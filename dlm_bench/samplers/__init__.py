@@ -42,10 +42,20 @@ def build_sampler(name: str, /, **options: Any) -> Sampler:
         if option not in allowed:
             raise unknown_option(option, name, allowed, owners_of(option))
     sampler = kind(**options)
+    whole = _whole_floats(kind, options)
+    if whole:  # so that 1 and 1.0 are written as one in records and traces
+        sampler = kind(**options | whole)
     for option, why in sampler.without_meaning().items():
         if option in options:
             raise ConfigError(f"{option}: {options[option]!r} is not allowed {why}")
     return sampler
+
+
+def _whole_floats(kind: type[Sampler], options: Mapping[str, Any]) -> dict[str, float]:
+    """Return as floats the integers among options that are floats by default."""
+    floats = {field.name for field in dataclasses.fields(kind) if isinstance(field.default, float)}
+    given = {name: value for name, value in options.items() if name in floats}
+    return {name: float(value) for name, value in given.items() if type(value) is int}
 
 
 def with_models_defaults(

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from dlm_bench.results.identity import identity
+from dlm_bench.results.identity import identities, identity
 from dlm_bench.results.record import Point, Record
 from dlm_bench.results.store import read_records
 from dlm_bench.sweep.load import Sweep
@@ -83,16 +83,21 @@ class Plan(BaseModel):
     def key_of(self, record: Record) -> str:
         """Return the identity of a record's point in this plan.
 
-        The identity is the record's own; in a plan for ANY_HARDWARE the hardware is left open.
+        The identity is the record's own, or that of now where the trace's label was another; in a
+        plan for ANY_HARDWARE the hardware is left open.
         """
-        if self.environment["hardware"] != ANY_HARDWARE:
+        hardware = self.environment["hardware"]
+        anywhere = hardware == ANY_HARDWARE
+        if not anywhere and "trace" not in record.point.options:
             return record.identity
+        if anywhere:
+            hardware = record.environment.get("hardware", ANY_HARDWARE)
         measuring = self.sweep.measuring.model_dump()
-        hardware = record.environment.get("hardware", ANY_HARDWARE)
         origin = self.sweep.provenance_of(record.point)
         point = record.point.model_copy(update={"seed": record.seed})
-        there = identity(point, measuring, hardware, origin, self.run)
-        return self.identity_of(point) if there == record.identity else ""
+        if record.identity in identities(point, measuring, hardware, origin, self.run):
+            return self.identity_of(point)
+        return "" if anywhere else record.identity
 
     def found_in(self, path: str | Path) -> dict[str, Record]:
         """Find this sweep's points in a results file: records by `key_of`.
@@ -102,7 +107,8 @@ class Plan(BaseModel):
         return self.best_of(read_records(path) if Path(path).exists() else ())
 
     def best_of(self, records: Iterable[Record]) -> dict[str, Record]:
-        """Return the records that `found_in` would find in a file of these."""
+        """Return the records that `found_in` would find in a file of these, each with the identity
+        of now."""
         wanted = set(self.identities())
         found: dict[str, Record] = {}
         for record in records:
@@ -111,7 +117,12 @@ class Plan(BaseModel):
                 before = found.get(key)
                 if before is None or before.status != "ok" or record.status == "ok":
                     found[key] = record
-        return found
+        if self.environment["hardware"] == ANY_HARDWARE:  # whose identities no record has
+            return found
+        return {
+            key: each if each.identity == key else each.model_copy(update={"identity": key})
+            for key, each in found.items()
+        }
 
 
 def model_key(point: Point) -> ModelKey:

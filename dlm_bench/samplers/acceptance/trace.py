@@ -19,6 +19,7 @@ from pydantic import ValidationError as Invalid
 
 from dlm_bench.errors import ConfigError, faulty_field
 from dlm_bench.results.files import write_file
+from dlm_bench.results.labels import value_text
 from dlm_bench.samplers.schedule import remaining
 
 SCHEMA_VERSION = 2
@@ -126,10 +127,7 @@ class Trace(BaseModel):
         """The name in records: the model, the rule, and the digest of the whole trace."""
         rule = [str(self.options.get("accept", "fixed"))]
         told = {name: value for name in TOLD if (value := self.options.get(name)) is not None}
-        rule += [
-            TOLD[name] + (value if isinstance(value, str) else f"{value:g}")
-            for name, value in told.items()
-        ]
+        rule += [TOLD[name] + value_text(value) for name, value in told.items()]
         order = str(self.options.get("order", "confidence"))
         rule += [] if order == "confidence" else [order]
         digest = hashlib.sha256(self.text.encode()).hexdigest()[:DIGITS]
