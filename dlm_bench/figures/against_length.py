@@ -132,13 +132,14 @@ def draw_series(
     if bounds is not None and under:
         handles.append(predicted.handle(bounds))
     backbones = legend.backbone_handles((each.backbone for each in named), palette.colours)
-    groups, rows = legend.layout(backbones, palette.styles, handles, one_panel=len(members_of) == 1)
+    layout = legend.layout(backbones, palette.styles, handles, one_panel=len(members_of) == 1)
     figure, panels = theme.panels(
         len(members_of),
         height=2.0,
-        extra=0.1 + 0.14 * legend.text_lines(groups, rows),
+        extra=0.1 + 0.14 * layout.lines,
         xlabel={"length": "sequence length (tokens)", "batch": "batch (sequences)"}[quantity.along],
         ylabel=quantity.label,
+        wide=layout.wide,
     )
     for axes, (title, members) in zip(panels, members_of.items(), strict=True):
         axes.set_title(title)
@@ -155,7 +156,7 @@ def draw_series(
     sentences += [measurement(drawn, quantity.bars), flags.explain(drawn)]
     sentences += [mixed(drawn), _not_drawn(frame, missing)]
     figure.caption = " ".join(filter(None, sentences))
-    legend.draw_legend(figure, groups, rows)
+    legend.draw_legend(figure, layout.groups, layout.rows)
     return figure
 
 

@@ -3,6 +3,8 @@
 import math
 import textwrap
 from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -10,6 +12,8 @@ from matplotlib.lines import Line2D
 from dlm_bench.figures import theme
 from dlm_bench.figures.palette import SeriesStyle
 from dlm_bench.results.series import BACKBONE_NAMES
+
+MOST_LINES = 10  # of a legend beside which a panel still is the larger part
 
 
 def backbone_handles(backbones: Iterable[str], colours: dict[str, str]) -> list[Line2D]:
@@ -20,23 +24,77 @@ def backbone_handles(backbones: Iterable[str], colours: dict[str, str]) -> list[
     ]
 
 
+class Layout(NamedTuple):
+    """Groups of handles, each of which starts a column of `rows`; wide: on a page's width."""
+
+    groups: list[list[Line2D]]
+    rows: int
+    wide: bool
+
+    @property
+    def lines(self) -> int:
+        """The lines of text in the highest column."""
+        return text_lines(self.groups, self.rows)
+
+
 def layout(
     backbones: list[Line2D],
     styles: dict[str, SeriesStyle],
     others: list[Line2D],
     one_panel: bool,
-) -> tuple[list[list[Line2D]], int]:
-    """Return the groups of handles and the rows of a legend below panels: variants beside the
-    backbones, or below them where that is less high, as with long names under a single panel."""
+) -> Layout:
+    """Return the legend below panels: variants beside the backbones, or below them where that is
+    less high, as with long names under a single panel.
+
+    Variants that need more than MOST_LINES so are named under what those of a sampler share, and if
+    they still do, in columns over the width of a page.
+    """
     beside = [backbones, variant_handles(styles, 29) + others]
     longest = max(map(len, beside))
-    if not one_panel:
-        return beside, max(3, math.ceil(longest / 2))
-    below = [backbones + variant_handles(styles, 48) + others]
-    rows = len(below[0])
-    if text_lines(below, rows) < text_lines(beside, longest):
-        return below, rows
-    return beside, longest
+    found = Layout(beside, longest if one_panel else max(3, math.ceil(longest / 2)), not one_panel)
+    if one_panel:
+        found = _lower(found, _in_columns(backbones + variant_handles(styles, 48) + others, 1))
+        if found.lines > MOST_LINES:
+            headed = backbones + headed_handles(styles, 48) + others
+            found = _lower(found, _in_columns(headed, 1))
+    longest_word = max(len(word) for variant in styles for word in variant.split())
+    for columns, width in ((3, 33), (2, 52)):
+        if found.lines > MOST_LINES and longest_word <= width:
+            headed = backbones + headed_handles(styles, width) + others
+            found = _lower(found, _in_columns(headed, columns))
+    return found
+
+
+def _in_columns(handles: list[Line2D], columns: int) -> Layout:
+    return Layout([handles], math.ceil(len(handles) / columns), wide=columns > 1)
+
+
+def _lower(one: Layout, other: Layout) -> Layout:
+    return other if other.lines < one.lines else one
+
+
+def headed_handles(styles: dict[str, SeriesStyle], width: int) -> list[Line2D]:
+    """Return `variant_handles` with the settings shared by three or more variants of a sampler in a
+    line above them instead of in each."""
+    found = []
+    for _, group in groupby(styles, key=lambda variant: variant.split(", ")[0]):
+        variants = {variant: variant.split(", ") for variant in group}
+        shared = [
+            part
+            for part in next(iter(variants.values()))
+            if all(part in parts for parts in variants.values())
+        ]
+        names = {variant: variant for variant in variants}
+        if len(variants) >= 3:
+            found.append(_blank(textwrap.fill(f"{', '.join(shared)}:", width)))
+            for variant, parts in variants.items():
+                names[variant] = ", ".join(part for part in parts if part not in shared) or variant
+        found += variant_handles({names[each]: styles[each] for each in variants}, width)
+    return found
+
+
+def _blank(text: str) -> Line2D:
+    return Line2D([], [], linestyle="none", label=text)
 
 
 def variant_handles(styles: dict[str, SeriesStyle], width: int) -> list[Line2D]:
@@ -73,6 +131,6 @@ def draw_legend(figure: Figure, groups: Iterable[list[Line2D]], rows: int) -> No
     """Draw a legend below the panels; each group starts a column and fills columns of `rows`."""
     handles: list[Line2D] = []
     for group in groups:
-        blanks = [Line2D([], [], linestyle="none", label=" ") for _ in range(-len(group) % rows)]
+        blanks = [_blank(" ") for _ in range(-len(group) % rows)]
         handles += [*group, *blanks]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) // rows)

@@ -54,7 +54,7 @@ MORE_DASHES = [
     (0.0, (8.0, 1.2, 3.0, 1.2)),
     (0.0, (3.0, 1.2, 1.2, 1.2)),
 ]
-MORE_MARKERS = "vPX<>*ph8d"
+MORE_MARKERS = "vPX<>*phd"  # of no common factor with the dashes, so that no pair returns soon
 
 
 @dataclass(frozen=True)

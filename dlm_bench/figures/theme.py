@@ -103,16 +103,16 @@ def value_axis(
 
 
 def panels(
-    count: int, height: float, extra: float, xlabel: str, ylabel: str
+    count: int, height: float, extra: float, xlabel: str, ylabel: str, wide: bool = False
 ) -> tuple[CaptionedFigure, list[Axes]]:
-    """Make a figure of `count` panels with shared axes, a column wide for a single panel, else a
-    page.
+    """Make a figure of `count` panels with shared axes, a column wide for a single panel unless
+    `wide`, else a page.
 
     height: inches of a row of panels. extra: inches for the legend.
     """
     columns = min(count, 2 if count in (2, 4) else 3)
     rows = math.ceil(count / columns)
-    width = COLUMN_WIDTH if count == 1 else TEXT_WIDTH
+    width = TEXT_WIDTH if wide or count > 1 else COLUMN_WIDTH
     figure = CaptionedFigure(figsize=(width, rows * height + extra), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[count:]:

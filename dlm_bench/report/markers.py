@@ -45,7 +45,6 @@ MARKERS = {
     "*": Marker("star", _regular(5, 5, inner=2)),
     "p": Marker("circle_cross", _CIRCLE),
     "h": _HEXAGON,
-    "8": Marker("square_cross", _SQUARE),
     "d": Marker("diamond_cross", _DIAMOND),
 }
 

@@ -6,6 +6,7 @@ from support.figure_records import caption_of, legend_of, measured, record, rend
 from dlm_bench.analysis.waiting import waiting_table
 from dlm_bench.errors import ResultsError
 from dlm_bench.figures import draw_batch, draw_latency, draw_throughput, draw_waiting
+from dlm_bench.figures.theme import COLUMN_WIDTH, TEXT_WIDTH
 
 BATCHES = (1, 2, 4, 8)
 
@@ -195,3 +196,54 @@ def test_a_legend_of_long_names_is_less_high_than_the_axes(frame):
     assert legend.get_window_extent(drawn).height < axes.get_window_extent(drawn).height
     trace = "block cache, commit=separate,\ntrace=a-model-tiny-entropy-20"
     assert trace in legend_of(figure)
+
+
+def many(count):
+    """As many series of rules and traces, in step and first done, first out."""
+    rules = [
+        {"accept": "threshold", "threshold": 0.9},
+        {"accept": "entropy", "gamma": 20.0},
+        {"accept": "factor", "factor": 1.0},
+        {"trace": "a-model-tiny-entropy-20@0dcfb82408e8"},
+        {"trace": "a-model-tiny-threshold-0.9@1dcfb82408e8"},
+        {"accept": "joint", "threshold": 0.9, "edit_threshold": 0.2, "max_edit_passes": 16},
+        {"accept": "strict", "threshold": 0.95},
+    ]
+    ways = [rule | more for rule in rules for more in ({}, {"batching": "fdfo"})]
+    return [
+        waiting(batch, 6.0 * batch, 0.0, **options) for batch in (1, 4) for options in ways[:count]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "width"), [(2, COLUMN_WIDTH), (6, COLUMN_WIDTH), (13, TEXT_WIDTH)]
+)
+def test_a_legend_of_many_series_is_less_high_than_the_axes_and_tells_all_apart(
+    frame, count, width
+):
+    figure = draw_waiting(frame(*many(count)))
+    (legend,), (axes,) = figure.legends, figure.axes
+    drawn = renderer(figure)
+    box, whole = legend.get_window_extent(drawn), figure.bbox
+    assert box.height < axes.get_window_extent(drawn).height
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert figure.get_figwidth() == width
+    told = [text for text in legend_of(figure) if text.strip()]
+    assert len(told) == 1 + count + (count >= 3) == len({*told})
+    looks = {
+        (line.get_marker(), str(line._unscaled_dash_pattern)) for line in measured(axes).values()
+    }
+    assert len(looks) == count
+
+
+def test_a_long_legend_says_once_what_the_variants_of_a_sampler_share(frame):
+    told = legend_of(draw_waiting(frame(*many(6))))
+    assert told[1] == "block cache, commit=separate:"
+    assert told[2:] == [
+        "threshold=0.9",
+        "threshold=0.9, batching=fdfo",
+        "accept=entropy, gamma=20",
+        "accept=entropy, batching=fdfo, gamma=20",
+        "factor=1",
+        "batching=fdfo, factor=1",
+    ]
