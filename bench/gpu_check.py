@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +33,7 @@ BENCH = ROOT / "bench"
 SECONDS = 470.0  # of all stages; one that is interrupted at the end has 10 more to say why
 CACHE = "triton-cache.tar.xz"  # in OUTPUT: the compiled kernels, and what was tuned
 RECORDS = "gpu-check.jsonl"
+LONGEST = "backbone=diffutran sampler=full length=131072"
 ARCHIVE = "records.tar.xz"  # in FOLDER: all but the cache
 
 sys.path.insert(0, str(BENCH))
@@ -44,12 +46,15 @@ def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") ->
     def script(name: str, *arguments: object) -> tuple[str, ...]:
         return (sys.executable, str(BENCH / name), *map(str, arguments))
 
-    place, gpu = ("--device", device, "--size", size), ("--device", device, "--gpu-size", size)
+    def watched(name: str, rows: Path, *arguments: object) -> tuple[str, ...]:
+        return script("watched.py", "--output", rows, name, *place, *arguments)
+
+    place = ("--device", device, "--size", size)
     ceilings, kernels = output / "ceilings.json", output / "kernels.jsonl"
     profile, exact = output / "profile.jsonl", output / "exact.jsonl"
-    libraries, records = output / "libraries.jsonl", output / RECORDS
-    field = output / "kernels-field.jsonl"
-    sweep = ("gpu_sweep.py", "--output", records, "--kernels", kernels, "--libraries", libraries)
+    libraries, field = output / "libraries.jsonl", output / "kernels-field.jsonl"
+    sweep = ("gpu_sweep.py", "--output", output / RECORDS, "--kernels", kernels)
+    sweep += ("--device", device)
     tests = ROOT / "tests" / "gpu"
     agreement = (tests / "test_models.py", tests / "test_float32.py")
     pytest = (sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider")
@@ -59,8 +64,7 @@ def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") ->
         Stage("imports", 150, script("gpu_imports.py", device), vital=True, again=True),
         # Every kernel of all passes, without the GPU, beside what needs no Triton.
         Stage("compile", 75, script("precompile.py", "--jobs", jobs), beside=True),
-        # What libraries reach: the roofline, attention (the own one beside them), the matmuls of
-        # 32 tokens.
+        # What libraries reach: the roofline, and the matmuls of 32 tokens.
         Stage(
             "libraries",
             45,
@@ -69,28 +73,34 @@ def stages(output: Path, jobs: int, device: str = "cuda", size: str = "1.3b") ->
         # Each operation: right or wrong, and its distance from the floor. Decides what is used.
         Stage(
             "kernels",
-            90,
-            script("kernel_floors.py", *place, "--output", kernels, "--ceilings", ceilings),
+            120,
+            watched("kernel_floors.py", kernels, "--ceilings", ceilings),
             after=("compile",),
         ),
         # Where the time of a pass goes.
-        Stage("profile", 45, script("pass_profile.py", *place, "--output", profile)),
+        Stage("profile", 45, watched("pass_profile.py", profile, "--kernels", kernels)),
         # The sampled mode against whole decodes: may the sweep's numbers be believed.
         Stage(
             "exact",
             45,
-            script("sampled_vs_exact.py", *gpu, "--max-seconds", 1.5, "--output", exact),
+            watched("sampled_on_gpu.py", exact, "--max-seconds", 1.5, "--kernels", kernels),
         ),
         # The paper's comparisons, the headline first.
-        Stage("sweep", 260, script(*sweep, "gpu_first", "--device", device)),
+        Stage("sweep", 260, script(*sweep, "gpu_first")),
         # Whole decodes: captured ones as eager ones, their tokens, and their memory.
         Stage("tests", 75, (*pytest, str(tests / "test_decodes.py"))),
+        # DiffuTran over the whole of the longest sequence: a pass takes nine seconds.
+        Stage(
+            "longest",
+            110,
+            script(*sweep, "gpu_check", "--only", LONGEST, "--timeout", "100s"),
+        ),
         # What a second run is for, if there is no time: every pass against float32, and the rest
         # of the paper.
         # The operations of the field's models, which the sweep above has none of.
-        Stage("field", 60, script("kernel_floors.py", "--field", *place, "--output", field)),
+        Stage("field", 60, watched("kernel_floors.py", field, "--field")),
         Stage("agreement", 150, (*pytest, *map(str, agreement))),
-        Stage("rest", 300, script(*sweep, "gpu_check", "--device", device)),
+        Stage("rest", 300, script(*sweep, "gpu_check")),
     ]
 
 
@@ -122,6 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
             before = {} if wanted else statuses(output)
         if args.wheels:
             extract_missing(args.wheels.resolve(), site)
+        keeper = Keeper(lambda: keep(cache, output, args.archive and args.archive.resolve()))
         ok = Check(
             output,
             chosen,
@@ -129,8 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
             cwd=ROOT,
             variables=environment(cache, site),
             before=before,
-            kept=lambda: keep(cache, output, args.archive and args.archive.resolve()),
+            kept=keeper.begin,
         ).run()
+        keeper.finish()
     print(f"\n{(output / 'summary.txt').read_text()}", end="")
     return 0 if ok else 1
 
@@ -199,6 +211,30 @@ def take_over(earlier: Path, output: Path, cache: Path) -> None:
     if (output / CACHE).exists():
         with tarfile.open(output / CACHE) as archive:
             archive.extractall(cache, filter="data")
+
+
+class Keeper:
+    """Keeps what there is while the next stage runs: to pack the cache takes seconds."""
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self._keep = keep
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Begin, unless what there was is still being packed."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run)
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Keep all that there is."""
+        if self._thread is not None:
+            self._thread.join()
+        self._run()
+
+    def _run(self) -> None:
+        with suppress(OSError):  # a full disk takes no stage with it
+            self._keep()
 
 
 def keep(cache: Path, output: Path, folder: Path | None) -> None:

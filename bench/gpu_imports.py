@@ -1,9 +1,12 @@
-"""Import what the GPU check needs, in one process, and name all that is missing.
+"""Import what the GPU check needs, in one process, and name all that is missing. Then launch a
+kernel.
 
 python bench/gpu_imports.py DEVICE
 """
 
 import importlib
+import os
+import shutil
 import sys
 
 MODULES = (
@@ -35,6 +38,25 @@ def main(device: str) -> str | None:
     if device == "cuda" and not torch.cuda.is_available():
         return "torch sees no CUDA device"
     print(f"all imported: torch {torch.__version__} on {device}")
+    return launch_fault(device) if device == "cuda" else None
+
+
+def launch_fault(device: str) -> str | None:
+    """The reason why no kernel of Triton can run, None if one did."""
+    from first_launch import first_launch
+
+    from dlm_bench.errors import first_line
+
+    try:
+        print(f"the first kernel of Triton ran after {first_launch(device):.1f} s")
+    except Exception as error:  # Triton's, the C compiler's, or CUDA's
+        compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+        advice = (
+            f"it was compiled with {compiler}, which needs Python.h (package python3-dev)"
+            if compiler
+            else "there is no C compiler: install gcc, or name one in CC"
+        )
+        return f"Triton launches no kernel; {advice}; {type(error).__name__}: {first_line(error)}"
     return None
 
 

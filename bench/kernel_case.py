@@ -1,6 +1,7 @@
 """A case of kernel_floors.py: an operation's implementation at one size, and its checks."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -32,9 +33,10 @@ class Check:
     absolute: bool = False
     scale: float = 1.0
 
-    def error(self) -> float:
-        """The error; infinite if the result holds a NaN or an infinity."""
-        got, expected = self.got().double(), self.expected().double()
+    def error(self, reference: Tensor) -> float:
+        """The error against what was expected; infinite if the result holds a NaN or an
+        infinity."""
+        got, expected = self.got().double(), reference.double()
         difference = got - expected
         if not difference.isfinite().all():
             return math.inf
@@ -96,7 +98,7 @@ class Bench:
                 choose_kernels(self.device, self.dtype, self.config.head_dim, forced)
             except ConfigError as error:
                 if (operation, name) not in self.told:
-                    print(f"not here: {error}")
+                    warnings.warn(f"not here: {error}", stacklevel=2)
                 self.told.add((operation, name))
                 continue
             if name != "torch" or plain:

@@ -174,9 +174,9 @@ def _rotary_cases(bench: Bench) -> Iterator[Case]:
 GROUPS = (
     attention_cases,
     mixer_cases,
-    small_pass_cases,
     cached_attention_cases,
     head_cases,
     elementwise_cases,
+    small_pass_cases,  # of kernels that were tried by themselves
 )
 FIELD_GROUPS = (field_cases,)

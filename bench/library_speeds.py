@@ -1,7 +1,6 @@
-"""The speeds that libraries, and the own attention beside them, reach on this GPU:
+"""The speeds that libraries reach on this GPU:
 
 - ceilings: the rate of a matrix product and of a copy, as the roofline takes them;
-- attention: each backend over a whole sequence, heads as DiffuTran has them;
 - matmuls: those of a 32-token pass, where reading the weights is all that there is to do.
 
     python bench/library_speeds.py --output libraries.jsonl --ceilings ceilings.json
@@ -24,9 +23,7 @@ import torch.nn.functional as F
 from rows import append
 
 from dlm_bench.cost.calibration import measure_hardware
-from dlm_bench.errors import ConfigError, first_line
-from dlm_bench.kernels.attention import choose_attend
-from dlm_bench.kernels.choice import IMPLEMENTATIONS, choose_kernels
+from dlm_bench.errors import first_line
 from dlm_bench.models.config import ModelConfig, model_config
 from dlm_bench.models.factory import parse_device
 from dlm_bench.timing.clocks import laps_of
@@ -50,14 +47,10 @@ def main() -> int:
     print(hardware.summary, flush=True)
     if args.ceilings:
         args.ceilings.write_text(json.dumps(asdict(hardware)))
-    for rows in (
-        attention_rows(config, device, dtype, args.lengths),
-        matmul_rows(config, device, dtype),
-    ):
-        for row in rows:
-            failed += "message" in row
-            print(json.dumps(row), flush=True)
-            append(args.output, row)
+    for row in matmul_rows(config, device, dtype):
+        failed += "message" in row
+        print(json.dumps(row), flush=True)
+        append(args.output, row)
     if failed:
         print(f"library_speeds: {failed} measurements failed, see the rows with a message")
     return 1 if failed else 0
@@ -67,36 +60,9 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     found.add_argument("--device", default="cuda")
     found.add_argument("--size", default="1.3b")
-    found.add_argument("--lengths", type=int, nargs="+", default=[8192, 32768], help="of attention")
     found.add_argument("--output", type=Path, help="append a JSON line a measurement")
     found.add_argument("--ceilings", type=Path, help="write the two ceilings here")
     return found
-
-
-def attention_rows(
-    config: ModelConfig, device: torch.device, dtype: torch.dtype, lengths: list[int]
-) -> Iterator[Row]:
-    """Seconds and TFLOP/s of each backend over sequences of these lengths."""
-    for name in IMPLEMENTATIONS["attention"]:
-        if name == "torch" and device.type == "cuda":
-            continue  # one of the others, by torch's own choice
-        try:
-            choose_kernels(device, dtype, config.head_dim, {"attention": name})
-        except ConfigError as error:
-            print(f"not here: {error}", flush=True)
-            continue
-        for length in lengths:
-            row: Row = {"what": "attention", "implementation": name, "length": length}
-            try:
-                # As the projection's view lies: a token's q, k and v side by side.
-                qkv = torch.randn(1, length, 3, config.heads, config.head_dim, device=device)
-                q, k, v = qkv.to(dtype).permute(2, 0, 3, 1, 4)
-                seconds = median_seconds(partial(choose_attend(name), q, k, v), device)
-            except RuntimeError as error:
-                yield row | {"message": first_line(error)}
-                continue
-            flops = 4 * length**2 * config.heads * config.head_dim
-            yield row | {"seconds": seconds, "tflops": flops / seconds / 1e12}
 
 
 def matmul_shapes(config: ModelConfig) -> list[tuple[int, int]]:

@@ -4,23 +4,27 @@
 
 Each role of pass of a decode is captured and replayed a few times under torch.profiler, as by
 `dlm-bench profile`: the block passes of each backbone, and the whole sequence. A line of the output
-is a role of pass. On a CPU torch's operations stand for kernels, and a gap is the time outside
-them.
+is a role of pass. Kernels that kernel_floors.py found wrong (--kernels) are not used. On a CPU
+torch's operations stand for kernels, and a gap is the time outside them.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rows import append
+from checked_kernels import checked_kernels
+from watched import WORKER, Event, begun, ended, here, raised, serve
 
 from dlm_bench import build_model, build_sampler
 from dlm_bench.errors import first_line
+from dlm_bench.models.device import default_dtype
 from dlm_bench.models.factory import parse_device
+from dlm_bench.results.record import Point
 from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.profile import chosen_passes, profile_pass
 
@@ -32,32 +36,42 @@ PROFILED = (
     ("diffutran", "block-cache"),
     ("diffutran", "full"),
     ("diffumamba-h", "block-cache"),
-    ("ar-transformer", "ar"),
-    ("ar-mamba", "ar"),
 )
 
 
-@torch.inference_mode()
 def main() -> int:
-    args = parser().parse_args()
-    device, failed = parse_device(args.device), 0
-    held: tuple[str, Any] = ("", None)
+    args, others = parser().parse_known_args()
+    if args.worker:
+        serve(partial(events, args), others)
+        return 0
+    parser().parse_args()  # says what it does not know
+    return here(partial(events, args), args.output)
+
+
+def events(args: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iterator[Event]:
+    """Profile what is not done."""
+    device = parse_device(args.device)
+    held: tuple[Any, Any] = (None, None)
     for backbone, name in PROFILED:
-        try:
-            if held[0] != backbone:
-                held = ("", None)  # free one before the next is built
-                held = (backbone, build_model(backbone, args.size, device))
-            rows = list(profiled(held[1], backbone, name, args.length, device))
-        except Exception as error:  # the others are worth knowing all the same
-            failed += 1
-            print(f"{backbone} {name}: {type(error).__name__}: {first_line(error)}", flush=True)
+        item = {"backbone": backbone, "sampler": name}
+        if any(item.items() <= row.items() for row in done):
             continue
-        for row in rows:
-            show(row)
-            append(args.output, row)
-    if failed:
-        print(f"{failed} of {len(PROFILED)} could not be profiled, see above")
-    return 1 if failed else 0
+        yield begun(item)
+        dtype = default_dtype(device.type)
+        point = Point(**item, size=args.size, length=args.length, dtype=dtype, device=str(device))
+        try:
+            kernels = checked_kernels(args.kernels, point)
+            if held[0] != (backbone, kernels):
+                held = (None, None)  # free one before the next is built
+                model = build_model(backbone, args.size, device, dtype, kernels=kernels)
+                held = ((backbone, kernels), model)
+            with torch.inference_mode():
+                rows = list(profiled(held[1], backbone, name, args.length, device))
+        except Exception as error:  # the others are worth knowing all the same
+            message = f"{type(error).__name__}: {first_line(error)}"
+            yield raised(item, message, broken=device.type == "cuda")
+            continue
+        yield ended(rows, "\n".join(map(text_of, rows)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--size", default="1.3b")
     found.add_argument("--length", type=int, default=8192)
     found.add_argument("--output", type=Path, help="append a JSON line a kind of pass")
+    found.add_argument("--kernels", type=Path, help="the output of kernel_floors.py")
+    found.add_argument(WORKER, action="store_true", help=argparse.SUPPRESS)
     return found
 
 
@@ -87,16 +103,16 @@ def profiled(
         yield facts | {"by_kernel": [asdict(each) for each in found.operations]}
 
 
-def show(row: dict[str, Any]) -> None:
-    """Print a pass with the kernels that take most of it."""
+def text_of(row: dict[str, Any]) -> str:
+    """A pass with the kernels that take most of it."""
     what = f"{row['backbone']} {row['sampler']} {row['role']}"
-    print(
+    lines = [
         f"{what}: {row['us']:.0f} us, {row['kernels']} kernels, {row['gaps_us']:.0f} us between "
         f"them, {row['graph']}"
-    )
+    ]
     for each in row["by_kernel"][:SHOWN]:
-        print(f"  {each['us']:9.1f} us {each['count']:6.1f} x {each['name'][:70]}")
-    sys.stdout.flush()
+        lines.append(f"  {each['us']:9.1f} us {each['count']:6.1f} x {each['name'][:70]}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

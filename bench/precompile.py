@@ -8,6 +8,7 @@ cache. On a machine with a GPU no process has a CUDA context, so that nothing on
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -23,7 +24,7 @@ if __name__ == "__main__":  # tests that import this keep their GPU
 
 import torch  # noqa: E402
 from support.cases import CAUSAL  # noqa: E402
-from support.hopper import SHARED_LIMIT, Launch, compile_for_hopper, record_launches  # noqa: E402
+from support.hopper import SHARED_LIMIT, Launch, build_for_hopper, record_launches  # noqa: E402
 from support.traced import traced_model, traced_state  # noqa: E402
 
 from dlm_bench.errors import first_line  # noqa: E402
@@ -74,15 +75,26 @@ def compiled(index: int) -> tuple[str, bool]:
     """Compile a launch: a line that says how it went, and True if it can run on the GPU."""
     launch, begin = launches[index], time.perf_counter()
     try:
-        built = compile_for_hopper(launch)
+        built = build_for_hopper(launch)
     except (
         Exception
     ) as error:  # ptxas' and Triton's own; the others are to be compiled all the same
         return f"{launch.name}: {type(error).__name__}: {first_line(error)}", False
+    compile_launcher(built)
     seconds = time.perf_counter() - begin
     # A configuration that needs more is refused at its launch, and the tuner takes another.
-    beyond = ", too much shared memory to launch" if built.shared > SHARED_LIMIT else ""
+    beyond = ", too much shared memory to launch" if built.metadata.shared > SHARED_LIMIT else ""
     return f"{launch.name}: {seconds:.1f} s{beyond}", True
+
+
+def compile_launcher(built: Any) -> None:
+    """Compile the C function that launches a kernel, of which Triton before 3.7 needs one for each
+    signature: half a second of the C compiler. Without libcuda or a C compiler it is not done."""
+    from triton.backends.nvidia import driver
+
+    if hasattr(driver, "make_launcher"):
+        with contextlib.suppress(Exception):  # the first launch raises it
+            driver.CudaLauncher(built.src, built.metadata)
 
 
 @torch.inference_mode()

@@ -11,9 +11,7 @@ of docs/timing.md; with --output the lines go into a JSONL file, too.
 
 With --tolerance 0.05 the rounds of a point stop early, by the rule of the sampled mode.
 
-On a GPU a few points say whether passes that are timed alone take as long as those of a decode:
-
-    python bench/sampled_vs_exact.py --device cuda
+sampled_on_gpu.py does the same for a few points on a GPU.
 """
 
 import argparse
@@ -49,13 +47,6 @@ VARIANTS = [
 ]
 SIZES = ("tiny", "small")
 LENGTH = 512
-# Of size 1.3b on a GPU; fewer passes over the long sequence are passes of the same cost.
-ON_GPU = [
-    ("block-cache", {}, 1024),
-    ("full", {}, 1024),
-    ("block-cache", {}, 4096),
-    ("full", {"tokens_per_step": 32}, 4096),
-]
 LONGEST = {"full": 2048, "fast-dllm": 2048, "block-cache": 16384, "ar": 8192}  # of size small
 WARM_SECONDS = 1.0
 
@@ -180,16 +171,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-seconds", type=float, default=2.0, help="of sampling, a long point")
     parser.add_argument("--no-long", action="store_true", help="leave the longest lengths out")
     parser.add_argument("--output", type=Path, help="append a line a point here")
-    parser.add_argument("--device", default="cpu", help="cuda: the points of a GPU alone")
-    parser.add_argument("--gpu-size", default="1.3b", help="of the models on a GPU")
     return parser
 
 
 def main() -> None:
     args = parser().parse_args()
-    if args.device != "cpu":
-        measure_on_gpu(args)
-        return
     outcomes: dict[bool, list[Outcome]] = {False: [], True: []}
     for long in (False, True)[: 1 if args.no_long else 2]:
         for backbone, name, options, size, length in points(long):
@@ -208,26 +194,21 @@ def main() -> None:
             print(f"{name}, {length:,} tokens: {min(there):.0f} to {max(there):.0f} times as fast")
 
 
-def measure_on_gpu(args: argparse.Namespace) -> None:
-    """Measure the points of a GPU, both of the backbones that are compared."""
-    for backbone in ("diffumamba", "diffutran"):
-        model = dlm_bench.build_model(backbone, args.gpu_size, args.device)
-        for name, options, length in ON_GPU:
-            sampler = dlm_bench.build_sampler(name, **options)
-            keep(measure_long(model, sampler, length, args.max_seconds, 1), args.output)
-
-
 def keep(outcome: Outcome, output: Path | None) -> None:
     """Print an outcome, and append it to a file."""
-    print(
-        f"{outcome.point:62} exact {outcome.exact:7.3f} s, sampled {outcome.error:+6.1%}, "
-        f"stated {outcome.stated:5.1%}{'' if outcome.covered else ' NOT COVERED'}, "
-        f"{outcome.speedup:5.1f} times as fast",
-        flush=True,
-    )
+    print(text_of(outcome), flush=True)
     if output:
         with output.open("a") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
+
+
+def text_of(outcome: Outcome) -> str:
+    """An outcome in a line."""
+    return (
+        f"{outcome.point:62} exact {outcome.exact:7.3f} s, sampled {outcome.error:+6.1%}, "
+        f"stated {outcome.stated:5.1%}{'' if outcome.covered else ' NOT COVERED'}, "
+        f"{outcome.speedup:5.1f} times as fast"
+    )
 
 
 def summary(outcomes: list[Outcome]) -> None:

@@ -199,8 +199,7 @@ class Check:
                 if result is not None:
                     self._running.remove(each)
                     self._note(each.stage.name, result)
-                    with suppress(OSError):  # a full disk takes no stage with it
-                        self._kept()
+                    self._kept()
             time.sleep(POLL_SECONDS)
 
     @contextmanager

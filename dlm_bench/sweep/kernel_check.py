@@ -33,8 +33,8 @@ class Choice(NamedTuple):
 def read_faults(path: str | Path) -> Faults:
     """Return the implementations that failed in a file of the check.
 
-    A failed case of several kernels is blamed on those that passed in no other case, or else on
-    all. Raises ConfigError.
+    A failed case of several kernels is blamed on those that passed in no other case; if there are
+    none on that of the case's own operation, or else on all. Raises ConfigError.
     """
     # A case that was run again counts as it ended last.
     cases = {
@@ -48,7 +48,9 @@ def read_faults(path: str | Path) -> Faults:
         pairs = row["kernels"].items()
         if row["status"] == "ok" or not pairs:
             continue
-        for operation, name in (pairs if len(pairs) == 1 else pairs - passed) or pairs:
+        own = {pair for pair in pairs if pair[0] == row.get("operation")}
+        blamed = (pairs if len(pairs) == 1 else pairs - passed) or own or pairs
+        for operation, name in blamed:
             at = f" at {row['size']}" if row.get("size") else ""
             text = f"{operation} {name!r} {_VERBS[row['status']]}{at}: {row.get('message', '')}"
             faults.setdefault(operation, {}).setdefault(name, text)

@@ -1,6 +1,6 @@
 """The kernels of a sweep file, checked and chosen on this machine: this file imports torch."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import product
 
 import torch
@@ -12,6 +12,8 @@ from dlm_bench.models.factory import parse_device, parse_dtype
 from dlm_bench.models.own import OWN, own_config, own_sizes
 from dlm_bench.sweep.file import File
 from dlm_bench.sweep.kernel_check import NEVER_PLAIN, Choice, Faults
+
+WALKING = {"ssd": "torch", "walking_scan": "triton"}  # of whole sequences from zeros
 
 Heads = tuple[
     torch.dtype, int, int
@@ -72,12 +74,28 @@ def without(
         others = [] if operation in asked else IMPLEMENTATIONS[operation]
         others = [name for name in others if name not in never]
         found = next((name for name in others if is_there(operation, name, choice.kernels)), None)
-        if found is None:
+        if found is None and operation == "ssd" and _walks(faults, choice.kernels, is_there):
+            choice.kernels.update(WALKING)
+            choice.stand_ins[operation] = f"the walking scan stands in, as {why}"
+        elif found is None:
             choice.left_out[operation] = why
         else:
             choice.kernels[operation] = found
             choice.stand_ins[operation] = f"{found!r} stands in, as {why}"
     return choice
+
+
+def _walks(
+    faults: Faults,
+    kernels: Mapping[str, str],
+    is_there: Callable[[str, str, Mapping[str, str]], bool],
+) -> bool:
+    """Tell if the walking scan can take whole sequences without `ssd`."""
+    return (
+        not kernels.keys() & WALKING.keys()
+        and WALKING["walking_scan"] not in faults.get("walking_scan", {})
+        and is_there("walking_scan", WALKING["walking_scan"], {**kernels, **WALKING})
+    )
 
 
 def _heads(file: File) -> set[Heads]:

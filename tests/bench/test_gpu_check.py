@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -242,6 +243,34 @@ def test_triton_s_cache_travels_in_the_output(tmp_path):
         assert archive.getnames() == ["kernel/a.cubin"]
 
 
+def test_a_stage_does_not_wait_for_what_is_kept_of_the_last():
+    there, kept, packed = [1], [], threading.Event()
+
+    def keep():
+        kept.append(list(there))
+        packed.wait(60)
+
+    keeper = gpu_check.Keeper(keep)
+    keeper.begin()
+    there.append(2)
+    keeper.begin()  # the first is at it
+    there.append(3)
+    packed.set()
+    keeper.finish()
+    assert kept[0][0] == 1
+    assert kept[-1] == [1, 2, 3]
+    assert len(kept) == 2
+
+
+def test_a_full_disk_takes_no_stage_with_it():
+    def keep():
+        raise OSError(28, "No space left on device")
+
+    keeper = gpu_check.Keeper(keep)
+    keeper.begin()
+    keeper.finish()
+
+
 def test_two_archives_hold_a_run_and_a_second_run_takes_them(monkeypatch, tmp_path):
     folder = tmp_path / "archives"
     stages_of_first = {"sweep": "exit 1"}
@@ -272,9 +301,9 @@ def test_every_stage_s_command_is_one_that_its_script_takes(tmp_path):
     import kernel_floors
     import library_speeds
     import pass_profile
-    import sampled_vs_exact
+    import sampled_on_gpu
 
-    modules = [gpu_sweep, kernel_floors, library_speeds, pass_profile, sampled_vs_exact]
+    modules = [gpu_sweep, kernel_floors, library_speeds, pass_profile, sampled_on_gpu]
     parsers = {f"{module.__name__}.py": module.parser() for module in modules}
     seen = set()
     for stage in gpu_check.stages(tmp_path, 2):
@@ -284,6 +313,9 @@ def test_every_stage_s_command_is_one_that_its_script_takes(tmp_path):
             assert Path(command[-1]).exists()
             continue
         assert Path(command[0]).exists()
+        if Path(command[0]).name == "watched.py":
+            command = [str(Path(command[0]).parent / command[3]), *command[4:]]
+            assert Path(command[0]).exists()
         name = Path(command[0]).name
         if name in parsers:
             parsers[name].parse_args(command[1:])

@@ -28,7 +28,9 @@ def case_of(name, run=lambda: torch.ones(3), **others):
 
 
 def rows_of(*groups, done=frozenset()):
-    return list(kernel_floors.measured_rows(bench_on(), LAPTOP, groups, done))
+    """The row of each case, and whether the process could measure no more."""
+    found = kernel_floors.measured_cases(bench_on(), LAPTOP, groups, done)
+    return [(row, event["broken"]) for event in found for row in event.get("rows", ())]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_a_head_in_bfloat16_is_within_its_bounds(monkeypatch):
     bench = Bench(CPU, torch.bfloat16, config, 64, (16,))
     torch.manual_seed(0)
     for case in kernel_cases.head_cases(bench):
-        row, _ = kernel_floors.measured_row(case, bench, LAPTOP)
+        (row,) = kernel_floors.measured(case, bench, LAPTOP)["rows"]
         assert row["status"] == "ok", row
         assert row["errors"]["log p"] > 1e-4  # not compared with itself
 
@@ -108,9 +110,24 @@ def test_what_the_output_holds_is_not_measured_again():
     assert [row["operation"] for row, _ in rows_of(cases, broken_cases, done=done)] == ["c"]
 
 
+def test_a_group_whose_next_case_could_not_be_made_is_not_begun_again():
+    def hanging_cases(bench):
+        raise AssertionError("it would hang again")
+        yield
+
+    assert rows_of(hanging_cases, done={("hanging", "", "")}) == []
+
+
+def test_a_kernel_that_spoils_its_next_launch_is_wrong():
+    results = iter([torch.ones(3)] + [torch.zeros(3)] * 100)
+    ((row, _),) = rows_of(lambda bench: iter([case_of("a", lambda: next(results))]))
+    assert row["status"] == "wrong"
+    assert row["message"] == "output: error 1.0e+00, allowed 1e-04"
+
+
 def test_a_nan_is_wrong():
     nan = case_of("a", lambda: torch.full((3,), torch.nan))
-    row, _ = kernel_floors.measured_row(nan, bench_on(), LAPTOP)
+    (row,) = kernel_floors.measured(nan, bench_on(), LAPTOP)["rows"]
     assert row["status"] == "wrong"
 
 
@@ -178,8 +195,9 @@ def test_a_failed_capture_is_a_row_and_ends_the_process_if_it_could_not_be_heale
         (RuntimeError("operation not permitted when stream is capturing"), False),
         (BrokenCaptureError("a capture failed and the GPU could not be put back"), True),
     ):
-        row, broken = kernel_floors.measured_row(case_of("a", syncs), bench_on(CUDA), LAPTOP)
-        assert broken is ended
+        found = kernel_floors.measured(case_of("a", syncs), bench_on(CUDA), LAPTOP)
+        (row,) = found["rows"]
+        assert found["broken"] is ended
         assert row["status"] == "raised"
         assert row["message"] == f"{type(error).__name__}: {error}"
 

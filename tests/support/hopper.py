@@ -155,8 +155,14 @@ class _Hopper:
         return 0
 
 
+def build_for_hopper(launch: Launch) -> Any:
+    """Return Triton's own object of a launch as it would be on an H100. Raises what Triton and
+    ptxas raise."""
+    with patch.object(driver, "_active", _Hopper()):
+        return launch.kernel.run(*launch.args, grid=launch.grid, warmup=True, **launch.options)
+
+
 def compile_for_hopper(launch: Launch) -> Compiled:
     """Compile a launch as it would be on an H100. Raises what Triton and ptxas raise."""
-    with patch.object(driver, "_active", _Hopper()):
-        built = launch.kernel.run(*launch.args, grid=launch.grid, warmup=True, **launch.options)
+    built = build_for_hopper(launch)
     return Compiled(launch.name, built.asm["ptx"], built.metadata.shared, built.asm["cubin"])

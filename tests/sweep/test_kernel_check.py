@@ -86,11 +86,29 @@ def test_a_faulty_kernel_that_a_measurement_may_choose_is_not_used(check, gpu, w
     assert found.kernels == {"small_pass": stands_in}
 
 
+def test_the_walking_scan_stands_in_for_the_scan_in_chunks(check, gpu):
+    wrong = case("wrong", ssd="mamba-ssm", walking_scan="torch", conv="triton", message="boom")
+    walking = case(walking_scan="triton", conv="triton")
+    found = chosen(check(wrong, walking))
+    assert found.kernels == {"ssd": "torch", "walking_scan": "triton"}
+    assert found.stand_ins == {
+        "ssd": "the walking scan stands in, as ssd 'mamba-ssm' gave wrong numbers at L=16: boom"
+    }
+    assert not found.left_out
+    for both in (
+        chosen(check(wrong, {**walking, "status": "wrong"})),
+        chosen(check(wrong, walking), walking_scan="torch"),
+        chosen(check(wrong, walking), ssd="mamba-ssm"),
+    ):
+        assert "ssd" in both.left_out
+
+
 @pytest.mark.parametrize("operation", ["lm_head", "conv", "ssd"])
 def test_the_plain_form_of_what_waits_or_of_a_scan_is_no_stand_in(check, gpu, operation):
     name = choice.IMPLEMENTATIONS[operation][0]
-    found = chosen(check(case("raised", **{operation: name}, message="boom")))
-    assert found.kernels == {}
+    walking = case("wrong", walking_scan="triton")
+    found = chosen(check(walking, case("raised", **{operation: name}, message="boom")))
+    assert found.kernels == {"walking_scan": "torch"}
     assert found.left_out == {operation: f"{operation} {name!r} raised an error at L=16: boom"}
 
 
@@ -106,6 +124,14 @@ def test_a_case_of_several_kernels_is_put_down_to_those_that_passed_nowhere(chec
     assert read_faults(check(case("wrong", **faulty))).keys() == {"ssd", "conv"}
     every = [case("wrong", **faulty), case(**fine), case(conv="triton")]
     assert read_faults(check(*every)).keys() == {"ssd", "conv"}
+
+
+def test_a_case_whose_kernels_all_passed_elsewhere_is_put_down_to_its_own_operation(check):
+    """Of DiffuTran's pass, where DiffuMamba's is right."""
+    pair = {"small_pass": "triton", "cached_attention": "triton"}
+    wrong = case("wrong", size="diffutran", **pair) | {"operation": "small_pass"}
+    faults = read_faults(check(case(size="diffumamba", **pair), wrong))
+    assert faults.keys() == {"small_pass"}
 
 
 def test_a_case_that_was_run_again_counts_as_it_ended_last(check):
@@ -173,12 +199,13 @@ def test_a_sweep_file_is_read_with_the_choice(check, gpu, tmp_path, monkeypatch)
         'name = "s"\nsize = "tiny"\nlengths = 8\ndtype = "bfloat16"\n'
         "[[lines]]\nbackbone = " + json.dumps([*BACKBONES][:3]) + '\nsampler = "full"\n'
     )
-    faults = check(case("wrong", attention="cudnn"), case("raised", ssd="mamba-ssm"))
+    no_scan = case("raised", ssd="mamba-ssm"), case("raised", walking_scan="triton")
+    faults = check(case("wrong", attention="cudnn"), *no_scan)
     on_a_cpu = load.load_sweep(path, kernel_check=faults)
     assert (on_a_cpu.measuring.kernels, on_a_cpu.left_out) == ({}, {})
     monkeypatch.setattr("dlm_bench.sweep.kernels.parse_device", lambda name: CUDA)
     sweep = load.load_sweep(path, kernel_check=faults)
-    assert sweep.measuring.kernels == {"attention": "flash"}
+    assert sweep.measuring.kernels == {"attention": "flash", "walking_scan": "torch"}
     assert sweep.left_out.keys() == {"ssd"}
 
 

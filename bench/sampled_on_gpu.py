@@ -1,0 +1,94 @@
+"""Sampled mode against exact mode on a GPU: passes that are timed alone against whole decodes.
+
+    python bench/sampled_on_gpu.py [--output exact.jsonl]
+
+A line a point, as by sampled_vs_exact.py. Kernels that kernel_floors.py found wrong (--kernels) are
+not used.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from checked_kernels import checked_kernels
+from sampled_vs_exact import Outcome as Outcome
+from sampled_vs_exact import measure_long, text_of
+from watched import WORKER, Event, begun, ended, here, raised, serve
+
+from dlm_bench import build_model, build_sampler
+from dlm_bench.errors import first_line
+from dlm_bench.models.device import default_dtype
+from dlm_bench.models.factory import parse_device
+from dlm_bench.results.record import Point
+
+BACKBONES = ("diffumamba", "diffutran")  # that are compared
+# Fewer passes over the long sequence are passes of the same cost.
+POINTS: tuple[tuple[str, dict[str, int], int], ...] = (
+    ("block-cache", {}, 1024),
+    ("full", {}, 1024),
+    ("block-cache", {}, 4096),
+    ("full", {"tokens_per_step": 32}, 4096),
+)
+
+
+def main() -> int:
+    args, others = parser().parse_known_args()
+    if args.worker:
+        serve(partial(events, args), others)
+        return 0
+    parser().parse_args()  # says what it does not know
+    return here(partial(events, args), args.output)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    found.add_argument("--device", default="cuda")
+    found.add_argument("--size", default="1.3b")
+    found.add_argument("--max-seconds", type=float, default=2.0, help="of sampling a point")
+    found.add_argument("--output", type=Path, help="append a JSON line a point")
+    found.add_argument("--kernels", type=Path, help="the output of kernel_floors.py")
+    found.add_argument(WORKER, action="store_true", help=argparse.SUPPRESS)
+    return found
+
+
+def events(args: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iterator[Event]:
+    """Measure the points that are not done."""
+    device = parse_device(args.device)
+    dtype, known = default_dtype(device.type), {row["point"] for row in done}
+    held: tuple[Any, Any] = (None, None)
+    for backbone in BACKBONES:
+        for name, options, length in POINTS:
+            sampler = build_sampler(name, **options)
+            point = Point(
+                backbone=backbone,
+                size=args.size,
+                sampler=name,
+                options=sampler.options(),
+                length=length,
+                dtype=dtype,
+                device=str(device),
+            )
+            item = {"point": point.describe()}
+            if item["point"] in known:
+                continue
+            yield begun(item)
+            try:
+                kernels = checked_kernels(args.kernels, point)
+                if held[0] != (backbone, kernels):
+                    held = (None, None)  # free one before the next is built
+                    model = build_model(backbone, args.size, device, dtype, kernels=kernels)
+                    held = ((backbone, kernels), model)
+                outcome = measure_long(held[1], sampler, length, args.max_seconds, 1)
+            except Exception as error:  # the others are worth knowing all the same
+                message = f"{type(error).__name__}: {first_line(error)}"
+                yield raised(item, message, broken=device.type == "cuda")
+                continue
+            yield ended([asdict(outcome) | item], text_of(outcome))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Measure the items of a script one after the other, in a worker that is watched:
+
+    python bench/watched.py --output FILE.jsonl kernel_floors.py [options of the script]
+
+An item has its rows in the output, or one with the status `raised` and the reason: an item that
+hangs, or whose fault ends the worker, too. A new worker goes on with the next. What is ok in the
+output is not measured again. This process loads no torch, so that it starts at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rows import append, rows_of
+
+from dlm_bench.sweep.worker import server
+from dlm_bench.sweep.worker.process import WorkerFailure, WorkerProcess
+
+BENCH = Path(__file__).resolve().parent
+SECONDS = 20.0  # of an item, besides compiling
+WORKER = "--worker"
+
+Row = dict[str, Any]
+Event = dict[str, Any]
+Events = Callable[[list[Row]], Iterator[Event]]  # of the items that have no such row
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The rows of an item, and the lines that show them."""
+
+    rows: list[Row]
+    text: str
+
+
+def begun(item: Row) -> Event:
+    """The event of an item that is next, by what its rows will tell of it."""
+    return {"item": item}
+
+
+def ended(rows: Sequence[Row], text: str, *, broken: bool = False) -> Event:
+    """The event of its end; broken: this process can measure no more."""
+    return {"rows": list(rows), "text": text, "broken": broken}
+
+
+def raised(item: Row, message: str, *, broken: bool = False) -> Event:
+    """The event of an item that has a reason instead of its rows."""
+    names = (each for each in item.values() if isinstance(each, str) and each)
+    row = {**item, "status": "raised", "message": message}
+    return ended([row], f"{' '.join(names)}: {message}", broken=broken)
+
+
+def serve(events: Events, arguments: list[str]) -> None:
+    """Be a worker: answer each question with the next event."""
+
+    def open_server() -> server.Answer:
+        made: list[Iterator[Event]] = []
+
+        def answer(job: dict[str, Any]) -> Event:
+            if not made:
+                made.append(events(job["done"]))
+            return next(made[0], {})
+
+        return answer
+
+    server.serve(open_server, arguments)
+
+
+def here(events: Events, output: Path | None) -> int:
+    """Measure items in this process. Returns the exit code."""
+    found = (each for each in events(done_in(output)) if "rows" in each)
+    return report((Ended(each["rows"], each["text"]) for each in found), output)
+
+
+def watched(
+    command: Sequence[str], done: Sequence[Row], seconds: float = SECONDS
+) -> Iterator[Ended]:
+    """Measure the items that are not done in workers that the command starts.
+
+    Raises WorkerFailure if a worker ends before it names an item.
+    """
+    known = list(done)
+    while True:
+        worker, item, compiled = WorkerProcess(command), None, 0
+        try:
+            while True:
+                event = worker.ask({"done": known}, seconds)
+                for text in event["warnings"]:
+                    print(text, flush=True)
+                if "item" in event:
+                    item, compiled = event["item"], kernels_on_disk()
+                elif "rows" in event:
+                    known.extend(event["rows"])
+                    yield Ended(event["rows"], event["text"])
+                    if event["broken"]:
+                        break
+                else:
+                    return
+        except WorkerFailure as failure:
+            if item is None:
+                raise
+            if failure.status == "timeout" and kernels_on_disk() > compiled:
+                continue  # it compiled, and what is compiled stays
+            event = raised(item, str(failure))
+            known.extend(event["rows"])
+            yield Ended(event["rows"], event["text"])
+        finally:
+            worker.stop()
+
+
+def kernels_on_disk() -> int:
+    """The number of kernels in Triton's cache."""
+    folder = os.environ.get("TRITON_CACHE_DIR")
+    return len(list(Path(folder).iterdir())) if folder and Path(folder).is_dir() else 0
+
+
+def is_ok(row: Row) -> bool:
+    """Tell if an item's row is neither wrong nor raised."""
+    return row.get("status", "ok") == "ok"
+
+
+def done_in(output: Path | None) -> list[Row]:
+    """The rows of what is not measured again."""
+    return [row for row in rows_of(output) if is_ok(row)]
+
+
+def report(ends: Iterator[Ended], output: Path | None) -> int:
+    """Print the items as they end, and append their rows. Returns the exit code."""
+    failed = []
+    for each in ends:
+        print(each.text, flush=True)
+        for row in each.rows:
+            append(output, row)
+        if not all(map(is_ok, each.rows)):
+            failed.append(each.text.split("  ")[0].split(":")[0])
+    if failed:
+        print(f"{len(failed)} wrong or raised: {', '.join(dict.fromkeys(failed))}")
+    return 1 if failed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="append the rows here")
+    parser.add_argument("script", help="in this folder")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="of the script")
+    args = parser.parse_args()
+    command = (sys.executable, str(BENCH / args.script), *args.options, WORKER)
+    try:
+        return report(watched(command, done_in(args.output)), args.output)
+    except WorkerFailure as failure:
+        sys.exit(f"watched: {args.script} named nothing to measure: {failure}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
