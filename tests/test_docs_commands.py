@@ -34,7 +34,7 @@ ELSEWHERE = {
     r"--launcher": "needs several GPUs or Slurm: tests/sweep/launch",
     r"^dlm-bench ab ": "measures two revisions: tests/cli/test_ab_command.py",
     r"^dlm-bench import ": "needs another engine's result: tests/results/test_imported.py",
-    r"hf:FOLDER": "needs a folder: tests/models/test_hugging_face.py",
+    r"hf:FOLDER": "needs a folder: tests/models/test_hugging_face_folders.py",
     r"\b(aft|taper)\b": "needs the example's package: tests/plugins/test_example_package.py",
 }
 PRINTED = sorted({command for name in NAMES for command in commands((ROOT / name).read_text())})

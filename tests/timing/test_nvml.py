@@ -4,103 +4,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from support.nvml import SLICE, FakeNvml
 
-from dlm_bench.cli.env import state_rows
-from dlm_bench.timing.gpu_state import gpu_state, others_percent
 from dlm_bench.timing.nvml import REASONS, NvmlSource, driver_version, nvml_source
-from dlm_bench.timing.telemetry import SLOWDOWNS, Reading, Watch
-
-
-class FakeNvml:
-    """Two GPUs in an order of NVML's own; what is in `lacks` is not supported."""
-
-    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
-    UUIDS = ("GPU-aaaa", "GPU-bbbb")
-    BUSES = ("00000000:17:00.0", "00000000:ca:00.0")
-
-    NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_FUNCTION_NOT_FOUND = 3, 4, 13
-
-    class NVMLError(Exception):
-        def __init__(self, text, value=3):
-            super().__init__(text)
-            self.value = value
-
-    def __init__(self, *lacks, bits=0, mig=0):
-        self.lacks, self.bits, self.mig, self.calls = lacks, bits, mig, []
-        self.clock, self.pids, self.used = 1980, [], []
-
-    def _answer(self, name, value):
-        self.calls.append(name)
-        if name in self.lacks:
-            raise self.NVMLError("Not Supported")
-        return value
-
-    def _find(self, among, name):
-        if name not in among:
-            raise self.NVMLError("Not Found")
-        return among.index(name)
-
-    def nvmlInit(self):
-        self._answer("init", None)
-
-    def nvmlSystemGetDriverVersion(self):
-        return self._answer("driver", "580.95.05")
-
-    def nvmlDeviceGetHandleByUUID(self, name):
-        return self._find(self.UUIDS, name)
-
-    def nvmlDeviceGetHandleByPciBusId(self, name):
-        return self._find(self.BUSES, name)
-
-    def nvmlDeviceGetMigMode(self, handle):
-        if isinstance(self.mig, Exception):
-            raise self.mig
-        return [self._answer("mig", self.mig), 0]
-
-    def nvmlDeviceGetClockInfo(self, handle, kind):
-        return self._answer(("clock", kind), {1: self.clock, 2: 3201}[kind] + handle)
-
-    def nvmlDeviceGetPowerUsage(self, handle):
-        return self._answer("power", 700_000)
-
-    def nvmlDeviceGetTemperature(self, handle, sensor):
-        return self._answer("temperature", 66)
-
-    def nvmlDeviceGetUtilizationRates(self, handle):
-        return self._answer("utilisation", SimpleNamespace(gpu=97, memory=40))
-
-    def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
-        return self._answer("event reasons", self.bits)
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
-        return self._answer("throttle reasons", self.bits)
-
-    def nvmlDeviceGetEnforcedPowerLimit(self, handle):
-        return self._answer("limit", 500_000)
-
-    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle):
-        return self._answer("default limit", 700_000)
-
-    def nvmlDeviceGetMaxClockInfo(self, handle, kind):
-        return self._answer("highest", {1: 1980, 2: 2619}[kind])
-
-    def nvmlDeviceGetApplicationsClock(self, handle, kind):
-        return self._answer("application", {1: 1755, 2: 2619}[kind])
-
-    def nvmlDeviceGetPersistenceMode(self, handle):
-        return self._answer("persistence", 1)
-
-    def nvmlDeviceGetEccMode(self, handle):
-        return self._answer("ecc", [1, 1])
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle):
-        return self._answer("processes", [SimpleNamespace(pid=pid) for pid in self.pids])
-
-    def nvmlDeviceGetProcessUtilization(self, handle, since):
-        return self._answer("use of processes", self.used)
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        return self._answer("energy", 5_000_250)
+from dlm_bench.timing.telemetry import Reading
 
 
 def test_a_gpu_tells_clocks_power_heat_use_and_energy_in_plain_units():
@@ -132,7 +39,6 @@ def test_a_gpu_is_found_by_its_uuid_or_its_bus_not_by_an_index():
 
 
 BOARD = {"pci_domain_id": 0, "pci_bus_id": 0x17, "pci_device_id": 0}
-SLICE = "a MIG slice has no sensors"
 
 
 @pytest.mark.parametrize(
@@ -257,105 +163,3 @@ def test_the_names_asked_for_are_those_of_nvidia_ml_py():
     for bit, name in REASONS.items():
         camel = "".join(word.capitalize() for word in name.split("_"))
         assert getattr(nvml, f"nvmlClocksEventReason{camel}") == bit
-
-
-def test_every_slowdown_is_a_reason_that_can_be_told():
-    assert set(REASONS.values()) | {"core_thermal", "package_thermal"} > SLOWDOWNS
-
-
-def test_the_settings_of_a_gpu_are_told_in_plain_units():
-    fake = FakeNvml()
-    fake.pids = [4711, 4712]
-    assert NvmlSource(fake, 0).state == {
-        "power_limit_watts": 500,
-        "power_limit_default_watts": 700,
-        "sm_clock_max_mhz": 1980,
-        "memory_clock_max_mhz": 2619,
-        "sm_clock_application_mhz": 1755,
-        "memory_clock_application_mhz": 2619,
-        "persistence": "on",
-        "ecc": "on",
-        "mig": "off",
-        "compute_processes": 2,
-    }
-
-
-def test_settings_that_a_gpu_or_a_version_does_not_tell_are_left_out():
-    fake = FakeNvml("limit", "application", "ecc")
-    fake.nvmlDeviceGetPersistenceMode = None
-    assert gpu_state(fake, 0).keys() == {
-        "power_limit_default_watts",
-        "sm_clock_max_mhz",
-        "memory_clock_max_mhz",
-        "mig",
-        "compute_processes",
-    }
-
-
-@pytest.mark.parametrize(
-    ("clock", "bits", "slow"),
-    [
-        (1980, 0x4, False),  # a power cap that costs no clock
-        (1900, 0x4, False),
-        (1500, 0x4, True),
-        (1500, 0x0, True),  # as of a limit that no bit tells
-        (1500, 0x2, False),  # set by the user
-        (1500, 0x2 | 0x20, True),
-        (345, 0x1, False),  # idle
-    ],
-)
-def test_a_clock_is_held_down_where_it_is_below_the_highest_under_load(clock, bits, slow):
-    fake = FakeNvml(bits=bits)
-    fake.clock = clock
-    assert NvmlSource(fake, 0).sample().slow is slow
-
-
-def test_a_gpu_without_a_highest_clock_is_judged_by_its_reasons():
-    assert NvmlSource(FakeNvml("highest", bits=0x40), 0).sample().slow is None
-
-
-def use(pid, percent, at=100):
-    return SimpleNamespace(pid=pid, smUtil=percent, timeStamp=at)
-
-
-def test_the_share_of_other_processes_is_a_mean_since_the_begin_of_the_region():
-    fake = FakeNvml()
-    fake.pids, fake.used = [1, 2, 3], [use(1, 90), use(2, 10), use(2, 20), use(3, 5), use(2, 99, 1)]
-    assert others_percent(fake, 0, since=50, own=1) == 20
-
-
-def test_an_idle_neighbour_takes_nothing_and_an_unknown_own_number_tells_nothing():
-    fake = FakeNvml()
-    fake.pids = [1]
-    assert others_percent(fake, 0, since=0, own=1) == 0
-    fake.pids = [1, 2]
-    assert others_percent(fake, 0, since=0, own=1) == 0
-    assert others_percent(fake, 0, since=0, own=7) is None, "numbers of another namespace"
-    assert others_percent(FakeNvml("processes"), 0, since=0, own=1) is None
-
-
-def test_env_tells_the_settings_or_why_there_are_none():
-    fake = FakeNvml()
-    assert state_rows(Watch(NvmlSource(fake, 0))) == {
-        "power limit": "500 of 700 W",
-        "SM clock": "up to 1980 MHz, set to 1755",
-        "memory clock": "up to 2619 MHz, set to 2619",
-        "persistence": "on",
-        "ecc": "on",
-        "mig": "off",
-        "processes": "0 with CUDA on this GPU",
-    }
-    assert state_rows(Watch(None, SLICE)) == {"sensors": SLICE}
-
-
-@pytest.mark.parametrize(
-    ("locked", "clock", "slow"),
-    [("1500", 1500, False), ("1500", 1300, True), ("base", 1500, None)],
-)
-def test_a_clock_that_the_command_locked_is_the_highest_allowed(locked, clock, slow, monkeypatch):
-    monkeypatch.setenv("DLM_BENCH_LOCKED_CLOCKS", locked)
-    fake = FakeNvml()
-    fake.clock = clock
-    source = NvmlSource(fake, 0)
-    assert source.sample().slow is slow
-    assert str(source.state["sm_clock_locked_mhz"]) == locked
