@@ -10,6 +10,7 @@ from kernel_cases_cached import BLOCK, cached_cases
 from kernel_cases_field import field_cases
 from kernel_cases_mixer import mixer_cases
 from kernel_cases_small import small_pass_cases
+from kernel_cases_window import window_cases
 from torch import Tensor
 
 from dlm_bench.kernels.attention import choose_attend
@@ -177,6 +178,7 @@ GROUPS = (
     cached_attention_cases,
     head_cases,
     elementwise_cases,
+    window_cases,
     small_pass_cases,  # of kernels that were tried by themselves
 )
 FIELD_GROUPS = (field_cases,)

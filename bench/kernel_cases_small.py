@@ -1,4 +1,8 @@
-"""A pass over a block by the kernels for few tokens: a layer of each mixer, and what is around."""
+"""A pass over a block by the kernels for few tokens: a layer of each mixer, and what is around.
+
+The numbers are those of a single layer, as the roundings of all add up. All layers are timed, as a
+kernel that waits in vain for the one before may do so only among many.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -7,7 +11,7 @@ import torch
 from kernel_case import Bench, Case, Check, Run
 from torch import Tensor
 
-from dlm_bench.models.config import model_config
+from dlm_bench.models.config import ModelConfig, model_config
 from dlm_bench.models.factory import empty_model
 from dlm_bench.models.language_model import LanguageModel
 from dlm_bench.models.window import Window
@@ -20,27 +24,33 @@ def small_pass_cases(bench: Bench) -> Iterator[Case]:
     """Hidden states of a block at the begin of a sequence, against the plain ones in float32."""
     tokens = min(BLOCK, bench.sequence // 4)
     for backbone in ("diffumamba", "diffutran"):
-        config = replace(model_config(backbone, bench.config.size), layers=1)
+        config = model_config(backbone, bench.config.size)
+        layer = replace(config, layers=1)
         for name in bench.implementations("small_pass", **AROUND):
             kernels = AROUND | {"small_pass": name}
-            # The rest is plain, so that none of it is measured as the model is built.
-            model = empty_model(config, bench.device, bench.dtype, _plain(()) | kernels)
-            model.init_weights(torch.Generator(bench.device).manual_seed(0))
-            exact = empty_model(config, bench.device, torch.float32, _plain(kernels))
+            model, whole = (_model(each, bench, kernels) for each in (layer, config))
+            exact = empty_model(layer, bench.device, torch.float32, _plain(kernels))
             weights = {key: value.float() for key, value in model.state_dict().items()}
             exact.load_state_dict(weights)
-            run, expected = (_pass(each, tokens) for each in (model, exact))
-            read = sum(p.numel() for block in model.blocks for p in block.parameters())
+            run, timed, expected = (_pass(each, tokens) for each in (model, whole, exact))
+            read = sum(p.numel() for block in whole.blocks for p in block.parameters())
             yield Case(
                 "small_pass",
                 name,
                 f"{backbone} q={tokens}",
                 kernels,
-                (run,),
+                (timed,),
                 {"output": Check(run, expected)},
                 flops=2.0 * read * tokens,
                 bytes=read * bench.dtype.itemsize,
             )
+
+
+def _model(config: ModelConfig, bench: Bench, kernels: dict[str, str]) -> LanguageModel:
+    """A model with other kernels plain, so that none is measured as the model is built."""
+    model = empty_model(config, bench.device, bench.dtype, _plain(()) | kernels)
+    model.init_weights(torch.Generator(bench.device).manual_seed(0))
+    return model
 
 
 def _plain(kernels: Iterable[str]) -> dict[str, str]:

@@ -21,6 +21,8 @@ OPERATIONS = {
         "lm_head",
         "add_norm",
         "rotary",
+        "take",
+        "unmask",
     },
     "--field": {"attention", "cached_attention", "rotary", "add_rms_norm", "swiglu"},
 }
