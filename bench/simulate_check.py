@@ -39,7 +39,7 @@ START_SECONDS = 6.0  # of a stage: imports, and a CUDA context
 STAGES = {
     "imports": 6.0,  # cold
     "libraries": 6.0,  # two ceilings, 16 products
-    "kernels": 48.0,  # some 45 cases of 0.3 s, 4 models, 59 tuning runs of 0.15 s, references in float32
+    "kernels": 48.0,  # some 45 cases of 0.3 s and 59 tuning runs of 0.15 s, references, 4 models
     "profile": 22.0,  # 8 kinds of pass, 3 models
     "exact": 34.0,  # 8 points with whole decodes of up to 4 s, 2 models
     "tests": 50.0,  # compiled before; 40 decodes of 300 tokens, eager and captured

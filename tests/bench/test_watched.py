@@ -1,5 +1,6 @@
 """Items that hang or end their worker: each has a reason, and the others are measured."""
 
+import signal
 import subprocess
 import sys
 from itertools import chain, repeat
@@ -10,6 +11,7 @@ import watched as module
 from rows import rows_of
 from watched import begun, ended, here, raised, watched
 
+from dlm_bench.sweep.kernel_check import read_faults
 from dlm_bench.sweep.worker.process import WorkerFailure, WorkerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +101,25 @@ def test_the_script_keeps_rows_as_they_arise_and_a_second_run_tries_what_failed(
     second = subprocess.run(command, check=False, capture_output=True, text=True)
     assert second.stdout.startswith("crash: the worker died of SIGSEGV")
     assert [row["name"] for row in rows_of(output)] == ["a", "crash", "b", "crash"]
+
+
+def test_a_kernel_that_hung_is_a_fault_to_a_sweep(tmp_path):
+    kernels = {"attention": "triton"}
+    item = {"operation": "attention", "implementation": "triton", "size": "L=8", "kernels": kernels}
+    (row,) = raised(item, "no result within 20 s; its process was killed")["rows"]
+    module.append(tmp_path / "kernels.jsonl", row)
+    faults = read_faults(tmp_path / "kernels.jsonl")
+    assert "no result within 20 s" in faults["attention"]["triton"]
+
+
+def test_an_interrupt_ends_the_worker_too(tmp_path):
+    command = [sys.executable, str(ROOT / "bench" / "watched.py")]
+    command += ["--output", str(tmp_path / "rows.jsonl"), str(SCRIPT), "pid", "hang"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    worker = int(running.stdout.readline().split()[0])
+    running.send_signal(signal.SIGINT)
+    running.communicate()
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_the_watching_process_loads_no_torch():

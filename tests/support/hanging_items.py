@@ -3,10 +3,11 @@
     python hanging_items.py NAME... --worker
 
 Of the names `hang` sleeps, `crash` reads address 0, `break` leaves the process unable to go on, and
-`unmade` sleeps before it has a name; any other has a row.
+`unmade` sleeps before it has a name, `pid` tells the worker's process; any other has a row.
 """
 
 import ctypes
+import os
 import sys
 import time
 
@@ -27,6 +28,9 @@ def events(names, done):
         if name == "crash":
             print("an illegal address", file=sys.stderr, flush=True)
             ctypes.string_at(0)
+        if name == "pid":
+            yield ended([{"name": name}], f"{os.getpid()} is the worker's")
+            continue
         yield ended([{"name": name}], f"{name} is measured", broken=name == "break")
 
 
