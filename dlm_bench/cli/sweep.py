@@ -173,7 +173,7 @@ def _run_all(
                 # In this order: an interrupt comes most likely while the disk is waited for, when
                 # the record is in the file.
                 records.append(record)
-                if own:
+                if own and not places:  # of several workers each writes its own
                     shared.append(index, record)
                 progress.end(index, record, seconds)
     except DlmBenchError:  # such as a full disk: what was measured is shown all the same
@@ -195,7 +195,7 @@ def _way_to_run(
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU
         fleet = [executor.at(place) for place in places]
-        return partial(run_on, fleet, plan, records, progress.begin, shared.claim)
+        return partial(run_on, fleet, plan, records, progress.begin, shared.claim, shared.append)
     if budget is None:
         return partial(executor.run, plan, records, progress.begin, wanted=shared.claim)
     begun = time.monotonic()

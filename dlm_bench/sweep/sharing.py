@@ -66,7 +66,8 @@ class Shared:
         name = self._names[index]
 
         def wrote() -> None:
-            self.appended += 1
+            with self._lock:
+                self.appended += 1
 
         with self._lock:
             self.missing.discard(name)

@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import misbehaving_worker as bad
@@ -237,6 +240,28 @@ def test_what_a_worker_started_is_killed_with_it(tmp_path):
     with pytest.raises(WorkerFailure, match=r"within 3 s"):
         worker.ask({}, timeout=3)
     assert gone(int((tmp_path / "child").read_text()))
+
+
+def test_an_answer_that_is_there_counts_after_the_deadline(monkeypatch):
+    """As of a process that was stopped (Ctrl-Z) while the worker went on."""
+    worker = WorkerProcess(QUICK)
+    point = Point(backbone="diffutran", size="tiny", sampler="full", length=8)
+    settings = {"mode": "exact", "warmup": 0, "repeats": 5, "seed": 0}
+
+    def clock():
+        yield 0.0
+        while True:
+            select.select([worker._answers], [], [], 120)
+            yield 100.0
+
+    seconds = clock()
+    stopped = SimpleNamespace(monotonic=lambda: next(seconds), sleep=time.sleep)
+    monkeypatch.setattr("dlm_bench.sweep.worker.process.time", stopped)
+    try:
+        answer = worker.ask({"measure": point.model_dump(), "measuring": settings}, timeout=5)
+    finally:
+        worker.stop()
+    assert answer["record"]["status"] == "ok"
 
 
 def test_a_worker_that_cannot_start_is_an_error_of_one_line(tmp_path):

@@ -58,15 +58,18 @@ def run_on(
     found: Sequence[Record] = (),
     begin: Callable[[int], object] = lambda index: None,
     wanted: Callable[[int], bool] = lambda index: True,
+    keep: Callable[[int, Record], object] = lambda index, record: None,
 ) -> Generator[tuple[int, Record, float], None, None]:
     """Measure as `Executor.run` does, with all these executors at once, in a `WorkQueue`'s order.
 
-    `wanted` is asked right before a point starts; False leaves the point out. A worker with several
-    errors in a row is given up, while there are others. Closing the iterator ends all workers.
+    `wanted` is asked right before a point starts; False leaves the point out. `keep` gets the
+    record of a point as soon as there is one, in the thread of its worker, whoever takes the
+    results and when. A worker with several errors in a row is given up, while there are others.
+    Closing the iterator ends all workers.
     """
     done = {record.identity for record in found}
     todo = [index for index, each in enumerate(plan.identities()) if each not in done]
-    pool = _WorkerPool(plan, WorkQueue(plan, todo), Limits(found), wanted, len(executors))
+    pool = _WorkerPool(plan, WorkQueue(plan, todo), Limits(found), wanted, keep, len(executors))
     threads = [threading.Thread(target=pool.work, args=(each,)) for each in executors]
     try:
         for thread in threads:
@@ -104,9 +107,11 @@ class _WorkerPool:
         work: WorkQueue,
         limits: Limits,
         wanted: Callable[[int], bool],
+        keep: Callable[[int, Record], object],
         workers: int,
     ) -> None:
-        self._plan, self._queue, self._limits, self._wanted = plan, work, limits, wanted
+        self._plan, self._queue, self._limits = plan, work, limits
+        self._wanted, self._keep = wanted, keep
         self._lock = threading.Lock()  # of all above, and of the count of those at work
         self._workers = workers
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -118,8 +123,12 @@ class _WorkerPool:
             errors = 0
             while not self._may_leave(errors) and (index := self._take(executor)) is not None:
                 record, seconds = self._measure(executor, index)
-                if self.over:
+                if self.over and record.status != "ok":
                     return  # what the interrupt made of the point says nothing about it
+                try:
+                    self._keep(index, record)
+                finally:  # a record that cannot be written is shown all the same
+                    self.events.put((index, record, seconds))
                 if record.status != "skipped":
                     errors = errors + 1 if _may_be_the_gpu(record) else 0
                 with self._lock:
@@ -127,7 +136,6 @@ class _WorkerPool:
                     if self._workers == 1 or not _may_be_the_gpu(record):
                         self._limits.note(record)
                     self._queue.done(index)
-                self.events.put((index, record, seconds))
         except BaseException as error:  # a fault of this program, for the thread that can show it
             self.events.put(error)
         finally:

@@ -92,8 +92,7 @@ def _measure(task: Task) -> None:
     with Claims(task.output) as claims, ExitStack() as ending:
         shared = Shared(plan, task.output, task.start, claims, anywhere=True)
         progress = ending.enter_context(SweepProgress(plan, workers=len(executors)))
-        run = run_on(executors, plan, limits, progress.begin, shared.claim)
+        run = run_on(executors, plan, limits, progress.begin, shared.claim, shared.append)
         results = ending.enter_context(closing(run))
         for index, record, seconds in results:
-            shared.append(index, record)
             progress.end(index, record, seconds)

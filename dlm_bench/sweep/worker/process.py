@@ -143,12 +143,8 @@ class WorkerProcess:
                 gone = not self.alive
                 wait = POLL_SECONDS
                 if deadline is not None:
-                    wait = min(wait, deadline - time.monotonic())
-                    if wait <= 0:
-                        self.stop()
-                        raise WorkerFailure(
-                            "timeout", f"no result within {timeout:g} s; its process was killed"
-                        )
+                    wait = max(0.0, min(wait, deadline - time.monotonic()))
+                # Of a process that was stopped (Ctrl-Z) the deadline may be over, the answer there.
                 if selector.select(0 if gone else wait):
                     piece = os.read(self._answers, 1 << 16)
                     if not piece:
@@ -156,6 +152,11 @@ class WorkerProcess:
                     self._unread += piece
                 elif gone:
                     raise self._ended()
+                elif not wait:
+                    self.stop()
+                    raise WorkerFailure(
+                        "timeout", f"no result within {timeout:g} s; its process was killed"
+                    )
         line, _, self._unread = self._unread.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer

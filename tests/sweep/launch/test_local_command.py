@@ -97,6 +97,22 @@ def test_an_interrupt_ends_all_workers_and_keeps_what_is_written(files):
     assert all(gone(pid) for pid in [*workers, *workers_of(path)])
 
 
+def test_a_stopped_screen_holds_up_no_record(files):
+    """Nobody reads what the sweep says of 900 points, more than a pipe holds: the workers go on,
+    and a kill loses none of their records."""
+    path, output = files
+    plan = write(path, [(b, n) for b in ("diffutran", "diffumamba") for n in range(1, 451)])
+    process = quick_sweep(path, output, *LOCAL)
+    try:
+        wait_until(lambda: whole_lines(output).count(b"\n") == 900)
+        assert process.poll() is None, "it waits for its screen"
+    finally:
+        process.kill()
+        _, said = process.communicate()
+    assert said.count(": started") < 900
+    assert Counter(r.identity for r in read_records(output)) == Counter(plan.identities())
+
+
 def test_a_failed_point_is_exit_code_3_and_progress_is_a_line_a_start_and_an_end(files):
     path, output = files
     write(path, [("diffutran", 32), ("diffumamba", quick.QUIT)], gpus=2)

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 from support import quick_worker as quick
-from support.processes import QUICK, gone, quick_plan
+from support.processes import QUICK, gone, quick_plan, wait_until
 
 from dlm_bench.errors import ConfigError
 from dlm_bench.sweep.launch.multi_gpu import MAX_ERRORS, gpu_environments, run_on
@@ -139,6 +139,26 @@ def test_closing_a_run_ends_all_workers_at_once():
     assert threads - threading.active_count() >= 2
     assert len(pids) >= 2
     assert all(gone(pid) for pid in pids)
+
+
+def test_a_record_is_kept_by_the_thread_that_measured_whoever_takes_the_results():
+    plan = quick_plan([(b, n) for b in (A, B, C) for n in range(1, 6)])
+    kept = {}
+    with closing(run_on(fleet(3), plan, keep=lambda i, record: kept.update({i: record}))) as taken:
+        next(taken)
+        wait_until(lambda: len(kept) == 15)
+    assert [kept[index].identity for index in range(15)] == plan.identities()
+
+
+def test_a_record_that_cannot_be_kept_is_a_result_before_the_error():
+    def keep(index, record):
+        raise ZeroDivisionError
+
+    results = run_on(fleet(1), quick_plan([(A, 1), (A, 2)]), keep=keep)
+    index, record, _ = next(results)
+    assert (index, record.status) == (0, "ok")
+    with pytest.raises(ZeroDivisionError):
+        next(results)
 
 
 def test_a_fault_of_a_thread_is_raised_where_it_is_seen_and_ends_the_others():
