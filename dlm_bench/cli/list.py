@@ -13,6 +13,7 @@ from dlm_bench.models.config import BACKBONES, SIZES, model_config
 from dlm_bench.models.own import OWN, backbone_passes
 from dlm_bench.models.presets import PRESETS, SHIPPED, preset, preset_sizes
 from dlm_bench.plugins import entry_points
+from dlm_bench.samplers.acceptance.options import unused_options
 from dlm_bench.samplers.sampler import Sampler
 from dlm_bench.streams import folded
 from dlm_bench.sweep.file import shipped
@@ -65,7 +66,9 @@ def _sizes(backbone: str) -> str:
 
 
 def _options(kind: type[Sampler]) -> str:
-    return " ".join(f"{field.name}={field.default}" for field in dataclasses.fields(kind))
+    unused = unused_options(kind)
+    fields = [field for field in dataclasses.fields(kind) if field.name not in unused]
+    return " ".join(f"{field.name}={field.default}" for field in fields)
 
 
 def _print_plugins() -> None:

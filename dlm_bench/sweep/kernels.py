@@ -15,9 +15,8 @@ from dlm_bench.sweep.kernel_check import NEVER_PLAIN, Choice, Faults
 
 WALKING = {"ssd": "torch", "walking_scan": "triton"}  # of whole sequences from zeros
 
-Heads = tuple[
-    torch.dtype, int, int
-]  # of attention: their dtype and width, heads of queries to one of keys
+# Of attention: dtype and width of the heads, and the heads of queries to one of keys.
+Heads = tuple[torch.dtype, int, int]
 
 
 def choose(file: File, faults: Faults | None) -> Choice:

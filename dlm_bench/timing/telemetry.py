@@ -18,9 +18,7 @@ from dlm_bench.timing.gpu_state import OTHERS_PERCENT
 
 INTERVAL = 0.1  # seconds between samples
 FIRST = 0.01  # seconds to the first one: before that a GPU still shows the pause before the run
-SLOWEST = (
-    0.05  # seconds of a sample; after SLOW_SAMPLES in a row that take longer there are no more
-)
+SLOWEST = 0.05  # seconds of a sample; SLOW_SAMPLES in a row that take longer are the last
 SLOW_SAMPLES = 3  # one may be slow because the run had all CPUs
 BUSY = 0.9  # share of the region in which a GPU worked, for the mean power to be a decode's
 UPDATES = 10  # times that an energy counter must have moved on in a region to be worth a ratio

@@ -12,6 +12,7 @@ from dlm_bench.errors import ConfigError, counted
 from dlm_bench.models.factory import build_model
 from dlm_bench.results.store import read_records
 from dlm_bench.samplers import SAMPLERS, SHIPPED_RULE, allowed_names, build_sampler
+from dlm_bench.samplers.acceptance.options import unused_options
 
 TINY = ["--size", "tiny", "--device", "cpu", "-L", "32", "--warmup", "0", "--repeats", "1"]
 
@@ -48,6 +49,23 @@ def test_help_lists_the_options_of_every_sampler(capsys):
     for kind in SAMPLERS.values():
         for field in dataclasses.fields(kind):
             assert f"--{field.name.replace('_', '-')} " in out
+    assert "set gamma of full, fast-dllm, block-cache (default: 0.1)" in " ".join(out.split())
+
+
+def test_an_option_of_rules_that_a_sampler_lacks_is_left_out_of_help_and_refused(run, capsys):
+    assert unused_options(SAMPLERS["pipeline"]) == {
+        "max_passes",
+        "edit_threshold",
+        "max_edit_passes",
+        "gamma",
+    }
+    assert unused_options(SAMPLERS["block-cache"]) == unused_options(SAMPLERS["ar"]) == set()
+    said = "gamma: 0.5 is not allowed with sampler 'pipeline', whose rules lack it; leave it out"
+    assert run("pipeline", "--gamma", "0.5")[2] == f"dlm-bench: {said}\n"
+    assert main(["list"]) == 0
+    (pipeline,) = [line for line in capsys.readouterr().out.splitlines() if "activate_at=" in line]
+    assert "factor=1.0" in pipeline
+    assert "gamma=" not in pipeline
 
 
 def test_help_lists_the_names_that_an_option_takes(capsys):

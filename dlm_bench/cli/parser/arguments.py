@@ -11,6 +11,7 @@ from dlm_bench.cli.parser.base import Parser
 from dlm_bench.errors import seconds_of, share_of
 from dlm_bench.results.record import FORMER_OPTIONS
 from dlm_bench.samplers import SAMPLERS, allowed_names
+from dlm_bench.samplers.acceptance.options import unused_options
 
 
 def add_length(parser: argparse.ArgumentParser, default: int | None = None) -> None:
@@ -90,8 +91,10 @@ def add_sampler_options(parser: Parser) -> None:
     group = parser.add_argument_group("options of the sampler")
     values: dict[str, dict[str, str]] = {}
     for sampler, kind in SAMPLERS.items():
-        names = allowed_names(sampler)
+        names, unused = allowed_names(sampler), unused_options(kind)
         for field in dataclasses.fields(kind):
+            if field.name in unused:
+                continue
             takes = _takes(field.default, names.get(field.name, ()))
             values.setdefault(field.name, {})[sampler] = takes
     for name, of in values.items():

@@ -14,7 +14,7 @@ from dlm_bench.samplers.acceptance.joint import Joint
 from dlm_bench.samplers.acceptance.threshold import Strict, Threshold
 from dlm_bench.samplers.acceptance.trace import Trace, load_trace
 from dlm_bench.samplers.acceptance.traced import Traced
-from dlm_bench.samplers.names import one_of
+from dlm_bench.samplers.names import names_of, one_of
 
 _KINDS: tuple[type[Acceptance], ...] = (
     Fixed,
@@ -132,15 +132,33 @@ def blocks_of_trace(trace: Trace, known: Collection[str]) -> dict[str, int]:
     return found if "block_size" in known else {}
 
 
+def unused_options(kind: type) -> set[str]:
+    """Return the options of a sampler's class that belong to rules which the sampler does not
+    take."""
+    if not issubclass(kind, AcceptanceOptions):
+        return set()
+    used = {option for rule in _rules_of(kind) for option in RULE_OPTIONS[rule]}
+    return {option for options in RULE_OPTIONS.values() for option in options} - used
+
+
+def _rules_of(kind: type[AcceptanceOptions]) -> tuple[str, ...]:
+    accept = next(field for field in dataclasses.fields(kind) if field.name == "accept")
+    return names_of(accept)
+
+
 def without_meaning(sampler: AcceptanceOptions) -> dict[str, str]:
     """List the options of an acceptance that change nothing beside the others, each with the
     reason."""
     accept, own = sampler.accept, RULE_OPTIONS[sampler.accept]
+    takes = _rules_of(type(sampler))
     found = {}
     for option in dict.fromkeys(each for options in RULE_OPTIONS.values() for each in options):
         if option not in own:
-            rules = [repr(name) for name, options in RULE_OPTIONS.items() if option in options]
+            rules = [repr(rule) for rule in takes if option in RULE_OPTIONS[rule]]
             found[option] = f"with accept {accept!r}; allowed with accept {' or '.join(rules)}"
+            if not rules:
+                named = getattr(sampler, "name", "")
+                found[option] = f"with sampler {named!r}, whose rules lack it; leave it out"
             if accept == "fixed" and sampler.trace:
                 found[option] = f"with trace, {OF_PASSES}; leave it out"
     if (score := RULES[accept].score) != "confidence":
