@@ -114,13 +114,15 @@ def _draw(
         handles.append(legend.sampled_handle())
     if y in TIMED and any(row["flags"] for row in left):
         handles.append(flags.handle())
-    columns = 1 if len(groups) == 1 else 2
+    wide = len(groups) > 1 or legend.text_lines([handles], len(handles)) > legend.MOST_LINES
+    columns = 2 if wide else 1
     figure, axes = theme.panels(
         len(groups),
         height=2.2,
         extra=0.12 + 0.14 * legend.text_lines([handles], math.ceil(len(handles) / columns)),
         xlabel=AXES.get(x, x),
         ylabel=AXES.get(y, y),
+        wide=wide,
     )
     for panel, (title, members) in zip(axes, groups.items(), strict=True):
         panel.set_title(title)

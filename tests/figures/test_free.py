@@ -62,6 +62,8 @@ def test_a_figure_of_many_curves_keeps_its_axes_and_their_label(frame):
     drawn = renderer(figure)
     (axes,) = figure.axes
     assert len(legend_of(figure)) == 15
+    (legend,) = figure.legends
+    assert legend.get_window_extent(drawn).height < axes.get_window_extent(drawn).height
     assert axes.get_window_extent(drawn).height > 1.4 * figure.dpi  # inches
     label = axes.yaxis.label.get_window_extent(drawn)
     assert 0 <= label.y0 < label.y1 <= figure.bbox.height
