@@ -53,13 +53,14 @@ WARM_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """A point both ways: mean seconds, the stated relative error, the number of decodes (or rounds)
-    behind each, and the seconds that one measurement took in all."""
+    """A point both ways: mean seconds, the stated relative error (None of fewer than three rounds),
+    the number of decodes (or rounds) behind each, and the seconds that one measurement took in all.
+    """
 
     point: str
     exact: float
     sampled: float
-    stated: float
+    stated: float | None
     decodes: int
     rounds: int
     wall: float
@@ -72,7 +73,7 @@ class Outcome:
     @property
     def covered(self) -> bool:
         """Whether the stated error holds the true one."""
-        return abs(self.error) <= self.stated
+        return self.stated is not None and abs(self.error) <= self.stated
 
     @property
     def speedup(self) -> float:
@@ -120,7 +121,12 @@ def take_turns(
 
 
 def measure_long(
-    model: LanguageModel, sampler: Sampler, length: int, max_seconds: float, measurements: int = 2
+    model: LanguageModel,
+    sampler: Sampler,
+    length: int,
+    max_seconds: float,
+    measurements: int = 2,
+    **sampling: float,
 ) -> Outcome:
     """A sampled measurement, a whole decode, and another sampled measurement if there are two."""
     sampled, walls = [], []
@@ -128,17 +134,24 @@ def measure_long(
         begin = time.perf_counter()
         sampled.append(
             dlm_bench.measure(
-                model, sampler, length, mode="sampled", warmup=1, max_seconds=max_seconds
+                model,
+                sampler,
+                length,
+                mode="sampled",
+                warmup=1,
+                max_seconds=max_seconds,
+                **sampling,
             )
         )
         walls.append(time.perf_counter() - begin)
         if not last:  # after the first
             exact = dlm_bench.measure(model, sampler, length, warmup=0, repeats=1)
+    stated = [record.error_estimate for record in sampled]
     return Outcome(
         exact.point.describe(),
         exact.mean_seconds,
         fmean(record.mean_seconds for record in sampled),
-        fmean(record.error_estimate for record in sampled),
+        None if None in stated else fmean(stated),
         1,
         sum(len(record.seconds) for record in sampled),
         fmean(walls),
@@ -204,9 +217,10 @@ def keep(outcome: Outcome, output: Path | None) -> None:
 
 def text_of(outcome: Outcome) -> str:
     """An outcome in a line."""
+    stated = "nothing" if outcome.stated is None else f"{outcome.stated:5.1%}"
     return (
         f"{outcome.point:62} exact {outcome.exact:7.3f} s, sampled {outcome.error:+6.1%}, "
-        f"stated {outcome.stated:5.1%}{'' if outcome.covered else ' NOT COVERED'}, "
+        f"stated {stated}{'' if outcome.covered else ' NOT COVERED'}, "
         f"{outcome.speedup:5.1f} times as fast"
     )
 

@@ -41,7 +41,7 @@ STAGES = {
     "libraries": 6.0,  # two ceilings, 16 products
     "kernels": 48.0,  # some 45 cases of 0.3 s and 59 tuning runs of 0.15 s, references, 4 models
     "profile": 22.0,  # 8 kinds of pass, 3 models
-    "exact": 34.0,  # 8 points with whole decodes of up to 4 s, 2 models
+    "exact": 34.0,  # 6 points with whole decodes of up to 4 s, 2 models
     "tests": 50.0,  # compiled before; 40 decodes of 300 tokens, eager and captured
     "field": 14.0,  # 20 cases
     "agreement": 150.0,  # of which float32 has to be compiled

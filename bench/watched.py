@@ -21,7 +21,7 @@ from dlm_bench.sweep.worker import server
 from dlm_bench.sweep.worker.process import WorkerFailure, WorkerProcess
 
 BENCH = Path(__file__).resolve().parent
-SECONDS = 20.0  # of an item, besides compiling
+SECONDS = 25.0  # of an item, besides compiling
 WORKER = "--worker"
 
 Row = dict[str, Any]
