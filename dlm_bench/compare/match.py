@@ -151,7 +151,8 @@ def _why_none(pairs: Sequence[tuple[Records, Records]]) -> str:
             one, other = getattr(before, name), getattr(after, name)
             if one != other:
                 return f": the same points were measured with {name} {one} and {other}"
-    return ""
+    first, second = (next(iter(side.values())).point.describe() for side in points)
+    return f": one has {first}, the other {second}; compare files of the same sweep"
 
 
 def _ok(records: Records) -> list[Record]:

@@ -84,6 +84,8 @@ def one_line(code, out, err):
 def test_files_without_a_common_point_are_one_line(compare):
     err = one_line(*compare([record()], [record("diffumamba")]))
     assert "no point of" in err
+    assert "one has diffutran tiny full L=64, the other diffumamba tiny full L=64; " in err
+    assert err.endswith("compare files of the same sweep\n")
     err = one_line(*compare([record()], [record(warmup=0)]))
     assert "the same points were measured with warmup 3 and 0" in err
 
