@@ -134,9 +134,9 @@ def test_the_recurrence_is_the_least_a_scan_costs_and_chunks_add_to_it():
 def test_the_longest_schedules_take_less_than_a_second(backbone, name):
     config, sampler = model_config(backbone, "1.3b"), build_sampler(name)
     times = []
-    for _ in range(3):
+    for length in (131072, 131040, 131008):  # another each time, as schedules are kept
         begin = time.process_time()
-        decode_cost(config, sampler, 131072)
+        decode_cost(config, sampler, length)
         times.append(time.process_time() - begin)
     assert min(times) < 1  # the fastest of three: other work may share the machine
 
