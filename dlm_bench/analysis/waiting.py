@@ -50,7 +50,9 @@ def waiting_table(frame: "pandas.DataFrame", at: Sequence[int] = ()) -> Table:
                 ]
             )
     if not rows:
-        raise ResultsError("waiting: no record tells the passes of its blocks")
+        raise ResultsError(
+            "waiting: no record tells the passes of its blocks; measure again: older ones have none"
+        )
     titles: list[Cell] = ["series", "batch", *_PASSES.values(), "tokens/forward", "waited"]
     heading = ": ".join(filter(None, ["Passes and waiting", shared_settings(drawn)]))
     notes = [f"length {length}: not in the records" for length in absent]

@@ -163,3 +163,11 @@ def test_a_table_of_batches_has_a_row_for_each_length(batches, capsys):
     assert out.count("L=256") == out.count("L=512") == 2
     assert main(["table", "batch", batches, "--at", "99"]) == 2
     assert "length 99: not in the records; there are: 256, 512" in capsys.readouterr().err
+
+
+def test_records_without_blocks_are_told_with_what_to_do(results, capsys):
+    assert main(["table", "waiting", results]) == 2
+    assert capsys.readouterr().err == (
+        "dlm-bench: waiting: no record tells the passes of its blocks; measure again: older ones "
+        "have none\n"
+    )
