@@ -1,10 +1,12 @@
-"""Products with a weight on a CPU, by oneDNN where PyTorch's BLAS takes half of the vector width.
+"""Products with a weight on a CPU, by oneDNN where it is faster than PyTorch's BLAS.
 
 PyTorch takes the BLAS for float32. The usual one, MKL, has no AVX-512 for processors of other
-makers than Intel; oneDNN has. The operator is the one into which PyTorch's compiler fuses an
-activation.
+makers than Intel; oneDNN has. Where the BLAS takes the whole vector width, it still lays a weight
+out anew in every product, which oneDNN can have done once. The operator is the one into which
+PyTorch's compiler fuses an activation.
 """
 
+import math
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Multiply-adds from which oneDNN is worth its call, ten times longer than the BLAS's.
-WORTH = 1 << 20
+# Multiply-adds from which oneDNN is worth its call, ten times longer than the BLAS's: where the
+# BLAS takes half of the vector width, and where it takes the whole, of a weight that is kept.
+WORTH, WORTH_PACKED = 1 << 20, 1 << 22
 
-# The largest weight of which a decode keeps a copy in oneDNN's layout: of a larger one the product
-# takes longer than the copying.
-PACKED_NUMBERS = 1 << 18
+# The largest weight of which a decode keeps a copy in oneDNN's layout: 8 MB in float32.
+PACKED_NUMBERS = 1 << 21
 
 
 @dataclass
@@ -45,7 +47,7 @@ def blas_takes_half() -> bool:
     return wide and torch.backends.mkl.is_available() and "GenuineIntel" not in maker
 
 
-TAKES_ONEDNN = HAS_ONEDNN and blas_takes_half()
+BLAS_TAKES_HALF = blas_takes_half()
 
 
 def linear(
@@ -55,7 +57,7 @@ def linear(
 
     packed: the weights of a decode; this one is put in.
     """
-    if _takes_onednn(x, weight, bias):
+    if _takes_onednn(x, weight, bias, packed):
         return _by_onednn(x, weight, bias, packed, "none", "")
     if not x.is_cpu or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
@@ -64,7 +66,7 @@ def linear(
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, packed: Packed | None = None) -> Tensor:
     """GELU(x W^T + b) by the approximation with tanh; `packed` as in `linear`."""
-    if _takes_onednn(x, weight, bias):
+    if _takes_onednn(x, weight, bias, packed):
         return _by_onednn(x, weight, bias, packed, "gelu", "tanh")
     return F.gelu(linear(x, weight, bias, packed), approximate="tanh")
 
@@ -75,7 +77,7 @@ def _by_onednn(
     # Of two dimensions the operator makes a quarter of the calls.
     flat = _rows(x)
     key, weight = weight, weight.contiguous()  # with gaps it takes a thousand times as long
-    if packed is not None and weight.numel() <= PACKED_NUMBERS:
+    if packed is not None and _is_kept(weight, packed):
         kept = packed.reordered
         if key not in kept:
             kept[key] = torch.ops.mkldnn._reorder_linear_weight(weight, len(flat))
@@ -101,15 +103,24 @@ def _rows(x: Tensor) -> Tensor:
     return x.view(-1, x.shape[-1]) if x.is_contiguous() else x.flatten(0, -2)
 
 
-def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed | None) -> bool:
     """Tell if oneDNN takes a product: a large one on a CPU, in float32 and without a gradient."""
+    if BLAS_TAKES_HALF:
+        least: float = WORTH
+    else:
+        least = WORTH_PACKED if _is_kept(weight, packed) else math.inf
     return (
-        TAKES_ONEDNN
+        HAS_ONEDNN
         and x.is_cpu
         and x.dtype == torch.float32
-        and x.numel() * weight.shape[0] >= WORTH
+        and x.numel() * weight.shape[0] >= least
         and not (torch.is_grad_enabled() and _wants_gradient(x, weight, bias))
     )
+
+
+def _is_kept(weight: Tensor, packed: Packed | None) -> bool:
+    """Tell if a decode keeps the weight in oneDNN's layout."""
+    return packed is not None and weight.numel() <= PACKED_NUMBERS
 
 
 def _wants_gradient(*tensors: Tensor | None) -> bool:

@@ -7,7 +7,15 @@ from support.close import assert_close
 from torch.profiler import ProfilerActivity, profile
 
 from dlm_bench.kernels import linear as products
-from dlm_bench.kernels.linear import HAS_ONEDNN, PACKED_NUMBERS, WORTH, Packed, linear, linear_gelu
+from dlm_bench.kernels.linear import (
+    HAS_ONEDNN,
+    PACKED_NUMBERS,
+    WORTH,
+    WORTH_PACKED,
+    Packed,
+    linear,
+    linear_gelu,
+)
 
 # Two orders of the same float32 sums of 128 products.
 ROUNDING = 1e-6
@@ -17,7 +25,7 @@ WIDE, ROWS = (320, 128), 32  # a product worth it
 @pytest.fixture(autouse=True)
 def onednn(monkeypatch):
     """The products of a processor whose BLAS takes half of the vector width."""
-    monkeypatch.setattr(products, "TAKES_ONEDNN", HAS_ONEDNN)
+    monkeypatch.setattr(products, "BLAS_TAKES_HALF", True)
 
 
 def case(shape=WIDE, rows=ROWS, dtype=torch.float32):
@@ -66,9 +74,19 @@ def test_the_blas_takes_half_of_avx_512_on_other_processors_than_intels(
     assert products.blas_takes_half() == half
 
 
-def test_a_product_is_the_blas_s_where_that_takes_the_whole_width(monkeypatch):
-    monkeypatch.setattr(products, "TAKES_ONEDNN", False)
-    assert not takes_onednn(*case())
+@needs_onednn
+def test_where_the_blas_takes_the_whole_width_it_gets_all_but_large_products_of_a_kept_weight(
+    monkeypatch,
+):
+    monkeypatch.setattr(products, "BLAS_TAKES_HALF", False)
+    rows = WORTH_PACKED // (2 * 320 * 128) + 1  # and two sequences
+    large, packed = case(rows=rows), Packed()
+    assert takes_onednn(*large, packed)
+    assert len(packed.reordered) == 1
+    assert not takes_onednn(*large)
+    assert not takes_onednn(*case(rows=rows - 1), packed)
+    assert not takes_onednn(*case((PACKED_NUMBERS // 128 + 1, 128), rows=rows), packed)
+    assert_close(linear(*large, packed), exact(*large).float(), ROUNDING)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -77,7 +95,7 @@ def test_a_product_is_the_blas_s_where_that_takes_the_whole_width(monkeypatch):
 def test_the_blas_gives_a_decode_the_numbers_of_the_plain_form_to_the_bit(
     monkeypatch, dtype, with_bias
 ):
-    monkeypatch.setattr(products, "TAKES_ONEDNN", False)
+    monkeypatch.setattr(products, "BLAS_TAKES_HALF", False)
     packed = Packed()
     for rows in (2 * ROWS, ROWS, 1):
         x, weight, bias = case(rows=rows, dtype=dtype)
