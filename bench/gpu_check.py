@@ -133,16 +133,18 @@ def main(arguments: list[str] | None = None) -> int:
         if args.wheels:
             extract_missing(args.wheels.resolve(), site)
         keeper = Keeper(lambda: keep(cache, output, args.archive and args.archive.resolve()))
-        ok = Check(
-            output,
-            chosen,
-            args.seconds,
-            cwd=ROOT,
-            variables=environment(cache, site),
-            before=before,
-            kept=keeper.begin,
-        ).run()
-        keeper.finish()
+        try:
+            ok = Check(
+                output,
+                chosen,
+                args.seconds,
+                cwd=ROOT,
+                variables=environment(cache, site),
+                before=before,
+                kept=keeper.begin,
+            ).run()
+        finally:  # before the temporary folder goes
+            keeper.finish()
     print(f"\n{(output / 'summary.txt').read_text()}", end="")
     return 0 if ok else 1
 
@@ -218,40 +220,60 @@ class Keeper:
 
     def __init__(self, keep: Callable[[], None]) -> None:
         self._keep = keep
+        self._lock = threading.Lock()
+        self._again = False
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Begin, unless what there was is still being packed."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run)
-            self._thread.start()
+        """Begin at once, or when what is being packed is packed."""
+        with self._lock:
+            self._again = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run)
+                self._thread.start()
 
     def finish(self) -> None:
         """Keep all that there is."""
-        if self._thread is not None:
-            self._thread.join()
-        self._run()
+        self.begin()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _run(self) -> None:
-        with suppress(OSError):  # a full disk takes no stage with it
-            self._keep()
+        while True:
+            with self._lock:
+                if not self._again:
+                    self._thread = None
+                    return
+                self._again = False
+            with suppress(OSError):  # a full disk takes no stage with it
+                self._keep()
 
 
 def keep(cache: Path, output: Path, folder: Path | None) -> None:
-    """Put what Triton has compiled and tuned so far into the output, and both into `folder`."""
-    if cache.exists():
-        pack(cache, output / CACHE)
+    """Put what Triton has compiled and tuned so far into the output, and both into `folder`: the
+    records first, as the cache takes longer."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         pack(output, folder / ARCHIVE, without=(CACHE, ARCHIVE))
-        if (output / CACHE).exists() and folder != output:
-            shutil.copy(output / CACHE, folder / CACHE)
+    if cache.exists():
+        pack(cache, output / CACHE)
+    if folder is not None and folder != output and (output / CACHE).exists():
+        new = unfinished(folder / CACHE)
+        shutil.copy(output / CACHE, new)
+        new.replace(folder / CACHE)
+
+
+def unfinished(archive: Path) -> Path:
+    """The file that becomes the archive when it is whole."""
+    return archive.with_suffix(".new")
 
 
 def pack(source: Path, target: Path, without: Collection[str] = ()) -> None:
     """Write the files of a folder into an archive, in the place of the last one. A file that goes
-    meanwhile, as those do that a compiler is writing, is left out."""
-    new = target.with_suffix(".new")
+    meanwhile, as those do that a compiler is writing, is left out, and an unfinished archive."""
+    new = unfinished(target)
+    without = {*without, *(unfinished(Path(name)).name for name in (CACHE, ARCHIVE))}
     with tarfile.open(new, "w:xz", preset=1) as archive:
         for path in sorted(source.rglob("*")):
             name = path.relative_to(source)

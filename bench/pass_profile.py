@@ -29,7 +29,7 @@ from dlm_bench.timing.graphs import Steps
 from dlm_bench.timing.profile import chosen_passes, profile_pass
 
 SHOWN = 8  # kernels of a pass
-# Backbone, sampler, and the longest: the whole sequence takes the time of the check.
+# Backbone and sampler.
 PROFILED = (
     ("diffumamba", "block-cache"),
     ("diffumamba", "full"),
@@ -61,10 +61,9 @@ def events(args: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iterator
         point = Point(**item, size=args.size, length=args.length, dtype=dtype, device=str(device))
         try:
             kernels = checked_kernels(args.kernels, point)
-            if held[0] != (backbone, kernels):
+            if held[0] != (key := (backbone, kernels)):
                 held = (None, None)  # free one before the next is built
-                model = build_model(backbone, args.size, device, dtype, kernels=kernels)
-                held = ((backbone, kernels), model)
+                held = (key, build_model(backbone, args.size, device, dtype, kernels=kernels))
             with torch.inference_mode():
                 rows = list(profiled(held[1], backbone, name, args.length, device))
         except Exception as error:  # the others are worth knowing all the same

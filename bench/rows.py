@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def append(path: Path | None, row: dict[str, Any]) -> None:
-    """Add a row to a file, if there is one, at once; the half row of an earlier kill goes."""
+def append(path: Path | None, *rows: dict[str, Any]) -> None:
+    """Add rows to a file, if there is one, in one write; the half row of an earlier kill goes."""
     if path is None:
         return
+    added = "".join(json.dumps(row) + "\n" for row in rows).encode()
     with path.open("ab+") as file:
         file.seek(0)
         whole = file.read()
         file.truncate(whole.rfind(b"\n") + 1)
-        file.write(json.dumps(row).encode() + b"\n")
+        file.write(added)
 
 
 def rows_of(path: Path | None) -> Iterator[dict[str, Any]]:

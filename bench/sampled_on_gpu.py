@@ -78,10 +78,9 @@ def events(args: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iterator
             yield begun(item)
             try:
                 kernels = checked_kernels(args.kernels, point)
-                if held[0] != (backbone, kernels):
+                if held[0] != (key := (backbone, kernels)):
                     held = (None, None)  # free one before the next is built
-                    model = build_model(backbone, args.size, device, dtype, kernels=kernels)
-                    held = ((backbone, kernels), model)
+                    held = (key, build_model(backbone, args.size, device, dtype, kernels=kernels))
                 outcome = measure_long(held[1], sampler, length, args.max_seconds, 1, **SAMPLING)
             except Exception as error:  # the others are worth knowing all the same
                 message = f"{type(error).__name__}: {first_line(error)}"

@@ -31,7 +31,8 @@ Events = Callable[[list[Row]], Iterator[Event]]  # of the items that have no suc
 
 @dataclass(frozen=True)
 class Ended:
-    """The rows of an item, and the lines that show them."""
+    """The rows of an item, none of items that nothing could measure, and the lines that show
+    them."""
 
     rows: list[Row]
     text: str
@@ -81,9 +82,10 @@ def watched(
 ) -> Iterator[Ended]:
     """Measure the items that are not done in workers that the command starts.
 
-    Raises WorkerFailure if a worker ends before it names an item.
+    A replacement that names no item ends the measuring, with a line. Raises WorkerFailure if the
+    first worker ends before it names one.
     """
-    known = list(done)
+    known, named = list(done), False
     while True:
         worker, item, compiled = WorkerProcess(command), None, 0
         try:
@@ -92,7 +94,7 @@ def watched(
                 for text in event["warnings"]:
                     print(text, flush=True)
                 if "item" in event:
-                    item, compiled = event["item"], kernels_on_disk()
+                    item, compiled, named = event["item"], kernels_on_disk(), True
                 elif "rows" in event:
                     known.extend(event["rows"])
                     yield Ended(event["rows"], event["text"])
@@ -101,8 +103,11 @@ def watched(
                 else:
                     return
         except WorkerFailure as failure:
-            if item is None:
+            if item is None and not named:
                 raise
+            if item is None:
+                yield Ended([], f"the rest: not measured, as no new worker starts: {failure}")
+                return
             if failure.status == "timeout" and kernels_on_disk() > compiled:
                 continue  # it compiled, and what is compiled stays
             event = raised(item, str(failure))
@@ -129,13 +134,12 @@ def done_in(output: Path | None) -> list[Row]:
 
 
 def report(ends: Iterator[Ended], output: Path | None) -> int:
-    """Print the items as they end, and append their rows. Returns the exit code."""
+    """Append the rows of the items as they end, and print them. Returns the exit code."""
     failed = []
     for each in ends:
+        append(output, *each.rows)
         print(each.text, flush=True)
-        for row in each.rows:
-            append(output, row)
-        if not all(map(is_ok, each.rows)):
+        if not each.rows or not all(map(is_ok, each.rows)):
             failed.append(each.text.split("  ")[0].split(":")[0])
     if failed:
         print(f"{len(failed)} wrong or raised: {', '.join(dict.fromkeys(failed))}")

@@ -1,6 +1,7 @@
 """The scripts that time whole passes on a GPU use no kernel that was found wrong, and go on after a
 pass that raises."""
 
+import weakref
 from argparse import Namespace
 
 import checked_kernels
@@ -104,3 +105,21 @@ def test_a_model_is_built_once_for_its_points(script, built):
     events(script)
     others = [backbone for backbone, *_ in built if backbone != "diffumamba"]
     assert len(others) == len(set(others))
+
+
+@HERE
+def test_a_model_is_freed_before_the_next_is_built(script, built, monkeypatch):
+    class Model:
+        pass
+
+    made = []
+
+    def build(*_, **__):
+        assert not any(model() for model in made)
+        model = Model()
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(script, "build_model", build)
+    assert not any(event.get("broken") for event in events(script))
+    assert len(made) > 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -54,7 +55,8 @@ def rehearse(monkeypatch, output, does=None, *arguments):
         for stage in real(folder, jobs):
             record = f"echo '{{\"stage\": \"{stage.name}\"}}' >> '{folder}/records.jsonl'; "
             command = ("sh", "-c", record + does.get(stage.name, "exit 0"))
-            seconds = 0.5 if stage.name in does else stage.seconds
+            hangs = "sleep" in does.get(stage.name, "")
+            seconds = 0.5 if hangs else stage.seconds
             yield replace(stage, command=command, seconds=seconds)
 
     with monkeypatch.context() as patch:
@@ -243,23 +245,71 @@ def test_triton_s_cache_travels_in_the_output(tmp_path):
         assert archive.getnames() == ["kernel/a.cubin"]
 
 
-def test_a_stage_does_not_wait_for_what_is_kept_of_the_last():
-    there, kept, packed = [1], [], threading.Event()
+def test_a_stage_does_not_wait_for_what_is_kept_of_the_last_and_is_kept_next():
+    there, kept, packing, packed = [1], [], threading.Semaphore(0), threading.Semaphore(0)
 
     def keep():
         kept.append(list(there))
-        packed.wait(60)
+        packing.release()
+        assert packed.acquire(timeout=60)
 
     keeper = gpu_check.Keeper(keep)
     keeper.begin()
-    there.append(2)
-    keeper.begin()  # the first is at it
-    there.append(3)
-    packed.set()
+    assert packing.acquire(timeout=60)
+    for stage in (2, 3):
+        there.append(stage)
+        keeper.begin()  # the first is at it
+    packed.release()
+    assert packing.acquire(timeout=60)  # before another stage ends
+    there.append(4)
+    packed.release(2)
     keeper.finish()
-    assert kept[0][0] == 1
-    assert kept[-1] == [1, 2, 3]
-    assert len(kept) == 2
+    assert kept == [[1], [1, 2, 3], [1, 2, 3, 4]]
+
+
+def test_a_check_that_breaks_off_keeps_the_cache_whole(monkeypatch, tmp_path):
+    class Broken:
+        def __init__(self, *_, variables, kept, **__):
+            self.cache, self.kept = Path(variables["TRITON_CACHE_DIR"]), kept
+
+        def run(self):
+            self.cache.mkdir()
+            (self.cache / "a.cubin").write_text("code")
+            self.kept()
+            raise RuntimeError("a mistake in the check")
+
+    keep = gpu_check.keep
+
+    def keep_slowly(*arguments):
+        time.sleep(0.2)
+        keep(*arguments)
+
+    monkeypatch.setattr(gpu_check, "Check", Broken)
+    monkeypatch.setattr(gpu_check, "keep", keep_slowly)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        gpu_check.main([str(tmp_path)])
+    with tarfile.open(tmp_path / gpu_check.CACHE) as archive:
+        assert archive.getnames() == ["a.cubin"]
+
+
+def test_records_are_packed_before_the_cache_and_without_unfinished_archives(monkeypatch, tmp_path):
+    cache, output, folder = tmp_path / "cache", tmp_path / "out", tmp_path / "archives"
+    for path in (cache, output):
+        path.mkdir()
+        (path / "a").write_text("a")
+    (output / "triton-cache.tar.new").write_text("half")  # of a run that was killed
+    packed, pack = [], gpu_check.pack
+
+    def seen(source, target, without=()):
+        packed.append(target.name)
+        pack(source, target, without)
+
+    monkeypatch.setattr(gpu_check, "pack", seen)
+    gpu_check.keep(cache, output, folder)
+    assert packed == [gpu_check.ARCHIVE, gpu_check.CACHE]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(packed)
+    with tarfile.open(folder / gpu_check.ARCHIVE) as archive:
+        assert archive.getnames() == ["a"]
 
 
 def test_a_full_disk_takes_no_stage_with_it():

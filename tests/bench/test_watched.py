@@ -83,6 +83,37 @@ def test_a_worker_that_names_no_item_is_an_error(tmp_path):
         list(watched((sys.executable, str(script)), []))
 
 
+def test_items_that_no_new_worker_can_measure_are_a_line_after_the_rows(tmp_path):
+    output = tmp_path / "rows.jsonl"
+    command = [sys.executable, str(ROOT / "bench" / "watched.py"), "--output", str(output)]
+    command += [str(SCRIPT), "a", "fatal", "b"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    *_, line, last = done.stdout.splitlines()
+    assert line.startswith("the rest: not measured, as no new worker starts: ")
+    assert "no CUDA-capable device" in line
+    assert last == "2 wrong or raised: fatal, the rest"
+    assert [row["name"] for row in rows_of(output)] == ["a", "fatal"]
+
+
+def test_the_rows_of_an_item_are_in_the_file_before_they_are_shown(tmp_path, monkeypatch):
+    rows = [{"name": "a", "role": role} for role in ("denoise", "commit")]
+
+    def show(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", show)
+    with pytest.raises(KeyboardInterrupt):
+        module.report(iter([module.Ended(rows, "a")]), tmp_path / "rows.jsonl")
+    assert list(rows_of(tmp_path / "rows.jsonl")) == rows
+
+
+def test_a_file_has_all_rows_of_an_item_or_none(tmp_path):
+    with pytest.raises(TypeError):
+        module.append(tmp_path / "rows.jsonl", {"role": "denoise"}, {"role": object()})
+    assert list(rows_of(tmp_path / "rows.jsonl")) == []
+
+
 def test_kernels_in_triton_s_cache_are_counted(tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "none"))
     assert module.kernels_on_disk() == 0

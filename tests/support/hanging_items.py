@@ -3,7 +3,8 @@
     python hanging_items.py NAME... --worker
 
 Of the names `hang` sleeps, `crash` reads address 0, `break` leaves the process unable to go on, and
-`unmade` sleeps before it has a name, `pid` tells the worker's process; any other has a row.
+`unmade` sleeps before it has a name, `pid` tells the worker's process, and `fatal` leaves no GPU to
+a new worker; any other has a row.
 """
 
 import ctypes
@@ -16,6 +17,8 @@ from watched import WORKER, begun, ended, serve
 
 def events(names, done):
     known = [item["name"] for item in done]
+    if "fatal" in known:
+        sys.exit("no CUDA-capable device is detected")
     for name in names:
         yield begun({"name": f"before {name}"})
         if name == "unmade" and "before unmade" not in known:
@@ -25,7 +28,7 @@ def events(names, done):
         yield begun({"name": name})
         if name == "hang":
             time.sleep(600)
-        if name == "crash":
+        if name in ("crash", "fatal"):
             print("an illegal address", file=sys.stderr, flush=True)
             ctypes.string_at(0)
         if name == "pid":
