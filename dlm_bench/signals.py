@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_TOLD = "at the end: "  # before a note of `at_interrupt`, as libraries write notes, too
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which a scheduler or `kill` sends."""
@@ -50,7 +52,7 @@ def at_interrupt(what: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        error.add_note(what())
+        error.add_note(f"{_TOLD}{what()}")
         raise
 
 
@@ -59,7 +61,8 @@ def message(error: BaseException) -> str:
     said: list[str] = []
     each: BaseException | None = error
     while each is not None:  # a second signal has the first as its context
-        said += getattr(each, "__notes__", [])
+        notes = getattr(each, "__notes__", [])
+        said += [note.removeprefix(_TOLD) for note in notes if note.startswith(_TOLD)]
         each = each.__context__
     return "; ".join(["interrupted", *said])
 

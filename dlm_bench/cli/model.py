@@ -58,13 +58,12 @@ def load_model(
     if args.checkpoint is not None:
         check_holds(args.checkpoint, args.backbone, args.size)
     config = _config(args)
-    lack = lack_of_memory(
-        _least_memory(config, dtype, decode), total_memory(torch.device(args.device))
-    )
+    needed = _least_memory(config, dtype, decode, args.seed)
+    lack = lack_of_memory(needed, total_memory(torch.device(args.device)))
     if lack is not None:
         raise PointError(
-            f"{args.backbone} {lack}; a smaller --size, --length or --batch, another --dtype or "
-            "--device may do"
+            f"{args.backbone} {lack}; a smaller size, length or batch, another dtype or device may "
+            "do"
         )
     if args.checkpoint is not None:
         return load_checkpoint(args.checkpoint, args.device, dtype, kernels=forced)
@@ -88,11 +87,11 @@ def _config(args: argparse.Namespace) -> Config | None:
 
 
 def _least_memory(
-    config: Config | None, dtype: str, decode: tuple[Sampler, DecodeShape] | None
+    config: Config | None, dtype: str, decode: tuple[Sampler, DecodeShape] | None, seed: int
 ) -> DecodeMemory | None:
     if config is None:
         return None
     if decode is None:
         return DecodeMemory(work_of(config).parameter_bytes(dtype), caches=0, activations=0)
     sampler, shape = decode
-    return decode_memory(config, sampler, shape, dtype)
+    return decode_memory(config, sampler, shape, dtype, seed)

@@ -194,8 +194,13 @@ def _way_to_run(
     """Return the function to measure the points without a record in `records`, a growing list."""
     if places:
         executor.stop()  # its worker, which made the plan, holds a GPU
-        fleet = [executor.at(place) for place in places]
-        return partial(run_on, fleet, plan, records, progress.begin, shared.claim, shared.append)
+
+        def on_all() -> Generator[Result, None, None]:
+            # At each call others: their end is for good.
+            fleet = [executor.at(place) for place in places]
+            return run_on(fleet, plan, records, progress.begin, shared.claim, shared.append)
+
+        return on_all
     if budget is None:
         return partial(executor.run, plan, records, progress.begin, wanted=shared.claim)
     begun = time.monotonic()

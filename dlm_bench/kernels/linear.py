@@ -59,16 +59,14 @@ def linear(
     """
     if _takes_onednn(x, weight, bias, packed):
         return _by_onednn(x, weight, bias, packed, "none", "")
-    if not x.is_cpu or torch.is_grad_enabled():
-        return F.linear(x, weight, bias)
-    return _by_blas(x, weight, bias, packed)
+    return _by_pytorch(x, weight, bias, packed)
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, packed: Packed | None = None) -> Tensor:
     """GELU(x W^T + b) by the approximation with tanh; `packed` as in `linear`."""
     if _takes_onednn(x, weight, bias, packed):
         return _by_onednn(x, weight, bias, packed, "gelu", "tanh")
-    return F.gelu(linear(x, weight, bias, packed), approximate="tanh")
+    return F.gelu(_by_pytorch(x, weight, bias, packed), approximate="tanh")
 
 
 def _by_onednn(
@@ -83,17 +81,19 @@ def _by_onednn(
             kept[key] = torch.ops.mkldnn._reorder_linear_weight(weight, len(flat))
         weight = kept[key]
     out: Tensor = _onednn(flat, weight, bias, what, [], how)
-    return out if x.dim() == 2 else out.view(*x.shape[:-1], -1)
+    return out if x.dim() == 2 else out.view(*x.shape[:-1], out.shape[1])
 
 
-def _by_blas(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed | None) -> Tensor:
-    """F.linear's own product by half of its calls."""
+def _by_pytorch(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed | None) -> Tensor:
+    """F.linear; without a gradient its own product by half of its calls."""
+    if not x.is_cpu or torch.is_grad_enabled():
+        return F.linear(x, weight, bias)
     flat = _rows(x)
     kept = {} if packed is None else packed.turned
     if weight not in kept:
         kept[weight] = weight.t()
     out = torch.mm(flat, kept[weight]) if bias is None else torch.addmm(bias, flat, kept[weight])
-    return out if x.dim() == 2 else out.view(*x.shape[:-1], -1)
+    return out if x.dim() == 2 else out.view(*x.shape[:-1], out.shape[1])
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -133,6 +133,12 @@ def test_parts_of_wider_tensors_are_taken_without_an_error():
             assert_close(found, exact(rows, columns, bias[7:]).float(), ROUNDING)
 
 
+@torch.inference_mode()
+def test_no_rows_are_no_rows():
+    _, weight, bias = case()
+    assert linear(torch.zeros(2, 0, 128), weight, bias, Packed()).shape == (2, 0, 320)
+
+
 def test_a_row_that_is_not_finite_leaves_the_others_alone():
     x, weight, bias = case()
     x[0, 3] = torch.nan

@@ -19,7 +19,7 @@ from pydantic import ValidationError as Invalid
 
 from dlm_bench.errors import ConfigError, faulty_field
 from dlm_bench.results.files import write_file
-from dlm_bench.results.labels import value_text
+from dlm_bench.results.labels import label_of_now, value_text
 from dlm_bench.samplers.schedule import remaining
 
 SCHEMA_VERSION = 2
@@ -131,7 +131,7 @@ class Trace(BaseModel):
         order = str(self.options.get("order", "confidence"))
         rule += [] if order == "confidence" else [order]
         digest = hashlib.sha256(self.text.encode()).hexdigest()[:DIGITS]
-        return f"{self.backbone}-{self.size}-{'-'.join(rule)}@{digest}"
+        return label_of_now(f"{self.backbone}-{self.size}-{'-'.join(rule)}@{digest}")
 
     @property
     def text(self) -> str:

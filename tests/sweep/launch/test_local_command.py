@@ -49,6 +49,24 @@ def children_of(pid):
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+def test_a_sweep_on_two_gpus_takes_over_the_point_of_one_that_was_killed(files, monkeypatch):
+    path, output = files
+    monkeypatch.setenv("QUICK_GO", str(go := path.with_suffix(".go")))
+    plan = write(path, [("diffutran", quick.WAITING), ("diffutran", 8)], gpus=2)
+    first = quick_sweep(path, output, *LOCAL)
+    wait_until(lambda: whole_lines(output).count(b"\n") == 1)  # of the point that does not wait
+    second = quick_sweep(path, output, "--resume", *LOCAL)
+    assert "waiting for 1 points that another sweep" in second.stderr.readline()
+    first.kill()
+    first.communicate()
+    go.touch()
+    code, out, _ = finish(second)
+    assert code == 0
+    assert "1 record appended" in out
+    records = read_records(output)
+    assert {r.identity: r.status for r in records} == dict.fromkeys(plan.identities(), "ok")
+
+
 @pytest.mark.slow
 def test_a_sweep_on_three_gpus_killed_again_and_again_holds_every_point_exactly_once(files):
     path, output = files
