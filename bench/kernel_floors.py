@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,16 @@ from typing import Any
 import torch
 from kernel_case import BATCH, LARGEST_ERROR, Bench, Case
 from kernel_cases import FIELD_GROUPS, GROUPS
-from watched import WORKER, Event, begun, ended, here, raised, serve
+from watched import Event, begun, ended, main_of, raised, reason_of
 
 from dlm_bench.cost.calibration import measure_hardware
 from dlm_bench.cost.hardware import Hardware
-from dlm_bench.errors import first_line
 from dlm_bench.models.config import model_config
 from dlm_bench.models.factory import parse_device
 from dlm_bench.timing.capture import BrokenCaptureError, CudaCapture
 from dlm_bench.timing.clocks import seconds_of
 
+HEADING = f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}"
 LONG_SECONDS = 5e-3  # of a graph; a batch of calls need not take longer
 
 Group = Callable[[Bench], Iterator[Case]]
@@ -40,13 +39,7 @@ Key = tuple[str, str, str]
 
 
 def main() -> int:
-    args, others = parser().parse_known_args()
-    if args.worker:
-        serve(partial(events, args), others)
-        return 0
-    parser().parse_args()  # says what it does not know
-    print(f"{'operation':27}{'implementation':24}{'size':24}{'error':>9}{'us':>10}{'x floor':>9}")
-    return here(partial(events, args), args.output)
+    return main_of(parser(), events, HEADING)
 
 
 def events(args: argparse.Namespace, done: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
@@ -71,7 +64,6 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--output", type=Path, help="append a JSON line a case it has not")
     found.add_argument("--field", action="store_true", help="the field's models instead")
     found.add_argument("--ceilings", type=Path, help="the JSON of library_speeds.py, if measured")
-    found.add_argument(WORKER, action="store_true", help=argparse.SUPPRESS)
     return found
 
 
@@ -98,7 +90,7 @@ def measured_cases(
             try:
                 case = next(cases, None)
             except Exception as error:  # and without its generator the group has no next case
-                yield raised(making, text_of(error), broken=is_broken(bench.device))
+                yield raised(making, reason_of(error), broken=is_broken(bench.device))
                 break
             if case is None:
                 break
@@ -138,9 +130,9 @@ def measured(case: Case, bench: Bench, hardware: Hardware) -> Event:
             "floor_seconds": floor,
         }
     except BrokenCaptureError as error:
-        return raised(facts_of(case), text_of(error), broken=True)
+        return raised(facts_of(case), reason_of(error), broken=True)
     except Exception as error:
-        return raised(facts_of(case), text_of(error), broken=is_broken(bench.device))
+        return raised(facts_of(case), reason_of(error), broken=is_broken(bench.device))
     return ended([row], line_of(row))
 
 
@@ -152,11 +144,6 @@ def facts_of(case: Case) -> dict[str, Any]:
         "size": case.size,
         "kernels": case.kernels,
     }
-
-
-def text_of(error: Exception) -> str:
-    """The error by its type and first line."""
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def seconds(case: Case, floor: float, device: torch.device) -> float:

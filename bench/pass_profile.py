@@ -12,16 +12,14 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from checked_kernels import checked_kernels
-from watched import WORKER, Event, begun, ended, here, raised, serve
+from watched import Event, begun, ended, main_of, raised, reason_of
 
 from dlm_bench import build_model, build_sampler
-from dlm_bench.errors import first_line
 from dlm_bench.models.device import default_dtype
 from dlm_bench.models.factory import parse_device
 from dlm_bench.results.record import Point
@@ -40,12 +38,7 @@ PROFILED = (
 
 
 def main() -> int:
-    args, others = parser().parse_known_args()
-    if args.worker:
-        serve(partial(events, args), others)
-        return 0
-    parser().parse_args()  # says what it does not know
-    return here(partial(events, args), args.output)
+    return main_of(parser(), events)
 
 
 def events(args: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iterator[Event]:
@@ -67,8 +60,7 @@ def events(args: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iterator
             with torch.inference_mode():
                 rows = list(profiled(held[1], backbone, name, args.length, device))
         except Exception as error:  # the others are worth knowing all the same
-            message = f"{type(error).__name__}: {first_line(error)}"
-            yield raised(item, message, broken=device.type == "cuda")
+            yield raised(item, reason_of(error), broken=device.type == "cuda")
             continue
         yield ended(rows, "\n".join(map(text_of, rows)))
 
@@ -80,7 +72,6 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--length", type=int, default=8192)
     found.add_argument("--output", type=Path, help="append a JSON line a kind of pass")
     found.add_argument("--kernels", type=Path, help="the output of kernel_floors.py")
-    found.add_argument(WORKER, action="store_true", help=argparse.SUPPRESS)
     return found
 
 

@@ -10,17 +10,15 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from checked_kernels import checked_kernels
 from sampled_vs_exact import Outcome as Outcome
 from sampled_vs_exact import measure_long, text_of
-from watched import WORKER, Event, begun, ended, here, raised, serve
+from watched import Event, begun, ended, main_of, raised, reason_of
 
 from dlm_bench import build_model, build_sampler
-from dlm_bench.errors import first_line
 from dlm_bench.models.device import default_dtype
 from dlm_bench.models.factory import parse_device
 from dlm_bench.results.record import Point
@@ -36,12 +34,7 @@ POINTS: tuple[tuple[str, dict[str, int], int], ...] = (
 
 
 def main() -> int:
-    args, others = parser().parse_known_args()
-    if args.worker:
-        serve(partial(events, args), others)
-        return 0
-    parser().parse_args()  # says what it does not know
-    return here(partial(events, args), args.output)
+    return main_of(parser(), events)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +44,6 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--max-seconds", type=float, default=3.0, help="of sampling a point")
     found.add_argument("--output", type=Path, help="append a JSON line a point")
     found.add_argument("--kernels", type=Path, help="the output of kernel_floors.py")
-    found.add_argument(WORKER, action="store_true", help=argparse.SUPPRESS)
     return found
 
 
@@ -83,8 +75,7 @@ def events(args: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iterator
                     held = (key, build_model(backbone, args.size, device, dtype, kernels=kernels))
                 outcome = measure_long(held[1], sampler, length, args.max_seconds, 1, **SAMPLING)
             except Exception as error:  # the others are worth knowing all the same
-                message = f"{type(error).__name__}: {first_line(error)}"
-                yield raised(item, message, broken=device.type == "cuda")
+                yield raised(item, reason_of(error), broken=device.type == "cuda")
                 continue
             yield ended([asdict(outcome) | item], text_of(outcome))
 

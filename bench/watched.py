@@ -12,11 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rows import append, rows_of
 
+from dlm_bench.errors import first_line
 from dlm_bench.sweep.worker import server
 from dlm_bench.sweep.worker.process import WorkerFailure, WorkerProcess
 
@@ -55,6 +57,11 @@ def raised(item: Row, message: str, *, broken: bool = False) -> Event:
     return ended([row], f"{' '.join(names)}: {message}", broken=broken)
 
 
+def reason_of(error: Exception) -> str:
+    """The error by its type and first line."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def serve(events: Events, arguments: list[str]) -> None:
     """Be a worker: answer each question with the next event."""
 
@@ -69,6 +76,24 @@ def serve(events: Events, arguments: list[str]) -> None:
         return answer
 
     server.serve(open_server, arguments)
+
+
+def main_of(
+    parser: argparse.ArgumentParser,
+    events: Callable[[argparse.Namespace, list[Row]], Iterator[Event]],
+    heading: str = "",
+) -> int:
+    """Run a script of items by its options: as a worker, or all of them in this process under a
+    heading. Returns the exit code."""
+    parser.add_argument(WORKER, action="store_true", help=argparse.SUPPRESS)
+    args, others = parser.parse_known_args()
+    if args.worker:
+        serve(partial(events, args), others)
+        return 0
+    args = parser.parse_args()  # says what it does not know
+    if heading:
+        print(heading)
+    return here(partial(events, args), args.output)
 
 
 def here(events: Events, output: Path | None) -> int:

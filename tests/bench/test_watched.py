@@ -1,5 +1,6 @@
 """Items that hang or end their worker: each has a reason, and the others are measured."""
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_the_rows_of_an_item_are_in_the_file_before_they_are_shown(tmp_path, mon
 
 
 def test_a_file_has_all_rows_of_an_item_or_none(tmp_path):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="serializable"):
         module.append(tmp_path / "rows.jsonl", {"role": "denoise"}, {"role": object()})
     assert list(rows_of(tmp_path / "rows.jsonl")) == []
 
@@ -173,3 +174,27 @@ def test_items_are_measured_in_this_process_too(tmp_path, capsys):
     assert [row["name"] for row in rows_of(output)] == ["z", "b", "a", "b"]
     said = capsys.readouterr().out.splitlines()
     assert said == ["a is measured", "b: no such tile", "1 wrong or raised: b"]
+
+
+def test_a_script_of_items_is_a_worker_or_measures_under_its_heading(monkeypatch, capsys):
+    def events(args, done):
+        yield ended([{"name": args.name}], f"{args.name} is measured")
+
+    def run(*options):
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--name")
+        parser.add_argument("--output")
+        monkeypatch.setattr(sys, "argv", ["script.py", *options])
+        return module.main_of(parser, events, "item")
+
+    assert run("--name", "a") == 0
+    assert capsys.readouterr().out == "item\na is measured\n"
+    with pytest.raises(SystemExit):
+        run("--nome", "a")
+    served = []
+    monkeypatch.setattr(module, "serve", lambda events, others: served.append((events, others)))
+    assert run("--name", "a", module.WORKER, "pipe") == 0
+    ((events_of_worker, others),) = served
+    assert others == ["pipe"]
+    assert next(events_of_worker([]))["text"] == "a is measured"
+    assert capsys.readouterr().out == ""
