@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from dlm_bench.kernels.attention import (
-    attend,
     attend_cached,
     attend_causal,
     attend_masked,
@@ -174,8 +173,6 @@ def attend_window(layer: Attention, q: Tensor, window: Window, cache: AttentionC
         return attend_causal(
             q, cache.k[:, :, :visible], cache.v[:, :, :visible], window.positions()
         )
-    if len(window.segments) == 1 and plain:
-        return attend(q, *cache.part(0, window.host_seen_start + q.shape[2]))
     if len(window.segments) == 1:
         return layer.attend_cached(q, cache.k, cache.v, start + q.shape[2])
     parts, stop = [], 0

@@ -22,8 +22,6 @@ class AttentionCache:
     head_norms: the weights of the layer's norms of q and k, if any, from its first pass.
     """
 
-    KEPT = 4  # parts: those that the passes over a block write and read
-
     def __init__(
         self,
         config: ModelConfig | TransformerConfig,
@@ -41,17 +39,6 @@ class AttentionCache:
         self.packed = Packed()
         self.head_norms: Tensor | None = None
         self.filled = False
-        self._parts: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-
-    def part(self, start: int, length: int) -> tuple[Tensor, Tensor]:
-        """The keys and the values of consecutive positions: views, the same in each pass over a
-        block."""
-        place = start, length
-        if place not in self._parts:
-            if len(self._parts) == self.KEPT:
-                self._parts.pop(next(iter(self._parts)))
-            self._parts[place] = self.k.narrow(2, *place), self.v.narrow(2, *place)
-        return self._parts[place]
 
     def write(self, window: Window, k: Tensor, v: Tensor) -> None:
         """Store the keys and values of a window's tokens."""
@@ -60,9 +47,8 @@ class AttentionCache:
             self.k.scatter_(2, places, k)
             self.v.scatter_(2, places, v)
         elif k.is_cpu:  # where nothing waits for the host to know the start
-            keys, values = self.part(window.host_start, k.shape[2])
-            keys.copy_(k)
-            values.copy_(v)
+            self.k.narrow(2, window.host_start, k.shape[2]).copy_(k)
+            self.v.narrow(2, window.host_start, k.shape[2]).copy_(v)
         else:
             self.k.index_copy_(2, window.positions(), k)
             self.v.index_copy_(2, window.positions(), v)

@@ -2,8 +2,8 @@
 
 Written down from the Python files and stubs of the wheel torch-2.11.0-cp312-cp312-macosx_11_0_arm64
 of PyPI, whose sources are those of every platform: torch/cuda/__init__.py, graphs.py, memory.py,
-random.py and streams.py, torch/nn/attention/__init__.py and varlen.py, torch/backends/cudnn,
-torch/_C/__init__.pyi and _VariableFunctions.pyi.
+random.py and streams.py, torch/nn/attention/__init__.py and varlen.py, torch/backends/cpu,
+cudnn and mkl, torch/_C/__init__.pyi and _VariableFunctions.pyi.
 """
 
 import inspect
@@ -12,7 +12,9 @@ PARAMETERS = {
     "torch._C._cuda_endAllocateToPool": "device, mempool_id",
     "torch._C._cuda_releasePool": "device, mempool_id",
     "torch._addmm_activation": ("input, mat1, mat2, *, beta=1, alpha=1, use_gelu=False, out=None"),
+    "torch.backends.cpu.get_cpu_capability": "",
     "torch.backends.cudnn.version": "",
+    "torch.backends.mkl.is_available": "",
     "torch.cuda.CUDAGraph": "keep_graph=False",
     "torch.cuda.CUDAGraph.replay": "self",
     "torch.cuda.Event": "enable_timing=False, blocking=False, interprocess=False, external=False",
