@@ -32,6 +32,10 @@ class Packed:
     reordered: dict[Tensor, Tensor] = field(default_factory=dict)
     turned: dict[Tensor, Tensor] = field(default_factory=dict)
 
+    def reorders(self, weight: Tensor) -> bool:
+        """Tell if the weight is small enough to be kept in oneDNN's layout."""
+        return weight.numel() <= PACKED_NUMBERS
+
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 _onednn: Any = torch.ops.mkldnn._linear_pointwise.default if HAS_ONEDNN else None
@@ -75,7 +79,7 @@ def _by_onednn(
     # Of two dimensions the operator makes a quarter of the calls.
     flat = _rows(x)
     key, weight = weight, weight.contiguous()  # with gaps it takes a thousand times as long
-    if packed is not None and _is_kept(weight, packed):
+    if packed is not None and packed.reorders(weight):
         kept = packed.reordered
         if key not in kept:
             kept[key] = torch.ops.mkldnn._reorder_linear_weight(weight, len(flat))
@@ -108,7 +112,7 @@ def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed
     if BLAS_TAKES_HALF:
         least: float = WORTH
     else:
-        least = WORTH_PACKED if _is_kept(weight, packed) else math.inf
+        least = WORTH_PACKED if packed is not None and packed.reorders(weight) else math.inf
     return (
         HAS_ONEDNN
         and x.is_cpu
@@ -116,11 +120,6 @@ def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed
         and x.numel() * weight.shape[0] >= least
         and not (torch.is_grad_enabled() and _wants_gradient(x, weight, bias))
     )
-
-
-def _is_kept(weight: Tensor, packed: Packed | None) -> bool:
-    """Tell if a decode keeps the weight in oneDNN's layout."""
-    return packed is not None and weight.numel() <= PACKED_NUMBERS
 
 
 def _wants_gradient(*tensors: Tensor | None) -> bool:
