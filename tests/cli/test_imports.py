@@ -2,12 +2,12 @@
 transformers take from a third of a second to several, and their memory counts in a worker."""
 
 import os
-import resource
 import subprocess
 import sys
 
 import pytest
 from support.command_lines import TINY_RUN
+from support.processes import cpu_seconds
 
 pytestmark = pytest.mark.process
 
@@ -76,14 +76,6 @@ def test_help_does_not_wait_for_torch():
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def cpu_seconds(*command):
-    """Seconds of CPU time that a command takes: those that it waits for neighbours do not count."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *command], capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_help_takes_little_more_than_a_start_of_pydantic():

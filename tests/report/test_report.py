@@ -1,11 +1,11 @@
 """What is in a report, without a browser; what it does in one is in test_report_in_browser."""
 
-import resource
 import subprocess
 import sys
 from html.parser import HTMLParser
 
 import pytest
+from support.processes import cpu_seconds
 from support.report_records import EVIL, LENGTHS, failed, of_gpu, record, study, thousand
 
 from dlm_bench.cli import main
@@ -212,20 +212,15 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
 def test_a_thousand_records_take_a_few_times_as_long_as_ten_and_under_5_megabytes(tmp_path):
     records, pages = thousand(), [tmp_path / "ten.html", tmp_path / "thousand.html"]
     assert len(records) == 1000
-    took = [cpu_seconds(records[:10], pages[0]), cpu_seconds(records, pages[1])]
+    took = [seconds_of(records[:10], pages[0]), seconds_of(records, pages[1])]
     # 2.2 is measured: imports and drawing are most of the first. A step that looks for each record
     # at all others takes longer by far.
     assert took[1] < 4 * took[0], took
     assert pages[1].stat().st_size < 5_000_000
 
 
-def cpu_seconds(records, page):
-    """The seconds of the CPU that a report takes: it waits for nothing, and other work may share
-    the machine."""
+def seconds_of(records, page):
+    """The seconds of CPU time that a report of records takes."""
     results = page.with_suffix(".jsonl")
     results.write_text("".join(each.model_dump_json() + "\n" for each in records))
-    command = [sys.executable, "-m", "dlm_bench", "report", str(results)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*command, "--output", str(page)], check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return cpu_seconds("-m", "dlm_bench", "report", str(results), "--output", str(page))

@@ -1,6 +1,7 @@
 """Sweeps in quick workers (see quick_worker.py), and waiting for processes."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -35,6 +36,15 @@ def quick_sweep(plan, output, *options):
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
+
+
+def cpu_seconds(*arguments):
+    """The seconds of CPU time that Python takes for these arguments: those that it waits for
+    neighbours do not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def workers_of(plan):
